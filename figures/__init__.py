@@ -1,0 +1,1 @@
+"""Figures: one file each, `draw(...)` makes it from results and saves it."""

@@ -1,0 +1,46 @@
+"""Latencies of several functions, comparable with each other.
+
+Functions are timed in turns, round after round: a slow spell of the machine then falls on all of
+them and not on one. The median over rounds leaves such spells out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import median
+from timeit import Timer
+
+_TURN = 2e-3  # seconds of one turn at least: far above the timer's resolution
+_BUDGET = 2.0  # seconds for one function in all, as long as _FEWEST turns fit
+_FEWEST = 3
+
+
+def latency(functions: Mapping[str, Callable[[], object]], repeats: int = 31) -> dict[str, float]:
+    """Median time of one call of each function.
+
+    Parameters
+    ----------
+    functions : mapping of a name to a callable without arguments
+    repeats : int
+        Turns of each function. One so slow that these take more than two seconds gets fewer, but
+        three at least.
+
+    Returns
+    -------
+    dict
+        Seconds, by name.
+    """
+    timers = {name: Timer(function) for name, function in functions.items()}
+    calls, turns = {}, {}
+    for name, timer in timers.items():
+        timer.timeit(1)  # warms caches up, and loads what loads at first use
+        once = max(timer.timeit(1), 1e-9)
+        calls[name] = max(1, round(_TURN / once))
+        turns[name] = max(_FEWEST, min(repeats, int(_BUDGET / (calls[name] * once))))
+
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(max(turns.values(), default=0)):
+        for name, timer in timers.items():
+            if turn < turns[name]:
+                times[name].append(timer.timeit(calls[name]) / calls[name])
+    return {name: median(values) for name, values in times.items()}

@@ -1,0 +1,34 @@
+"""refbnn: reference Bayesian neural networks with device-shaped weights.
+
+The names below load on first use, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refbnn.errors import InputError
+    from refbnn.moments import Moments
+    from refbnn.network import Network
+    from refbnn.posterior import Posterior
+    from refbnn.prediction import predict
+    from refbnn.training import train
+
+__all__ = ["InputError", "Moments", "Network", "Posterior", "predict", "train"]
+
+_HOME = {
+    "InputError": "refbnn.errors",
+    "Moments": "refbnn.moments",
+    "Network": "refbnn.network",
+    "Posterior": "refbnn.posterior",
+    "predict": "refbnn.prediction",
+    "train": "refbnn.training",
+}
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'refbnn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,7 @@
+"""`python -m refbnn` is `refbnn`."""
+
+import sys
+
+from refbnn.cli import main
+
+sys.exit(main())

@@ -1,0 +1,55 @@
+"""The command line: one program, few words.
+
+Exit codes: 0 done; 1 a check did not hold; 2 the input or the call is wrong, one line on standard
+error. Everything heavy is imported by the command that needs it, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from refbnn.cli import reproduce, verify
+from refbnn.errors import InputError
+
+HELD, REFUTED, WRONG_INPUT = 0, 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is returned."""
+    parser = _Parser(
+        prog="refbnn",
+        description="Reference Bayesian neural networks with device-shaped weights: "
+        "noise laws, variational inference, moment propagation and TVM kernels.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (reproduce, verify):
+        command = commands.add_parser(
+            module.__name__.rpartition(".")[2],
+            help=module.HELP,
+            description=module.HELP,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    arguments = parser.parse_args(argv)
+    try:
+        failed = arguments.run(arguments)
+    except InputError as error:
+        print(f"refbnn {arguments.command}: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print(f"refbnn {arguments.command}: interrupted", file=sys.stderr)
+        return 130  # as the shell reports a program ended by SIGINT
+    for name in failed:
+        print(f"refbnn {arguments.command}: check failed: {name}", file=sys.stderr)
+    return REFUTED if failed else HELD

@@ -1,0 +1,102 @@
+"""Argument types and options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+from refbnn.errors import InputError
+
+MONTE_CARLO_SAMPLES = 1_000_000
+# The rarest event that a check looks at has probability 1/740: fewer samples would not see enough
+# of them for a z-score to be normal.
+_FEWEST_SAMPLES = 50_000
+
+
+def integer_from(least: int):
+    """Argument type: an integer of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected an integer of at least {least}")
+        return value
+
+    return parse
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """--seed."""
+    parser.add_argument(
+        "--seed", type=integer_from(0), default=0, metavar="N", help="seed of every random number"
+    )
+
+
+def add_noise(parser: argparse.ArgumentParser) -> None:
+    """--noise-data, --column, --where."""
+    parser.add_argument(
+        "--noise-data",
+        metavar="FILE",
+        help="CSV file (.csv or .csv.gz) of measured device values with a header row; "
+        "by default, packaged conductances of a simulated magnetic tunnel junction",
+    )
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="column that holds the values; by default the only one, or conductance_uS",
+    )
+    parser.add_argument(
+        "--where",
+        metavar="'NAME=NUMBER,...'",
+        type=_conditions,
+        help="keep only rows where these columns hold these numbers",
+    )
+
+
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """--mc-samples."""
+    parser.add_argument(
+        "--mc-samples",
+        type=integer_from(_FEWEST_SAMPLES),
+        default=MONTE_CARLO_SAMPLES,
+        metavar="N",
+        help="Monte Carlo samples behind each check",
+    )
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """--target."""
+    parser.add_argument("--target", default="host", metavar="NAME", help="CPU to compile for")
+
+
+def read_noise(arguments: argparse.Namespace):
+    """Values, their column's name and a description of their source, as add_noise's options say."""
+    from refbnn.data import packaged
+    from refbnn.noise import read_measurements
+
+    if arguments.noise_data is None:
+        if arguments.column or arguments.where:
+            raise InputError("--column and --where choose from a file; expected --noise-data FILE")
+        source = "packaged conductances of a simulated magnetic tunnel junction"
+        path = packaged("mtj_conductance.csv")
+    else:
+        source = path = arguments.noise_data
+    values, column = read_measurements(path, arguments.column, arguments.where)
+    if arguments.where:
+        source += " where " + ", ".join(f"{k} = {v:g}" for k, v in arguments.where.items())
+    return values, column, source
+
+
+def _conditions(text: str) -> dict[str, float]:
+    conditions = {}
+    for part in text.split(","):
+        name, equals, number = part.partition("=")
+        try:
+            conditions[name.strip()] = float(number)
+        except ValueError:
+            equals = ""
+        if not (equals and name.strip()):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected NAME=NUMBER,NAME=NUMBER,...")
+    return conditions

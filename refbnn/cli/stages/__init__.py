@@ -1,0 +1,1 @@
+"""The stages of `refbnn reproduce`, one file each: do the work, then say how it went."""

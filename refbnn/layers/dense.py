@@ -1,0 +1,135 @@
+"""Dense layer: y = x Wᵀ + b.
+
+Formulas
+--------
+Forward, W of shape (out, in):  y_o = Σ_i W_oi x_i + b_o.
+
+Backward, g = ∂L/∂y:  ∂L/∂x = g W,  ∂L/∂W = gᵀ x (summed over the batch),  ∂L/∂b = Σ_batch g.
+
+Moments, for independent weights (mean µ, variance σ², any law) and independent inputs (mean m,
+variance v), from Var[wx] = σ²v + σ²m² + µ²v:
+
+    m'_o = Σ_i m_i µ_oi + µ_b        v'_o = Σ_i [ v_i (µ_oi² + σ_oi²) + m_i² σ_oi² ] + σ_b²
+
+Exact: only means and variances of sums of independent products occur. For known inputs v = 0 and
+the first product disappears. The equal form Σ E[x²]E[w²] − (mµ)² (arXiv 2511.23440, eq. 5)
+subtracts nearly equal numbers when m² ≫ v and is not used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from refbnn.errors import InputError
+from refbnn.layers.layer import Arrays, Shape
+from refbnn.moments import Moments
+from refbnn.posterior import Posterior
+
+
+def forward(x, weight, bias):
+    """Y = x Wᵀ + b; x (..., B, in), weight (..., out, in), bias (..., out) -> (..., B, out)."""
+    return x @ np.swapaxes(weight, -1, -2) + bias[..., np.newaxis, :]
+
+
+def backward(x, weight, grad_y):
+    """Gradients of a loss from g = ∂L/∂y of shape (..., B, out).
+
+    Returns
+    -------
+    grad_x : (..., B, in)
+    grad_weight : (..., out, in), summed over the batch
+    grad_bias : (..., out), summed over the batch
+    """
+    return grad_y @ weight, np.swapaxes(grad_y, -1, -2) @ x, grad_y.sum(axis=-2)
+
+
+def moments(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
+    """Moments of y for random inputs; x (B, in), weight (out, in), bias (out,) -> (B, out)."""
+    mean = x.mean @ weight.mean.T + bias.mean
+    var = x.var @ (weight.mean**2 + weight.var).T + x.mean**2 @ weight.var.T + bias.var
+    return Moments(mean, var)
+
+
+def moments_of_known(x: np.ndarray, weight: Posterior, bias: Posterior) -> Moments:
+    """Moments of y for known inputs, as in a first layer; shapes as in `moments`."""
+    return Moments(x @ weight.mean.T + bias.mean, x**2 @ weight.var.T + bias.var)
+
+
+@njit(cache=True)
+def moments_loops(m, v, w_mean, w_scale, b_mean, b_scale):
+    """The sums of `moments` written out, one product at a time: the check of the matrix form.
+
+    Parameters
+    ----------
+    m, v : (B, in), moments of the inputs
+    w_mean, w_scale : (out, in)
+    b_mean, b_scale : (out,)
+
+    Returns
+    -------
+    mean, var : (B, out)
+    """
+    n_batch, n_in = m.shape
+    n_out = w_mean.shape[0]
+    mean = np.empty((n_batch, n_out))
+    var = np.empty((n_batch, n_out))
+    for r in range(n_batch):
+        for o in range(n_out):
+            m_sum = b_mean[o]
+            v_sum = b_scale[o] * b_scale[o]
+            for i in range(n_in):
+                w_var = w_scale[o, i] * w_scale[o, i]
+                m_sum += m[r, i] * w_mean[o, i]
+                v_sum += v[r, i] * w_mean[o, i] ** 2 + (v[r, i] + m[r, i] ** 2) * w_var
+            mean[r, o] = m_sum
+            var[r, o] = v_sum
+    return mean, var
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Dense layer of the given sizes; see the formulas at the top of the file."""
+
+    in_features: int
+    out_features: int
+
+    def __post_init__(self):
+        if self.in_features < 1 or self.out_features < 1:
+            raise InputError(
+                f"Dense({self.in_features}, {self.out_features}): expected sizes of at least 1"
+            )
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Shapes of `weight` and `bias`."""
+        return {"weight": (self.out_features, self.in_features), "bias": (self.out_features,)}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(in,) -> (out,)."""
+        if shape != (self.in_features,):
+            raise InputError(
+                f"Dense({self.in_features}, {self.out_features}): input has shape {shape}; "
+                f"expected ({self.in_features},)"
+            )
+        return (self.out_features,)
+
+    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
+        """See `forward` of this module."""
+        return forward(x, weights["weight"], weights["bias"])
+
+    def backward(
+        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """See `backward` of this module."""
+        grad_x, grad_weight, grad_bias = backward(x, weights["weight"], grad_y)
+        return grad_x, {"weight": grad_weight, "bias": grad_bias}
+
+    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
+        """See `moments` and `moments_of_known` of this module."""
+        weight, bias = posteriors["weight"], posteriors["bias"]
+        if isinstance(x, Moments):
+            return moments(x, weight, bias)
+        return moments_of_known(x, weight, bias)

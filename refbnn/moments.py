@@ -1,0 +1,55 @@
+"""Moments: the one thing that propagation hands from layer to layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refbnn.errors import InputError
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of every entry of an array of independent random variables.
+
+    Parameters
+    ----------
+    mean : ndarray, any shape
+        E[x].
+    var : ndarray, same shape
+        E[(x − E[x])²]; zero where an entry is deterministic.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, a variance is negative, or an entry is NaN or infinite.
+    """
+
+    mean: np.ndarray
+    var: np.ndarray
+
+    def __post_init__(self):
+        if self.mean.shape != self.var.shape:
+            raise InputError(
+                f"moments: mean has shape {self.mean.shape} and variance {self.var.shape}; "
+                "expected the same shape"
+            )
+        if not np.isfinite(self.mean).all():
+            raise InputError("moments: the mean holds NaN or infinity; expected finite numbers")
+        # One reduction answers both questions: NaN fails every comparison.
+        if self.var.size and not (self.var.min() >= 0.0 and self.var.max() < np.inf):
+            raise InputError(
+                "moments: the variance holds a negative, NaN or infinite entry; "
+                "expected finite numbers of at least 0"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the mean, and of the variance."""
+        return self.mean.shape
+
+
+def deterministic(x: np.ndarray) -> Moments:
+    """View known values as moments of variance zero; shape kept."""
+    return Moments(x, np.zeros_like(x))

@@ -1,0 +1,65 @@
+"""A law: the shape of one weight's noise, standardised to mean 0 and variance 1.
+
+A weight is θ = µ + σ z with z from the law, so µ and σ are its mean and standard deviation
+whatever the law. Every expectation over a law is a Gauss rule (`refbnn.quadrature`).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from refbnn.quadrature import Rule
+
+
+class Law(Protocol):
+    """The interface of every law; x is in units of the standard deviation, any shape."""
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Least and greatest value; infinite where unbounded."""
+
+    @property
+    def entropy(self) -> float:
+        """H = −E[log q₀(z)] in nats."""
+
+    def log_pdf(self, x: np.ndarray) -> np.ndarray:
+        """Log q₀(x); −∞ outside the support."""
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """(log q₀)′(x), inside the support."""
+
+    def cdf(self, x: np.ndarray) -> np.ndarray:
+        """Q(x) = P(z ≤ x)."""
+
+    def icdf(self, u: np.ndarray) -> np.ndarray:
+        """G(u) = Q⁻¹(u) for u in [0, 1]."""
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Independent values of the given shape."""
+
+    def quadrature(self, n: int) -> Rule:
+        """Gauss rule with n nodes: exact for polynomials of degree 2n − 1."""
+
+
+def cumulants(law: Law, order: int = 4) -> list[float]:
+    """κ₁ … κ_order from exact moments (a Gauss rule of degree 2n − 1 ≥ order).
+
+    Recursion: κ_n = m_n − Σ_{k=1}^{n−1} C(n−1, k−1) κ_k m_{n−k}, m_n = E[zⁿ]
+    (Smith 1995, "A recursive formulation of the old problem of obtaining moments from cumulants").
+
+    Returns
+    -------
+    list of float
+        For a standardised law κ₁ = 0, κ₂ = 1, κ₃ the skewness and κ₄ the excess kurtosis.
+    """
+    rule = law.quadrature(order // 2 + 1)
+    m = [rule.expect(rule.nodes**n) for n in range(order + 1)]
+    kappa: list[float] = []
+    binomial = [1]  # row n − 1 of Pascal's triangle
+    for n in range(1, order + 1):
+        kappa.append(m[n] - sum(binomial[k] * kappa[k] * m[n - 1 - k] for k in range(n - 1)))
+        binomial = [1, *(a + b for a, b in pairwise(binomial)), 1]
+    return kappa

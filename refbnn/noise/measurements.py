@@ -1,0 +1,124 @@
+"""Measured device values from a CSV file, plain or gzipped; hostile until parsed."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.noise.fitting import MIN_DISTINCT
+
+MIN_VALUES = 50  # fewer do not tell one bounded law from another
+MAX_ROWS = 10_000_000
+_CONDUCTANCE = "conductance_uS"
+
+
+def read_measurements(
+    path: str | Path, column: str | None = None, where: Mapping[str, float] | None = None
+) -> tuple[np.ndarray, str]:
+    """Read one numeric column of a CSV file whose first row names the columns.
+
+    Parameters
+    ----------
+    path : path
+        Recognised as gzip by its content.
+    column : str, optional
+        Name of the column; by default the only column, or the one named `conductance_uS`.
+    where : mapping of column name to number, optional
+        Keep only rows in which these columns hold these numbers.
+
+    Returns
+    -------
+    values : (n,)
+        In the column's unit, in the file's order.
+    column : str
+        The column's name.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, not text, has no such column, fewer than 50 rows that match,
+        more than ten million rows, a value that is not a finite number, or fewer than four
+        distinct values.
+    """
+    path, where = Path(path), dict(where or {})
+    try:
+        with open(path, "rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+        opener = gzip.open if compressed else open
+        with opener(path, "rt", encoding="utf-8", newline="") as file:
+            values, column = _read_rows(csv.reader(file), path, column, where)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: {reason}; expected a CSV file of measurements") from None
+    if values.size < MIN_VALUES:
+        raise InputError(
+            f"{path}: {values.size} values in column {column!r}{_described(where)}; "
+            f"expected at least {MIN_VALUES}"
+        )
+    if values.min() == values.max():
+        raise InputError(
+            f"{path}: every value in column {column!r}{_described(where)} is {values[0]:g}; "
+            "expected measurements that vary"
+        )
+    if (distinct := np.unique(values).size) < MIN_DISTINCT:
+        raise InputError(
+            f"{path}: {distinct} distinct values in column {column!r}{_described(where)}; "
+            f"expected at least {MIN_DISTINCT} to see a shape"
+        )
+    return values, column
+
+
+def _read_rows(rows, path, column, where) -> tuple[np.ndarray, str]:
+    header = [name.strip() for name in next(rows, [])]
+    if not header:
+        raise InputError(f"{path}: the file is empty; expected a CSV file with a header row")
+    column = _choose(header, column, path)
+    index = header.index(column)
+    wanted = {header.index(_choose(header, name, path)): value for name, value in where.items()}
+    values = []
+    for number, row in enumerate(itertools.islice(rows, MAX_ROWS + 1), start=2):
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise InputError(f"{path}: line {number} has {len(row)} fields; expected {len(header)}")
+        if all(_number(row[i], path, number, header[i]) == v for i, v in wanted.items()):
+            values.append(_number(row[index], path, number, column))
+    if len(values) > MAX_ROWS:
+        raise InputError(f"{path}: more than {MAX_ROWS} rows; expected at most that many")
+    return np.array(values), column
+
+
+def _choose(header: list[str], column: str | None, path: Path) -> str:
+    names = ", ".join(header[:20])
+    if column is None:
+        if len(header) == 1:
+            return header[0]
+        if header.count(_CONDUCTANCE) == 1:
+            return _CONDUCTANCE
+        raise InputError(f"{path}: columns {names}; expected the name of one of them (--column)")
+    if header.count(column) != 1:
+        raise InputError(f"{path}: no single column {column!r}; expected one of {names}")
+    return column
+
+
+def _number(text: str, path: Path, line: int, column: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise InputError(
+            f"{path}: line {line}, column {column!r} holds {text[:40]!r}; expected a finite number"
+        )
+    return value
+
+
+def _described(where: Mapping[str, float]) -> str:
+    return " where " + ", ".join(f"{k} = {v:g}" for k, v in where.items()) if where else ""

@@ -1,0 +1,82 @@
+"""Uncertainty of a classifier from samples of its logits.
+
+Formulas
+--------
+With p_s = softmax(ℓ_s) for samples s = 1 … S of the logits of one input, p̄ = mean_s p_s and
+H(p) = −Σ_c p_c log p_c (Depeweg et al. 2018):
+
+    predictive entropy H(p̄)  =  aleatoric (mean softmax entropy, SME) mean_s H(p_s)
+                               +  epistemic (mutual information, MI) H(p̄) − mean_s H(p_s).
+
+AUROC of a score between in- and out-of-distribution inputs is P(score_out > score_in), ties
+counted half: the Mann–Whitney statistic over the number of pairs (Hanley & McNeil 1982, with the
+standard error of their equation 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import entr, softmax
+from scipy.stats import mannwhitneyu
+
+from refbnn.moments import Moments
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of B inputs with C classes, however it was computed.
+
+    Parameters
+    ----------
+    logits : Moments of shape (B, C)
+    probabilities : (B, C)
+        p̄.
+    aleatoric : (B,)
+        Mean softmax entropy, nats.
+    """
+
+    logits: Moments
+    probabilities: np.ndarray
+    aleatoric: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Most probable class, shape (B,)."""
+        return self.probabilities.argmax(axis=-1)
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Predictive entropy H(p̄) in nats, shape (B,)."""
+        return entr(self.probabilities).sum(axis=-1)
+
+    @property
+    def mutual_information(self) -> np.ndarray:
+        """Epistemic part in nats, shape (B,); at least 0 but for rounding (Jensen)."""
+        return np.maximum(self.entropy - self.aleatoric, 0.0)
+
+    def accuracy(self, y: np.ndarray) -> float:
+        """Share of inputs whose label is y, in [0, 1]."""
+        return float(np.mean(self.labels == y))
+
+
+def from_logit_samples(samples: np.ndarray, logits: Moments) -> Prediction:
+    """Prediction from samples of logits (S, B, C) and their moments (B, C)."""
+    p = softmax(samples, axis=-1)
+    return Prediction(logits, p.mean(axis=0), entr(p).sum(axis=-1).mean(axis=0))
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float]:
+    """Area under the ROC curve for telling `outside` by its greater score, and standard error.
+
+    Parameters
+    ----------
+    inside, outside : (n,), (m,)
+        Scores of in- and out-of-distribution inputs.
+    """
+    n, m = len(inside), len(outside)
+    a = float(mannwhitneyu(outside, inside).statistic) / (n * m)
+    q1, q2 = a / (2.0 - a), 2.0 * a**2 / (1.0 + a)
+    variance = (a * (1.0 - a) + (m - 1) * (q1 - a**2) + (n - 1) * (q2 - a**2)) / (n * m)
+    return a, float(np.sqrt(variance))

@@ -1,0 +1,379 @@
+"""Kernels against the float64 reference, and the errors of compile_network."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import bench, compile_network, dense, relu, targets
+from refbnn.errors import InputError
+from refbnn.layers import Dense, ReLU
+from refbnn.layers import dense as dense_reference
+from refbnn.moments import Moments
+from refbnn.network import Network
+from refbnn.normal import cdf, pdf, rectified_moments
+from refbnn.posterior import Posterior
+
+U = 2.0**-24  # rounding of float32
+TINY = 2.0**-149  # the smallest float32
+RELU_ERROR = 2e-6  # relative, as kernels.relu states it
+SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
+
+# One, primes, whole vectors, and one more or less than these; every kind of last tile.
+SIZES = st.sampled_from([1, 2, 3, 7, 13, 16, 17, 31, 33, 64, 100, 127, 144])
+BATCHES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 11])
+FEW = settings(max_examples=12, deadline=None, derandomize=True, database=None)  # each compiles
+
+
+def gamma(n):
+    """Higham 2002, lemma 3.1: n roundings in a row."""
+    return n * U / (1.0 - n * U)
+
+
+def dense_bound(mean, var, weight, bias):
+    """The rounding bounds that kernels.dense states; var is the result's."""
+    n = weight.shape[1]
+    terms = np.abs(mean) @ np.abs(weight.mean).T + np.abs(bias.mean)
+    return gamma(n + 3) * terms, gamma(n + 7) * var
+
+
+def wild(rng, shape):
+    """Both signs, twelve orders of magnitude, one number in ten 0; no product underflows."""
+    values = 10.0 ** rng.uniform(-6, 6, shape) * rng.choice([-1.0, 1.0], shape)
+    return np.where(rng.random(shape) < 0.1, 0.0, values)
+
+
+def wild_layer(rng, n_in, n_out):
+    return (
+        Posterior(wild(rng, (n_out, n_in)), np.abs(wild(rng, (n_out, n_in)))),
+        Posterior(wild(rng, n_out), np.abs(wild(rng, n_out))),
+    )
+
+
+@SCHEDULES
+@FEW
+@given(batch=BATCHES, n_in=SIZES, n_out=SIZES, seed=st.integers(0, 999))
+def test_dense_is_within_the_rounding_bound(schedule, batch, n_in, n_out, seed):
+    rng = np.random.default_rng(seed)
+    weight, bias = wild_layer(rng, n_in, n_out)
+    x = Moments(wild(rng, (batch, n_in)), np.abs(wild(rng, (batch, n_in))))
+    mean, var = dense.build(weight, bias, batch, schedule=schedule)(x.mean, x.var)
+    expected = dense_reference.moments(x, weight, bias)
+    m_bound, v_bound = dense_bound(x.mean, expected.var, weight, bias)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    assert (np.abs(var - expected.var) <= v_bound).all()
+
+
+@SCHEDULES
+@FEW
+@given(batch=BATCHES, n_in=SIZES, n_out=SIZES, seed=st.integers(0, 999))
+def test_dense_of_known_inputs_is_within_the_rounding_bound(schedule, batch, n_in, n_out, seed):
+    rng = np.random.default_rng(seed)
+    weight, bias = wild_layer(rng, n_in, n_out)
+    x = wild(rng, (batch, n_in))
+    mean, var = dense.build(weight, bias, batch, schedule=schedule, known_input=True)(x)
+    expected = dense_reference.moments_of_known(x, weight, bias)
+    m_bound, v_bound = dense_bound(x, expected.var, weight, bias)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    assert (np.abs(var - expected.var) <= v_bound).all()
+
+
+@pytest.mark.parametrize(("lanes", "registers"), [(4, 16), (4, 32), (8, 16)])
+def test_dense_for_narrower_registers(lanes, registers):
+    narrow = targets.Target("narrow", lanes, registers, targets.target("host").llvm)
+    rng = np.random.default_rng(7)
+    weight, bias = wild_layer(rng, 31, 45)
+    x = Moments(wild(rng, (7, 31)), np.abs(wild(rng, (7, 31))))
+    program = dense.program(weight, bias, 7, narrow, known_input=False)
+    mean, var = targets.build(program, narrow, "hand")(x.mean, x.var)
+    expected = dense_reference.moments(x, weight, bias)
+    m_bound, v_bound = dense_bound(x.mean, expected.var, weight, bias)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    assert (np.abs(var - expected.var) <= v_bound).all()
+
+
+@SCHEDULES
+def test_dense_variance_does_not_cancel(schedule):
+    # m² = 10⁸ v and weights almost known: Σ E[x²]E[w²] − (mµ)² is 0 or noise in float32.
+    ones = np.ones((1, 64))
+    weight, bias = Posterior(ones, 1e-6 * ones), Posterior(np.zeros(1), np.zeros(1))
+    _, var = dense.build(weight, bias, 1, schedule=schedule)(1e2 * ones, 1e-4 * ones)
+    exact = 64 * (1e-4 * (1 + 1e-12) + 1e4 * 1e-12)
+    assert abs(var[0, 0] - exact) <= gamma(64 + 7) * exact
+
+
+@settings(derandomize=True, database=None)
+@given(
+    batch=st.integers(1, 300),
+    n_packs=st.integers(1, 300),
+    sums=st.sampled_from([2, 3]),
+    registers=st.sampled_from([16, 32]),
+)
+def test_a_tile_fits_the_registers_and_the_layer(batch, n_packs, sums, registers):
+    rows, packs = dense.tile(batch, n_packs, sums, registers)
+    assert 1 <= rows <= batch
+    assert 1 <= packs <= n_packs
+    assert sums * rows * packs <= 5 * registers // 8
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_packing_keeps_every_weight_and_pads_with_zeros(lanes):
+    weight = Posterior(np.arange(1.0, 16.0).reshape(5, 3), np.full((5, 3), 2.0))
+    bias = Posterior(np.arange(5.0), np.ones(5))
+    w_mean, w_var, b_mean, b_var = dense.pack(weight, bias, lanes)
+    for packed, values in ((w_mean, weight.mean), (w_var, weight.var)):
+        rows = np.moveaxis(packed, 2, 1).reshape(-1, 3)
+        np.testing.assert_array_equal(rows[:5], values)
+        assert not rows[5:].any()
+    np.testing.assert_array_equal(b_mean.ravel()[:5], bias.mean)
+    np.testing.assert_array_equal(b_var.ravel()[:5], bias.var)
+    assert not b_var.ravel()[5:].any()
+
+
+@pytest.fixture(scope="module", params=["hand", "default"])
+def relu_kernel(request):
+    return relu.build(19, 2000, schedule=request.param)
+
+
+def test_relu_is_as_accurate_as_stated(relu_kernel):
+    # Dense in a = m/√v; the scales leave float32 at both ends, subnormal variances included.
+    a = np.concatenate([np.linspace(-10, 10, 1600), np.linspace(-0.05, 0.05, 400)])
+    scale = 10.0 ** np.array([-22, -21, -20, *np.linspace(-18, 18, 13), 18.8, 19.0, 19.2])
+    var = (np.broadcast_to(scale[:, np.newaxis], (19, 2000)) ** 2).astype(np.float32)
+    mean = (a * np.sqrt(var.astype(float))).astype(np.float32)
+    got_mean, got_var = relu_kernel(mean, var)
+    exact_mean, exact_var = rectified_moments(mean, var)
+    # Half a unit of the last place where the result itself is subnormal.
+    assert (np.abs(got_mean - exact_mean) <= RELU_ERROR * exact_mean + 0.5 * TINY).all()
+    assert (np.abs(got_var - exact_var) <= RELU_ERROR * exact_var + 0.5 * TINY).all()
+
+
+def test_relu_without_spread_is_exact(relu_kernel):
+    mean = np.zeros((19, 2000), np.float32)
+    mean[:, :11] = [0.0, -0.0, 1.0, -1.0, 3e38, -3e38, 1e-38, -1e-38, 1e-45, -1e-45, 0.1]
+    got_mean, got_var = relu_kernel(mean, np.zeros_like(mean))
+    np.testing.assert_array_equal(got_mean, np.maximum(mean, 0))
+    assert not got_var.any()
+
+
+def test_relu_of_anything_finite_is_finite_and_its_variance_not_negative(relu_kernel):
+    largest = float(np.finfo(np.float32).max)
+    ends = [0.0, TINY, 1e-40, 2.0**-126, 1e-30, 1e-6, 0.3, 1.0, 7.0, 1e6, 1e30, largest]
+    mean, var = np.meshgrid(np.concatenate([ends, np.negative(ends)]), ends)
+    m, v = np.zeros((2, 19, 2000), np.float32)
+    m.ravel()[: mean.size], v.ravel()[: var.size] = mean.ravel(), var.ravel()
+    # And dense where both polynomials end: x around 13.2.
+    m[-4:], v[-4:] = np.linspace(-14, -12, 8000).reshape(4, 2000), 1.0
+    got_mean, got_var = relu_kernel(m, v)
+    assert np.isfinite(got_mean).all()
+    assert np.isfinite(got_var).all()
+    assert (got_mean >= 0).all()
+    assert (got_var >= 0).all()
+    exact_mean, exact_var = rectified_moments(m, v)
+    deep = m < -10 * np.sqrt(v.astype(float))
+    # Deep in the tail the result is at most a hair above 0, relative to s and v.
+    assert (np.abs(got_mean - exact_mean)[deep] <= 1e-24 * np.sqrt(v[deep]) + TINY).all()
+    assert (np.abs(got_var - exact_var)[deep] <= 1e-24 * v[deep].astype(float) + TINY).all()
+
+
+def test_a_kernel_returns_fresh_arrays(relu_kernel):
+    x = np.random.default_rng(8).random((2, 19, 2000))
+    first = relu_kernel(*x)
+    kept = [array.copy() for array in first]
+    relu_kernel(*x[::-1])
+    for array, before in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+def mlp():
+    return Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
+
+
+def network_bound(net, x):
+    """Error of the float32 network: each layer's own, and that of its inputs to first order.
+
+    Roundings count as independent random numbers: n of them stay below 6√n u but once in 10⁷
+    (Higham & Mary 2019, theorem 2.4), and those of different units add in squares. The worst case
+    n u, added up over three layers, would be too loose to say anything.
+
+    With E the mean of max(0, z), the derivatives of the rectified moments are ∂E/∂m = Φ,
+    ∂E/∂v = φ/(2s), ∂Var/∂m = 2E(1 − Φ), ∂Var/∂v = Φ − Eφ/s.
+    """
+    mean, var = x, np.zeros_like(x)
+    m_error, v_error = np.zeros_like(x), np.zeros_like(x)
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, Dense):
+            weight, bias = (net.parameters()[f"{index}.{name}"] for name in ("weight", "bias"))
+            out = dense_reference.moments(Moments(mean, var), weight, bias)
+            rounding = 6.0 * U * np.sqrt(layer.in_features + 7)
+            v_error = np.sqrt(
+                v_error**2 @ ((weight.mean**2 + weight.var) ** 2).T
+                + (2 * mean * m_error) ** 2 @ (weight.var**2).T
+            )
+            v_error += rounding * out.var
+            m_error = np.sqrt(m_error**2 @ (weight.mean**2).T)
+            m_error += rounding * (np.abs(mean) @ np.abs(weight.mean).T + np.abs(bias.mean))
+            mean, var = out.mean, out.var
+        else:
+            s = np.sqrt(var)
+            phi, below = pdf(mean / s), cdf(mean / s)
+            relu_mean, relu_var = rectified_moments(mean, var)
+            m_relu = below * m_error + phi / (2 * s) * v_error
+            v_relu = np.abs(below - relu_mean * phi / s) * v_error
+            v_relu += 2 * relu_mean * (1 - below) * m_error
+            m_error, v_error = m_relu + RELU_ERROR * relu_mean, v_relu + RELU_ERROR * relu_var
+            mean, var = relu_mean, relu_var
+    return m_error, v_error
+
+
+@SCHEDULES
+@pytest.mark.parametrize("batch", [1, 7])
+def test_network_is_propagate_in_float32(schedule, batch):
+    net = mlp()
+    x = np.random.default_rng(2).random((batch, 784))
+    expected = net.propagate(x)
+    got = compile_network(net, batch, schedule=schedule)(x)
+    assert got.mean.dtype == got.var.dtype == np.float32
+    m_bound, v_bound = network_bound(net, x)
+    assert (np.abs(got.mean - expected.mean) <= m_bound).all()
+    assert (np.abs(got.var - expected.var) <= v_bound).all()
+    assert (v_bound <= 1e-4 * expected.var).all()  # so the bounds do say something
+    assert (m_bound <= 1e-3 * np.abs(expected.mean).max()).all()
+
+
+@SCHEDULES
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Dense(5, 3)],
+        [Dense(17, 33), Dense(33, 2)],
+        [ReLU(), Dense(5, 3), ReLU(), ReLU()],
+    ],
+    ids=["one", "no ReLU between", "ReLU at both ends"],
+)
+def test_layers_in_other_orders(schedule, layers):
+    net = Network(layers, seed=3)
+    n_in = next(layer.in_features for layer in layers if isinstance(layer, Dense))
+    x = np.random.default_rng(3).standard_normal((3, n_in)).astype(np.float32)
+    got, expected = compile_network(net, 3, schedule=schedule)(x), net.propagate(x.astype(float))
+    # At most two sums of 33 terms: 2γ₄₀ of their terms, which are below 10.
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=0, atol=20 * gamma(40))
+    np.testing.assert_allclose(got.var, expected.var, rtol=0, atol=20 * gamma(40))
+
+
+def test_calls_repeat_and_do_not_overwrite_each_other():
+    fast = compile_network(mlp(), 7)
+    x, other = np.random.default_rng(4).random((2, 7, 784))
+    first = fast(x)
+    kept = first.mean.copy(), first.var.copy()
+    assert not np.array_equal(fast(other).mean, first.mean)
+    again = fast(x)
+    for array, before, after in zip(
+        (first.mean, first.var), kept, (again.mean, again.var), strict=True
+    ):
+        np.testing.assert_array_equal(array, before)
+        np.testing.assert_array_equal(array, after)
+
+
+def test_inputs_of_any_real_type_and_layout():
+    fast = compile_network(Network([Dense(5, 3)], seed=5), 2)
+    x = np.arange(10.0).reshape(2, 5)
+    expected = fast(x.astype(np.float32))
+    for other in (x, x.astype(int), x.astype(np.uint8), np.asfortranarray(x), x[::-1][::-1]):
+        np.testing.assert_array_equal(fast(other).mean, expected.mean)
+        np.testing.assert_array_equal(fast(other).var, expected.var)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return compile_network(Network([Dense(3, 2)], seed=6), 2)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 4)), r"x has shape \(2, 4\); expected \(2, 3\)"),
+        (np.zeros((1, 3)), r"x has shape \(1, 3\); expected \(2, 3\)"),
+        (np.zeros(3), r"x has shape \(3,\); expected \(2, 3\)"),
+        (np.zeros((2, 3), complex), "dtype complex128; expected an array of real numbers"),
+        (np.full((2, 3), "a"), "dtype <U1; expected an array of real numbers"),
+        (np.full((2, 3), None), "dtype object; expected an array of real numbers"),
+        ([[0.0] * 3] * 2, "x is a list; expected an array of real numbers"),
+        (Moments(np.zeros((2, 3)), np.zeros((2, 3))), "x is a Moments; expected an array"),
+        (np.array([[0, 0, np.nan], [0, 0, 0]]), "NaN, infinity or a number too large"),
+        (np.array([[0, 0, 0], [0, np.inf, 0]], np.float32), "NaN, infinity or a number too large"),
+        (np.full((2, 3), 1e39), "NaN, infinity or a number too large for float32"),
+        (np.full((2, 3), 1e30), "the variance holds a negative, NaN or infinite entry"),
+    ],
+)
+def test_bad_input(small, x, message):
+    with pytest.raises(InputError, match=message):
+        small(x)
+    assert np.isfinite(small(np.zeros((2, 3))).mean).all()  # and the next call is not harmed
+
+
+# A layer of another project: enough of one to get into a network.
+FOREIGN: Any = SimpleNamespace(parameter_shapes=dict, output_shape=lambda shape: shape)
+
+
+def too_large(field):
+    net = Network([Dense(3, 2)])
+    weight = net.parameters()["0.weight"]
+    arrays = {"mean": weight.mean, "scale": weight.scale, field: np.full((2, 3), 1e200)}
+    net.set_parameters({**net.parameters(), "0.weight": Posterior(**arrays)})
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "message"),
+    [
+        (Network([Dense(3, 2)]), {"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        (Network([Dense(3, 2)]), {"target": "z80"}, "target 'z80' is unknown; expected one of: h"),
+        (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown; expected one of: h"),
+        (
+            Network([Dense(3, 2), FOREIGN]),
+            {},
+            "layer 1: SimpleNamespace has no kernel; expected Dense",
+        ),
+        (Network([ReLU()]), {}, "number of input features is unknown"),
+        (Network([Dense(3, 2), Dense(3, 2)]), {}, r"layer 1: Dense\(3, 2\): input has shape"),
+        (too_large("mean"), {}, "too large for float32"),
+        (too_large("scale"), {}, "too large for float32"),
+    ],
+)
+def test_bad_call_of_compile_network(net, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        compile_network(net, **{"batch_size": 1, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_host_target_describes_a_vector_unit():
+    host = targets.target("host")
+    assert host.lanes in (4, 8, 16)
+    assert host.registers in (16, 32)
+    assert host.llvm["fast-math-contract"] is True
+    assert [host.padded(n) for n in (1, host.lanes, host.lanes + 1)] == [
+        host.lanes,
+        host.lanes,
+        2 * host.lanes,
+    ]
+
+
+def test_latency_ranks_a_quick_and_a_slow_function_in_bounded_calls():
+    calls = {"quick": 0, "slow": 0}
+
+    def quick():
+        calls["quick"] += 1
+
+    def slow():
+        calls["slow"] += 1
+        sum(range(20_000))
+
+    seconds = bench.latency({"quick": quick, "slow": slow}, repeats=3)
+    assert list(seconds) == ["quick", "slow"]
+    assert 0 < seconds["quick"] < seconds["slow"]
+    assert calls["quick"] > calls["slow"] > 3
+    assert bench.latency({}) == {}

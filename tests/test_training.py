@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+
+from refbnn import InputError, Network, Posterior, predict, train
+from refbnn.elbo import categorical, loss_and_gradient
+from refbnn.layers import Dense, ReLU
+from refbnn.noise import DeviceLaw, Gaussian
+from refbnn.optimise import Adam
+from refbnn.prior import GaussianPrior, StudentTPrior
+from refbnn.training import Epoch, inverse_softplus, logistic, softplus
+
+LAWS = [Gaussian(), DeviceLaw(-0.5, 0.5, (0.3,))]
+
+
+def small_network(law=None, prior=None, seed=0):
+    return Network(
+        [Dense(3, 4), ReLU(), Dense(4, 3)], law=law, prior=prior or GaussianPrior(0.5), seed=seed
+    )
+
+
+@pytest.mark.parametrize("prior", [GaussianPrior(0.5), StudentTPrior(4.0, 0.5)])
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_gradient_is_that_of_the_loss_at_fixed_noise(law, prior, n_samples):
+    """Central differences of the loss, the generator reset so that both ends see one noise."""
+    net = small_network(law, prior)
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((5, 3)), np.array([0, 1, 2, 1, 0])
+
+    def loss():
+        return loss_and_gradient(net, x, y, 50, np.random.default_rng(2), n_samples)
+
+    _, grad = loss()
+    start = net.parameters()
+    step = 1e-6
+    for name, posterior in start.items():
+        for part, got in (("mean", grad.mean[name]), ("scale", grad.scale[name])):
+            for index in list(np.ndindex(posterior.shape))[:3]:
+                totals = []
+                for sign in (1, -1):
+                    arrays = {"mean": posterior.mean.copy(), "scale": posterior.scale.copy()}
+                    arrays[part][index] += sign * step
+                    net.set_parameters({**start, name: Posterior(**arrays)})
+                    totals.append(loss()[0].total)
+                slope = (totals[0] - totals[1]) / (2 * step)
+                # Rounding of a loss near 500 over 2e-6: 1e-7 absolute, 1e-6 with its summands.
+                assert got[index] == pytest.approx(slope, rel=1e-6, abs=2e-5)
+    net.set_parameters(start)
+
+
+def test_the_likelihood_is_scaled_to_the_data_set_and_the_kl_is_not():
+    net = small_network()
+    x, y = np.ones((2, 3)), np.array([0, 1])
+    once = loss_and_gradient(net, x, y, 2, np.random.default_rng(0))[0]
+    tenfold = loss_and_gradient(net, x, y, 20, np.random.default_rng(0))[0]
+    assert tenfold.nll == pytest.approx(10 * once.nll)
+    assert tenfold.kl == once.kl
+    assert tenfold.total == tenfold.nll + tenfold.kl
+
+
+def test_categorical_by_hand():
+    logits = np.array([[0.0, np.log(3.0)], [1000.0, 0.0]])
+    nll, grad = categorical(logits, np.array([0, 1]))
+    assert nll == pytest.approx(np.log(4.0) + 1000.0)
+    np.testing.assert_allclose(grad, [[-0.75, 0.75], [1.0, -1.0]], atol=1e-15)
+
+
+def test_adam_follows_its_recurrence():
+    rng = np.random.default_rng(0)
+    grads = rng.standard_normal((6, 2))
+    parameters, adam = {"p": np.zeros(2)}, Adam(0.1)
+    m, v, p = np.zeros(2), np.zeros(2), np.zeros(2)
+    for t, g in enumerate(grads, start=1):
+        adam.step(parameters, {"p": g})
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        p = p - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(parameters["p"], p, rtol=1e-12)
+
+
+def test_softplus_and_its_inverse():
+    rho = np.array([-700.0, -30.0, -1.0, 0.0, 1.0, 40.0])
+    np.testing.assert_allclose(inverse_softplus(softplus(rho)), rho, rtol=1e-12, atol=1e-15)
+    slope = (softplus(rho + 1e-6) - softplus(rho - 1e-6)) / 2e-6
+    np.testing.assert_allclose(logistic(rho), slope, rtol=1e-8, atol=1e-9)
+
+
+def clusters(n, rng):
+    centres = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    y = rng.integers(0, 3, n)
+    return centres[y] + 0.4 * rng.standard_normal((n, 3)), y
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_training_learns_and_repeats_itself(law):
+    x, y = clusters(300, np.random.default_rng(0))
+    x_test, y_test = clusters(300, np.random.default_rng(1))
+    seen: list[Epoch] = []
+    nets = [small_network(law), small_network(law)]
+    for net in nets:
+        history = train(
+            net, x, y, epochs=30, batch_size=32, learning_rate=2e-2, seed=5, on_epoch=seen.append
+        )
+    assert history[-1].loss.total < 0.5 * history[0].loss.total
+    assert [epoch.number for epoch in seen] == [*range(1, 31)] * 2
+    for name, posterior in nets[0].parameters().items():
+        np.testing.assert_array_equal(posterior.mean, nets[1].parameters()[name].mean)
+        np.testing.assert_array_equal(posterior.scale, nets[1].parameters()[name].scale)
+    # Clusters 2√2 apart with deviation 0.4: a plain classifier errs once in some thousands.
+    for method in ("pfp", "svi"):
+        assert predict(nets[0], x_test, method=method).accuracy(y_test) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": np.ones((4, 2))}, r"layer 0: Dense\(3, 4\): input has shape \(2,\)"),
+        ({"y": np.zeros(3, int)}, "expected"),
+        ({"y": np.full(4, 3)}, "integers from 0 to 2"),
+        ({"y": np.zeros(4)}, "integers"),
+        ({"x": np.full((4, 3), np.nan)}, "NaN"),
+        ({"x": np.ones((0, 3)), "y": np.zeros(0, int)}, "N > 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"likelihood": "poisson"}, "expected 'categorical'"),
+        ({"learning_rate": 1e300}, "loss is"),
+    ],
+)
+def test_bad_training_input_is_refused(change, words):
+    arguments = {"x": np.ones((4, 3)), "y": np.array([0, 1, 2, 0]), "epochs": 2} | change
+    with (
+        pytest.raises(InputError, match=words),
+        np.errstate(all="ignore"),
+    ):
+        train(small_network(), **arguments)

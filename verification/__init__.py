@@ -1,0 +1,65 @@
+"""Verification: operators against high-sample Monte Carlo, kernels against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from tabulate import tabulate
+
+from refbnn.noise import Law
+from verification import dense, gradient, kernels, kl, relu, sampling
+from verification.check import Check
+
+__all__ = ["Check", "Step", "as_rows", "as_text", "steps"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some checks that run together, with random numbers of their own.
+
+    Parameters
+    ----------
+    name : str
+        For progress.
+    checks : callable (n_samples, rng) -> list of Check
+    """
+
+    name: str
+    checks: Callable[[int, np.random.Generator], list[Check]]
+
+    def run(self, n_samples: int, seed: int) -> list[Check]:
+        """Run with random numbers that depend on the seed and on this step's name alone."""
+        return self.checks(n_samples, np.random.default_rng([seed, *self.name.encode()]))
+
+
+def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
+    """Every check for every law by label, and the kernels for one target."""
+    listed = []
+    for label, law in laws.items():
+        for module in (sampling, kl, gradient, dense):
+            name = f"{module.__name__.rpartition('.')[2]}, {label}"
+            listed.append(Step(name, _bind(module.check, label, law)))
+    listed.append(Step("relu", relu.check))
+    listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
+    return listed
+
+
+def _bind(check, label, law):
+    return lambda n_samples, rng: check(label, law, n_samples, rng)
+
+
+def as_rows(checks: list[Check]) -> list[dict]:
+    """The checks as plain data, for JSON and tables."""
+    return [{**asdict(check), "holds": check.holds} for check in checks]
+
+
+def as_text(rows: list[dict]) -> str:
+    """The rows as a table for a terminal."""
+    columns = {"name": "check", "statistic": "deviation", "limit": "limit", "unit": "unit"}
+    return tabulate(
+        [[row[key] for key in columns] + ["yes" if row["holds"] else "NO"] for row in rows],
+        headers=[*columns.values(), "holds"],
+        floatfmt=".3g",
+    )

@@ -1,0 +1,117 @@
+"""A check: one claim, the evidence, and the level at which the evidence would refute it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+FALSE_ALARM = 1e-4  # probability that a check of correct code fails, for a fresh seed
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim that holds while `statistic` ≤ `limit`.
+
+    Parameters
+    ----------
+    name : str
+        Operator and case, such as "relu moments".
+    method : str
+        What is compared with what, in one line.
+    statistic : float
+        Largest deviation, in `unit`.
+    limit : float
+    unit : str
+        "standard errors", "of rounding bound", "of allowed error" and the like.
+    n_compared : int
+        Numbers compared.
+    n_samples : int
+        Monte Carlo samples behind each; 0 where nothing is sampled.
+    """
+
+    name: str
+    method: str
+    statistic: float
+    limit: float
+    unit: str
+    n_compared: int
+    n_samples: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim stands; false for NaN."""
+        return bool(self.statistic <= self.limit)
+
+
+def against_monte_carlo(
+    name: str,
+    method: str,
+    claimed: np.ndarray,
+    estimate: np.ndarray,
+    standard_error: np.ndarray,
+    n_samples: int,
+) -> Check:
+    """Compare claimed values with Monte Carlo estimates, all of one shape.
+
+    z = |claimed − estimate|/standard error. The limit on the largest of K z-scores is
+    Φ⁻¹(1 − p/2K), Bonferroni's level for a false alarm in p = 1e-4 of fresh seeds, whatever the
+    dependence between the K. An estimate without spread must be met to rounding,
+    1e-12 of the largest value claimed.
+    """
+    claimed, estimate, error = (
+        np.ravel(np.asarray(array, dtype=float)) for array in (claimed, estimate, standard_error)
+    )
+    error = np.maximum(error, 1e-12 * np.abs(claimed).max())
+    z = np.abs(claimed - estimate) / error
+    return Check(
+        name=name,
+        method=method,
+        statistic=float(z.max()),
+        limit=float(norm.isf(FALSE_ALARM / (2 * z.size))),
+        unit="standard errors",
+        n_compared=z.size,
+        n_samples=n_samples,
+    )
+
+
+class MomentEstimate:
+    """Running estimate of mean and variance of each entry of an array, with standard errors.
+
+    Samples are shifted by a guess of the mean, so that raw power sums lose nothing to cancellation.
+
+    Parameters
+    ----------
+    guess : ndarray
+        Near the mean; gives the shape.
+    """
+
+    def __init__(self, guess: np.ndarray):
+        self._guess = guess
+        self._sums = np.zeros((4, *guess.shape))
+        self.n_samples = 0
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take in samples of shape (S, *guess.shape)."""
+        t = samples - self._guess
+        for power in range(4):
+            self._sums[power] += (t ** (power + 1)).sum(axis=0)
+        self.n_samples += len(samples)
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates and standard errors, each of shape (2, *guess.shape): mean, then variance.
+
+        se(mean) = √(m₂/n); se(variance) = √((m₄ − m₂²)/n), leading order in 1/n.
+        """
+        n = self.n_samples
+        r1, r2, r3, r4 = self._sums / n
+        m2 = r2 - r1**2
+        m4 = r4 - 4.0 * r3 * r1 + 6.0 * r2 * r1**2 - 3.0 * r1**4
+        estimate = np.stack([self._guess + r1, m2 * n / (n - 1)])
+        return estimate, np.sqrt(np.stack([m2, np.maximum(m4 - m2**2, 0.0)]) / n)
+
+
+def blocks(n_samples: int, block: int = 20_000) -> list[int]:
+    """Sizes of the blocks that n_samples samples are drawn in, to bound memory."""
+    return [min(block, n_samples - start) for start in range(0, n_samples, block)]

@@ -1,0 +1,115 @@
+"""Kernels in float32 against the float64 reference, each schedule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels import compile_network, dense, relu
+from refbnn import Moments, Network, Posterior
+from refbnn.layers import Dense, ReLU
+from refbnn.layers import dense as dense_reference
+from refbnn.layers import relu as relu_reference
+from verification.check import Check
+
+SCHEDULES = ("default", "hand")
+
+_U = 2.0**-24  # unit roundoff of float32
+_RELU_TOLERANCE = 1e-5  # relative, as stated in kernels.relu, for |mean/scale| ≤ 10
+# Worst-case rounding of the three dense layers, (784 + 2·100 + 21)·u = 6e-5, and of two ReLUs,
+# 2e-5, to first order; of the variance, and of the mean in units of the standard deviation.
+_NETWORK_TOLERANCE = 1e-4
+
+
+def dense_bound(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
+    """Bounds on the error of mean and variance stated in `kernels.dense`; shapes as its result."""
+    n = weight.shape[1]
+    gamma_mean, gamma_var = ((n + k) * _U / (1.0 - (n + k) * _U) for k in (3, 7))
+    magnitude = np.abs(x.mean) @ np.abs(weight.mean).T + np.abs(bias.mean)
+    return Moments(gamma_mean * magnitude, gamma_var * dense_reference.moments(x, weight, bias).var)
+
+
+def check(target: str, rng: np.random.Generator) -> list[Check]:
+    """Dense with random and with known inputs, ReLU, and a whole network."""
+    return [
+        check
+        for schedule in SCHEDULES
+        for check in (
+            *_check_dense(target, schedule, rng),
+            _check_relu(target, schedule),
+            _check_network(target, schedule, rng),
+        )
+    ]
+
+
+def _check_dense(target, schedule, rng) -> list[Check]:
+    batch, n_in, n_out = 7, 101, 37  # multiples of no vector length
+    weight = Posterior(rng.standard_normal((n_out, n_in)), rng.uniform(0.0, 1.0, (n_out, n_in)))
+    bias = Posterior(rng.standard_normal(n_out), rng.uniform(0.0, 1.0, n_out))
+    m, v = rng.standard_normal((batch, n_in)), rng.uniform(0.0, 1.0, (batch, n_in))
+    cases = {"random input": Moments(m, v), "known input": Moments(m, np.zeros_like(v))}
+    checks = []
+    for case, x in cases.items():
+        known = case == "known input"
+        kernel = dense.build(weight, bias, batch, target, schedule, known_input=known)
+        result = Moments(*(kernel(m) if known else kernel(m, v)))
+        checks.append(
+            _compare(
+                f"kernel: dense, {case} ({schedule})",
+                f"({batch}, {n_in}) -> ({batch}, {n_out}), share of the rounding bound of a sum",
+                result,
+                dense_reference.moments(x, weight, bias),
+                dense_bound(x, weight, bias),
+            )
+        )
+    return checks
+
+
+def _check_relu(target, schedule) -> Check:
+    a = np.linspace(-10.0, 10.0, 2001)
+    scale = np.array([[1e-3], [1.0], [1e3]])
+    # What the kernel is given: the reference must see the same float32 numbers.
+    x = Moments(
+        (a * scale).astype(np.float32).astype(float),
+        (scale**2 + 0.0 * a).astype(np.float32).astype(float),
+    )
+    kernel = relu.build(len(scale), a.size, target, schedule)
+    reference = relu_reference.moments(x)
+    return _compare(
+        f"kernel: relu ({schedule})",
+        f"mean/scale from −10 to 10 at three scales, share of {_RELU_TOLERANCE:g} relative",
+        Moments(*kernel(x.mean, x.var)),
+        reference,
+        Moments(_RELU_TOLERANCE * reference.mean, _RELU_TOLERANCE * reference.var),
+    )
+
+
+def _check_network(target, schedule, rng) -> Check:
+    net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
+    x = rng.uniform(0.0, 1.0, (3, 784))
+    reference = net.propagate(x)
+    return _compare(
+        f"kernel: network 784-100-100-10 ({schedule})",
+        f"share of {_NETWORK_TOLERANCE:g} of the standard deviation and of the variance",
+        compile_network(net, len(x), target, schedule)(x),
+        reference,
+        Moments(_NETWORK_TOLERANCE * np.sqrt(reference.var), _NETWORK_TOLERANCE * reference.var),
+    )
+
+
+def _compare(name, method, result, reference: Moments, allowed: Moments) -> Check:
+    shares = [
+        np.abs(np.asarray(got, dtype=float) - expected) / bound
+        for got, expected, bound in (
+            (result.mean, reference.mean, allowed.mean),
+            (result.var, reference.var, allowed.var),
+        )
+    ]
+    return Check(
+        name=name,
+        method=method,
+        statistic=float(np.max(shares)),
+        limit=1.0,
+        unit="of allowed error",
+        n_compared=2 * reference.mean.size,
+        n_samples=0,
+    )
