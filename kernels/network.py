@@ -11,7 +11,6 @@ inputs are still in the first cache.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from kernels import dense, relu, targets
 from kernels.targets import Kernel, Program, Target
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
-from refbnn.moments import Moments
+from refbnn.moments import Moments, all_finite
 from refbnn.network import Network
 
 
@@ -71,8 +70,7 @@ class CompiledNetwork:
         else:
             with np.errstate(over="ignore"):  # costs a microsecond
                 view[...] = x
-        # Σx² is finite unless an entry is not or the sum overflows: one fast pass, rarely two.
-        if not math.isfinite(np.vdot(view, view)) and not np.isfinite(view).all():
+        if not all_finite(view):
             raise InputError(
                 "x holds NaN, infinity or a number too large for float32; expected finite numbers"
             )
