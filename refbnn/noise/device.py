@@ -143,7 +143,7 @@ class DeviceLaw:
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw by inverse transform: G of uniform numbers."""
-        return self._inverse(rng.random(shape))
+        return self._inverse.of_probabilities(rng.random(shape))
 
     def quadrature(self, n: int) -> Rule:
         """Gauss rule by Stieltjes and Golub–Welsch, n up to 64."""
