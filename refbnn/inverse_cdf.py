@@ -175,7 +175,7 @@ class _Half:
         return _interpolate(
             lambda u: self._distance(u**self.power),
             lambda _, d: self._mass(d),
-            lambda u: u,
+            1.0,
             self._tail,
             self._total,
         )
@@ -185,7 +185,7 @@ class _Half:
         breaks, coefficients = _interpolate(
             lambda s: self._distance(s) / s,
             lambda s, p: self._mass(s * p),
-            lambda s: s ** (1.0 / self.power),
+            self.power,
             0.0,
             self._tail**self.power,
         )
@@ -204,7 +204,7 @@ class _Half:
         return np.where(root.success, root.x, reach)
 
 
-def _interpolate(function, mass, to_u, left: float, right: float):
+def _interpolate(function, mass, power: float, left: float, right: float):
     """Piecewise interpolant on [left, right], halved until its u-error is small.
 
     Parameters
@@ -212,7 +212,8 @@ def _interpolate(function, mass, to_u, left: float, right: float):
     function : callable (points) -> values
         What is interpolated.
     mass : callable (points, values) -> probability that the values stand for
-    to_u : callable (points) -> probability that they should stand for
+    power : float
+        points = u^power for the probability u that they should stand for.
     left, right : float
 
     Returns
@@ -226,6 +227,10 @@ def _interpolate(function, mass, to_u, left: float, right: float):
     between = np.cos(np.pi * np.arange(_DEGREE + 2) / (_DEGREE + 1))  # where the error peaks
     powers_between = np.vander(between, _DEGREE + 1, increasing=True)
     starts, ends = np.array([left]), np.array([right])
+
+    def to_u(points):
+        return points ** (1.0 / power)
+
     done: list[tuple[np.ndarray, np.ndarray]] = []
     for _ in range(_HALVINGS):
         centre, half = 0.5 * (starts + ends)[:, np.newaxis], 0.5 * (ends - starts)[:, np.newaxis]
@@ -247,7 +252,10 @@ def _interpolate(function, mass, to_u, left: float, right: float):
         starts, ends, centre = starts[~good], ends[~good], centre[~good, 0]
         if not 0 < starts.size <= _MOST_PIECES:
             break
-        starts, ends = np.append(starts, centre), np.append(centre, ends)
+        # Halve the length or the probability, whichever lies nearer to the edge: at a singular one
+        # half of the length holds nearly all of the probability.
+        middle = np.minimum(centre, (0.5 * (to_u(starts) + to_u(ends))) ** power)
+        starts, ends = np.append(starts, middle), np.append(middle, ends)
     if starts.size:
         raise InputError(
             f"inverse CDF: u-error {worst.max():.0e} with {starts.size} pieces to halve; "

@@ -58,6 +58,14 @@ def test_fit_does_not_depend_on_order_or_unit():
     assert other_unit.scale == pytest.approx(1e-6 * found.scale, rel=1e-3)
 
 
+def test_quantised_values_fit_without_an_entropy():
+    found = fit(np.round(measured(DeviceLaw(0.0, 0.0), 2000, seed=5), 0))
+    assert found.kl_from_data is None
+    assert np.isfinite(found.log_likelihood)
+    # Fifteen steps of 1/14 of the range: the distance to a smooth law is half a step's probability.
+    assert found.ks_distance == pytest.approx(0.5 / 14, abs=0.02)
+
+
 def test_a_wrong_family_is_refuted():
     """Two far clusters of unequal shape are outside a low-degree family; the test must say so."""
     rng = np.random.default_rng(4)

@@ -26,7 +26,9 @@ Sources: family and inverse-transform sampling as in arXiv 2501.05564, section 3
 
 Range
 -----
-Relative error about 1e-13 while exp(g) stays within e^±30 and α, β within (−0.95, 100).
+Relative error below 1e-13 while exp(g) stays within e^±30 and α, β within (−0.8, 100); below
+1e-12 for sharper singularities, down to −0.95, where the weights of the Gauss–Jacobi nodes vary
+over more decades.
 """
 
 from __future__ import annotations

@@ -70,8 +70,9 @@ class NoiseFit:
     bic : dict of int to float
         BIC of each degree tried; the least was chosen.
     ks_distance, ks_p_value : float
-    kl_from_data : float
-        KL(data ‖ fit) in nats, by Vasicek's estimate.
+    kl_from_data : float or None
+        KL(data ‖ fit) in nats, by Vasicek's estimate; None where many values are tied, since the
+        entropy of a density is not seen through such coarse steps.
     """
 
     law: DeviceLaw
@@ -83,7 +84,7 @@ class NoiseFit:
     bic: dict[int, float]
     ks_distance: float
     ks_p_value: float
-    kl_from_data: float
+    kl_from_data: float | None
 
     @property
     def laws(self) -> dict[str, Law]:
@@ -127,6 +128,8 @@ def fit(values: np.ndarray, max_degree: int = MAX_DEGREE) -> NoiseFit:
     location, scale = a + 0.5 * (b - a) * (1.0 + m), 0.5 * (b - a) * s
     z = (values - location) / scale
     ks = kstest(z, law.cdf)
+    with np.errstate(divide="ignore"):  # spacings of tied values are 0
+        entropy = float(differential_entropy(z, method="vasicek"))
     return NoiseFit(
         law=law,
         location=location,
@@ -137,7 +140,7 @@ def fit(values: np.ndarray, max_degree: int = MAX_DEGREE) -> NoiseFit:
         bic=bic,
         ks_distance=float(ks.statistic),
         ks_p_value=float(ks.pvalue),
-        kl_from_data=float(-differential_entropy(z, method="vasicek") - np.mean(law.log_pdf(z))),
+        kl_from_data=-entropy - float(np.mean(law.log_pdf(z))) if np.isfinite(entropy) else None,
     )
 
 

@@ -73,7 +73,12 @@ def _section(found: NoiseFit, source: str, column: str, kappa: list[float]) -> S
             "Kolmogorov–Smirnov distance, p-value",
             f"{found.ks_distance:.4f}, {found.ks_p_value:.3f}",
         ],
-        ["KL(data ‖ fit), Vasicek's estimate", f"{found.kl_from_data:.4f} nats"],
+        [
+            "KL(data ‖ fit), Vasicek's estimate",
+            "not seen: tied values"
+            if found.kl_from_data is None
+            else f"{found.kl_from_data:.4f} nats",
+        ],
     ]
     degrees = [[str(degree), f"{bic:.1f}"] for degree, bic in found.bic.items()]
     return Section(
