@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -178,6 +181,35 @@ def test_a_report_is_replaced_whole_or_not_at_all(tmp_path):
         report.write(work, "title", [], {"n": 2})
     assert sorted(path.name for path in target.iterdir()) == ["index.html", "report.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_full_disk_leaves_the_earlier_report(tmp_path):
+    target = tmp_path / "report"
+    with report.folder(target) as work:
+        report.write(work, "title", [], {"n": 1})
+    message = "No space left on device; expected to write there"
+    with pytest.raises(InputError, match=message), report.folder(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert json.loads((target / "report.json").read_text()) == {"n": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    code = (
+        "import sys, verification\n"
+        "verification.steps = lambda *_: []\n"
+        "verification.as_text = lambda _: 'x' * 1_000_000\n"
+        "from refbnn.cli import main\n"
+        "sys.exit(main(['verify']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 128 + signal.SIGPIPE
 
 
 def test_unwritable_places_are_refused(tmp_path):

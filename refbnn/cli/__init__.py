@@ -7,6 +7,8 @@ error. Everything heavy is imported by the command that needs it, so that help a
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -42,14 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
+    # A polite kill unwinds like an interrupt, so that nothing half-written stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         failed = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone; so that closing standard output is silent too:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except InputError as error:
         print(f"refbnn {arguments.command}: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         print(f"refbnn {arguments.command}: interrupted", file=sys.stderr)
-        return 130  # as the shell reports a program ended by SIGINT
+        return 128 + signal.SIGINT  # as the shell reports a program ended by a signal
     for name in failed:
         print(f"refbnn {arguments.command}: check failed: {name}", file=sys.stderr)
     return REFUTED if failed else HELD

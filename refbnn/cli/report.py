@@ -78,6 +78,8 @@ def folder(target: Path) -> Iterator[Path]:
             target.rename(old / target.name)
         work.rename(target)
         shutil.rmtree(old)
+    except OSError as error:
+        raise InputError(f"{target}: {error.strerror or error}; expected to write there") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
