@@ -59,6 +59,12 @@ class Gradient:
     scale: Weights
 
 
+def check_labels(y: np.ndarray, n_classes: int) -> None:
+    """Raise InputError unless y holds integers in [0, n_classes)."""
+    if y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < n_classes):
+        raise InputError(f"labels: expected integers from 0 to {n_classes - 1}")
+
+
 def categorical(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """Sum of −log p(y | logits) over batch and samples, and its gradient.
 
@@ -78,8 +84,7 @@ def categorical(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         If a label is not an integer in [0, C).
     """
     n_classes = logits.shape[-1]
-    if y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < n_classes):
-        raise InputError(f"labels: expected integers from 0 to {n_classes - 1}")
+    check_labels(y, n_classes)
     is_label = np.arange(n_classes) == y[:, np.newaxis]
     log_p = logits - logsumexp(logits, axis=-1, keepdims=True)
     return -float(log_p[..., is_label].sum()), np.exp(log_p) - is_label

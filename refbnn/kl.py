@@ -18,7 +18,7 @@ Source: arXiv 2501.05564, sections 3.1 and 3.1.2, for the device-shaped case.
 Range
 -----
 Exact to rounding for a Gaussian prior. For Student's t the integrand has poles √ν·s off the real
-axis in θ: 1e-10 with 32 nodes while σ ≤ s/3, worse as σ grows against s.
+axis in θ: 1e-10 with 32 nodes while σ ≤ √ν·s/3, worse as σ grows against it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.law import Law
 from refbnn.posterior import Posterior
 from refbnn.prior import GaussianPrior, Prior
+from refbnn.streams import stream
 
 Weights = dict[str, np.ndarray]
 
@@ -51,7 +52,7 @@ class Network:
         self.layers = list(layers)
         self.law: Law = Gaussian() if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
-        rng = np.random.default_rng(seed)
+        rng = stream(seed, "initial means")
         self._posteriors = {
             f"{index}.{name}": _initial_posterior(shape, rng)
             for index, layer in enumerate(self.layers)
@@ -70,7 +71,7 @@ class Network:
         InputError
             If a name is missing or unknown, or a shape differs; nothing is replaced then.
         """
-        for name in self._posteriors.keys() | posteriors.keys():
+        for name in [*self._posteriors, *posteriors]:
             if name not in posteriors or name not in self._posteriors:
                 raise InputError(
                     f"parameter {name!r}: expected the names {', '.join(self._posteriors)}"
@@ -131,14 +132,19 @@ class Network:
         -------
         (n_samples, B, ...)
         """
-        self.check_input(x.shape[1:])
+        x = np.asarray(x, dtype=float)
+        shape = self.check_input(x.shape[1:])
         if n_samples < 1:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
-        # One sample at a time: never more than one set of weights in memory.
-        return np.concatenate([self.forward(x, self.draw(rng)[0])[0] for _ in range(n_samples)])
+        outputs = np.empty((n_samples, len(x), *shape))
+        for output in outputs:  # never more than one set of weights in memory
+            output[...] = self.forward(x, self.draw(rng)[0])[0]
+        return outputs
 
     def propagate(self, x: np.ndarray | Moments) -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones."""
+        if not isinstance(x, Moments):
+            x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
         for index, layer in enumerate(self.layers):
             x = layer.moments(x, self._of_layer(index, self._posteriors))

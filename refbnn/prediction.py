@@ -7,10 +7,12 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.moments import Moments
 from refbnn.network import Network
+from refbnn.streams import stream
 from refbnn.uncertainty import Prediction, from_logit_samples
 
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
 LOGIT_SAMPLES = 1000  # draws of propagated logits: cheap, no forward pass
+_BLOCK = 256  # inputs at a time, to bound the memory of their draws
 
 
 def predict(
@@ -41,7 +43,7 @@ def predict(
     """
     if n_samples is not None and n_samples < 2:
         raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "predict")
     if method == "pfp":
         return from_propagated(net.propagate(x), n_samples or LOGIT_SAMPLES, rng)
     if method == "svi":
@@ -55,4 +57,11 @@ def predict(
 def from_propagated(logits: Moments, n_samples: int, rng: np.random.Generator) -> Prediction:
     """Prediction from the moments (B, C) of logits taken as independent Gaussians."""
     z = rng.standard_normal((n_samples, 1, logits.shape[-1]))
-    return from_logit_samples(logits.mean + np.sqrt(logits.var) * z, logits)
+    spread = np.sqrt(logits.var)
+    probabilities, aleatoric = np.empty(logits.shape), np.empty(logits.shape[0])
+    for start in range(0, logits.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        part = Moments(logits.mean[rows], logits.var[rows])
+        block = from_logit_samples(part.mean + spread[rows] * z, part)
+        probabilities[rows], aleatoric[rows] = block.probabilities, block.aleatoric
+    return Prediction(logits, probabilities, aleatoric)

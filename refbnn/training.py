@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refbnn.elbo import Loss, loss_and_gradient
+from refbnn.elbo import Loss, check_labels, loss_and_gradient
 from refbnn.errors import InputError
 from refbnn.network import Network
 from refbnn.optimise import Adam
 from refbnn.posterior import Posterior
+from refbnn.streams import stream
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def train(
     if not (np.isfinite(learning_rate) and learning_rate > 0.0):
         raise InputError(f"train: learning_rate is {learning_rate}; expected a number above 0")
 
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "train")
     means = {name: p.mean.copy() for name, p in net.parameters().items()}
     rhos = {name: inverse_softplus(p.scale) for name, p in net.parameters().items()}
     adam_mean, adam_rho = Adam(learning_rate), Adam(learning_rate)
@@ -127,4 +128,5 @@ def _check(net: Network, x: np.ndarray, y: np.ndarray, likelihood: str) -> None:
         )
     if not np.isfinite(x).all():
         raise InputError("train: x holds NaN or infinity; expected finite numbers")
-    net.check_input(x.shape[1:])
+    (n_classes,) = net.check_input(x.shape[1:])
+    check_labels(y, n_classes)

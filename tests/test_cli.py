@@ -111,13 +111,13 @@ def noise_files(tmp_path):
 
 BAD_CALLS = {
     "missing file": (["--noise-data", "none.csv"], "none.csv: No such file"),
-    "empty file": (["--noise-data", "empty.csv"], "empty.csv: the file is empty"),
+    "empty file": (["--noise-data", "empty.csv"], "empty.csv: the first row is empty"),
     "words": (["--noise-data", "words.csv"], "words.csv: line 202, column 'g' holds 'broken'"),
     "nan": (["--noise-data", "nan.csv"], "nan.csv: line 202"),
     "constant": (["--noise-data", "constant.csv"], "constant.csv: every value"),
     "too few": (["--noise-data", "few.csv"], "few.csv: 2 values"),
     "three values": (["--noise-data", "three.csv"], "three.csv: 3 distinct values"),
-    "which column": (["--noise-data", "two.csv"], "two.csv: columns a, b"),
+    "which column": (["--noise-data", "two.csv"], "two.csv: columns 'a', 'b'"),
     "no such column": (["--noise-data", "two.csv", "--column", "c"], "no single column 'c'"),
     "column of nothing": (["--column", "g"], "expected --noise-data FILE"),
     "bad condition": (["--where", "range"], "expected NAME=NUMBER"),

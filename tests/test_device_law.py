@@ -115,7 +115,22 @@ def test_bad_probabilities_are_refused(u):
         LAWS["uniform"].icdf(np.array(u))
 
 
-@pytest.mark.parametrize("parameters", [(-0.99, 0.0), (0.0, np.nan), (0.0, 0.0, (np.inf,))])
+def test_density_at_a_singular_edge_is_a_number():
+    law = LAWS["arcsine"]
+    assert np.isfinite(law.log_pdf(np.array(law.support))).all()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        (-0.99, 0.0),
+        (0.0, 500.0),
+        (0.0, np.nan),
+        (0.0, 0.0, (np.inf,)),
+        (0.0, 0.0, (0.0, 1000.0)),
+        (0.0, 0.0, (1e6,)),
+    ],
+)
 def test_bad_parameters_are_refused(parameters):
     with pytest.raises(InputError, match="DeviceLaw"):
         DeviceLaw(*parameters)

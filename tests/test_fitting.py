@@ -1,10 +1,13 @@
+import os
+import threading
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import beta as beta_law
 
 from refbnn.errors import InputError
-from refbnn.noise import DeviceLaw, fit, read_measurements
+from refbnn.noise import DeviceLaw, fit, measurements, read_measurements
 
 
 def measured(law, n, seed, location=50.0, scale=4.0):
@@ -26,10 +29,10 @@ def test_fit_recovers_the_law_that_made_the_values(law):
     low, high = 50.0 + 4.0 * np.array(law.support)
     assert found.support == pytest.approx((low, high), abs=0.05)
     assert found.ks_p_value > 1e-3
-    # The truth is in the family: its likelihood is at most the fit's, but for the least gap.
-    truth = np.sum(law.log_pdf(np.clip((values - 50.0) / 4.0, *law.support)) - np.log(4.0))
-    if np.isfinite(truth):
-        assert found.log_likelihood >= truth - 5.0
+    # BIC as defined: two edges, two exponents and the coefficients are counted.
+    chosen = min(found.bic.values())
+    parameters = 4 + len(law.coefficients)
+    assert chosen == pytest.approx(parameters * np.log(4000) - 2 * found.log_likelihood)
 
 
 def test_likelihood_is_the_greatest_that_a_direct_search_finds():
@@ -92,7 +95,7 @@ def write(path, text):
 NUMBERS = "\n".join(str(k % 17) for k in range(100))
 
 BAD_FILES = {
-    "empty": ("", "the file is empty"),
+    "empty": ("", "the first row is empty"),
     "header only": ("g\n", "0 values"),
     "too few": ("g\n1\n2\n", "2 values"),
     "words": (f"g\n{NUMBERS}\nabc\n", "line 102, column 'g' holds 'abc'; expected a finite number"),
@@ -100,7 +103,9 @@ BAD_FILES = {
     "infinity": (f"g\ninf\n{NUMBERS}\n", "line 2"),
     "constant": ("g\n" + "2.5\n" * 80, "every value in column 'g' is 2.5"),
     "ragged": (f"g\n{NUMBERS}\n1,2\n", "line 102 has 2 fields; expected 1"),
-    "two columns": ("a,b\n1,2\n", "columns a, b; expected the name of one"),
+    "two columns": ("a,b\n1,2\n", "columns 'a', 'b'; expected the name of one"),
+    "no header": (NUMBERS, "the first row holds numbers"),
+    "endless line": ("g\n" + "1" * 100_000, "a line of over 65536 characters"),
     "binary": (b"\x80\x81\xff" * 50, "expected a CSV file"),
     "broken gzip": (b"\x1f\x8b\x08\x00garbage", "expected a CSV file"),
     "null bytes": (b"g\n1\n\x00\n", "expected a"),
@@ -135,6 +140,27 @@ def test_column_and_condition_choose_rows(tmp_path):
         read_measurements(path, "x")
     with pytest.raises(InputError, match="0 values in column 'k' where range = 7"):
         read_measurements(path, "k", {"range": 7})
+
+
+def test_the_number_of_rows_is_limited(tmp_path, monkeypatch):
+    path = write(tmp_path / "noise.csv", f"g\n{NUMBERS}\n")
+    monkeypatch.setattr(measurements, "MAX_ROWS", 100)
+    assert read_measurements(path)[0].size == 100
+    monkeypatch.setattr(measurements, "MAX_ROWS", 99)
+    with pytest.raises(InputError, match="more than 99 rows"):
+        read_measurements(path, where={"g": 3})
+
+
+def test_a_pipe_and_a_byte_order_mark_are_read(tmp_path):
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    rows = "".join(f"{k}\n" for k in range(20_000))
+    writer = threading.Thread(target=write, args=(fifo, "\ufeffg\n" + rows))
+    writer.start()
+    values, column = read_measurements(fifo)
+    writer.join()
+    assert column == "g"
+    np.testing.assert_array_equal(values, np.arange(20_000))
 
 
 def test_gzip_is_recognised_by_content(tmp_path):

@@ -24,9 +24,9 @@ def test_rectified_moments_are_accurate_in_both_tails(scale):
     mean, var = normal.rectified_moments(grid * scale, np.full(grid.size, scale**2))
     for a, got_mean, got_var in zip(grid, mean / scale, var / scale**2, strict=True):
         want_mean, want_var = exact_moments(a)
-        # 1e-13: about 100 roundings and a few digits lost in forming mean/√var, times its slope.
-        assert abs(got_mean / want_mean - 1) < 1e-12
-        assert abs(got_var / want_var - 1) < 1e-12
+        # As stated: rounding of x²/2 ≈ 600 in an exponent, and of mean/√var before it.
+        assert abs(got_mean / want_mean - 1) < 5e-13
+        assert abs(got_var / want_var - 1) < 5e-13
 
 
 def test_continued_fraction_is_converged(monkeypatch):
@@ -46,6 +46,13 @@ def test_limits_are_exact():
     assert got_var[3] == 1e-300
     assert got_mean[5] == pytest.approx(1e-150 / np.sqrt(2 * np.pi), rel=1e-15)
     assert got_var[5] == pytest.approx(1e-300 * (0.5 - 0.5 / np.pi), rel=1e-15)
+
+
+def test_a_scalar_is_as_good_as_an_array():
+    for mean in (-3.0, 0.5):
+        got = normal.rectified_moments(mean, 1.0)
+        want = normal.rectified_moments(np.array([mean]), np.ones(1))
+        assert [float(v) for v in got] == [v[0] for v in want]
 
 
 def test_variance_is_never_negative():

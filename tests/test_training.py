@@ -7,6 +7,7 @@ from refbnn.layers import Dense, ReLU
 from refbnn.noise import DeviceLaw, Gaussian
 from refbnn.optimise import Adam
 from refbnn.prior import GaussianPrior, StudentTPrior
+from refbnn.streams import stream
 from refbnn.training import Epoch, inverse_softplus, logistic, softplus
 
 LAWS = [Gaussian(), DeviceLaw(-0.5, 0.5, (0.3,))]
@@ -43,8 +44,8 @@ def test_gradient_is_that_of_the_loss_at_fixed_noise(law, prior, n_samples):
                     net.set_parameters({**start, name: Posterior(**arrays)})
                     totals.append(loss()[0].total)
                 slope = (totals[0] - totals[1]) / (2 * step)
-                # Rounding of a loss near 500 over 2e-6: 1e-7 absolute, 1e-6 with its summands.
-                assert got[index] == pytest.approx(slope, rel=1e-6, abs=2e-5)
+                # Rounding of a loss near 500, some 30 sums of 1e-13 each, over 2e-6.
+                assert got[index] == pytest.approx(slope, rel=1e-6, abs=2e-6)
     net.set_parameters(start)
 
 
@@ -75,6 +76,36 @@ def test_adam_follows_its_recurrence():
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         p = p - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
         np.testing.assert_allclose(parameters["p"], p, rtol=1e-12)
+
+
+def test_one_step_of_training_by_hand():
+    """One batch, one epoch: Adam's first step is the learning rate against each gradient's sign."""
+    net = small_network()
+    before = net.parameters()
+    x, y = np.random.default_rng(0).standard_normal((6, 3)), np.array([0, 1, 2, 0, 1, 2])
+    train(net, x, y, epochs=1, batch_size=6, learning_rate=1e-3, seed=7)
+    rng = stream(7, "train")
+    order = rng.permutation(6)
+    start = small_network()
+    _, grad = loss_and_gradient(start, x[order], y[order], 6, rng)
+    for name, posterior in net.parameters().items():
+        g = grad.mean[name]
+        step = 1e-3 * g / (np.abs(g) + 1e-8)
+        np.testing.assert_allclose(posterior.mean, before[name].mean - step, rtol=1e-12)
+        rho = np.log(np.expm1(before[name].scale))
+        g = grad.scale[name] / (1 + np.exp(-rho))  # dσ/dρ
+        step = 1e-3 * g / (np.abs(g) + 1e-8)
+        np.testing.assert_allclose(posterior.scale, np.log1p(np.exp(rho - step)), rtol=1e-12)
+
+
+def test_bad_labels_change_nothing():
+    net = small_network()
+    before = net.parameters()
+    y = np.zeros(300, int)
+    y[-1] = 7
+    with pytest.raises(InputError, match="labels"):
+        train(net, np.ones((300, 3)), y, batch_size=10, epochs=1)
+    assert net.parameters() == before
 
 
 def test_softplus_and_its_inverse():

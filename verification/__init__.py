@@ -9,6 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from refbnn.noise import Law
+from refbnn.streams import stream
 from verification import dense, gradient, kernels, kl, relu, sampling
 from verification.check import Check
 
@@ -31,7 +32,7 @@ class Step:
 
     def run(self, n_samples: int, seed: int) -> list[Check]:
         """Run with random numbers that depend on the seed and on this step's name alone."""
-        return self.checks(n_samples, np.random.default_rng([seed, *self.name.encode()]))
+        return self.checks(n_samples, stream(seed, self.name))
 
 
 def steps(laws: Mapping[str, Law], target: str) -> list[Step]:

@@ -23,7 +23,7 @@ The degree d is chosen by the Bayesian information criterion, BIC = (d + 4) log 
 
 Evidence
 --------
-Kolmogorov–Smirnov distance with its p-value: of the asymptotic distribution for a law known
+Kolmogorov–Smirnov distance with its p-value: that of a law known
 beforehand, so it is too large for a fitted one; a small value refutes the fit, a large one only
 fails to. KL(data ‖ fit) = −Ĥ − mean log q, Ĥ being Vasicek's spacing estimate of entropy (1976).
 """
@@ -45,6 +45,7 @@ from refbnn.quadrature import EdgeGrid, tanh_sinh
 
 MAX_DEGREE = 6
 MIN_DISTINCT = 4  # two edges and two exponents
+_LEAST_DISTINCT = 0.9  # share of values: with more ties, spacings show the instrument's steps
 REFUTED = 0.01  # KS p-value below which a fit is called refuted
 
 # Beyond, exp(g) and the edge factors cancel each other over more decades than DeviceLaw resolves.
@@ -68,7 +69,7 @@ class NoiseFit:
     log_likelihood : float
         Of all measurements, in nats.
     bic : dict of int to float
-        BIC of each degree tried; the least was chosen.
+        BIC of each degree tried; the least of those that quadrature resolves was chosen.
     ks_distance, ks_p_value : float
     kl_from_data : float or None
         KL(data ‖ fit) in nats, by Vasicek's estimate; None where many values are tied, since the
@@ -113,23 +114,27 @@ def fit(values: np.ndarray, max_degree: int = MAX_DEGREE) -> NoiseFit:
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not np.isfinite(values).all():
-        raise InputError("fit: expected one row of finite measurements")
+        raise InputError(
+            f"fit: values of shape {values.shape}, {np.sum(~np.isfinite(values))} of them NaN or "
+            "infinite; expected one row of finite measurements"
+        )
     distinct = np.unique(values)
     if distinct.size < MIN_DISTINCT:
         raise InputError(
             f"fit: {distinct.size} distinct values; expected at least {MIN_DISTINCT} to see a shape"
         )
+    if not np.isfinite(distinct[-1] - distinct[0]):
+        raise InputError("fit: the range of the values overflows; expected a smaller unit")
     fits = [_fit_degree(values, distinct, degree) for degree in range(max_degree + 1)]
     n = values.size
     bic = {d: float((d + 4) * np.log(n)) - 2.0 * fits[d][0] for d in range(max_degree + 1)}
-    log_likelihood, (a, b), eta = fits[min(bic, key=bic.__getitem__)]
-    law = DeviceLaw(eta[0], eta[1], tuple(eta[2:]))
+    law, log_likelihood, (a, b) = _best(fits, bic)
     m, s = law.location
     location, scale = a + 0.5 * (b - a) * (1.0 + m), 0.5 * (b - a) * s
     z = (values - location) / scale
     ks = kstest(z, law.cdf)
-    with np.errstate(divide="ignore"):  # spacings of tied values are 0
-        entropy = float(differential_entropy(z, method="vasicek"))
+    seen = distinct.size >= _LEAST_DISTINCT * n
+    entropy = float(differential_entropy(z, method="vasicek")) if seen else None
     return NoiseFit(
         law=law,
         location=location,
@@ -140,7 +145,23 @@ def fit(values: np.ndarray, max_degree: int = MAX_DEGREE) -> NoiseFit:
         bic=bic,
         ks_distance=float(ks.statistic),
         ks_p_value=float(ks.pvalue),
-        kl_from_data=-entropy - float(np.mean(law.log_pdf(z))) if np.isfinite(entropy) else None,
+        kl_from_data=None if entropy is None else -entropy - float(np.mean(law.log_pdf(z))),
+    )
+
+
+def _best(fits, bic) -> tuple[DeviceLaw, float, tuple[float, float]]:
+    """Law, likelihood and support of the least BIC among the laws that quadrature resolves."""
+    for degree in sorted(bic, key=bic.__getitem__):
+        log_likelihood, support, eta = fits[degree]
+        try:
+            law = DeviceLaw(eta[0], eta[1], tuple(eta[2:]))
+        except InputError:
+            continue
+        if np.isfinite(log_likelihood):
+            return law, log_likelihood, support
+    raise InputError(
+        "fit: no law of the family comes near these values; expected one spread without far "
+        "clusters or steps of rounding"
     )
 
 
@@ -148,7 +169,9 @@ def _fit_degree(values, distinct, degree):
     """Profile log-likelihood maximised over the support: (log L, (a, b), η)."""
     low, high = distinct[0], distinct[-1]
     span = high - low
-    outermost = distinct[[1, -1]] - distinct[[0, -2]]
+    extreme = max(abs(low), abs(high))
+    # Neighbours closer than rounding are one value: they say nothing about the edge.
+    outermost = np.maximum(distinct[[1, -1]] - distinct[[0, -2]], 8.0 * np.spacing(extreme))
     least, greatest = np.log(np.minimum(0.5 * outermost / span, 1.0)), np.zeros(2)
     grid = tanh_sinh()
     grid_statistics = _statistics(grid.y, grid.log_lower, grid.log_upper, degree)

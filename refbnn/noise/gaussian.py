@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from refbnn import normal
+from refbnn.errors import InputError
 from refbnn.quadrature import Rule, golub_welsch
 
 
@@ -46,5 +47,7 @@ class Gaussian:
         return rng.standard_normal(shape)
 
     def quadrature(self, n: int) -> Rule:
-        """Gauss–Hermite rule for the normal weight: a_k = 0, b_k = k."""
+        """Gauss–Hermite rule for the normal weight: a_k = 0, b_k = k; n up to 64."""
+        if not 1 <= n <= 64:
+            raise InputError(f"Gaussian.quadrature: n is {n}; expected 1 to 64")
         return golub_welsch(np.zeros(n), np.sqrt(np.arange(1.0, n)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-import itertools
+import io
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,8 @@ from refbnn.errors import InputError
 from refbnn.noise.fitting import MIN_DISTINCT
 
 MIN_VALUES = 50  # fewer do not tell one bounded law from another
-MAX_ROWS = 10_000_000
+MAX_ROWS = 1_000_000  # which take a minute to fit
+_LONGEST_LINE = 65_536
 _CONDUCTANCE = "conductance_uS"
 
 
@@ -44,17 +45,20 @@ def read_measurements(
     ------
     InputError
         If the file is missing, empty, not text, has no such column, fewer than 50 rows that match,
-        more than ten million rows, a value that is not a finite number, or fewer than four
+        more than a million rows, a value that is not a finite number, or fewer than four
         distinct values.
     """
     path, where = Path(path), dict(where or {})
     try:
-        with open(path, "rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        opener = gzip.open if compressed else open
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            values, column = _read_rows(csv.reader(file), path, column, where)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        with open(path, "rb") as raw:  # once: a pipe cannot be read twice
+            compressed = raw.peek(2)[:2] == b"\x1f\x8b"
+            content = gzip.GzipFile(fileobj=raw) if compressed else raw
+            # "utf-8-sig" drops the byte-order mark that spreadsheets write.
+            with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as text:
+                values, column = _read_rows(csv.reader(_lines(text, path)), path, column, where)
+    except InputError:
+        raise
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: {reason}; expected a CSV file of measurements") from None
     if values.size < MIN_VALUES:
@@ -75,28 +79,39 @@ def read_measurements(
     return values, column
 
 
+def _lines(text, path: Path):
+    """Lines of bounded length: a compressed file may unpack to a single endless one."""
+    while line := text.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise InputError(f"{path}: a line of over {_LONGEST_LINE} characters; expected rows")
+        yield line
+
+
 def _read_rows(rows, path, column, where) -> tuple[np.ndarray, str]:
     header = [name.strip() for name in next(rows, [])]
     if not header:
-        raise InputError(f"{path}: the file is empty; expected a CSV file with a header row")
+        raise InputError(f"{path}: the first row is empty; expected the names of the columns")
+    if any(_is_number(name) for name in header):
+        raise InputError(f"{path}: the first row holds numbers; expected the names of the columns")
     column = _choose(header, column, path)
     index = header.index(column)
     wanted = {header.index(_choose(header, name, path)): value for name, value in where.items()}
     values = []
-    for number, row in enumerate(itertools.islice(rows, MAX_ROWS + 1), start=2):
+    for count, row in enumerate(rows):
+        number = rows.line_num
+        if count == MAX_ROWS:
+            raise InputError(f"{path}: more than {MAX_ROWS} rows; expected at most that many")
         if not row:
             continue
         if len(row) != len(header):
             raise InputError(f"{path}: line {number} has {len(row)} fields; expected {len(header)}")
         if all(_number(row[i], path, number, header[i]) == v for i, v in wanted.items()):
             values.append(_number(row[index], path, number, column))
-    if len(values) > MAX_ROWS:
-        raise InputError(f"{path}: more than {MAX_ROWS} rows; expected at most that many")
     return np.array(values), column
 
 
 def _choose(header: list[str], column: str | None, path: Path) -> str:
-    names = ", ".join(header[:20])
+    names = ", ".join(repr(name[:40]) for name in header[:20])
     if column is None:
         if len(header) == 1:
             return header[0]
@@ -104,7 +119,7 @@ def _choose(header: list[str], column: str | None, path: Path) -> str:
             return _CONDUCTANCE
         raise InputError(f"{path}: columns {names}; expected the name of one of them (--column)")
     if header.count(column) != 1:
-        raise InputError(f"{path}: no single column {column!r}; expected one of {names}")
+        raise InputError(f"{path}: no single column {column[:40]!r}; expected one of {names}")
     return column
 
 
@@ -118,6 +133,14 @@ def _number(text: str, path: Path, line: int, column: str) -> float:
             f"{path}: line {line}, column {column!r} holds {text[:40]!r}; expected a finite number"
         )
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _described(where: Mapping[str, float]) -> str:

@@ -11,7 +11,8 @@ from kernels import bench, compile_network, dense, relu
 from refbnn import Moments, Network
 from refbnn.cli.report import Section, Table
 from refbnn.data import mnist_subset
-from refbnn.prediction import SVI_SAMPLES, from_propagated
+from refbnn.prediction import LOGIT_SAMPLES, SVI_SAMPLES, from_propagated
+from refbnn.streams import stream
 from verification import Check
 
 _BATCHES = (1, 100)
@@ -37,7 +38,7 @@ def run(
     _, _, x, y = mnist_subset()
     network_times = {}
     for batch in _BATCHES:
-        calls = _network_calls(net, x[:batch], target, np.random.default_rng(seed))
+        calls = _network_calls(net, x[:batch], target, stream(seed, "latency"))
         network_times[batch] = bench.latency(calls)
     operator_times = {batch: _operator_times(net, x[:batch], target) for batch in _BATCHES}
     numbers, check = _compare(label, net, x, y, target, seed)
@@ -94,7 +95,8 @@ def _compare(label, net, x, y, target, seed) -> tuple[dict, Check]:
     fast = compile_network(net, len(x), target)(x)
     exact = net.propagate(x)
     by_kernel, by_reference = (
-        from_propagated(moments, 1000, np.random.default_rng(seed)) for moments in (fast, exact)
+        from_propagated(moments, LOGIT_SAMPLES, stream(seed, "compile"))
+        for moments in (fast, exact)
     )
     difference = float(np.abs(by_kernel.probabilities - by_reference.probabilities).max())
     numbers = {
