@@ -44,7 +44,15 @@ class Target:
         return -(-n // self.lanes) * self.lanes
 
     def activation(self, name: str, batch: int, n: int) -> te.Tensor:
-        """Declare an input of n features, its rows padded to whole vectors: no loop has a tail."""
+        """Declare an input of n features, its rows padded to whole vectors: no loop has a tail.
+
+        Raises
+        ------
+        InputError
+            If the batch is no integer of at least 1.
+        """
+        if not isinstance(batch, int | np.integer) or batch < 1:
+            raise InputError(f"batch size is {batch!r}; expected an integer of at least 1")
         return te.placeholder((batch, self.padded(n)), name=name)
 
 
@@ -109,6 +117,8 @@ class Kernel:
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Copy the arrays in, run, and copy the results out; each of shape (batch, features)."""
         for view, array in zip(self.inputs, arrays, strict=True):
+            if np.shape(array) != view.shape:
+                raise InputError(f"kernel: input of shape {np.shape(array)}; expected {view.shape}")
             view[...] = array
         self.run()
         return tuple([view.copy() for view in self.outputs])

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,8 +123,11 @@ BAD_CALLS = {
     "column of nothing": (["--column", "g"], "expected --noise-data FILE"),
     "bad condition": (["--where", "range"], "expected NAME=NUMBER"),
     "unknown target": (["--target", "abacus"], "target 'abacus' is unknown"),
-    "epochs": (["--epochs", "0"], "expected an integer of at least 1"),
-    "seed": (["--seed", "x"], "expected an integer of at least 0"),
+    "epochs": (["--epochs", "0"], "expected an integer, at least 1"),
+    "seed": (["--seed", "x"], "expected an integer, at least 0"),
+    "samples": (["--mc-samples", "1000000000000"], "expected an integer, 50000 to 50000000"),
+    "current folder": (["-o", "."], "is the current folder"),
+    "long name": (["-o", "x" * 300], "File name too long"),
     "unknown option": (["--colour"], "unrecognized arguments: --colour"),
 }
 
@@ -168,6 +172,57 @@ def test_a_folder_that_is_no_report_is_kept(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_folder_with_anybody_elses_files_is_kept(tmp_path):
+    """Neither another program's report.json nor a file beside our own report is ours to delete."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "report.json").write_text('{"jest": 1}')
+    with report.folder(tmp_path / "ours") as work:
+        report.write(work, "title", [], {})
+    (tmp_path / "ours" / "notes.txt").write_text("years of work")
+    for name in ("other", "ours"):
+        with pytest.raises(InputError, match="no report"), report.folder(tmp_path / name):
+            pass
+    # Also if the files come while the work is under way.
+    with pytest.raises(InputError, match="no report"), report.folder(tmp_path / "late"):
+        shutil.copytree(tmp_path / "ours", tmp_path / "late")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["late", "other", "ours"]
+
+
+def test_what_is_no_number_is_null():
+    text = report.as_json({"a": [float("nan"), 1.5], "b": {"c": float("inf")}})
+    assert json.loads(text) == {"a": [None, 1.5], "b": {"c": None}}
+
+
+def test_json_goes_through_links_and_into_pipes(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    report.write_atomically(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
+    report.write_atomically(tmp_path / "pipe", "through")
+    assert reader.communicate()[0] == "through"
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_broken_kernel_is_named(capsys, monkeypatch):
+    """Wrong weights, negative variances and NaN are failed checks, not wrong input."""
+    import verification
+    from kernels import dense
+
+    exact = dense.pack
+    steps = [step for step in verification.steps({}, "host") if step.name == "kernels"]
+    monkeypatch.setattr(verification, "steps", lambda *_: steps)
+    for factor in (1.001, -1.0, float("nan")):
+        monkeypatch.setattr(dense, "pack", lambda *a, f=factor: [f * array for array in exact(*a)])
+        code, _, err = run(capsys, "verify", "--mc-samples", 50_000)
+        assert code == 1
+        for schedule in ("default", "hand"):
+            for case in ("dense, random input", "dense, known input", "network 784-100-100-10"):
+                assert f"check failed: kernel: {case} ({schedule})\n" in err
+
+
 def test_a_report_is_replaced_whole_or_not_at_all(tmp_path):
     target = tmp_path / "report"
     with report.folder(target) as work:
@@ -176,7 +231,7 @@ def test_a_report_is_replaced_whole_or_not_at_all(tmp_path):
     assert "&lt;b&gt;text" in (target / "index.html").read_text()
     with pytest.raises(ZeroDivisionError), report.folder(target) as work:
         raise ZeroDivisionError
-    assert json.loads((target / "report.json").read_text()) == {"n": 1}
+    assert json.loads((target / "report.json").read_text())["n"] == 1
     with report.folder(target) as work:
         report.write(work, "title", [], {"n": 2})
     assert sorted(path.name for path in target.iterdir()) == ["index.html", "report.json"]
@@ -190,7 +245,7 @@ def test_a_full_disk_leaves_the_earlier_report(tmp_path):
     message = "No space left on device; expected to write there"
     with pytest.raises(InputError, match=message), report.folder(target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert json.loads((target / "report.json").read_text()) == {"n": 1}
+    assert json.loads((target / "report.json").read_text())["n"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 

@@ -12,32 +12,19 @@ from kernels import bench, compile_network, dense, relu, targets
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.layers import dense as dense_reference
-from refbnn.moments import Moments
+from refbnn.moments import Moments, deterministic
 from refbnn.network import Network
-from refbnn.normal import cdf, pdf, rectified_moments
+from refbnn.normal import rectified_moments
 from refbnn.posterior import Posterior
+from verification.rounding import dense_bound, gamma, network_bound
 
-U = 2.0**-24  # rounding of float32
 TINY = 2.0**-149  # the smallest float32
-RELU_ERROR = 2e-6  # relative, as kernels.relu states it
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
 
 # One, primes, whole vectors, and one more or less than these; every kind of last tile.
 SIZES = st.sampled_from([1, 2, 3, 7, 13, 16, 17, 31, 33, 64, 100, 127, 144])
 BATCHES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 11])
 FEW = settings(max_examples=12, deadline=None, derandomize=True, database=None)  # each compiles
-
-
-def gamma(n):
-    """Higham 2002, lemma 3.1: n roundings in a row."""
-    return n * U / (1.0 - n * U)
-
-
-def dense_bound(mean, var, weight, bias):
-    """The rounding bounds that kernels.dense states; var is the result's."""
-    n = weight.shape[1]
-    terms = np.abs(mean) @ np.abs(weight.mean).T + np.abs(bias.mean)
-    return gamma(n + 3) * terms, gamma(n + 7) * var
 
 
 def wild(rng, shape):
@@ -62,7 +49,7 @@ def test_dense_is_within_the_rounding_bound(schedule, batch, n_in, n_out, seed):
     x = Moments(wild(rng, (batch, n_in)), np.abs(wild(rng, (batch, n_in))))
     mean, var = dense.build(weight, bias, batch, schedule=schedule)(x.mean, x.var)
     expected = dense_reference.moments(x, weight, bias)
-    m_bound, v_bound = dense_bound(x.mean, expected.var, weight, bias)
+    m_bound, v_bound = dense_bound(x, weight, bias)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
     assert (np.abs(var - expected.var) <= v_bound).all()
 
@@ -76,7 +63,7 @@ def test_dense_of_known_inputs_is_within_the_rounding_bound(schedule, batch, n_i
     x = wild(rng, (batch, n_in))
     mean, var = dense.build(weight, bias, batch, schedule=schedule, known_input=True)(x)
     expected = dense_reference.moments_of_known(x, weight, bias)
-    m_bound, v_bound = dense_bound(x, expected.var, weight, bias)
+    m_bound, v_bound = dense_bound(deterministic(x), weight, bias)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
     assert (np.abs(var - expected.var) <= v_bound).all()
 
@@ -90,7 +77,7 @@ def test_dense_for_narrower_registers(lanes, registers):
     program = dense.program(weight, bias, 7, narrow, known_input=False)
     mean, var = targets.build(program, narrow, "hand")(x.mean, x.var)
     expected = dense_reference.moments(x, weight, bias)
-    m_bound, v_bound = dense_bound(x.mean, expected.var, weight, bias)
+    m_bound, v_bound = dense_bound(x, weight, bias)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
     assert (np.abs(var - expected.var) <= v_bound).all()
 
@@ -103,6 +90,16 @@ def test_dense_variance_does_not_cancel(schedule):
     _, var = dense.build(weight, bias, 1, schedule=schedule)(1e2 * ones, 1e-4 * ones)
     exact = 64 * (1e-4 * (1 + 1e-12) + 1e4 * 1e-12)
     assert abs(var[0, 0] - exact) <= gamma(64 + 7) * exact
+
+
+def test_arrays_of_another_shape_are_refused():
+    kernel = relu.build(5, 4)
+    for shape in ((1, 4), (4,), (5, 3)):
+        with pytest.raises(InputError, match=r"expected \(5, 4\)"):
+            kernel(np.ones(shape), np.ones((5, 4)))
+    for batch in (0, -1, 2.5):
+        with pytest.raises(InputError, match="batch"):
+            relu.build(batch, 4)  # type: ignore[arg-type]
 
 
 @settings(derandomize=True, database=None)
@@ -147,8 +144,8 @@ def test_relu_is_as_accurate_as_stated(relu_kernel):
     got_mean, got_var = relu_kernel(mean, var)
     exact_mean, exact_var = rectified_moments(mean, var)
     # Half a unit of the last place where the result itself is subnormal.
-    assert (np.abs(got_mean - exact_mean) <= RELU_ERROR * exact_mean + 0.5 * TINY).all()
-    assert (np.abs(got_var - exact_var) <= RELU_ERROR * exact_var + 0.5 * TINY).all()
+    assert (np.abs(got_mean - exact_mean) <= relu.RELATIVE_ERROR * exact_mean + 0.5 * TINY).all()
+    assert (np.abs(got_var - exact_var) <= relu.RELATIVE_ERROR * exact_var + 0.5 * TINY).all()
 
 
 def test_relu_without_spread_is_exact(relu_kernel):
@@ -190,43 +187,6 @@ def test_a_kernel_returns_fresh_arrays(relu_kernel):
 
 def mlp():
     return Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
-
-
-def network_bound(net, x):
-    """Error of the float32 network: each layer's own, and that of its inputs to first order.
-
-    Roundings count as independent random numbers: n of them stay below 6√n u but once in 10⁷
-    (Higham & Mary 2019, theorem 2.4), and those of different units add in squares. The worst case
-    n u, added up over three layers, would be too loose to say anything.
-
-    With E the mean of max(0, z), the derivatives of the rectified moments are ∂E/∂m = Φ,
-    ∂E/∂v = φ/(2s), ∂Var/∂m = 2E(1 − Φ), ∂Var/∂v = Φ − Eφ/s.
-    """
-    mean, var = x, np.zeros_like(x)
-    m_error, v_error = np.zeros_like(x), np.zeros_like(x)
-    for index, layer in enumerate(net.layers):
-        if isinstance(layer, Dense):
-            weight, bias = (net.parameters()[f"{index}.{name}"] for name in ("weight", "bias"))
-            out = dense_reference.moments(Moments(mean, var), weight, bias)
-            rounding = 6.0 * U * np.sqrt(layer.in_features + 7)
-            v_error = np.sqrt(
-                v_error**2 @ ((weight.mean**2 + weight.var) ** 2).T
-                + (2 * mean * m_error) ** 2 @ (weight.var**2).T
-            )
-            v_error += rounding * out.var
-            m_error = np.sqrt(m_error**2 @ (weight.mean**2).T)
-            m_error += rounding * (np.abs(mean) @ np.abs(weight.mean).T + np.abs(bias.mean))
-            mean, var = out.mean, out.var
-        else:
-            s = np.sqrt(var)
-            phi, below = pdf(mean / s), cdf(mean / s)
-            relu_mean, relu_var = rectified_moments(mean, var)
-            m_relu = below * m_error + phi / (2 * s) * v_error
-            v_relu = np.abs(below - relu_mean * phi / s) * v_error
-            v_relu += 2 * relu_mean * (1 - below) * m_error
-            m_error, v_error = m_relu + RELU_ERROR * relu_mean, v_relu + RELU_ERROR * relu_var
-            mean, var = relu_mean, relu_var
-    return m_error, v_error
 
 
 @SCHEDULES

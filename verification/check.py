@@ -24,11 +24,14 @@ class Check:
         Largest deviation, in `unit`.
     limit : float
     unit : str
-        "standard errors", "of rounding bound", "of allowed error" and the like.
+        "standard errors", "of allowed error" and the like.
     n_compared : int
         Numbers compared.
     n_samples : int
         Monte Carlo samples behind each; 0 where nothing is sampled.
+    worst : (float, float, float) or None
+        Of the number that deviates most, where something is sampled: what is claimed, the
+        estimate, and its standard error.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Check:
     unit: str
     n_compared: int
     n_samples: int
+    worst: tuple[float, float, float] | None = None
 
     @property
     def holds(self) -> bool:
@@ -65,6 +69,7 @@ def against_monte_carlo(
     )
     error = np.maximum(error, 1e-12 * np.abs(claimed).max())
     z = np.abs(claimed - estimate) / error
+    at = int(z.argmax())  # NaN counts as greatest
     return Check(
         name=name,
         method=method,
@@ -73,6 +78,7 @@ def against_monte_carlo(
         unit="standard errors",
         n_compared=z.size,
         n_samples=n_samples,
+        worst=(float(claimed[at]), float(estimate[at]), float(error[at])),
     )
 
 

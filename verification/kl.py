@@ -19,15 +19,21 @@ _WEIGHTS = Posterior(np.array([0.0, 0.2, -0.5, 1.5]), np.array([0.3, 0.05, 0.2, 
 
 
 def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> list[Check]:
-    """Value and both derivatives, for four weights under each prior."""
-    return [
-        _check_prior(label, law, name, prior, n_samples, rng) for name, prior in _PRIORS.items()
-    ]
-
-
-def _check_prior(label, law, name, prior, n_samples, rng) -> Check:
+    """Value and both derivatives, for four weights under each prior, as training uses them too."""
     rule = law.quadrature(kl.DEFAULT_NODES)
-    claim = kl.by_quadrature(_WEIGHTS, prior, law.entropy, rule)
+    checks = []
+    for name, prior in _PRIORS.items():
+        claim = kl.by_quadrature(_WEIGHTS, prior, law.entropy, rule)
+        title = f"quadrature KL ({label}, {name})"
+        checks.append(_check_claim(title, claim, law, prior, n_samples, rng))
+    (name, prior), *_ = _PRIORS.items()
+    claim = kl.divergence({"weights": _WEIGHTS}, law, prior)["weights"]
+    title = f"KL in training ({label}, {name})"
+    checks.append(_check_claim(title, claim, law, prior, n_samples, rng))
+    return checks
+
+
+def _check_claim(title, claim: kl.Divergence, law, prior, n_samples, rng) -> Check:
     claimed = np.stack([claim.value, claim.d_mean, claim.d_scale])
     estimate = MomentEstimate(claimed)
     mu, sigma = _WEIGHTS.mean, _WEIGHTS.scale
@@ -40,7 +46,7 @@ def _check_prior(label, law, name, prior, n_samples, rng) -> Check:
         estimate.add(np.stack([value, -score, -1.0 / sigma - z * score], axis=1))
     (mean, _), (error, _) = estimate.result()
     return against_monte_carlo(
-        f"quadrature KL ({label}, {name})",
+        title,
         "KL, ∂KL/∂µ, ∂KL/∂σ against means of their definitions over samples",
         claimed,
         mean,

@@ -8,8 +8,9 @@ from refbnn.layers import relu
 from refbnn.moments import Moments
 from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
 
-# Standardised means that sampling can see: at −3 one sample in 740 is positive.
-_MEAN = np.array([-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 5.0])
+# Standardised means that sampling can see: at −2 one sample in 44 is positive. Further out the
+# z-score of so few would not be normal, and mpmath is the truth (tests).
+_MEAN = np.array([-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 5.0])
 _SCALE = np.array([0.1, 1.0, 10.0])
 
 
@@ -25,7 +26,7 @@ def check(n_samples: int, rng: np.random.Generator) -> list[Check]:
     return [
         against_monte_carlo(
             "relu moments (Gaussian input)",
-            "mean and variance of max(0, x) against samples, mean/scale from −3 to 5",
+            "mean and variance of max(0, x) against samples, mean/scale from −2 to 5",
             np.stack([claim.mean, claim.var]),
             mean_and_var,
             error,

@@ -7,6 +7,7 @@ error. Everything heavy is imported by the command that needs it, so that help a
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import NoReturn
 from refbnn.cli import reproduce, verify
 from refbnn.errors import InputError
 
-HELD, REFUTED, WRONG_INPUT = 0, 1, 2
+HELD, FAILED, WRONG_INPUT = 0, 1, 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,19 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.__name__.rpartition(".")[2],
             help=module.HELP,
             description=module.HELP,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
     # A polite kill unwinds like an interrupt, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # "−" on a terminal that knows ASCII alone
     try:
         failed = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone; so that closing standard output is silent too:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # standard output on a full disk, say
+        print(f"refbnn {arguments.command}: {error}", file=sys.stderr)
+        return WRONG_INPUT
     except InputError as error:
         print(f"refbnn {arguments.command}: {error}", file=sys.stderr)
         return WRONG_INPUT
@@ -60,4 +65,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT  # as the shell reports a program ended by a signal
     for name in failed:
         print(f"refbnn {arguments.command}: check failed: {name}", file=sys.stderr)
-    return REFUTED if failed else HELD
+    return FAILED if failed else HELD

@@ -7,21 +7,22 @@ import argparse
 from refbnn.errors import InputError
 
 MONTE_CARLO_SAMPLES = 1_000_000
-# The rarest event that a check looks at has probability 1/740: fewer samples would not see enough
-# of them for a z-score to be normal.
-_FEWEST_SAMPLES = 50_000
+# The rarest event that a check looks at has probability 1/44 (verification.relu): fewer samples
+# would not see enough of them for a z-score to be normal. More than the most would not fit memory.
+_FEWEST_SAMPLES, _MOST_SAMPLES = 50_000, 50_000_000
 
 
-def integer_from(least: int):
-    """Argument type: an integer of at least `least`."""
+def integer_from(least: int, most: int | None = None):
+    """Argument type: an integer of at least `least` and at most `most`."""
+    wanted = f"at least {least}" if most is None else f"{least} to {most}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r}; expected an integer of at least {least}")
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected an integer, {wanted}")
         return value
 
     return parse
@@ -30,7 +31,11 @@ def integer_from(least: int):
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """--seed."""
     parser.add_argument(
-        "--seed", type=integer_from(0), default=0, metavar="N", help="seed of every random number"
+        "--seed",
+        type=integer_from(0),
+        default=0,
+        metavar="N",
+        help="seed of every random number (default: %(default)s)",
     )
 
 
@@ -59,16 +64,18 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
     """--mc-samples."""
     parser.add_argument(
         "--mc-samples",
-        type=integer_from(_FEWEST_SAMPLES),
+        type=integer_from(_FEWEST_SAMPLES, _MOST_SAMPLES),
         default=MONTE_CARLO_SAMPLES,
         metavar="N",
-        help="Monte Carlo samples behind each check",
+        help="Monte Carlo samples behind each check (default: %(default)s)",
     )
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """--target."""
-    parser.add_argument("--target", default="host", metavar="NAME", help="CPU to compile for")
+    parser.add_argument(
+        "--target", default="host", metavar="NAME", help="CPU to compile for (default: %(default)s)"
+    )
 
 
 def read_noise(arguments: argparse.Namespace):
@@ -87,6 +94,16 @@ def read_noise(arguments: argparse.Namespace):
     if arguments.where:
         source += " where " + ", ".join(f"{k} = {v:g}" for k, v in arguments.where.items())
     return values, column, source
+
+
+def fit_noise(values, column: str, source: str):
+    """Fit a law to what read_noise returns; errors name the source."""
+    from refbnn.noise import fit
+
+    try:
+        return fit(values)
+    except InputError as error:
+        raise InputError(f"{source}, {column}: {error}") from None
 
 
 def _conditions(text: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from refbnn.errors import InputError
 
-_MARK = "report.json"  # a folder that holds it is a report and may be replaced
+_NUMBERS, _PAGE = "report.json", "index.html"
+_MARK = "refbnn_report"  # the key of report.json that holds the version of its layout
+_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -48,40 +51,74 @@ class Section:
 def folder(target: Path) -> Iterator[Path]:
     """Temporary folder that becomes `target` when the block ends without an error.
 
-    An earlier report there is replaced whole. After an error nothing is left and nothing changed.
+    An earlier report there is replaced whole. After an error the temporary folder is removed and
+    what was there stays.
 
     Raises
     ------
     InputError
         If `target` is something else than a report or an empty folder, or cannot be written.
     """
-    replaceable = (
-        not target.exists()
-        or (target / _MARK).is_file()
-        or (target.is_dir() and not any(target.iterdir()))
-    )
-    if not replaceable:
-        raise InputError(f"{target}: exists and is no report; expected a new or empty folder")
+    shown, target = target, Path(os.path.realpath(target))
+    if target == Path.cwd():
+        raise InputError(f"{shown}: is the current folder; expected another one for the report")
     try:
+        _require_replaceable(shown, target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
     except OSError as error:
-        raise InputError(f"{target}: {error.strerror}; expected a folder to write to") from None
+        raise InputError(f"{shown}: {error.strerror}; expected a folder to write to") from None
     try:
         yield work
-        # mkdtemp makes folders private; a report is for everyone the umask allows.
-        umask = os.umask(0)
-        os.umask(umask)
-        work.chmod(0o777 & ~umask)
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        if target.exists():
-            target.rename(old / target.name)
-        work.rename(target)
-        shutil.rmtree(old)
+        work.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
+        _require_replaceable(shown, target)
+        _swap(work, target)
     except OSError as error:
-        raise InputError(f"{target}: {error.strerror or error}; expected to write there") from None
+        raise InputError(f"{shown}: {error.strerror or error}; expected to write there") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _require_replaceable(shown: Path, target: Path) -> None:
+    """InputError unless the target is absent, an empty folder, or a report and nothing else."""
+    if not target.exists():
+        return
+    names = {path.name for path in target.iterdir()} if target.is_dir() else {"."}
+    if not names:
+        return
+    own = {_NUMBERS, _PAGE, *(name for name in names if name.endswith(".png"))}
+    if not (_NUMBERS in names <= own and _is_report(target / _NUMBERS)):
+        raise InputError(f"{shown}: exists and is no report; expected a new or empty folder")
+
+
+def _is_report(numbers: Path) -> bool:
+    try:
+        return _MARK in json.loads(numbers.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
+        return False
+
+
+def _swap(work: Path, target: Path) -> None:
+    """Put `work` in the place of `target`; if that fails, what was there comes back."""
+    if not target.exists():
+        work.rename(target)
+        return
+    keep = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-old-", dir=target.parent))
+    try:
+        target.rename(keep / "report")
+        try:
+            work.rename(target)
+        except OSError:
+            (keep / "report").rename(target)
+            raise
+    finally:
+        shutil.rmtree(keep, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def write(work: Path, title: str, sections: list[Section], numbers: dict) -> None:
@@ -96,17 +133,50 @@ def write(work: Path, title: str, sections: list[Section], numbers: dict) -> Non
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html").render(title=title, sections=sections)
-    (work / "index.html").write_text(page, encoding="utf-8")
-    (work / _MARK).write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    (work / _PAGE).write_text(page, encoding="utf-8")
+    (work / _NUMBERS).write_text(as_json({_MARK: _VERSION, **numbers}), encoding="utf-8")
+
+
+def as_json(value: dict) -> str:
+    """JSON text; what is not a finite number becomes null, since JSON knows no NaN."""
+
+    def clean(item):
+        if isinstance(item, dict):
+            return {key: clean(entry) for key, entry in item.items()}
+        if isinstance(item, list | tuple):
+            return [clean(entry) for entry in item]
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    return json.dumps(clean(value), indent=1, allow_nan=False) + "\n"
+
+
+def require_writable(path: Path) -> None:
+    """InputError unless a file of that name could be written: asked before long work."""
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path}: not writable; expected a file to write to")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; InputError if it cannot be written."""
+    """Write a text file whole or not at all; InputError if it cannot be written.
+
+    Links are followed; what is no regular file, such as a pipe, is written to and not replaced.
+    """
+    shown, path = path, Path(os.path.realpath(path))
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as file:
-            file.write(text)
-        os.replace(file.name, path)
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        # Closed below, before it gets its name.
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name[:40]}-", delete=False
+        )
+        try:
+            with file:
+                file.write(text)
+            os.chmod(file.name, 0o666 & ~_umask())
+            os.replace(file.name, path)
+        except OSError:
+            os.unlink(file.name)
+            raise
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a file to write to") from None
+        raise InputError(f"{shown}: {error.strerror}; expected a file to write to") from None

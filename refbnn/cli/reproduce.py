@@ -14,7 +14,12 @@ HELP = "run the whole chain, from measured noise to a verified kernel, and write
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
-        "-o", "--out", metavar="FOLDER", type=Path, default=Path("report"), help="report to write"
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("report"),
+        help="report to write (default: %(default)s)",
     )
     options.add_noise(parser)
     parser.add_argument(
@@ -22,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.integer_from(1),
         default=30,
         metavar="N",
-        help="training passes over the data",
+        help="training passes over the data (default: %(default)s)",
     )
     options.add_samples(parser)
     options.add_target(parser)
@@ -31,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Write the report; names of the checks that do not hold."""
+    from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
     import verification
@@ -42,8 +48,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     values, column, source = options.read_noise(arguments)
     seed = arguments.seed
     begin = time.perf_counter()
-    with report.folder(arguments.out) as work:
-        noisy = noise.run(values, column, source, work)
+    # One thread for linear algebra: latencies then compare single cores, and sums do not depend on
+    # how many a machine has.
+    with threadpool_limits(1), report.folder(arguments.out) as work:
+        noisy = noise.run(options.fit_noise(values, column, source), values, column, source, work)
         steps = verification.steps(noisy.fit.laws, arguments.target)
         total = len(noisy.fit.laws) * (arguments.epochs + 1) + 2 + len(steps)
         with tqdm(total=total, desc="reproduce", unit="step", disable=None) as bar:
@@ -61,7 +69,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
         checks = [*own, *verified.checks]
         head = overview.run(arguments, source, own, checks, elapsed)
         numbers = {
-            "version": 1,
             **head.numbers,
             **noisy.numbers,
             **trained.numbers,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from refbnn.cli import arguments as options
@@ -22,19 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Print the table; names of the checks that do not hold."""
+    from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
     import verification
-    from refbnn.cli.report import write_atomically
-    from refbnn.noise import fit
+    from refbnn.cli import report
 
-    values, _, _ = options.read_noise(arguments)
-    steps = verification.steps(fit(values).laws, arguments.target)
+    if arguments.json is not None:
+        report.require_writable(arguments.json)
+    fit = options.fit_noise(*options.read_noise(arguments))
+    steps = verification.steps(fit.laws, arguments.target)
     checks = []
-    for step in tqdm(steps, desc="verify", unit="check", disable=None):
-        checks += step.run(arguments.mc_samples, arguments.seed)
+    with threadpool_limits(1):
+        for step in tqdm(steps, desc="verify", unit="check", disable=None):
+            checks += step.run(arguments.mc_samples, arguments.seed)
     rows = verification.as_rows(checks)
     print(verification.as_text(rows))
     if arguments.json is not None:
-        write_atomically(arguments.json, json.dumps({"checks": rows}, indent=1) + "\n")
+        report.write_atomically(arguments.json, report.as_json({"checks": rows}))
     return [check.name for check in checks if not check.holds]

@@ -11,13 +11,15 @@ from kernels import bench, compile_network, dense, relu
 from refbnn import Moments, Network
 from refbnn.cli.report import Section, Table
 from refbnn.data import mnist_subset
+from refbnn.noise import Gaussian
 from refbnn.prediction import LOGIT_SAMPLES, SVI_SAMPLES, from_propagated
 from refbnn.streams import stream
 from verification import Check
+from verification.kernels import SCHEDULES
+from verification.rounding import network_bound
 
 _BATCHES = (1, 100)
 _HAND = "kernel, hand schedule"
-_GREATEST_DIFFERENCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def run(
     _, _, x, y = mnist_subset()
     network_times = {}
     for batch in _BATCHES:
-        calls = _network_calls(net, x[:batch], target, stream(seed, "latency"))
+        calls = _network_calls(label, net, x[:batch], target, stream(seed, "latency"))
         network_times[batch] = bench.latency(calls)
     operator_times = {batch: _operator_times(net, x[:batch], target) for batch in _BATCHES}
     numbers, check = _compare(label, net, x, y, target, seed)
@@ -51,15 +53,19 @@ def run(
     return CompilationResult(section, {"kernels": numbers}, [check], timings)
 
 
-def _network_calls(net, x, target, rng) -> dict[str, Callable[[], object]]:
+def _network_calls(label, net, x, target, rng) -> dict[str, Callable[[], object]]:
     fast = compile_network(net, len(x), target)
     plain = compile_network(net, len(x), target, schedule="default")
+    gaussian = net.with_noise(Gaussian())
     x_32 = x.astype(np.float32)
     return {
         _HAND: lambda: fast(x_32),
         "kernel, default schedule": lambda: plain(x_32),
         "NumPy propagation": lambda: net.propagate(x),
-        f"NumPy SVI, {SVI_SAMPLES} samples": lambda: net.sample(x, SVI_SAMPLES, rng),
+        f"NumPy SVI, {SVI_SAMPLES} samples, {label}": lambda: net.sample(x, SVI_SAMPLES, rng),
+        f"NumPy SVI, {SVI_SAMPLES} samples, Gaussian noise": lambda: gaussian.sample(
+            x, SVI_SAMPLES, rng
+        ),
     }
 
 
@@ -73,21 +79,28 @@ def _operator_times(net: Network, x: np.ndarray, target: str) -> dict[str, dict[
     pre.set_parameters({name: parameters[name] for name in pre.parameters()})
     before = pre.propagate(x)
     after: Moments = net.layers[1].moments(before, {})
-    times = {}
-    for schedule in ("hand", "default"):
+    calls: dict[str, Callable[[], object]] = {}
+    for schedule in SCHEDULES:
         dense_known = dense.build(*first, batch, target, schedule, known_input=True)
         rectify = relu.build(batch, before.shape[1], target, schedule)
         dense_random = dense.build(*second, batch, target, schedule)
         dense_known(x), rectify(before.mean, before.var), dense_random(after.mean, after.var)
         # The inputs are in place now: time the compiled function alone.
-        times[schedule] = bench.latency(
-            {
-                "dense 784→100, known input": dense_known.run,
-                "ReLU, 100": rectify.run,
-                "dense 100→100, random input": dense_random.run,
-            }
-        )
-    return times
+        for name, kernel in (
+            ("dense 784→100, known input", dense_known),
+            ("ReLU, 100", rectify),
+            ("dense 100→100, random input", dense_random),
+        ):
+            calls[f"{name}, {schedule}"] = kernel.run
+    times = bench.latency(calls)
+    return {
+        schedule: {
+            name.removesuffix(f", {schedule}"): seconds
+            for name, seconds in times.items()
+            if name.endswith(f", {schedule}")
+        }
+        for schedule in SCHEDULES
+    }
 
 
 def _compare(label, net, x, y, target, seed) -> tuple[dict, Check]:
@@ -105,14 +118,20 @@ def _compare(label, net, x, y, target, seed) -> tuple[dict, Check]:
         "accuracy": by_kernel.accuracy(y),
         "greatest_difference_in_probability": difference,
     }
+    shares = [
+        np.abs(got - expected) / bound
+        for got, expected, bound in zip(
+            (fast.mean, fast.var), (exact.mean, exact.var), network_bound(net, x), strict=True
+        )
+    ]
     check = Check(
-        name="kernel: predictions of the trained network",
-        method=f"class probabilities of {len(x)} digits, float32 kernel against float64 reference; "
-        "float32 moments are within 1e-4, which the softmax passes on with a slope below 1",
-        statistic=difference,
-        limit=_GREATEST_DIFFERENCE,
-        unit="difference in probability",
-        n_compared=by_kernel.probabilities.size,
+        name="kernel: moments of the trained network",
+        method=f"logits of {len(x)} digits, float32 kernel against float64 reference, share of the "
+        "probabilistic rounding bound",
+        statistic=float(np.max(shares)),
+        limit=1.0,
+        unit="of allowed error",
+        n_compared=2 * exact.mean.size,
         n_samples=0,
     )
     return numbers, check
@@ -140,9 +159,9 @@ def _section(label, target, network_times, operator_times, numbers) -> Section:
         [
             f"The network trained with the {label}, compiled by TVM for the target “{target}” as "
             "one function with weights packed ahead of time, float32. Latencies are medians of "
-            "whole calls from Python, measured in one run with the calls interleaved; on a shared "
-            "machine the ratios mean more than the microseconds. “Relative” is to the hand "
-            "schedule.",
+            "whole calls from Python, measured in one run, the calls in turns, on one core (linear "
+            "algebra is held to one thread); NumPy computes in float64. “Relative” is to the hand "
+            "schedule. Much of the time of sampling goes into drawing weights: 90 thousand a pass.",
             f"Kernel predictions for all packaged test digits: accuracy {numbers['accuracy']:.1%}, "
             "class probabilities within "
             f"{numbers['greatest_difference_in_probability']:.1e} of the float64 reference.",

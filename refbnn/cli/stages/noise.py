@@ -9,7 +9,7 @@ import numpy as np
 
 from figures import noise_fit
 from refbnn.cli.report import Picture, Section, Table
-from refbnn.noise import DeviceLaw, NoiseFit, cumulants, fit
+from refbnn.noise import DeviceLaw, NoiseFit, cumulants
 from refbnn.noise.fitting import REFUTED
 from verification import Check
 
@@ -24,11 +24,10 @@ class NoiseResult:
     checks: list[Check]
 
 
-def run(values: np.ndarray, column: str, source: str, work: Path) -> NoiseResult:
-    """Fit a law to the values of one column and draw it over them."""
-    found = fit(values)
+def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Path) -> NoiseResult:
+    """Describe the law fitted to the values of one column and draw it over them."""
     law = found.law
-    noise_fit.draw(values, column, found, work / "noise_fit.png")
+    noise_fit.draw(values, _with_unit(column), found, work / "noise_fit.png")
     check = Check(
         name="noise: the fitted law is not refuted",
         method=f"Kolmogorov–Smirnov test of {found.n_values} values against the fitted law",
@@ -57,6 +56,12 @@ def run(values: np.ndarray, column: str, source: str, work: Path) -> NoiseResult
         "kl_from_data_nats": found.kl_from_data,
     }
     return NoiseResult(found, _section(found, source, column, kappa), {"noise": numbers}, [check])
+
+
+def _with_unit(column: str) -> str:
+    """Axis label: "conductance_uS" -> "conductance (µS)"."""
+    name, _, unit = column.rpartition("_")
+    return f"{name} (µS)" if unit == "uS" and name else column
 
 
 def _section(found: NoiseFit, source: str, column: str, kappa: list[float]) -> Section:
@@ -99,9 +104,9 @@ def _section(found: NoiseFit, source: str, column: str, kappa: list[float]) -> S
         [
             Picture(
                 "noise_fit.png",
-                "Left: measurements, fitted law, the Gaussian of equal mean and scale, and the "
+                "Left: the values, the fitted law, the Gaussian of equal mean and scale, and the "
                 "nodes of the law's 8-node Gauss rule. Right: the inverse CDF that samples are "
-                "drawn through, over the measured quantiles.",
+                "drawn through, over the quantiles of the values.",
             )
         ],
     )

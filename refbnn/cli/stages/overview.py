@@ -47,11 +47,11 @@ def run(
     section = Section(
         "Overview",
         [
-            f"{verdict} The run took {elapsed:.0f} s. Noise is measured, a law fitted to it, a "
-            "Bayesian network trained with weights of that shape, its uncertainty propagated, the "
-            "propagation compiled, and every step held against an independent computation. The "
-            "same numbers stand in report.json; with the same seed, versions and machine they come "
-            "out again, timings aside.",
+            f"{verdict} The run took {elapsed:.0f} s. A law is fitted to device values, a Bayesian "
+            "network trained with weights of that shape, its uncertainty propagated, the "
+            "propagation compiled, and every operator held against an independent computation. "
+            "The same numbers stand in report.json; with the same seed, versions and machine they "
+            "come out again, timings aside.",
         ],
         [
             Table("Settings", ["", "value"], [[k, str(v)] for k, v in settings.items()], (0, 1)),

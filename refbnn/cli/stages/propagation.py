@@ -125,7 +125,13 @@ def _checks(label: str, numbers: Mapping[str, Mapping[str, float]]) -> list[Chec
 def _section(numbers, agreement, first, n_in, n_out) -> Section:
     header = ["", *(f"{m.upper()}, {label}" for label in numbers for m in numbers[label])]
     columns = [values for by_method in numbers.values() for values in by_method.values()]
-    rows = [["accuracy", *(f"{v['accuracy']:.1%}" for v in columns)]]
+    spread = [np.sqrt(v["accuracy"] * (1.0 - v["accuracy"]) / n_in) for v in columns]
+    rows = [
+        [
+            "accuracy",
+            *(f"{v['accuracy']:.1%} ± {s:.1%}" for v, s in zip(columns, spread, strict=True)),
+        ]
+    ]
     for name in _SCORES:
         key = name.replace(" ", "_")
         for place, where in (("inside", _INSIDE), ("outside", _OUTSIDE)):
@@ -152,10 +158,12 @@ def _section(numbers, agreement, first, n_in, n_out) -> Section:
             "out-of-distribution input. PFP: one pass of means and variances, then "
             f"{LOGIT_SAMPLES} draws of independent Gaussian logits. SVI: {SVI_SAMPLES} passes with "
             "weights drawn from the law. AUROC tells the two data sets apart by the score named; "
-            "± is one standard error (Hanley and McNeil).",
+            "± is one standard error from the choice of images (binomial; Hanley and McNeil), not "
+            "from that of posterior samples or of the training run.",
             "PFP treats the activations of a layer as independent. They share the layer's inputs, "
             "so in truth they are correlated, and PFP reports too little variance behind several "
-            "layers: the last table says by how much for this network.",
+            "layers: the last table says by how much for this network. Of the gap of the means, "
+            f"{1.0 / np.sqrt(_MOMENT_SAMPLES):.3f} is expected from sampling alone.",
         ],
         [
             Table("Accuracy and uncertainty", header, rows),

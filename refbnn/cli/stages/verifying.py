@@ -29,26 +29,49 @@ def run(
     return VerificationResult(_section(checks, n_samples), checks)
 
 
+_COLUMNS = (
+    "check",
+    "deviation",
+    "limit",
+    "unit",
+    "holds",
+    "claimed",
+    "estimated",
+    "numbers",
+    "samples",
+    "how",
+)
+
+
 def table(caption: str, checks: list[Check]) -> Table:
     """Checks as a table of the report."""
     return Table(
         caption,
-        ["check", "deviation", "limit", "unit", "numbers", "samples", "holds", "how"],
+        [*_COLUMNS],
         [
             [
                 check.name,
                 f"{check.statistic:.3g}",
                 f"{check.limit:.3g}",
                 check.unit,
+                "yes" if check.holds else "NO",
+                *_worst(check),
                 f"{check.n_compared:,}",
                 f"{check.n_samples:,}" if check.n_samples else "—",
-                "yes" if check.holds else "NO",
                 check.method,
             ]
             for check in checks
         ],
-        words=(0, 3, 7),
+        words=(0, 3, 9),
     )
+
+
+def _worst(check: Check) -> tuple[str, str]:
+    """What is claimed and what is estimated of the number that deviates most."""
+    if check.worst is None:
+        return "—", "—"
+    claimed, estimate, error = check.worst
+    return f"{claimed:.6g}", f"{estimate:.6g} ± {error:.1g}"
 
 
 def _section(checks: list[Check], n_samples: int) -> Section:
@@ -56,7 +79,8 @@ def _section(checks: list[Check], n_samples: int) -> Section:
         "Verify",
         [
             f"Each operator against Monte Carlo with {n_samples:,} samples, as z-scores: the "
-            "difference over its standard error, the largest of all numbers compared. The limit is "
+            "difference over its standard error, the largest of all numbers compared; that "
+            "number is shown as claimed and as estimated, ± its standard error. The limit is "
             f"Bonferroni's for that many numbers at a false-alarm probability of {FALSE_ALARM:g} a "
             "check. Each kernel against the float64 reference, as a share of a bound on float32 "
             "rounding.",

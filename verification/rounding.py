@@ -1,0 +1,71 @@
+"""Bounds on the rounding of float32 kernels, relative to the float64 reference.
+
+Worst case: a sum of n products, in any order, is off by at most γ_k Σ|terms| with
+γ_k = ku/(1 − ku), u = 2⁻²⁴ and k = n plus the few roundings of each term (Higham 2002, lemma 3.1;
+the counts are derived in `kernels.dense`).
+
+Whole networks: roundings count as independent random numbers. n of them stay below 6√n u but once
+in 10⁷ (Higham & Mary 2019, theorem 2.4), and those of different units add in squares; the worst
+case, added up over layers, would be too loose to say anything.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.relu import RELATIVE_ERROR
+from refbnn import Moments, Network, Posterior
+from refbnn.layers import Dense, dense
+from refbnn.normal import cdf, pdf, rectified_moments
+
+U = 2.0**-24  # unit roundoff of float32
+
+
+def gamma(n: int) -> float:
+    """γ_n: n roundings in a row."""
+    return n * U / (1.0 - n * U)
+
+
+def dense_bound(x: Moments, weight: Posterior, bias: Posterior) -> tuple[np.ndarray, np.ndarray]:
+    """Worst-case errors of mean and variance of a dense layer, (B, out) each."""
+    n = weight.shape[1]
+    terms = np.abs(x.mean) @ np.abs(weight.mean).T + np.abs(bias.mean)
+    return gamma(n + 3) * terms, gamma(n + 7) * dense.moments(x, weight, bias).var
+
+
+def network_bound(net: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of mean and variance of a float32 network of dense and ReLU layers, (B, out) each.
+
+    Each layer's own, and that of its inputs to first order.
+
+    With E the mean of max(0, z), the derivatives of the rectified moments are ∂E/∂m = Φ,
+    ∂E/∂v = φ/(2s), ∂Var/∂m = 2E(1 − Φ), ∂Var/∂v = Φ − Eφ/s.
+    """
+    mean, var = x, np.zeros_like(x)
+    m_error, v_error = np.zeros_like(x), np.zeros_like(x)
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, Dense):
+            weight, bias = (net.parameters()[f"{index}.{name}"] for name in ("weight", "bias"))
+            out = dense.moments(Moments(mean, var), weight, bias)
+            rounding = 6.0 * U * np.sqrt(layer.in_features + 7)
+            v_error = np.sqrt(
+                v_error**2 @ ((weight.mean**2 + weight.var) ** 2).T
+                + (2 * mean * m_error) ** 2 @ (weight.var**2).T
+            )
+            v_error += rounding * out.var
+            m_error = np.sqrt(m_error**2 @ (weight.mean**2).T)
+            m_error += rounding * (np.abs(mean) @ np.abs(weight.mean).T + np.abs(bias.mean))
+            mean, var = out.mean, out.var
+        else:
+            s = np.sqrt(var)
+            phi, below = pdf(mean / s), cdf(mean / s)
+            relu_mean, relu_var = rectified_moments(mean, var)
+            m_relu = below * m_error + phi / (2 * s) * v_error
+            v_relu = np.abs(below - relu_mean * phi / s) * v_error
+            v_relu += 2 * relu_mean * (1 - below) * m_error
+            m_error, v_error = (
+                m_relu + RELATIVE_ERROR * relu_mean,
+                v_relu + RELATIVE_ERROR * relu_var,
+            )
+            mean, var = relu_mean, relu_var
+    return m_error, v_error
