@@ -45,6 +45,7 @@ from refbnn.quadrature import EdgeGrid, tanh_sinh
 
 MAX_DEGREE = 6
 MIN_DISTINCT = 4  # two edges and two exponents
+_GREATEST = 1e300  # a range of two such numbers does not overflow
 _LEAST_DISTINCT = 0.9  # share of values: with more ties, spacings show the instrument's steps
 REFUTED = 0.01  # KS p-value below which a fit is called refuted
 
@@ -123,7 +124,7 @@ def fit(values: np.ndarray, max_degree: int = MAX_DEGREE) -> NoiseFit:
         raise InputError(
             f"fit: {distinct.size} distinct values; expected at least {MIN_DISTINCT} to see a shape"
         )
-    if not np.isfinite(distinct[-1] - distinct[0]):
+    if np.abs(distinct).max() > _GREATEST:
         raise InputError("fit: the range of the values overflows; expected a smaller unit")
     fits = [_fit_degree(values, distinct, degree) for degree in range(max_degree + 1)]
     n = values.size

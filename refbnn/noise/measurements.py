@@ -16,6 +16,8 @@ from refbnn.noise.fitting import MIN_DISTINCT
 
 MIN_VALUES = 50  # fewer do not tell one bounded law from another
 MAX_ROWS = 1_000_000  # which take a minute to fit
+_LEAST_SPAN = 1e-9  # of the magnitude: below, float64 and pictures show steps
+_LEAST_MAGNITUDE = 1e-200
 _LONGEST_LINE = 65_536
 _CONDUCTANCE = "conductance_uS"
 
@@ -70,6 +72,13 @@ def read_measurements(
         raise InputError(
             f"{path}: every value in column {column!r}{_described(where)} is {values[0]:g}; "
             "expected measurements that vary"
+        )
+    with np.errstate(over="ignore"):
+        span, magnitude = np.ptp(values), np.abs(values).max()
+    if not _LEAST_SPAN * magnitude <= span < np.inf or magnitude < _LEAST_MAGNITUDE:
+        raise InputError(
+            f"{path}: the values of column {column!r}{_described(where)} span {span:.3g} at a "
+            f"magnitude of {magnitude:.3g}; expected more than rounding and less than overflow"
         )
     if (distinct := np.unique(values).size) < MIN_DISTINCT:
         raise InputError(

@@ -29,41 +29,24 @@ def run(
     return VerificationResult(_section(checks, n_samples), checks)
 
 
-_COLUMNS = (
-    "check",
-    "deviation",
-    "limit",
-    "unit",
-    "holds",
-    "claimed",
-    "estimated",
-    "numbers",
-    "samples",
-    "how",
-)
-
-
 def table(caption: str, checks: list[Check]) -> Table:
-    """Checks as a table of the report."""
-    return Table(
-        caption,
-        [*_COLUMNS],
-        [
-            [
-                check.name,
-                f"{check.statistic:.3g}",
-                f"{check.limit:.3g}",
-                check.unit,
-                "yes" if check.holds else "NO",
-                *_worst(check),
-                f"{check.n_compared:,}",
-                f"{check.n_samples:,}" if check.n_samples else "—",
-                check.method,
-            ]
-            for check in checks
-        ],
-        words=(0, 3, 9),
-    )
+    """Checks as a table of the report; what concerns sampling is left out where none is."""
+    sampled = any(check.worst is not None for check in checks)
+    header = ["check", "deviation", "limit", "unit", "holds", "numbers"]
+    header += ["samples", "claimed", "estimated"] if sampled else []
+    rows = []
+    for check in checks:
+        row = [
+            check.name,
+            f"{check.statistic:.3g}",
+            f"{check.limit:.3g}",
+            check.unit,
+            "yes" if check.holds else "NO",
+            f"{check.n_compared:,}",
+        ]
+        row += [f"{check.n_samples:,}" if check.n_samples else "—", *_worst(check)] * sampled
+        rows.append([*row, check.method])
+    return Table(caption, [*header, "how"], rows, words=(0, 3, len(header)))
 
 
 def _worst(check: Check) -> tuple[str, str]:
