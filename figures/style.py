@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe & Ito 2008: told apart with any colour vision.
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 
 _SETTINGS: dict[Any, Any] = {
     "axes.spines.top": False,
