@@ -6,16 +6,19 @@ them and not on one. The median over rounds leaves such spells out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from statistics import median
 from timeit import Timer
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
 
 _TURN = 2e-3  # seconds of one turn at least: far above the timer's resolution
 _BUDGET = 2.0  # seconds for one function in all, as long as _FEWEST turns fit
 _FEWEST = 3
 
 
-def latency(functions: Mapping[str, Callable[[], object]], repeats: int = 31) -> dict[str, float]:
+def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -> dict[Name, float]:
     """Median time of one call of each function.
 
     Parameters
@@ -38,7 +41,7 @@ def latency(functions: Mapping[str, Callable[[], object]], repeats: int = 31) ->
         calls[name] = max(1, round(_TURN / once))
         turns[name] = max(_FEWEST, min(repeats, int(_BUDGET / (calls[name] * once))))
 
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    times: dict[Name, list[float]] = {name: [] for name in functions}
     for turn in range(max(turns.values(), default=0)):
         for name, timer in timers.items():
             if turn < turns[name]:

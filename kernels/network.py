@@ -100,8 +100,6 @@ def compile_network(
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
         or a weight is too large for float32.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; expected at least 1")
     cpu = targets.target(target)
     return CompiledNetwork(targets.build(_program(net, batch_size, cpu), cpu, schedule))
 

@@ -52,7 +52,7 @@ class Target:
             If the batch is no integer of at least 1.
         """
         if not isinstance(batch, int | np.integer) or batch < 1:
-            raise InputError(f"batch size is {batch!r}; expected an integer of at least 1")
+            raise InputError(f"batch_size is {batch!r}; expected at least 1, a whole number")
         return te.placeholder((batch, self.padded(n)), name=name)
 
 

@@ -239,8 +239,7 @@ def _interpolate(function, mass, power: float, left: float, right: float):
         values = function(points.ravel()).reshape(points.shape)
         # In two steps: the product of both matrices would amplify rounding a thousandfold.
         coefficients = (values @ to_chebyshev.T) @ _TO_MONOMIALS
-        checked = np.maximum(centre + half * between, left)
-        checked = checked.ravel()
+        checked = np.maximum(centre + half * between, left).ravel()
         error = mass(checked, (coefficients @ powers_between.T).ravel()) - to_u(checked)
         worst = np.abs(error).reshape(points.shape[0], -1).max(axis=1)
         good = worst <= _U_ERROR

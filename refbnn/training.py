@@ -128,5 +128,4 @@ def _check(net: Network, x: np.ndarray, y: np.ndarray, likelihood: str) -> None:
         )
     if not np.isfinite(x).all():
         raise InputError("train: x holds NaN or infinity; expected finite numbers")
-    (n_classes,) = net.check_input(x.shape[1:])
-    check_labels(y, n_classes)
+    check_labels(y, n_classes=net.check_input(x.shape[1:])[-1])

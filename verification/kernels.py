@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kernels import compile_network, dense, relu
@@ -40,7 +42,7 @@ def _check_dense(target, schedule, rng) -> list[Check]:
         kernel = dense.build(weight, bias, batch, target, schedule, known_input=known)
         result = kernel(m) if known else kernel(m, v)
         checks.append(
-            _compare(
+            compare(
                 f"kernel: dense, {case} ({schedule})",
                 f"({batch}, {n_in}) -> ({batch}, {n_out}), share of the rounding bound of a sum",
                 result,
@@ -61,7 +63,7 @@ def _check_relu(target, schedule) -> Check:
     )
     kernel = relu.build(len(scale), a.size, target, schedule)
     reference = relu_reference.moments(x)
-    return _compare(
+    return compare(
         f"kernel: relu ({schedule})",
         f"mean/scale from −10 to 10 at three scales, share of {relu.RELATIVE_ERROR:g} relative",
         kernel(x.mean, x.var),
@@ -75,7 +77,7 @@ def _check_network(target, schedule, rng) -> Check:
     x = rng.uniform(0.0, 1.0, (3, 784))
     reference = net.propagate(x)
     kernel = compile_network(net, len(x), target, schedule).kernel
-    return _compare(
+    return compare(
         f"kernel: network 784-100-100-10 ({schedule})",
         "share of the probabilistic rounding bound, propagated through the layers",
         kernel(x),
@@ -84,8 +86,23 @@ def _check_network(target, schedule, rng) -> Check:
     )
 
 
-def _compare(name, method, result, reference: Moments, allowed) -> Check:
-    """Check the arrays that a kernel returns, (mean, variance), whatever they hold."""
+def compare(
+    name: str,
+    method: str,
+    result: Sequence[np.ndarray],
+    reference: Moments,
+    allowed: Sequence[np.ndarray],
+) -> Check:
+    """Check the arrays that a kernel returns, whatever they hold.
+
+    Parameters
+    ----------
+    name, method : str
+        Of the check.
+    result, allowed : (mean, variance)
+        What the kernel gives, and the errors it may have; each of the reference's shape.
+    reference : Moments
+    """
     shares = [
         np.abs(np.asarray(got, dtype=float) - expected) / bound
         for got, expected, bound in zip(

@@ -54,10 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has gone; so that closing standard output is silent too:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except OSError as error:  # standard output on a full disk, say
-        print(f"refbnn {arguments.command}: {error}", file=sys.stderr)
-        return WRONG_INPUT
-    except InputError as error:
+    except (InputError, OSError) as error:  # the latter: standard output on a full disk, say
         print(f"refbnn {arguments.command}: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:

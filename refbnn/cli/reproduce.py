@@ -51,16 +51,17 @@ def run(arguments: argparse.Namespace) -> list[str]:
     # One thread for linear algebra: latencies then compare single cores, and sums do not depend on
     # how many a machine has.
     with threadpool_limits(1), report.folder(arguments.out) as work:
-        noisy = noise.run(options.fit_noise(values, column, source), values, column, source, work)
-        steps = verification.steps(noisy.fit.laws, arguments.target)
-        total = len(noisy.fit.laws) * (arguments.epochs + 1) + 2 + len(steps)
+        fit = options.fit_noise(values, column, source)
+        noisy = noise.run(fit, values, column, source, work)
+        steps = verification.steps(fit.laws, arguments.target)
+        total = len(fit.laws) * (arguments.epochs + 1) + 2 + len(steps)
         with tqdm(total=total, desc="reproduce", unit="step", disable=None) as bar:
 
             def tick(what: str) -> None:
                 bar.set_postfix_str(what, refresh=False)
                 bar.update()
 
-            trained = training.run(noisy.fit.laws, arguments.epochs, seed, tick)
+            trained = training.run(fit.laws, arguments.epochs, seed, tick)
             propagated = propagation.run(trained.networks, seed, work, tick)
             compiled = compiling.run(trained.networks, arguments.target, seed, tick)
             verified = verifying.run(steps, arguments.mc_samples, seed, tick)

@@ -23,9 +23,9 @@ The degree d is chosen by the Bayesian information criterion, BIC = (d + 4) log 
 
 Evidence
 --------
-Kolmogorov–Smirnov distance with its p-value: that of a law known
-beforehand, so it is too large for a fitted one; a small value refutes the fit, a large one only
-fails to. KL(data ‖ fit) = −Ĥ − mean log q, Ĥ being Vasicek's spacing estimate of entropy (1976).
+Kolmogorov–Smirnov distance with its p-value: that of a law known beforehand, so it is too large for
+a fitted one; a small value refutes the fit, a large one only fails to. KL(data ‖ fit) =
+−Ĥ − mean log q, Ĥ being Vasicek's spacing estimate of entropy (1976).
 """
 
 from __future__ import annotations

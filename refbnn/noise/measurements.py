@@ -100,7 +100,7 @@ def _read_rows(rows, path, column, where) -> tuple[np.ndarray, str]:
     header = [name.strip() for name in next(rows, [])]
     if not header:
         raise InputError(f"{path}: the first row is empty; expected the names of the columns")
-    if any(_is_number(name) for name in header):
+    if any(_parse(name) is not None for name in header):
         raise InputError(f"{path}: the first row holds numbers; expected the names of the columns")
     column = _choose(header, column, path)
     index = header.index(column)
@@ -133,23 +133,19 @@ def _choose(header: list[str], column: str | None, path: Path) -> str:
 
 
 def _number(text: str, path: Path, line: int, column: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
+    value = _parse(text)
+    if value is None or not np.isfinite(value):
         raise InputError(
             f"{path}: line {line}, column {column!r} holds {text[:40]!r}; expected a finite number"
         )
     return value
 
 
-def _is_number(text: str) -> bool:
+def _parse(text: str) -> float | None:
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _described(where: Mapping[str, float]) -> str:

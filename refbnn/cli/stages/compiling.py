@@ -15,7 +15,7 @@ from refbnn.noise import Gaussian
 from refbnn.prediction import LOGIT_SAMPLES, SVI_SAMPLES, from_propagated
 from refbnn.streams import stream
 from verification import Check
-from verification.kernels import SCHEDULES
+from verification.kernels import SCHEDULES, compare
 from verification.rounding import network_bound
 
 _BATCHES = (1, 100)
@@ -79,28 +79,20 @@ def _operator_times(net: Network, x: np.ndarray, target: str) -> dict[str, dict[
     pre.set_parameters({name: parameters[name] for name in pre.parameters()})
     before = pre.propagate(x)
     after: Moments = net.layers[1].moments(before, {})
-    calls: dict[str, Callable[[], object]] = {}
+    calls: dict[tuple[str, str], Callable[[], object]] = {}
     for schedule in SCHEDULES:
         dense_known = dense.build(*first, batch, target, schedule, known_input=True)
         rectify = relu.build(batch, before.shape[1], target, schedule)
         dense_random = dense.build(*second, batch, target, schedule)
         dense_known(x), rectify(before.mean, before.var), dense_random(after.mean, after.var)
         # The inputs are in place now: time the compiled function alone.
-        for name, kernel in (
-            ("dense 784→100, known input", dense_known),
-            ("ReLU, 100", rectify),
-            ("dense 100→100, random input", dense_random),
-        ):
-            calls[f"{name}, {schedule}"] = kernel.run
-    times = bench.latency(calls)
-    return {
-        schedule: {
-            name.removesuffix(f", {schedule}"): seconds
-            for name, seconds in times.items()
-            if name.endswith(f", {schedule}")
-        }
-        for schedule in SCHEDULES
-    }
+        calls[schedule, "dense 784→100, known input"] = dense_known.run
+        calls[schedule, "ReLU, 100"] = rectify.run
+        calls[schedule, "dense 100→100, random input"] = dense_random.run
+    times: dict[str, dict[str, float]] = {schedule: {} for schedule in SCHEDULES}
+    for (schedule, name), seconds in bench.latency(calls).items():
+        times[schedule][name] = seconds
+    return times
 
 
 def _compare(label, net, x, y, target, seed) -> tuple[dict, Check]:
@@ -118,21 +110,13 @@ def _compare(label, net, x, y, target, seed) -> tuple[dict, Check]:
         "accuracy": by_kernel.accuracy(y),
         "greatest_difference_in_probability": difference,
     }
-    shares = [
-        np.abs(got - expected) / bound
-        for got, expected, bound in zip(
-            (fast.mean, fast.var), (exact.mean, exact.var), network_bound(net, x), strict=True
-        )
-    ]
-    check = Check(
-        name="kernel: moments of the trained network",
-        method=f"logits of {len(x)} digits, float32 kernel against float64 reference, share of the "
+    check = compare(
+        "kernel: moments of the trained network",
+        f"logits of {len(x)} digits, float32 kernel against float64 reference, share of the "
         "probabilistic rounding bound",
-        statistic=float(np.max(shares)),
-        limit=1.0,
-        unit="of allowed error",
-        n_compared=2 * exact.mean.size,
-        n_samples=0,
+        (fast.mean, fast.var),
+        exact,
+        network_bound(net, x),
     )
     return numbers, check
 

@@ -16,9 +16,8 @@ from verification import Check
 
 @dataclass(frozen=True)
 class NoiseResult:
-    """The fit and its part of the report."""
+    """Part of the report."""
 
-    fit: NoiseFit
     section: Section
     numbers: dict
     checks: list[Check]
@@ -55,7 +54,7 @@ def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Pat
         "ks_p_value": found.ks_p_value,
         "kl_from_data_nats": found.kl_from_data,
     }
-    return NoiseResult(found, _section(found, source, column, kappa), {"noise": numbers}, [check])
+    return NoiseResult(_section(found, source, column, kappa), {"noise": numbers}, [check])
 
 
 def _with_unit(column: str) -> str:
