@@ -67,11 +67,13 @@ def exact_density(name):
 
         scale = 1 / (sd * (alpha - abs(beta)))  # of the longer tail
         centre, core = -mean / sd, 1 / sd
-        sides = [core * k for k in (0.3, 1, 3, 10)] + [mp.mpf(k) for k in (0.5, 2, 4, 7, 12)]
-        sides += [scale * k for k in (1, 5, 15, 40, 100)]
-        return inverse_gaussian, sorted(
-            [centre] + [centre + t for t in sides] + [centre - t for t in sides]
-        )
+        core_sides = [core * k for k in (0, 0.3, 1, 3, 10)]
+        tail_sides = [mp.mpf(k) for k in (0, 0.5, 2, 4, 7, 12)]
+        tail_sides += [scale * k for k in (1, 5, 15, 40, 100)]
+        points = [sign * t for sign in (-1, 1) for t in tail_sides]
+        if core < 1:
+            points += [centre + sign * t for sign in (-1, 1) for t in core_sides]
+        return inverse_gaussian, sorted(points)
     raise AssertionError(name)
 
 

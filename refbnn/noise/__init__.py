@@ -8,6 +8,7 @@ from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law, cumulants
 from refbnn.noise.measurements import read_measurements
+from refbnn.noise.storage import load_law, save_law
 
 __all__ = [
     "Bimodal",
@@ -19,5 +20,7 @@ __all__ = [
     "NoiseFit",
     "cumulants",
     "fit",
+    "load_law",
     "read_measurements",
+    "save_law",
 ]
