@@ -28,7 +28,8 @@ combinations and from the support of the degree below.
 
 Edges with exponents of at most 1 are not regular: the density's derivative by the edge is not
 square-integrable, the information is infinite, and the edge is found faster than at the rate
-n^{−1/2} of regular parameters (as n^{−1/(α + 1)}; Smith 1985). Beside the others it counts as known.
+n^{−1/2} of regular parameters (as n^{−1/(α + 1)}; Smith 1985). Beside the others it counts as
+known.
 """
 
 from __future__ import annotations
@@ -101,6 +102,17 @@ def place_device(theta: np.ndarray) -> Placed:
     m, s = law.location
     half = 0.5 * (b - a)
     return Placed(law, a + half * (1.0 + m), half * s)
+
+
+def device_to_line(theta: np.ndarray) -> np.ndarray:
+    """θ as numbers of the whole line: (a, log(b − a), log(1 + α), log(1 + β), c)."""
+    a, b = theta[:2]
+    return np.array([a, np.log(b - a), *np.log1p(theta[2:4]), *theta[4:]])
+
+
+def device_from_line(p: np.ndarray) -> np.ndarray:
+    """Inverse of `device_to_line`."""
+    return np.array([p[0], p[0] + np.exp(p[1]), *np.expm1(p[2:4]), *p[4:]])
 
 
 class _Profile:

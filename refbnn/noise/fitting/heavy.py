@@ -57,15 +57,14 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
         return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=_SEARCH)
 
     found = min((search(start) for start in _STARTS), key=lambda result: result.fun)
-    m, log_s, log_zeta, tilt_found = found.x
-    xi = np.clip(1.0 / np.sqrt(1.0 + np.exp(log_zeta)), MIN_STEEPNESS, MAX_STEEPNESS)
-    chi = xi * np.tanh(tilt_found)
+    log_zeta, tilt_found = found.x[2:]
+    m, s, xi, chi = heavy_tailed_from_line(found.x)
     at_bound = {}
     if min(high - log_zeta, log_zeta - low) < _TOLERANCE:
         at_bound["steepness"] = f"{xi:.3g}"
     if tilt - abs(tilt_found) < _TOLERANCE:
         at_bound["asymmetry"] = f"{_RHO:g} of the steepness"
-    scale = unit * np.exp(log_s)
+    scale = unit * s
     inside = min(MAX_STEEPNESS - xi, xi - MIN_STEEPNESS, xi - abs(chi))
     return Estimate(
         family="heavy-tailed",
@@ -82,6 +81,18 @@ def place_heavy_tailed(theta: np.ndarray) -> Placed:
     """(mean, standard deviation, ξ, χ) -> the law in its place."""
     m, s, xi, chi = (float(t) for t in theta)
     return Placed(HeavyTailed(steepness=xi, asymmetry=chi), m, s)
+
+
+def heavy_tailed_to_line(theta: np.ndarray) -> np.ndarray:
+    """θ as numbers of the whole line: (M, log S, log ζ, artanh ρ)."""
+    m, s, xi, chi = theta
+    return np.array([m, np.log(s), np.log(1.0 / xi**2 - 1.0), np.arctanh(chi / xi)])
+
+
+def heavy_tailed_from_line(p: np.ndarray) -> np.ndarray:
+    """Inverse of `heavy_tailed_to_line`, within the range of the law."""
+    xi = np.clip(1.0 / np.sqrt(1.0 + np.exp(p[2])), MIN_STEEPNESS, MAX_STEEPNESS)
+    return np.array([p[0], np.exp(p[1]), xi, xi * np.tanh(p[3])])
 
 
 def _density(p, x):

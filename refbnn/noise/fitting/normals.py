@@ -14,7 +14,7 @@ least ten values, so that none is one outlier: wᵢ = w₀ + (1 − k w₀) soft
 
 Inside, it has several maxima, and the best that L-BFGS finds is kept. For two components it starts
 from clusters side by side and from a narrow one within a broad one; for three from the best pair,
-either component of which is split in place or in scale, or joined by a broad one.
+either component of which is split.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ _PAIRS = (
     (-0.1, 0.5, 0.3, 1.5, 0.7),
 )
 
-# Distance of both parts from the middle and their scales in those of the whole; weight of the first.
-_SPLITS = {
-    "in place": (0.7, np.array([0.7, 0.7]), 0.5),
-    "in scale": (0.0, np.array([0.5, 1.5]), 0.5),
-    "a broad one": (0.0, np.array([1.0, 4.0]), 0.9),
-}
+# Places and scales of both parts in standard deviations of the whole, and weight of the first.
+_SPLITS = (
+    ((-0.7, 0.7), (0.7, 0.7), 0.5),  # side by side
+    ((0.0, 0.0), (0.5, 1.5), 0.5),  # a narrower and a broader one
+    ((0.0, 0.0), (1.0, 4.0), 0.9),  # a few far values
+    ((0.0, -1.0), (1.0, 0.2), 0.9),  # a narrow peak on either flank
+    ((0.0, 1.0), (1.0, 0.2), 0.9),
+)
 
 
 def fit_gaussian(sample: Sample) -> Estimate:
@@ -71,6 +73,16 @@ def place_gaussian(theta: np.ndarray) -> Placed:
     return Placed(Gaussian(), float(theta[0]), float(theta[1]))
 
 
+def gaussian_to_line(theta: np.ndarray) -> np.ndarray:
+    """θ as numbers of the whole line: (mean, log standard deviation)."""
+    return np.array([theta[0], np.log(theta[1])])
+
+
+def gaussian_from_line(p: np.ndarray) -> np.ndarray:
+    """Inverse of `gaussian_to_line`."""
+    return np.array([p[0], np.exp(p[1])])
+
+
 def fit_bimodal(sample: Sample) -> Estimate:
     """Maximise the likelihood of two components within the bounds above."""
     search = _Search(sample)
@@ -81,7 +93,7 @@ def fit_three_normals(sample: Sample) -> Estimate:
     """Maximise the likelihood of three components within the bounds above."""
     search = _Search(sample)
     _, pair = _best_pair(search)
-    starts = [_split(pair, i, kind) for i in range(2) for kind in _SPLITS]
+    starts = [_split(pair, i, *split) for i in range(2) for split in _SPLITS]
     return search.estimate("three normals", *search.best(3, starts))
 
 
@@ -105,6 +117,20 @@ def place_mixture(theta: np.ndarray) -> Placed:
         return Placed(Bimodal(separation, weight=w[i], ratio=s[j] / s[i]), location, scale)
     law = Mixture(tuple(w), tuple((m - location) / scale), tuple(s / scale))
     return Placed(law, location, scale)
+
+
+def mixture_to_line(theta: np.ndarray) -> np.ndarray:
+    """θ as numbers of the whole line: (m, log s, log wᵢ/w_k)."""
+    k = (theta.size + 1) // 3
+    m, s, w = theta[:k], theta[k : 2 * k], theta[2 * k :]
+    return np.concatenate([m, np.log(s), np.log(w / (1.0 - w.sum()))])
+
+
+def mixture_from_line(p: np.ndarray) -> np.ndarray:
+    """Inverse of `mixture_to_line`."""
+    k = (p.size + 1) // 3
+    w = softmax(np.append(p[2 * k :], 0.0))
+    return np.concatenate([p[:k], np.exp(p[k : 2 * k]), w[:-1]])
 
 
 class _Search:
@@ -186,10 +212,13 @@ def _mixture(p, x, least_weight):
     return log_f - 0.5 * np.log(2.0 * np.pi), gradient
 
 
-def _split(components: np.ndarray, i: int, kind: str) -> np.ndarray:
-    """Three components from two, number i split."""
-    distance, scales, part = _SPLITS[kind]
+def _split(components: np.ndarray, i: int, places, scales, part: float) -> np.ndarray:
+    """Three components from two, number i of them split."""
     m, s, w = components.reshape(3, 2)
-    both = ([m[i] - distance * s[i], m[i] + distance * s[i]], s[i] * scales, [part * w[i], (1.0 - part) * w[i]])
-    rest = components.reshape(3, 2)[:, 1 - i]
-    return np.concatenate([np.append(rest[j], both[j]) for j in range(3)])
+    both = (
+        m[i] + s[i] * np.array(places),
+        s[i] * np.array(scales),
+        w[i] * np.array([part, 1 - part]),
+    )
+    rest = (m[1 - i], s[1 - i], w[1 - i])
+    return np.concatenate([np.append(one, two) for one, two in zip(rest, both, strict=True)])

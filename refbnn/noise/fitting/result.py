@@ -50,7 +50,8 @@ class Candidate:
     bic : float
         n_parameters·log n − 2 log-likelihood; the least is best.
     ks_p_value : float or None
-        None where a family of lesser BIC was chosen, so that this one was not tested.
+        None where a family of lesser BIC was chosen, so that this one was not tested, or where the
+        law is too sharp to be made.
     """
 
     family: str
