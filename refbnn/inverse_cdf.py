@@ -1,35 +1,43 @@
-"""Inverse distribution function of a bounded law, with the edge exponents factored out.
+"""Inverse distribution function of a law, with the behaviour at its ends factored out.
 
 Formula
 -------
-Near the lower edge a density C (x − a)^α has Q(x) ≈ C (x − a)^{α+1}/(α + 1), so G = Q⁻¹ is a
-smooth function not of u but of s = u^{1/(α+1)}. Write d = x − a for the distance to the edge. In
-the tail u ≤ 2⁻¹⁰,
+*An edge.* A density C (x − a)^α has Q(x) ≈ C (x − a)^{α+1}/(α + 1), so G = Q⁻¹ is a smooth
+function not of u but of s = u^{1/(α+1)}. Write d = x − a for the distance to the edge. In the tail
+u ≤ 2⁻¹⁰,
 
     d = s·P(s),  P smooth and positive,
 
 and likewise in v = 1 − u from the upper edge: the factor s keeps the *relative* accuracy of d at
-the edge, for vanishing (α > 0), finite (α = 0) and singular (α < 0) densities alike. In the bulk
-between, far from the singularity, G is a smooth function of u itself, and no power is needed.
+the edge, for vanishing (α > 0), finite (α = 0) and singular (α < 0) densities alike.
 
-P and G are piecewise polynomials, interpolated at Chebyshev points; a piece that misses the
-accuracy is halved, so that pieces gather where the density nearly vanishes. A guide table finds the
-piece of a given u in one step or two.
+*No edge.* Where the density falls off exponentially or faster, x grows like a power of L = −log u,
+and d is a smooth function of L; it has no edge to count from there. The same form serves an edge
+that the density reaches only after such a fall.
 
-Source: the edge correction is the idea of arXiv 2501.05564, section 3.1.3 and figure 3; the form
-with P is derived above.
+*The bulk.* Between, far from either end, G is a smooth function of u itself.
+
+All are piecewise polynomials, interpolated at Chebyshev points with the ends of the piece among
+them, so that neighbouring pieces meet. A piece that misses the accuracy, or falls anywhere, is
+halved, so that pieces gather where the density nearly vanishes. Breaks in u are dyadic, exact in
+float32 too. A guide table finds the piece of a given u in one step or two.
+
+Source: the edge correction is the idea of arXiv 2501.05564, section 3.1.3 and figure 3; the forms
+with P and L are derived above.
 
 Range
 -----
-|Q(G(u)) − u| ≤ 1e-13 between the interpolation points, plus rounding. At a singular edge the
-number x itself limits: a + d rounds to 1e-16·|a|. Monotone to that accuracy: where x falls at all,
-between neighbouring u at a break, the interval has less than 2e-13 of probability.
+|Q(G(u)) − u| ≤ 1e-13 between the interpolation points, in the tails at most 1e-12·u + 1e-16, plus
+rounding. At a singular edge the number x itself limits: a + d rounds to 1e-16·|a|. Monotone but for
+rounding: x never falls by more than 1e-15 of the largest |x|. Without an edge, G(0) = −∞,
+G(1) = ∞; 0 < u < 1e-290 counts as 1e-290.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -40,29 +48,42 @@ from refbnn.errors import InputError
 
 _DEGREE = 11  # of one piece; monomials on [−1, 1] of this degree still evaluate to rounding
 _HALVINGS = 60  # a piece this small is below rounding
-_MOST_PIECES = 1000
+_MOST_PIECES = 2000
 _U_ERROR = 1e-13
+_TAIL_ERROR = 1e-12  # relative
+_LEAST_ERROR = 1e-16
 _TAIL = 2.0**-10  # so few samples need a power that its cost does not count
+_FARTHEST = 1e-290
+_STEEPEST = 1e3  # times that P may fall over a tail; a density that falls further has no edge yet
 _BINS = 1024
+_LEAST_UNIFORM = 2.0**-54  # stands for 0, which a generator of multiples of 2⁻⁵³ may return
 
 
 @dataclass(frozen=True)
 class Side:
-    """One half of the support, seen from its edge.
+    """A law seen from one of its ends; d grows inwards.
 
     Parameters
     ----------
     mass : callable
-        Probability within distance d of the edge; d of shape (N,) -> (N,). Accurate relatively.
-    exponent : float
-        α > −1, the exponent of the density at the edge.
-    reach : float
-        Distance from the edge to where the two halves meet.
+        Probability between the end and d, for d up to the other end; (N,) -> (N,). Accurate
+        relatively.
+    exponent : float or None
+        α > −1, the exponent of the density at the edge d = 0; None where the law goes on.
+    unit : float
+        Limit of d/u^{1/(α+1)} at the edge; infinite if the density vanishes faster than that.
+    origin : float
+        x where d = 0.
+    start, stop : float
+        d at this end and at the other.
     """
 
     mass: Callable[[np.ndarray], np.ndarray]
-    exponent: float
-    reach: float
+    exponent: float | None
+    unit: float
+    origin: float
+    start: float
+    stop: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,17 @@ class Pieces:
         """The arrays, for Numba."""
         return self.breaks, self.slopes, self.coefficients, self.guide
 
+    def single(self) -> Pieces:
+        """The same in float32."""
+        breaks = self.breaks.astype(np.float32)
+        slopes = 2.0 / np.maximum(np.diff(breaks), np.finfo(np.float32).tiny)
+        return Pieces(
+            breaks,
+            slopes.astype(np.float32),
+            self.coefficients.astype(np.float32),
+            _guide(breaks),
+        )
+
 
 @dataclass(frozen=True)
 class InverseCDF:
@@ -96,180 +128,233 @@ class InverseCDF:
 
     Parameters
     ----------
-    edges : (float, float)
-        Ends of the support.
+    ends : (float, float)
+        Ends of the support, or the cuts.
+    limits : (float, float)
+        G(0) and G(1).
+    origins : (float, float)
+        Places from which the tails' d counts.
     powers : (float, float)
-        1/(α + 1) and 1/(β + 1), from u and 1 − u to s.
+        1/(α + 1) and 1/(β + 1), from u and 1 − u to s; 0 where the tail is one over L.
     bulk : Pieces
         G over u.
     tails : (Pieces, Pieces)
-        P over s, below and above the bulk.
+        P over s, or d over L, below and above the bulk.
     """
 
-    edges: tuple[float, float]
+    ends: tuple[float, float]
+    limits: tuple[float, float]
+    origins: tuple[float, float]
     powers: tuple[float, float]
     bulk: Pieces
     tails: tuple[Pieces, Pieces]
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """G(u); InputError where u leaves [0, 1]."""
-        u = np.asarray(u, dtype=float)
-        if u.size and not (u.min() >= 0.0 and u.max() <= 1.0):
-            raise InputError("icdf: u holds entries outside [0, 1] or NaN; expected probabilities")
-        return self.of_probabilities(u)
+        u = check_probabilities(np.asarray(u, dtype=self.bulk.breaks.dtype))
+        x = np.where(u == 0.0, self.limits[0], self.of_probabilities(u))
+        return np.where(u == 1.0, self.limits[1], x).astype(u.dtype)
 
     def of_probabilities(self, u: np.ndarray) -> np.ndarray:
-        """G(u) for float64 u that is known to lie in [0, 1]."""
+        """G(u) for u of the pieces' type that is known to lie in [0, 1]; always finite.
+
+        In a tail over L, 0 stands for 2⁻⁵⁴, half of the least number a generator returns.
+        """
         flat = u.ravel()
-        x = np.empty(flat.size)
+        x = np.empty(flat.size, flat.dtype)
         bulk = self.bulk
         # The bulk apart from the tails: a power in the same loop makes it ten times as slow.
         _evaluate_bulk(flat, *bulk.as_tuple(), x)
         below = np.flatnonzero(flat < bulk.breaks[0])
         above = np.flatnonzero(flat >= bulk.breaks[-1])
-        x[below] = self.edges[0] + self._tail_distance(0, flat[below])
-        x[above] = self.edges[1] - self._tail_distance(1, 1.0 - flat[above])
-        return np.clip(x, *self.edges, out=x).reshape(u.shape)
+        from_low, from_high = np.array(self.origins, flat.dtype)
+        x[below] = from_low + self._tail_distance(0, flat[below])
+        x[above] = from_high - self._tail_distance(1, 1 - flat[above])
+        return np.clip(x, *np.array(self.ends, flat.dtype), out=x).reshape(u.shape)
+
+    @cached_property
+    def single(self) -> InverseCDF:
+        """The same in float32, as a kernel computes it: within 3e-7 of the range of x."""
+        lower, upper = self.tails
+        return replace(self, bulk=self.bulk.single(), tails=(lower.single(), upper.single()))
 
     def _tail_distance(self, side: int, tail: np.ndarray) -> np.ndarray:
-        distance = np.empty(tail.size)
-        _evaluate_tail(tail, self.powers[side], *self.tails[side].as_tuple(), distance)
-        return distance
+        power, pieces = self.powers[side], self.tails[side]
+        distance = np.empty_like(tail)
+        if power == 0.0:
+            tail = np.maximum(tail, tail.dtype.type(_LEAST_UNIFORM), where=tail == 0.0, out=tail)
+            _evaluate_pieces(-np.log(tail), *pieces.as_tuple(), distance)
+            return distance
+        s = tail ** tail.dtype.type(power)
+        _evaluate_pieces(s, *pieces.as_tuple(), distance)
+        return s * distance
 
 
-def build(edges: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
-    """Interpolate G to the stated u-error; `edges` are the ends of the support.
+def check_probabilities(u: np.ndarray) -> np.ndarray:
+    """u itself; InputError where it leaves [0, 1]."""
+    if u.size and not (u.min() >= 0.0 and u.max() <= 1.0):
+        raise InputError("icdf: u holds entries outside [0, 1] or NaN; expected probabilities")
+    return u
+
+
+def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
+    """Interpolate G to the stated u-error.
 
     Raises
     ------
     InputError
         If halving pieces does not reach the u-error.
     """
-    halves = [_Half(side) for side in (lower, upper)]
-    (breaks, below), (breaks_v, above) = (half.bulk() for half in halves)
-    # Distances become places. In the upper half, seen from its edge, u = 1 − v turns the order of
+    below, above = _bulk(lower), _bulk(upper)
+    # Distances become places. In the upper half, seen from its end, u = 1 − v turns the order of
     # pieces and the sign of the local variable round.
-    below[:, 0] += edges[0]
-    above *= -((-1.0) ** np.arange(_DEGREE + 1))
-    above[:, 0] += edges[1]
-    breaks = np.concatenate([breaks, 1.0 - breaks_v[-2::-1]])
-    coefficients = np.concatenate([below, above[::-1]])
+    from_low = below.coefficients.copy()
+    from_low[:, 0] += lower.origin
+    from_high = -above.coefficients * (-1.0) ** np.arange(_DEGREE + 1)
+    from_high[:, 0] += upper.origin
+    breaks = np.append(below.breaks, 1.0 - above.breaks[-2::-1])
+    (power, tail), (power_above, tail_above) = _tail(lower), _tail(upper)
     return InverseCDF(
-        edges=edges,
-        powers=(halves[0].power, halves[1].power),
-        bulk=_pieces(breaks, coefficients),
-        tails=(halves[0].tail(), halves[1].tail()),
+        ends=ends,
+        limits=(
+            -np.inf if lower.exponent is None else ends[0],
+            np.inf if upper.exponent is None else ends[1],
+        ),
+        origins=(lower.origin, upper.origin),
+        powers=(power, power_above),
+        bulk=_pieces(breaks, np.concatenate([from_low, from_high[::-1]])),
+        tails=(tail, tail_above),
     )
 
 
-class _Half:
-    """One side of the law, with the exponent that makes its inverse smooth at the edge."""
+def _bulk(side: Side) -> Pieces:
+    """Distance d from the end, over u ∈ [u_tail, ½] counted from it."""
 
-    def __init__(self, side: Side):
-        self._side = side
-        self.power = 1.0 / (1.0 + side.exponent)
-        self._total = float(side.mass(np.array([side.reach]))[0])
-        self._tail = min(_TAIL, 0.5 * self._total)
+    def assess(u, d):
+        return (side.mass(d) - u) / _U_ERROR, d
 
-    def bulk(self) -> tuple[np.ndarray, np.ndarray]:
-        """Breaks in u from the tail to the middle, and coefficients of the distance d."""
-        return _interpolate(
-            lambda u: self._distance(u**self.power),
-            lambda _, d: self._mass(d),
-            1.0,
-            self._tail,
-            self._total,
-        )
-
-    def tail(self) -> Pieces:
-        """P over s ∈ [0, s_tail]."""
-        breaks, coefficients = _interpolate(
-            lambda s: self._distance(s) / s,
-            lambda s, p: self._mass(s * p),
-            self.power,
-            0.0,
-            self._tail**self.power,
-        )
-        return _pieces(breaks, coefficients)
-
-    def _mass(self, d: np.ndarray) -> np.ndarray:
-        return self._side.mass(np.clip(d, 0.0, self._side.reach))
-
-    def _distance(self, s: np.ndarray) -> np.ndarray:
-        """Solve mass(d) = s^(α+1) for d, by bracketing in s, where it is nearly linear."""
-        reach = np.full_like(s, self._side.reach)
-        root = find_root(
-            lambda d, s: self._side.mass(d) ** self.power - s, (np.zeros_like(s), reach), args=(s,)
-        )
-        # At the middle rounding may put s a hair above the greatest value: no bracket.
-        return np.where(root.success, root.x, reach)
+    return _interpolate(_solver(side), assess, lambda u: u, _TAIL, 0.5)
 
 
-def _interpolate(function, mass, power: float, left: float, right: float):
-    """Piecewise interpolant on [left, right], halved until its u-error is small.
+def _tail(side: Side) -> tuple[float, Pieces]:
+    """Power and pieces of a tail: P over s ∈ [0, s_tail]; or d over L, with the power 0."""
+    distance = _solver(side)
+    if side.exponent is not None:
+        power = 1.0 / (1.0 + side.exponent)
+        s_tail = _TAIL**power
+        if side.unit * s_tail <= _STEEPEST * distance(np.array([_TAIL]))[0]:
+            return power, _edge_tail(side, distance, power, s_tail)
+    return 0.0, _open_tail(side, distance)
+
+
+def _edge_tail(side: Side, distance, power: float, s_tail: float) -> Pieces:
+    def to_u(s):
+        return s ** (1.0 / power)
+
+    def factor(s):
+        p = np.full_like(s, side.unit)
+        u = to_u(s)
+        seen = u > _FARTHEST  # nearer to the edge the limit holds
+        p[seen] = distance(u[seen]) / s[seen]
+        return p
+
+    def assess(s, p):
+        u = to_u(s)
+        return (side.mass(s * p) - u) / np.maximum(_TAIL_ERROR * u, _LEAST_ERROR), s * p
+
+    return _interpolate(factor, assess, to_u, 0.0, s_tail)
+
+
+def _open_tail(side: Side, distance) -> Pieces:
+    def assess(L, d):
+        u, rounding = np.exp(-L), 4.0 * np.spacing(np.abs(d))
+        seen = side.mass(d + rounding) - side.mass(d - rounding)
+        return (side.mass(d) - u) / (_TAIL_ERROR * u + seen), -d
+
+    ends = -np.log(_TAIL), -np.log(_FARTHEST)
+    return _interpolate(lambda L: distance(np.exp(-L)), assess, lambda L: np.exp(-L), *ends)
+
+
+def _solver(side: Side):
+    """Function that solves mass(d) = u for d."""
+    if side.exponent is None:
+        grid = np.linspace(side.start, side.stop, 4097)
+    else:  # every power of two down to the edge
+        grid = np.append(0.0, side.stop * 2.0 ** np.arange(-1070.0, 1.0))
+    mass = np.maximum.accumulate(side.mass(grid))
+
+    def distance(u):
+        above = np.clip(np.searchsorted(mass, u, side="left"), 1, grid.size - 1)
+        found = find_root(lambda d, u: side.mass(d) - u, (grid[above - 1], grid[above]), args=(u,))
+        # Beyond a cut, or by rounding at the other end, there is no bracket.
+        nearest = np.where(mass[above] < u, grid[above], grid[above - 1])
+        return np.where(found.success, found.x, nearest)
+
+    return distance
+
+
+def _interpolate(function, assess, to_u, left: float, right: float) -> Pieces:
+    """Piecewise interpolant on [left, right], halved until it is accurate and monotone.
 
     Parameters
     ----------
     function : callable (points) -> values
         What is interpolated.
-    mass : callable (points, values) -> probability that the values stand for
-    power : float
-        points = u^power for the probability u that they should stand for.
+    assess : callable (points, values) -> (error, d)
+        Error in units of the allowed one; d, which must not fall.
+    to_u : callable (points) -> probabilities that they stand for
     left, right : float
-
-    Returns
-    -------
-    breaks : (n + 1,)
-    coefficients : (n, degree + 1)
-        Monomials in the local variable of each piece.
     """
-    nodes = chebyshev.chebpts1(_DEGREE + 1)
+    nodes = chebyshev.chebpts2(_DEGREE + 1)
     to_chebyshev = np.linalg.inv(chebyshev.chebvander(nodes, _DEGREE))
-    between = np.cos(np.pi * np.arange(_DEGREE + 2) / (_DEGREE + 1))  # where the error peaks
+    # Between the nodes, where the error peaks, and the nodes.
+    between = np.sort(np.cos(np.pi * np.arange(2 * _DEGREE + 1) / (2 * _DEGREE)))
     powers_between = np.vander(between, _DEGREE + 1, increasing=True)
     starts, ends = np.array([left]), np.array([right])
-
-    def to_u(points):
-        return points ** (1.0 / power)
-
     done: list[tuple[np.ndarray, np.ndarray]] = []
     for _ in range(_HALVINGS):
         centre, half = 0.5 * (starts + ends)[:, np.newaxis], 0.5 * (ends - starts)[:, np.newaxis]
-        points = centre + half * nodes
+        points = np.clip(centre + half * nodes, starts[:, np.newaxis], ends[:, np.newaxis])
+        points[:, 0], points[:, -1] = starts, ends  # the same number on both sides of a break
         values = function(points.ravel()).reshape(points.shape)
         # In two steps: the product of both matrices would amplify rounding a thousandfold.
         coefficients = (values @ to_chebyshev.T) @ _TO_MONOMIALS
-        checked = np.maximum(centre + half * between, left).ravel()
-        error = mass(checked, (coefficients @ powers_between.T).ravel()) - to_u(checked)
-        worst = np.abs(error).reshape(points.shape[0], -1).max(axis=1)
-        good = worst <= _U_ERROR
+        checked = np.clip(centre + half * between, starts[:, np.newaxis], ends[:, np.newaxis])
+        found = coefficients @ powers_between.T
+        error, d = assess(checked.ravel(), found.ravel())
+        error, d = error.reshape(checked.shape), d.reshape(checked.shape)
+        falls = (np.diff(d, axis=1) < -4.0 * np.spacing(np.abs(d).max())).any(axis=1)
+        worst = np.abs(error).max(axis=1)
+        good = (worst <= 1.0) & ~falls
         # In a gap or a tail with less mass than the accuracy, any value between will do.
-        narrow = ~good & (to_u(ends) - to_u(starts) <= _U_ERROR)
+        narrow = ~good & (np.abs(to_u(ends) - to_u(starts)) <= _U_ERROR)
         coefficients[narrow] = 0.0
-        coefficients[narrow, 0] = function(ends[narrow])
+        coefficients[narrow, 0] = 0.5 * (values[narrow, 0] + values[narrow, -1])
+        coefficients[narrow, 1] = 0.5 * (values[narrow, -1] - values[narrow, 0])
         good |= narrow
         done.append((starts[good], coefficients[good]))
         starts, ends, centre = starts[~good], ends[~good], centre[~good, 0]
         if not 0 < starts.size <= _MOST_PIECES:
             break
-        # Halve the length or the probability, whichever lies nearer to the edge: at a singular one
-        # half of the length holds nearly all of the probability.
-        middle = np.minimum(centre, (0.5 * (to_u(starts) + to_u(ends))) ** power)
-        starts, ends = np.append(starts, middle), np.append(middle, ends)
+        starts, ends = np.append(starts, centre), np.append(centre, ends)
     if starts.size:
         raise InputError(
-            f"inverse CDF: u-error {worst.max():.0e} with {starts.size} pieces to halve; "
-            f"expected a density smooth enough for {_U_ERROR:.0e}"
+            f"inverse CDF: {starts.size} pieces of it are off by up to {worst.max():.0e} of the "
+            "allowed error; expected a smoother density"
         )
     first = np.concatenate([start for start, _ in done])
     order = np.argsort(first)
-    return np.append(first[order], right), np.concatenate([c for _, c in done])[order]
+    breaks = np.append(first[order], right)
+    return _pieces(breaks, np.concatenate([c for _, c in done])[order])
 
 
 def _pieces(breaks: np.ndarray, coefficients: np.ndarray) -> Pieces:
+    return Pieces(breaks, 2.0 / np.diff(breaks), np.ascontiguousarray(coefficients), _guide(breaks))
+
+
+def _guide(breaks: np.ndarray) -> np.ndarray:
     bins = np.linspace(breaks[0], breaks[-1], _BINS, endpoint=False)
-    guide = np.searchsorted(breaks, bins, side="right") - 1
-    return Pieces(breaks, 2.0 / np.diff(breaks), np.ascontiguousarray(coefficients), guide)
+    return np.clip(np.searchsorted(breaks, bins, side="right") - 1, 0, breaks.size - 2)
 
 
 # Row k: the Chebyshev polynomial T_k in monomials.
@@ -282,11 +367,11 @@ _TO_MONOMIALS = np.stack(
 
 
 @njit(inline="always")
-def _polynomial(argument, start, bins_per_unit, breaks, slopes, coefficients, guide):
+def _polynomial(argument, start, bins_per_unit, one, breaks, slopes, coefficients, guide):
     piece = guide[min(int((argument - start) * bins_per_unit), _BINS - 1)]
     while argument >= breaks[piece + 1]:
         piece += 1
-    t = (argument - breaks[piece]) * slopes[piece] - 1.0
+    t = (argument - breaks[piece]) * slopes[piece] - one
     value = coefficients[piece, _DEGREE]
     for k in range(_DEGREE - 1, -1, -1):
         value = value * t + coefficients[piece, k]
@@ -296,21 +381,22 @@ def _polynomial(argument, start, bins_per_unit, breaks, slopes, coefficients, gu
 @njit(cache=True, fastmath={"contract"})  # Horner as fused multiply-adds
 def _evaluate_bulk(u, breaks, slopes, coefficients, guide, x):
     start, end = breaks[0], breaks[-1]
-    bins_per_unit = _BINS / (end - start)
+    one = breaks.dtype.type(1)  # not a float64 in float32 arithmetic
+    bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
     for j in range(u.size):
         if start <= u[j] < end:
-            x[j] = _polynomial(u[j], start, bins_per_unit, breaks, slopes, coefficients, guide)
+            x[j] = _polynomial(u[j], start, bins_per_unit, one, breaks, slopes, coefficients, guide)
 
 
 @njit(cache=True)
-def _evaluate_tail(tail, power, breaks, slopes, coefficients, guide, distance):
-    end = breaks[-1]
-    bins_per_unit = _BINS / end
-    # The greatest s belongs to the last piece, which is half open: stay below its end.
-    below_end = np.nextafter(end, 0.0)
-    for i in range(tail.size):
-        s = tail[i] ** power
-        argument = min(s, below_end)
-        distance[i] = s * _polynomial(
-            argument, 0.0, bins_per_unit, breaks, slopes, coefficients, guide
+def _evaluate_pieces(arguments, breaks, slopes, coefficients, guide, values):
+    start, end = breaks[0], breaks[-1]
+    one = breaks.dtype.type(1)
+    bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
+    # The greatest argument belongs to the last piece, which is half open: stay below its end.
+    below_end = np.nextafter(end, start)
+    for i in range(arguments.size):
+        argument = max(start, min(arguments[i], below_end))
+        values[i] = _polynomial(
+            argument, start, bins_per_unit, one, breaks, slopes, coefficients, guide
         )

@@ -34,13 +34,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 from scipy.special import betaln
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Nodes and weights with Σ_j w_j f(x_j) ≈ E[f(z)]; both of shape (n,), weights sum to 1."""
+    """Nodes and weights with Σ_j w_j f(x_j) ≈ E[f(z)]; of shape (..., n), weights sum to 1."""
 
     nodes: np.ndarray
     weights: np.ndarray
@@ -57,41 +56,45 @@ def stieltjes(x: np.ndarray, mass: np.ndarray, n: int) -> tuple[np.ndarray, np.n
 
     Parameters
     ----------
-    x, mass : (N,), distinct points and positive masses that sum to 1
-    n : int, at most N
+    x, mass : (..., N), distinct points and masses that sum to 1, for one or many measures
+    n : int, at most the number of positive masses
 
     Returns
     -------
-    a : (n,)
+    a : (..., n)
         Diagonal of the Jacobi matrix.
-    root_b : (n − 1,)
+    root_b : (..., n − 1)
         Its off-diagonal, √b₁ … √b_{n−1}.
     """
-    a, root_b = np.empty(n), np.empty(n)
+    a, root_b = np.empty((*x.shape[:-1], n)), np.empty((*x.shape[:-1], n))
     previous, current = np.zeros_like(x), np.ones_like(x)
-    norm = 0.0
+    norm = np.zeros((*x.shape[:-1], 1))
     for k in range(n):
-        a[k] = np.sum(mass * x * current**2)
-        following = (x - a[k]) * current - norm * previous
-        norm = np.sqrt(np.sum(mass * following**2))
-        root_b[k] = norm
+        shift = np.sum(mass * x * current**2, axis=-1, keepdims=True)
+        following = (x - shift) * current - norm * previous
+        norm = np.sqrt(np.sum(mass * following**2, axis=-1, keepdims=True))
+        a[..., k], root_b[..., k] = shift[..., 0], norm[..., 0]
         previous, current = current, following / norm
-    return a, root_b[: n - 1]
+    return a, root_b[..., : n - 1]
 
 
 def golub_welsch(a: np.ndarray, root_b: np.ndarray) -> Rule:
-    """Gauss rule of a probability measure from its Jacobi matrix; a (n,), root_b (n − 1,).
+    """Gauss rules of probability measures from their Jacobi matrices; a (..., n), root_b.
 
     Eigenvalues carry an error of rounding times the largest of them. One Newton step on π_n brings
     every node to its own rounding, and w_j = 1/Σ_k π̃_k(x_j)² the weights (Gautschi 2004, theorem
     1.31 with normalised polynomials).
     """
-    x = eigh_tridiagonal(a, root_b, eigvals_only=True)
+    n = a.shape[-1]
+    matrix = np.zeros((*a.shape, n))
+    matrix[..., range(n), range(n)] = a
+    matrix[..., range(1, n), range(n - 1)] = root_b  # the lower triangle alone is read
+    x = np.linalg.eigvalsh(matrix)
     pi, slope, _ = _orthonormal(a, root_b, x)
     x = x - pi / slope
     _, _, sum_of_squares = _orthonormal(a, root_b, x)
     weights = 1.0 / sum_of_squares
-    return Rule(x, weights / weights.sum())
+    return Rule(x, weights / weights.sum(axis=-1, keepdims=True))
 
 
 def _orthonormal(a, root_b, x):
@@ -100,13 +103,15 @@ def _orthonormal(a, root_b, x):
     d_previous, d_current = np.zeros_like(x), np.zeros_like(x)
     total = np.ones_like(x)
     # π̃_{k+1} √b_{k+1} = (x − a_k) π̃_k − √b_k π̃_{k−1}; the last step needs no normalising.
-    for k, (shift, norm) in enumerate(zip(a, np.append(root_b, 1.0), strict=True)):
-        before = root_b[k - 1] if k else 0.0
-        following = ((x - shift) * current - before * previous) / norm
-        d_following = (current + (x - shift) * d_current - before * d_previous) / norm
+    last = np.ones((*a.shape[:-1], 1))
+    norms = np.concatenate([last, root_b, last], axis=-1)[..., np.newaxis]
+    for k in range(a.shape[-1]):
+        offset, before, norm = x - a[..., k, np.newaxis], norms[..., k, :], norms[..., k + 1, :]
+        following = (offset * current - before * previous) / norm
+        d_following = (current + offset * d_current - before * d_previous) / norm
         previous, current = current, following
         d_previous, d_current = d_current, d_following
-        if k < len(root_b):
+        if k < a.shape[-1] - 1:
             total += current**2
     return current, d_current, total
 

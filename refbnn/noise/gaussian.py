@@ -8,23 +8,39 @@ import numpy as np
 from scipy.special import ndtri
 
 from refbnn import normal
-from refbnn.errors import InputError
+from refbnn.inverse_cdf import check_probabilities
+from refbnn.noise.numerical import CUT, NumericalLaw, check_nodes
 from refbnn.quadrature import Rule, golub_welsch
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """The standard normal law; the methods are those of `refbnn.noise.law.Law`."""
+class Gaussian(NumericalLaw):
+    """The standard normal law; the methods are those of `refbnn.noise.law.Law`.
+
+    In closed form but for `rules_between`. `inverse` is the interpolated Φ⁻¹, as kernels use it.
+    """
 
     @property
-    def support(self) -> tuple[float, float]:
-        """The whole line."""
-        return (-np.inf, np.inf)
+    def bounded(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def location(self) -> tuple[float, float]:
+        """Mean and standard deviation, 0 and 1 by definition."""
+        return (0.0, 1.0)
 
     @property
     def entropy(self) -> float:
         """H = ½ log(2πe)."""
         return 0.5 * float(np.log(2.0 * np.pi * np.e))
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return (-CUT, CUT)
+
+    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        return -0.5 * np.square(y)
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """−x²/2 − ½ log 2π."""
@@ -38,9 +54,13 @@ class Gaussian:
         """Φ(x)."""
         return normal.cdf(x)
 
+    def partial_mean(self, x: np.ndarray) -> np.ndarray:
+        """E[z; z ≤ x] = −φ(x)."""
+        return -normal.pdf(x)
+
     def icdf(self, u: np.ndarray) -> np.ndarray:
         """Φ⁻¹(u), ∓∞ at 0 and 1."""
-        return ndtri(u)
+        return ndtri(check_probabilities(np.asarray(u, dtype=float)))
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw by NumPy's ziggurat, which is exact and faster than inversion."""
@@ -48,6 +68,5 @@ class Gaussian:
 
     def quadrature(self, n: int) -> Rule:
         """Gauss–Hermite rule for the normal weight: a_k = 0, b_k = k; n up to 64."""
-        if not 1 <= n <= 64:
-            raise InputError(f"Gaussian.quadrature: n is {n}; expected 1 to 64")
+        check_nodes(self, n)
         return golub_welsch(np.zeros(n), np.sqrt(np.arange(1.0, n)))

@@ -22,6 +22,10 @@ class Law(Protocol):
         """Least and greatest value; infinite where unbounded."""
 
     @property
+    def reach(self) -> tuple[float, float]:
+        """The support, or where unbounded a finite interval that holds all but 1e-20 a side."""
+
+    @property
     def entropy(self) -> float:
         """H = −E[log q₀(z)] in nats."""
 
@@ -34,6 +38,9 @@ class Law(Protocol):
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Q(x) = P(z ≤ x)."""
 
+    def partial_mean(self, x: np.ndarray) -> np.ndarray:
+        """M(x) = E[z; z ≤ x]."""
+
     def icdf(self, u: np.ndarray) -> np.ndarray:
         """G(u) = Q⁻¹(u) for u in [0, 1]."""
 
@@ -43,8 +50,11 @@ class Law(Protocol):
     def quadrature(self, n: int) -> Rule:
         """Gauss rule with n nodes: exact for polynomials of degree 2n − 1."""
 
+    def rules_between(self, breaks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Gauss rules on the intervals between P + 1 ascending breaks: nodes and weights (P, n)."""
 
-def cumulants(law: Law, order: int = 4) -> list[float]:
+
+def cumulants(law: Law, order: int = 6) -> list[float]:
     """κ₁ … κ_order from exact moments (a Gauss rule of degree 2n − 1 ≥ order).
 
     Recursion: κ_n = m_n − Σ_{k=1}^{n−1} C(n−1, k−1) κ_k m_{n−k}, m_n = E[zⁿ]
