@@ -32,8 +32,8 @@ import numpy as np
 
 from refbnn.noise.law import Law
 
-ORDERS = (4, 8, 12, 16, 24)
-STARTS = (0, 4, 12, 24, 40, 64)
+ORDERS = (4, 8, 16)
+STARTS = np.append(0, np.cumsum(ORDERS))
 MAX_LEVEL = 30
 _ACCURACY = 1e-13
 
