@@ -106,6 +106,19 @@ class Pieces:
     coefficients: np.ndarray
     guide: np.ndarray
 
+    def __call__(self, arguments: np.ndarray) -> np.ndarray:
+        """Values at arguments of the pieces' type, (N,) -> (N,); outside, that of the nearer end.
+
+        In NumPy; `_evaluate_bulk` is the same as an explicit loop.
+        """
+        arguments = np.clip(arguments, self.breaks[0], self.breaks[-1])
+        piece = np.searchsorted(self.breaks[1:-1], arguments, side="right")
+        t = (arguments - self.breaks[piece]) * self.slopes[piece] - 1
+        value = self.coefficients[piece, _DEGREE]
+        for k in range(_DEGREE - 1, -1, -1):
+            value = value * t + self.coefficients[piece, k]
+        return value
+
     def as_tuple(self):
         """The arrays, for Numba."""
         return self.breaks, self.slopes, self.coefficients, self.guide
@@ -180,14 +193,10 @@ class InverseCDF:
 
     def _tail_distance(self, side: int, tail: np.ndarray) -> np.ndarray:
         power, pieces = self.powers[side], self.tails[side]
-        distance = np.empty_like(tail)
         if power == 0.0:
-            tail = np.maximum(tail, tail.dtype.type(_LEAST_UNIFORM), where=tail == 0.0, out=tail)
-            _evaluate_pieces(-np.log(tail), *pieces.as_tuple(), distance)
-            return distance
+            return pieces(-np.log(np.where(tail == 0, tail.dtype.type(_LEAST_UNIFORM), tail)))
         s = tail ** tail.dtype.type(power)
-        _evaluate_pieces(s, *pieces.as_tuple(), distance)
-        return s * distance
+        return s * pieces(s)
 
 
 def check_probabilities(u: np.ndarray) -> np.ndarray:
@@ -206,13 +215,20 @@ def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
         If halving pieces does not reach the u-error.
     """
     below, above = _bulk(lower), _bulk(upper)
-    # Distances become places. In the upper half, seen from its end, u = 1 − v turns the order of
-    # pieces and the sign of the local variable round.
+    # Distances become places.
     from_low = below.coefficients.copy()
     from_low[:, 0] += lower.origin
-    from_high = -above.coefficients * (-1.0) ** np.arange(_DEGREE + 1)
+    from_high = -above.coefficients
     from_high[:, 0] += upper.origin
+    # Where there is no density at u = ½, either side sees the same gap from its own rounding.
+    middle = 0.5 * (_at_end(from_low[-1]) + _at_end(from_high[-1]))
+    from_low, from_high = (
+        _clip_lines(from_low, -np.inf, middle),
+        _clip_lines(from_high, middle, np.inf),
+    )
     breaks = np.append(below.breaks, 1.0 - above.breaks[-2::-1])
+    # Seen from the upper end, u = 1 − v turns the order of pieces and the local variable round.
+    from_high = from_high[::-1] * (-1.0) ** np.arange(_DEGREE + 1)
     (power, tail), (power_above, tail_above) = _tail(lower), _tail(upper)
     return InverseCDF(
         ends=ends,
@@ -222,9 +238,22 @@ def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
         ),
         origins=(lower.origin, upper.origin),
         powers=(power, power_above),
-        bulk=_pieces(breaks, np.concatenate([from_low, from_high[::-1]])),
+        bulk=_pieces(breaks, np.concatenate([from_low, from_high])),
         tails=(tail, tail_above),
     )
+
+
+def _at_end(coefficients: np.ndarray) -> float:
+    return float(coefficients.sum())  # the local variable is 1
+
+
+def _clip_lines(coefficients: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Clip the pieces that are straight lines, which lie in a gap; the others are accurate."""
+    line = (coefficients[:, 2:] == 0.0).all(axis=1)
+    left = np.clip(coefficients[line, 0] - coefficients[line, 1], low, high)
+    right = np.clip(coefficients[line, 0] + coefficients[line, 1], low, high)
+    coefficients[line, 0], coefficients[line, 1] = 0.5 * (left + right), 0.5 * (right - left)
+    return coefficients
 
 
 def _bulk(side: Side) -> Pieces:
@@ -266,13 +295,21 @@ def _edge_tail(side: Side, distance, power: float, s_tail: float) -> Pieces:
 
 
 def _open_tail(side: Side, distance) -> Pieces:
+    bounded = side.exponent is not None  # then the density near the edge is known absolutely alone
+
     def assess(L, d):
         u, rounding = np.exp(-L), 4.0 * np.spacing(np.abs(d))
         seen = side.mass(d + rounding) - side.mass(d - rounding)
-        return (side.mass(d) - u) / (_TAIL_ERROR * u + seen), -d
+        allowed = _TAIL_ERROR * u + seen + (_LEAST_ERROR if bounded else 0.0)
+        return (side.mass(d) - u) / allowed, -d
 
     ends = -np.log(_TAIL), -np.log(_FARTHEST)
-    return _interpolate(lambda L: distance(np.exp(-L)), assess, lambda L: np.exp(-L), *ends)
+    return _interpolate(
+        lambda L: distance(np.exp(-L)),
+        assess,
+        (lambda L: -np.exp(-L)) if bounded else (lambda L: L),
+        *ends,
+    )
 
 
 def _solver(side: Side):
@@ -293,7 +330,7 @@ def _solver(side: Side):
     return distance
 
 
-def _interpolate(function, assess, to_u, left: float, right: float) -> Pieces:
+def _interpolate(function, assess, size, left: float, right: float) -> Pieces:
     """Piecewise interpolant on [left, right], halved until it is accurate and monotone.
 
     Parameters
@@ -302,7 +339,7 @@ def _interpolate(function, assess, to_u, left: float, right: float) -> Pieces:
         What is interpolated.
     assess : callable (points, values) -> (error, d)
         Error in units of the allowed one; d, which must not fall.
-    to_u : callable (points) -> probabilities that they stand for
+    size : callable (points) -> what makes a piece narrow, where it differs little over it
     left, right : float
     """
     nodes = chebyshev.chebpts2(_DEGREE + 1)
@@ -327,7 +364,7 @@ def _interpolate(function, assess, to_u, left: float, right: float) -> Pieces:
         worst = np.abs(error).max(axis=1)
         good = (worst <= 1.0) & ~falls
         # In a gap or a tail with less mass than the accuracy, any value between will do.
-        narrow = ~good & (np.abs(to_u(ends) - to_u(starts)) <= _U_ERROR)
+        narrow = ~good & (size(ends) - size(starts) <= _U_ERROR)
         coefficients[narrow] = 0.0
         coefficients[narrow, 0] = 0.5 * (values[narrow, 0] + values[narrow, -1])
         coefficients[narrow, 1] = 0.5 * (values[narrow, -1] - values[narrow, 0])
@@ -366,18 +403,6 @@ _TO_MONOMIALS = np.stack(
 )
 
 
-@njit(inline="always")
-def _polynomial(argument, start, bins_per_unit, one, breaks, slopes, coefficients, guide):
-    piece = guide[min(int((argument - start) * bins_per_unit), _BINS - 1)]
-    while argument >= breaks[piece + 1]:
-        piece += 1
-    t = (argument - breaks[piece]) * slopes[piece] - one
-    value = coefficients[piece, _DEGREE]
-    for k in range(_DEGREE - 1, -1, -1):
-        value = value * t + coefficients[piece, k]
-    return value
-
-
 @njit(cache=True, fastmath={"contract"})  # Horner as fused multiply-adds
 def _evaluate_bulk(u, breaks, slopes, coefficients, guide, x):
     start, end = breaks[0], breaks[-1]
@@ -385,18 +410,11 @@ def _evaluate_bulk(u, breaks, slopes, coefficients, guide, x):
     bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
     for j in range(u.size):
         if start <= u[j] < end:
-            x[j] = _polynomial(u[j], start, bins_per_unit, one, breaks, slopes, coefficients, guide)
-
-
-@njit(cache=True)
-def _evaluate_pieces(arguments, breaks, slopes, coefficients, guide, values):
-    start, end = breaks[0], breaks[-1]
-    one = breaks.dtype.type(1)
-    bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
-    # The greatest argument belongs to the last piece, which is half open: stay below its end.
-    below_end = np.nextafter(end, start)
-    for i in range(arguments.size):
-        argument = max(start, min(arguments[i], below_end))
-        values[i] = _polynomial(
-            argument, start, bins_per_unit, one, breaks, slopes, coefficients, guide
-        )
+            piece = guide[min(int((u[j] - start) * bins_per_unit), _BINS - 1)]
+            while u[j] >= breaks[piece + 1]:
+                piece += 1
+            t = (u[j] - breaks[piece]) * slopes[piece] - one
+            value = coefficients[piece, _DEGREE]
+            for k in range(_DEGREE - 1, -1, -1):
+                value = value * t + coefficients[piece, k]
+            x[j] = value
