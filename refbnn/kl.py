@@ -75,14 +75,15 @@ def divergence(
     Raises
     ------
     InputError
-        If KL is infinite, because a scale is zero or a weight reaches beyond a device-shaped prior;
-        if it overflows; or if the prior has features too narrow for the posterior.
+        If a scale is zero or a weight reaches beyond a device-shaped prior, so that KL is infinite;
+        if the prior has features too narrow for the posterior; or if a sum overflows to NaN. What
+        only overflows is infinite.
     """
     result = {}
     for name, posterior in posteriors.items():
         with np.errstate(over="ignore", invalid="ignore"):
             d = _divergence(posterior, law, prior, name)
-        if not all(np.isfinite(part).all() for part in (d.value, d.d_mean, d.d_scale)):
+        if any(np.isnan(part).any() for part in (d.value, d.d_mean, d.d_scale)):
             raise InputError(f"KL of {name!r} overflows; expected means and scales of usual size")
         result[name] = d
     return result
@@ -154,7 +155,8 @@ def _by_panels(posterior: Posterior, law: Law, prior: PanelPrior, name: str) -> 
     if isinstance(prior, DevicePrior):
         _require_covered(posterior, law, prior, name)
     mu, sigma = posterior.mean.ravel(), posterior.scale.ravel()
-    expectations, unresolved = kl_loops.expectations(prior.loop_form(), _tree(law), mu, sigma)
+    tree = _tree(law)  # type: ignore[arg-type]  # every law is a frozen dataclass
+    expectations, unresolved = kl_loops.expectations(prior.loop_form(), tree, mu, sigma)
     if unresolved.size:
         at = np.unravel_index(unresolved[0], posterior.shape)
         expected = (
