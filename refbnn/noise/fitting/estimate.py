@@ -1,30 +1,13 @@
-"""What the search of one family returns, and how it is placed in the measurements' unit."""
+"""What the search of one family returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
-from refbnn.noise.law import Law
-
-
-class Placed(NamedTuple):
-    """G = location + scale·z with z from the law."""
-
-    law: Law
-    location: float
-    scale: float
-
-    def cdf(self, values: np.ndarray) -> np.ndarray:
-        """F(G); any shape."""
-        return self.law.cdf((values - self.location) / self.scale)
-
-    def log_pdf(self, values: np.ndarray) -> np.ndarray:
-        """log f(G), per unit of the measurements; any shape."""
-        return self.law.log_pdf((values - self.location) / self.scale) - np.log(self.scale)
+from refbnn.noise.fitting.placing import Placed
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import k0e, k1e
 
-from refbnn.noise.fitting.estimate import Estimate, Placed
+from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.placing import heavy_tailed_from_line, place_heavy_tailed
 from refbnn.noise.fitting.sample import Sample
-from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS, HeavyTailed
+from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS
 
 _RHO = 0.995
 _TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
@@ -75,24 +76,6 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
         log_likelihood=-sample.n * (float(found.fun) + float(np.log(unit))),
         at_bound=at_bound,
     )
-
-
-def place_heavy_tailed(theta: np.ndarray) -> Placed:
-    """(mean, standard deviation, ξ, χ) -> the law in its place."""
-    m, s, xi, chi = (float(t) for t in theta)
-    return Placed(HeavyTailed(steepness=xi, asymmetry=chi), m, s)
-
-
-def heavy_tailed_to_line(theta: np.ndarray) -> np.ndarray:
-    """θ as numbers of the whole line: (M, log S, log ζ, artanh ρ)."""
-    m, s, xi, chi = theta
-    return np.array([m, np.log(s), np.log(1.0 / xi**2 - 1.0), np.arctanh(chi / xi)])
-
-
-def heavy_tailed_from_line(p: np.ndarray) -> np.ndarray:
-    """Inverse of `heavy_tailed_to_line`, within the range of the law."""
-    xi = np.clip(1.0 / np.sqrt(1.0 + np.exp(p[2])), MIN_STEEPNESS, MAX_STEEPNESS)
-    return np.array([p[0], np.exp(p[1]), xi, xi * np.tanh(p[3])])
 
 
 def _density(p, x):

@@ -9,7 +9,8 @@ gradient of log f is
 
 The likelihood is unbounded: a component that shrinks onto one value makes it infinite (Kiefer &
 Wolfowitz 1956). It is maximised where it is bounded (in the spirit of Hathaway 1985): every sᵢ at
-least half the measurements' step and 1/20 of their standard deviation, and every component worth at
+least half the measurements' step and 1/20 of their standard deviation and no more than their
+range, and every component worth at
 least ten values, so that none is one outlier: wᵢ = w₀ + (1 − k w₀) softmax(a)ᵢ, w₀ = 10/n or 0.002.
 
 Inside, it has several maxima, and the best that L-BFGS finds is kept. For two components it starts
@@ -23,11 +24,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from refbnn.noise.bimodal import Bimodal
-from refbnn.noise.fitting.estimate import Estimate, Placed
+from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.placing import place_gaussian, place_mixture
 from refbnn.noise.fitting.sample import Sample
-from refbnn.noise.gaussian import Gaussian
-from refbnn.noise.mixture import Mixture
 
 _NARROWEST = 0.05  # of the values' standard deviation
 _MIN_VALUES = 10.0  # in any component
@@ -68,21 +67,6 @@ def fit_gaussian(sample: Sample) -> Estimate:
     )
 
 
-def place_gaussian(theta: np.ndarray) -> Placed:
-    """(mean, standard deviation) -> the law in its place."""
-    return Placed(Gaussian(), float(theta[0]), float(theta[1]))
-
-
-def gaussian_to_line(theta: np.ndarray) -> np.ndarray:
-    """θ as numbers of the whole line: (mean, log standard deviation)."""
-    return np.array([theta[0], np.log(theta[1])])
-
-
-def gaussian_from_line(p: np.ndarray) -> np.ndarray:
-    """Inverse of `gaussian_to_line`."""
-    return np.array([p[0], np.exp(p[1])])
-
-
 def fit_bimodal(sample: Sample) -> Estimate:
     """Maximise the likelihood of two components within the bounds above."""
     search = _Search(sample)
@@ -101,38 +85,6 @@ def _best_pair(search: _Search) -> tuple[float, np.ndarray]:
     return search.best(2, [np.array([*pair, 1.0 - pair[-1]]) for pair in _PAIRS])
 
 
-def place_mixture(theta: np.ndarray) -> Placed:
-    """(m₁ … m_k, s₁ … s_k, w₁ … w_{k−1}) -> the standardised law, its location and scale.
-
-    Location m = Σ wᵢ mᵢ, variance Σ wᵢ (sᵢ² + (mᵢ − m)²).
-    """
-    k = (theta.size + 1) // 3
-    m, s, w = theta[:k], theta[k : 2 * k], theta[2 * k :]
-    w = np.append(w, 1.0 - w.sum())
-    location = float(w @ m)
-    scale = float(np.sqrt(w @ (s**2 + (m - location) ** 2)))
-    if k == 2:
-        i, j = (0, 1) if m[0] <= m[1] else (1, 0)
-        separation = np.sqrt(w[0] * w[1]) * (m[j] - m[i]) / scale
-        return Placed(Bimodal(separation, weight=w[i], ratio=s[j] / s[i]), location, scale)
-    law = Mixture(tuple(w), tuple((m - location) / scale), tuple(s / scale))
-    return Placed(law, location, scale)
-
-
-def mixture_to_line(theta: np.ndarray) -> np.ndarray:
-    """θ as numbers of the whole line: (m, log s, log wᵢ/w_k)."""
-    k = (theta.size + 1) // 3
-    m, s, w = theta[:k], theta[k : 2 * k], theta[2 * k :]
-    return np.concatenate([m, np.log(s), np.log(w / (1.0 - w.sum()))])
-
-
-def mixture_from_line(p: np.ndarray) -> np.ndarray:
-    """Inverse of `mixture_to_line`."""
-    k = (p.size + 1) // 3
-    w = softmax(np.append(p[2 * k :], 0.0))
-    return np.concatenate([p[:k], np.exp(p[k : 2 * k]), w[:-1]])
-
-
 class _Search:
     """L-BFGS over (m, log s, a) in standard deviations of the values."""
 
@@ -141,6 +93,7 @@ class _Search:
         self.x = (sample.points - sample.mean) / sample.deviation
         self.share = sample.weights / sample.n
         self.span = (self.x.min(), self.x.max())
+        self.broadest = float(np.log(np.ptp(self.x)))
         self.narrowest = float(np.log(max(0.5 * sample.step / sample.deviation, _NARROWEST)))
 
     def least_weight(self, k: int) -> float:
@@ -150,7 +103,7 @@ class _Search:
     def best(self, k: int, starts) -> tuple[float, np.ndarray]:
         """Greatest log-likelihood per value and its (m, s, w), m increasing."""
         least_weight = self.least_weight(k)
-        bounds = [self.span] * k + [(self.narrowest, None)] * k + [(-15.0, 15.0)] * k
+        bounds = [self.span] * k + [(self.narrowest, self.broadest)] * k + [(-15.0, 15.0)] * k
 
         def negative(p):
             log_f, gradient = _mixture(p, self.x, least_weight)

@@ -26,10 +26,10 @@ from refbnn.noise.fitting.estimate import Estimate
 from refbnn.noise.fitting.evidence import Cells, cells_of, ks_distance, ks_p_value, standard_errors
 from refbnn.noise.fitting.heavy import fit_heavy_tailed
 from refbnn.noise.fitting.normals import fit_bimodal, fit_gaussian, fit_three_normals
+from refbnn.noise.fitting.placing import FAMILIES
 from refbnn.noise.fitting.result import REFUTED, Candidate, NoiseFit, Parameter
 from refbnn.noise.fitting.sample import Sample, checked
 
-FAMILIES = ("Gaussian", "bimodal", "three normals", "heavy-tailed", "device")
 _LEAST_DISTINCT = 0.9  # share of values: with more ties, spacings show the instrument's steps
 
 
@@ -48,7 +48,7 @@ def fit(
     values : (n,)
         Independent measurements; any order, any unit, tied by rounding or not.
     families : collection of str
-        Some of `FAMILIES`.
+        Some of `refbnn.noise.fitting.FAMILIES`.
     bounds : (float, float)
         Physical ends in the unit of the values, which a bounded support stays within. Laws on the
         whole line do not know them.
