@@ -206,13 +206,20 @@ def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
         If halving pieces does not reach the u-error.
     """
     below, above = _bulk(lower), _bulk(upper)
-    # Distances become places. In the upper half, seen from its end, u = 1 − v turns the order of
-    # pieces and the sign of the local variable round.
+    # Distances become places.
     from_low = below.coefficients.copy()
     from_low[:, 0] += lower.origin
-    from_high = -above.coefficients * (-1.0) ** np.arange(_DEGREE + 1)
+    from_high = -above.coefficients
     from_high[:, 0] += upper.origin
+    # Where there is no density at u = ½, either side sees the same gap from its own rounding.
+    middle = 0.5 * (_at_end(from_low[-1]) + _at_end(from_high[-1]))
+    from_low, from_high = (
+        _clip_lines(from_low, -np.inf, middle),
+        _clip_lines(from_high, middle, np.inf),
+    )
     breaks = np.append(below.breaks, 1.0 - above.breaks[-2::-1])
+    # Seen from the upper end, u = 1 − v turns the order of pieces and the local variable round.
+    from_high = from_high[::-1] * (-1.0) ** np.arange(_DEGREE + 1)
     (power, tail), (power_above, tail_above) = _tail(lower), _tail(upper)
     return InverseCDF(
         ends=ends,
@@ -222,9 +229,22 @@ def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
         ),
         origins=(lower.origin, upper.origin),
         powers=(power, power_above),
-        bulk=_pieces(breaks, np.concatenate([from_low, from_high[::-1]])),
+        bulk=_pieces(breaks, np.concatenate([from_low, from_high])),
         tails=(tail, tail_above),
     )
+
+
+def _at_end(coefficients: np.ndarray) -> float:
+    return float(coefficients.sum())  # the local variable is 1
+
+
+def _clip_lines(coefficients: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Clip the pieces that are straight lines, which lie in a gap; the others are accurate."""
+    line = (coefficients[:, 2:] == 0.0).all(axis=1)
+    left = np.clip(coefficients[line, 0] - coefficients[line, 1], low, high)
+    right = np.clip(coefficients[line, 0] + coefficients[line, 1], low, high)
+    coefficients[line, 0], coefficients[line, 1] = 0.5 * (left + right), 0.5 * (right - left)
+    return coefficients
 
 
 def _bulk(side: Side) -> Pieces:
@@ -266,13 +286,21 @@ def _edge_tail(side: Side, distance, power: float, s_tail: float) -> Pieces:
 
 
 def _open_tail(side: Side, distance) -> Pieces:
+    bounded = side.exponent is not None  # then the density near the edge is known absolutely alone
+
     def assess(L, d):
         u, rounding = np.exp(-L), 4.0 * np.spacing(np.abs(d))
         seen = side.mass(d + rounding) - side.mass(d - rounding)
-        return (side.mass(d) - u) / (_TAIL_ERROR * u + seen), -d
+        allowed = _TAIL_ERROR * u + seen + (_LEAST_ERROR if bounded else 0.0)
+        return (side.mass(d) - u) / allowed, -d
 
     ends = -np.log(_TAIL), -np.log(_FARTHEST)
-    return _interpolate(lambda L: distance(np.exp(-L)), assess, lambda L: np.exp(-L), *ends)
+    return _interpolate(
+        lambda L: distance(np.exp(-L)),
+        assess,
+        (lambda L: -np.exp(-L)) if bounded else (lambda L: L),
+        *ends,
+    )
 
 
 def _solver(side: Side):
@@ -293,7 +321,7 @@ def _solver(side: Side):
     return distance
 
 
-def _interpolate(function, assess, to_u, left: float, right: float) -> Pieces:
+def _interpolate(function, assess, size, left: float, right: float) -> Pieces:
     """Piecewise interpolant on [left, right], halved until it is accurate and monotone.
 
     Parameters
@@ -302,7 +330,7 @@ def _interpolate(function, assess, to_u, left: float, right: float) -> Pieces:
         What is interpolated.
     assess : callable (points, values) -> (error, d)
         Error in units of the allowed one; d, which must not fall.
-    to_u : callable (points) -> probabilities that they stand for
+    size : callable (points) -> what makes a piece narrow, where it differs little over it
     left, right : float
     """
     nodes = chebyshev.chebpts2(_DEGREE + 1)
@@ -327,7 +355,7 @@ def _interpolate(function, assess, to_u, left: float, right: float) -> Pieces:
         worst = np.abs(error).max(axis=1)
         good = (worst <= 1.0) & ~falls
         # In a gap or a tail with less mass than the accuracy, any value between will do.
-        narrow = ~good & (np.abs(to_u(ends) - to_u(starts)) <= _U_ERROR)
+        narrow = ~good & (size(ends) - size(starts) <= _U_ERROR)
         coefficients[narrow] = 0.0
         coefficients[narrow, 0] = 0.5 * (values[narrow, 0] + values[narrow, -1])
         coefficients[narrow, 1] = 0.5 * (values[narrow, -1] - values[narrow, 0])

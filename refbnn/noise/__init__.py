@@ -10,6 +10,7 @@ from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law, cumulants
 from refbnn.noise.measurements import read_measurements
 from refbnn.noise.mixture import Mixture
+from refbnn.noise.storage import load_law, save_law
 
 __all__ = [
     "Bimodal",
@@ -24,5 +25,7 @@ __all__ = [
     "cumulants",
     "fit",
     "fit_drift",
+    "load_law",
     "read_measurements",
+    "save_law",
 ]

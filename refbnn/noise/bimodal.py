@@ -71,7 +71,7 @@ class Bimodal(NumericalLaw):
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights, means and standard deviations, each of shape (2,)."""
         d, w, r = self.separation, self.weight, self.ratio
-        s = np.sqrt((1.0 - d**2) / (w + (1.0 - w) * r**2))
+        s = np.sqrt((1.0 - d) * (1.0 + d) / (w + (1.0 - w) * r**2))
         odds = np.sqrt((1.0 - w) / w)
         return np.array([w, 1.0 - w]), d * np.array([-odds, 1.0 / odds]), s * np.array([1.0, r])
 

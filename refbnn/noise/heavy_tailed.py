@@ -81,7 +81,7 @@ class HeavyTailed(NumericalLaw):
     @cached_property
     def parameters(self) -> tuple[float, float, float, float, float]:
         """α, β, γ, δ, µ."""
-        zeta = 1.0 / self.steepness**2 - 1.0
+        zeta = (1.0 - self.steepness) * (1.0 + self.steepness) / self.steepness**2
         rho = self.asymmetry / self.steepness
         rest = (1.0 - rho) * (1.0 + rho)
         gamma, delta = np.sqrt(zeta / rest), np.sqrt(zeta * rest)

@@ -1,0 +1,158 @@
+"""A law as a JSON file, versioned; it comes back bit-identical.
+
+    {"format": "refbnn law", "version": 1,
+     "law": {"family": "HeavyTailed", "steepness": 0.7, "asymmetry": 0.1},
+     "measured": {"quantity": "conductance_uS", "location": 50.2, "scale": 3.1}, ...}
+
+`law` holds the fields of the law's class, as numbers that Python prints in full and reads back
+exactly. `measured`, where present, places the standardised law on an instrument's scale:
+value = location + scale·z. Anything else in the file is evidence for a reader and is not loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.noise.bimodal import Bimodal
+from refbnn.noise.density import DensityLaw
+from refbnn.noise.device import DeviceLaw
+from refbnn.noise.gaussian import Gaussian
+from refbnn.noise.heavy_tailed import HeavyTailed
+from refbnn.noise.law import Law
+
+FORMAT, VERSION = "refbnn law", 1
+_FAMILIES = {law.__name__: law for law in (Gaussian, Bimodal, DeviceLaw, HeavyTailed, DensityLaw)}
+_LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Where a standardised law lies on an instrument's scale.
+
+    Parameters
+    ----------
+    quantity : str
+        Name of the column measured, with its unit, such as "conductance_uS".
+    location, scale : float
+        value = location + scale·z, scale > 0, in that unit.
+    """
+
+    quantity: str = "z"
+    location: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "location", float(self.location))
+        object.__setattr__(self, "scale", float(self.scale))
+        if not (np.isfinite(self.location) and np.isfinite(self.scale) and self.scale > 0.0):
+            raise InputError(
+                f"measured: location {self.location}, scale {self.scale}; "
+                "expected finite numbers, the scale above 0"
+            )
+
+
+def as_data(law: Law, measured: Measured | None = None) -> dict[str, Any]:
+    """Law and place as plain data for JSON.
+
+    Raises
+    ------
+    InputError
+        If the law is of no family that can be loaded again.
+    """
+    family = type(law).__name__
+    if _FAMILIES.get(family) is not type(law):
+        raise InputError(f"law {family}: cannot be saved; expected one of {', '.join(_FAMILIES)}")
+    data: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "law": {"family": family} | {f.name: getattr(law, f.name) for f in _parameters(type(law))},
+    }
+    if measured is not None:
+        data["measured"] = {f.name: getattr(measured, f.name) for f in fields(measured)}
+    return data
+
+
+def from_data(data: Any, source: str) -> tuple[Law, Measured]:
+    """Law and place from plain data; `source` names it in errors.
+
+    Raises
+    ------
+    InputError
+        If the data is no law of a known version, or its numbers do not make one.
+    """
+    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+        raise InputError(f'{source}: expected a law, an object with "format": "{FORMAT}"')
+    if data.get("version") != VERSION:
+        raise InputError(f"{source}: version {data.get('version')!r}; expected {VERSION}")
+    given = data.get("law")
+    family = _FAMILIES.get(str(given.get("family"))) if isinstance(given, Mapping) else None
+    if not isinstance(given, Mapping) or family is None:
+        raise InputError(f'{source}: no "law" with a family; expected {", ".join(_FAMILIES)}')
+    parameters = {name: value for name, value in given.items() if name != "family"}
+    law = _make(family, parameters, f"{source}: {family.__name__}")
+    place = data.get("measured", {})
+    if not isinstance(place, Mapping) or not isinstance(place.get("quantity", ""), str):
+        raise InputError(f'{source}: "measured" is {place!r}; expected quantity, location, scale')
+    return law, _make(Measured, place, f"{source}: measured")
+
+
+def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> None:
+    """Write a law as JSON; errors as `as_data` and as the file system's."""
+    Path(path).write_text(json.dumps(as_data(law, measured), indent=1) + "\n", encoding="utf-8")
+
+
+def load_law(path: str | Path) -> tuple[Law, Measured]:
+    """Read a law that `save_law` or `refbnn noise fit` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or is no law.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise InputError(f"{path}: more than {_LARGEST} bytes; expected a law")
+        data = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: {reason}; expected a law as JSON") from None
+    return from_data(data, str(path))
+
+
+def _parameters(family: type) -> tuple:
+    """Fields of a law's class, its parameters."""
+    return fields(family)
+
+
+def _make(family, parameters: Mapping[str, Any], what: str):
+    names = [f.name for f in _parameters(family)]
+    if unknown := sorted(set(parameters) - set(names)):
+        raise InputError(f"{what}: unknown {', '.join(map(repr, unknown))}; expected {names}")
+    for name, value in parameters.items():
+        if name != "quantity" and not _numeric(value):
+            raise InputError(f"{what}: {name} is {str(value)[:40]!r}; expected numbers")
+    try:
+        return family(**parameters)
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{what}: {error}; expected {names}") from None
+
+
+def _numeric(value: Any) -> bool:
+    """Whether a value is a number or lists of numbers, four deep at most."""
+    pending, depth = [value], 0
+    while pending and depth < 5:
+        flat = [v for v in pending if not isinstance(v, list | tuple)]
+        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in flat):
+            return False
+        pending = [inner for v in pending if isinstance(v, list | tuple) for inner in v]
+        depth += 1
+    return not pending
