@@ -26,9 +26,12 @@ from refbnn.noise.device import DeviceLaw
 from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law
+from refbnn.noise.mixture import Mixture
 
 FORMAT, VERSION = "refbnn law", 1
-_FAMILIES = {law.__name__: law for law in (Gaussian, Bimodal, DeviceLaw, HeavyTailed, DensityLaw)}
+_FAMILIES = {
+    law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
+}
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 

@@ -44,7 +44,7 @@ EDGES = ("lower edge", "upper edge")
 
 _REGULAR = 1.0  # exponents above: finite information on the edge
 _TOLERANCE = 1e-6  # of a bound: both searches end on it exactly
-_SEARCH = {"ftol": 1e-11, "gtol": 1e-7, "maxiter": 100}  # nats per value
+_FIRST, _LAST = 1e-8, 1e-12  # nats per value: to compare starts, and to finish the best
 
 
 def fit_device(
@@ -140,21 +140,23 @@ def _best_support(profile: _Profile, degree: int, previous):
     starts = [np.log(gaps) for gaps in ((near, near), (far, far), (near, far), (far, near))]
     if previous is not None:
         starts.append(previous)
-    best = None
-    for start in starts:
+
+    def search(start, tolerance):
+        nonlocal eta
         eta = np.zeros(degree + 2)
-        found = minimize(
+        return minimize(
             negative,
             np.clip(start, profile.least, profile.most),
             jac=True,
             method="L-BFGS-B",
             bounds=np.stack([profile.least, profile.most], axis=1),
-            options=_SEARCH,
+            options={"ftol": tolerance, "gtol": 1e-7, "maxiter": 100},
         )
-        if best is None or found.fun < best.fun:
-            best = found
-    value, _, eta = profile(best.x, t_grid, eta)
-    return float(profile.sample.n * value), best.x, eta
+
+    first = min((search(start, _FIRST) for start in starts), key=lambda result: result.fun)
+    found = search(first.x, _LAST)
+    value, _, eta = profile(found.x, t_grid, eta)
+    return float(profile.sample.n * value), found.x, eta
 
 
 def _at_bound(profile: _Profile, log_gaps, eta) -> dict[str, str]:

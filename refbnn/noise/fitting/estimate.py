@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -43,6 +44,11 @@ class Estimate:
     log_likelihood: float
     at_bound: dict[str, str] = field(default_factory=dict)
     irregular: tuple[str, ...] = ()
+
+    @cached_property
+    def placed(self) -> Placed:
+        """The law at θ."""
+        return self.place(self.theta)
 
     def bic(self, n: int) -> float:
         """p log n − 2 log L (Schwarz 1978)."""

@@ -25,7 +25,8 @@ _MAX_EXPONENT = 20.0
 _MAX_COEFFICIENT = 15.0
 _STEPS = 100
 _MOST_DAMPING = 1e12
-_CONVERGED = 1e-14  # nats per value: rounding
+_RIDGE = 1e-13  # keeps a singular covariance solvable; a poor step only meets more damping
+_CONVERGED = 1e-12  # nats per value
 
 
 def names(size: int) -> tuple[str, ...]:
@@ -73,8 +74,10 @@ def most_likely(t_mean, grid: EdgeGrid, t, eta):
         free = ~((eta <= least) & (gradient < 0.0) | (eta >= greatest) & (gradient > 0.0))
         hessian, slope = covariance[np.ix_(free, free)], gradient[free]
         while damping < _MOST_DAMPING:
+            damped = hessian.copy()
+            damped.flat[:: len(damped) + 1] *= 1.0 + damping + _RIDGE
             step = np.zeros_like(eta)
-            step[free] = np.linalg.lstsq(hessian + damping * np.diag(np.diag(hessian)), slope)[0]
+            step[free] = np.linalg.solve(damped, slope)
             if gradient @ step < _CONVERGED:
                 return eta, value
             trial = np.clip(eta + step, least, greatest)

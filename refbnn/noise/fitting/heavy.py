@@ -34,7 +34,7 @@ from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS
 
 _RHO = 0.995
 _TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
-_SEARCH = {"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500}  # nats per value
+_FIRST, _LAST = 1e-9, 1e-13  # nats per value: to compare starts, and to finish the best
 _STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, -0.8))  # ζ, ρ
 
 
@@ -52,12 +52,13 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
         log_f, gradient = _density(p, x)
         return -float(mean @ log_f), -(gradient @ mean)
 
-    def search(start):
-        zeta, rho = start
-        p = np.array([0.0, 0.0, np.log(zeta), np.arctanh(rho)])
-        return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=_SEARCH)
+    def search(p, tolerance):
+        options = {"ftol": tolerance, "gtol": 1e-8, "maxiter": 500}
+        return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
-    found = min((search(start) for start in _STARTS), key=lambda result: result.fun)
+    starts = (np.array([0.0, 0.0, np.log(zeta), np.arctanh(rho)]) for zeta, rho in _STARTS)
+    first = min((search(p, _FIRST) for p in starts), key=lambda result: result.fun)
+    found = search(first.x, _LAST)
     log_zeta, tilt_found = found.x[2:]
     m, s, xi, chi = heavy_tailed_from_line(found.x)
     at_bound = {}

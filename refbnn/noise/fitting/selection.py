@@ -110,7 +110,7 @@ def tested(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
         )
     estimate, cells, distance, p_value = trials[-1 if trials[-1][-1] > REFUTED else 0]
     p_values = {trial[0].family: trial[-1] for trial in trials}
-    placed = estimate.place(estimate.theta)
+    placed = estimate.placed
     return NoiseFit(
         law=placed.law,
         location=placed.location,
@@ -143,7 +143,7 @@ def _parameters(estimate: Estimate, cells: Cells, n: int) -> tuple[Parameter, ..
         error = float(errors[i]) if i in errors and np.isfinite(errors[i]) else None
         note = "" if error is not None else "the measurements do not tell it from others"
         if name in estimate.irregular:
-            placed = estimate.place(estimate.theta)
+            placed = estimate.placed
             u = 1.0 / n if name == EDGES[0] else 1.0 - 1.0 / n
             quantile = placed.location + placed.scale * float(placed.law.icdf(np.array(u)))
             error = abs(quantile - value)
