@@ -82,7 +82,8 @@ def test_information_of_the_normal_law_is_fishers():
 def test_standard_errors_are_the_scatter_of_repeated_fits(search, law):
     n, repetitions = 1000, 60
     rng = np.random.default_rng(3)
-    thetas, errors = [], []
+    thetas: list[np.ndarray] = []
+    errors: list[np.ndarray] = []
     for _ in range(repetitions):
         sample = checked(law.sample(rng, (n,)), LINE)
         estimate = search(sample)

@@ -12,7 +12,6 @@ from refbnn.errors import InputError
 from refbnn.noise import Bimodal, DeviceLaw, DriftingLaw, fit, fit_drift, read_measurements
 from refbnn.noise.fitting.placing import functions
 
-NOTHING = {"total_bic": {}, "n_values": (1, 1, 1), "ks_p_values": (1.0, 1.0, 1.0)}
 TIMES = (0.0, 0.01, 100.0)
 
 TABLES = {
@@ -42,7 +41,7 @@ TABLES = {
 
 def drifting(family):
     names, table = TABLES[family]
-    return DriftingLaw(family=family, names=names, times=TIMES, parameters=table, **NOTHING)
+    return DriftingLaw(family, names, TIMES, table, (1, 1, 1), (1.0, 1.0, 1.0), {})
 
 
 @pytest.mark.parametrize("family", TABLES)
@@ -135,6 +134,7 @@ def test_components_keep_their_identity_where_their_means_cross():
     assert narrow[0] == narrow[1]
     # Half-way the narrow component is still narrow, and both means meet.
     law, _, scale = drift.at(np.sqrt(2.0) - 1.0)
+    assert isinstance(law, Bimodal)
     assert scale == pytest.approx(np.sqrt(0.5 * 0.25 + 0.5 * 9.0), rel=0.1)
     assert max(law.ratio, 1.0 / law.ratio) == pytest.approx(6.0, rel=0.2)
 

@@ -47,9 +47,9 @@ class Mixture(NumericalLaw):
         If their numbers differ, a weight or a deviation is out of range, or one is not finite.
     """
 
-    weights: Sequence[float]
-    means: Sequence[float]
-    deviations: Sequence[float]
+    weights: Sequence[float] | np.ndarray
+    means: Sequence[float] | np.ndarray
+    deviations: Sequence[float] | np.ndarray
 
     def __post_init__(self):
         w, mu, s = (np.array(v, dtype=float) for v in (self.weights, self.means, self.deviations))

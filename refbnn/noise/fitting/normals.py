@@ -199,6 +199,6 @@ def _split(components: np.ndarray, i: int, places, scales, part: float) -> np.nd
 def _joined(components: np.ndarray, peak: np.ndarray) -> np.ndarray:
     """One component (m, s, w) more; the others make room for its weight."""
     m, s, w = components.reshape(3, -1)
-    return np.concatenate(
-        [*np.append([m, s], peak[:2, np.newaxis], axis=1), (1.0 - peak[2]) * w, peak[2:]]
-    )
+    place, scale, weight = peak
+    rows = (np.append(m, place), np.append(s, scale), np.append((1.0 - weight) * w, weight))
+    return np.concatenate(rows)
