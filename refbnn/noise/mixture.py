@@ -60,6 +60,11 @@ class NormalMixture(NumericalLaw):
     def _middle(self) -> float:
         return 0.0
 
+    @property
+    def _terms(self) -> float:
+        _, mu, s = self.components
+        return float(np.max(np.abs(mu) / s))  # x − µ rounds at the size of µ
+
     def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         return self.log_pdf(y)
 
