@@ -76,6 +76,8 @@ class Side:
         x where d = 0.
     start, stop : float
         d at this end and at the other.
+    half : float
+        Probability of the half of the support that lies nearer to this end.
     """
 
     mass: Callable[[np.ndarray], np.ndarray]
@@ -84,6 +86,12 @@ class Side:
     origin: float
     start: float
     stop: float
+    half: float
+
+    def seen(self, d: np.ndarray) -> np.ndarray:
+        """Probability between the neighbours of d, four roundings apart."""
+        rounding = 4.0 * np.spacing(np.abs(d))
+        return self.mass(d + rounding) - self.mass(d - rounding)
 
 
 @dataclass(frozen=True)
@@ -214,18 +222,21 @@ def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
     InputError
         If halving pieces does not reach the u-error.
     """
-    below, above = _bulk(lower), _bulk(upper)
+    # Each place is counted from the nearer end, whatever its u: near a singular edge no other
+    # number is exact. The change is at a dyadic u.
+    change = np.round(lower.half * 2.0**12) * 2.0**-12
+    change = float(np.clip(change, _TAIL, 1.0 - _TAIL))
+    below, above = _bulk(lower, change), _bulk(upper, 1.0 - change)
     # Distances become places.
     from_low = below.coefficients.copy()
     from_low[:, 0] += lower.origin
     from_high = -above.coefficients
     from_high[:, 0] += upper.origin
-    # Where there is no density at u = ½, either side sees the same gap from its own rounding.
-    middle = 0.5 * (_at_end(from_low[-1]) + _at_end(from_high[-1]))
-    from_low, from_high = (
-        _clip_lines(from_low, -np.inf, middle),
-        _clip_lines(from_high, middle, np.inf),
-    )
+    # Where there is no density at the change, either side sees the gap from its own rounding.
+    if from_low.size and from_high.size:
+        middle = 0.5 * (_at_end(from_low[-1]) + _at_end(from_high[-1]))
+        from_low = _clip_lines(from_low, -np.inf, middle)
+        from_high = _clip_lines(from_high, middle, np.inf)
     breaks = np.append(below.breaks, 1.0 - above.breaks[-2::-1])
     # Seen from the upper end, u = 1 − v turns the order of pieces and the local variable round.
     from_high = from_high[::-1] * (-1.0) ** np.arange(_DEGREE + 1)
@@ -256,13 +267,15 @@ def _clip_lines(coefficients: np.ndarray, low: float, high: float) -> np.ndarray
     return coefficients
 
 
-def _bulk(side: Side) -> Pieces:
-    """Distance d from the end, over u ∈ [u_tail, ½] counted from it."""
+def _bulk(side: Side, last: float) -> Pieces:
+    """d over u ∈ [u_tail, last] counted from the end; no piece if there is nothing between."""
 
     def assess(u, d):
         return (side.mass(d) - u) / _U_ERROR, d
 
-    return _interpolate(_solver(side), assess, lambda u: u, _TAIL, 0.5)
+    if last <= _TAIL:
+        return _pieces(np.array([last]), np.empty((0, _DEGREE + 1)))
+    return _interpolate(_solver(side), assess, lambda u: u, _TAIL, last)
 
 
 def _tail(side: Side) -> tuple[float, Pieces]:
@@ -288,8 +301,8 @@ def _edge_tail(side: Side, distance, power: float, s_tail: float) -> Pieces:
         return p
 
     def assess(s, p):
-        u = to_u(s)
-        return (side.mass(s * p) - u) / np.maximum(_TAIL_ERROR * u, _LEAST_ERROR), s * p
+        u, d = to_u(s), s * p
+        return (side.mass(d) - u) / (_TAIL_ERROR * u + _LEAST_ERROR + side.seen(d)), d
 
     return _interpolate(factor, assess, to_u, 0.0, s_tail)
 
@@ -298,9 +311,8 @@ def _open_tail(side: Side, distance) -> Pieces:
     bounded = side.exponent is not None  # then the density near the edge is known absolutely alone
 
     def assess(L, d):
-        u, rounding = np.exp(-L), 4.0 * np.spacing(np.abs(d))
-        seen = side.mass(d + rounding) - side.mass(d - rounding)
-        allowed = _TAIL_ERROR * u + seen + (_LEAST_ERROR if bounded else 0.0)
+        u = np.exp(-L)
+        allowed = _TAIL_ERROR * u + side.seen(d) + (_LEAST_ERROR if bounded else 0.0)
         return (side.mass(d) - u) / allowed, -d
 
     ends = -np.log(_TAIL), -np.log(_FARTHEST)

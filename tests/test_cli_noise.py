@@ -12,6 +12,7 @@ from refbnn.noise.storage import Measured
 
 def run(capsys, *words):
     """Exit code, standard output and standard error of one command."""
+    code: object
     try:
         code = cli.main([str(word) for word in words])
     except SystemExit as exit_:

@@ -284,7 +284,8 @@ def test_physical_bounds_hold_the_support():
 def test_quantised_values_fit_without_an_entropy():
     smooth = measured(DeviceLaw(0.0, 0.0), 2000, seed=5)
     found = fit(np.round(smooth), families=["device"], max_degree=1)
-    assert found.kl_from_data is None
+    # Spread evenly over the steps, so within a step's curvature and Vasicek's bias of n^(−½).
+    assert found.kl_from_data == pytest.approx(0.0, abs=0.05)
     assert found.fits  # fifteen steps alone refute nothing
     smooth_fit = fit(smooth, families=["device"], max_degree=0)
     assert smooth_fit.kl_from_data == pytest.approx(0.0, abs=0.05)  # Vasicek's bias at n = 2000

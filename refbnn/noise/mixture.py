@@ -18,6 +18,7 @@ need not see. Sums of positive terms: log q and Q to rounding times the size of 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,60 +29,17 @@ from refbnn import normal
 from refbnn.errors import InputError
 from refbnn.noise.numerical import CUT, NumericalLaw
 
-_LEAST_SHARE = 1e-3
+LEAST_SHARE = 1e-3
 _ROUNDING = 1e-14
 
 
-@dataclass(frozen=True)
-class Mixture(NumericalLaw):
-    """Mixture of normal laws; the methods are those of `refbnn.noise.law.Law`.
-
-    Parameters
-    ----------
-    weights, means, deviations : sequences of k floats
-        In any unit; kept as tuples of the standardised law's.
-
-    Raises
-    ------
-    InputError
-        If their numbers differ, a weight or a deviation is out of range, or one is not finite.
-    """
-
-    weights: Sequence[float] | np.ndarray
-    means: Sequence[float] | np.ndarray
-    deviations: Sequence[float] | np.ndarray
-
-    def __post_init__(self):
-        w, mu, s = (np.array(v, dtype=float) for v in (self.weights, self.means, self.deviations))
-        if not (w.ndim == 1 and w.size >= 1 and w.shape == mu.shape == s.shape):
-            raise InputError(
-                f"Mixture: weights, means and deviations of shapes {w.shape}, {mu.shape} and "
-                f"{s.shape}; expected one row of each, equally long"
-            )
-        if not (np.isfinite([w, mu, s]).all() and (w >= _LEAST_SHARE).all() and (s > 0.0).all()):
-            raise InputError(
-                f"Mixture: weights {w.tolist()}, means {mu.tolist()}, deviations {s.tolist()}; "
-                f"expected finite numbers, weights of at least {_LEAST_SHARE:g}, deviations above 0"
-            )
-        # Twice, since a mean far from 0 leaves rounding behind; numbers that are standardised
-        # already, such as saved ones, stay bit-identical.
-        for _ in range(2):
-            total, mean = w.sum(), w @ mu / w.sum()
-            scale = np.sqrt(w @ (s**2 + (mu - mean) ** 2) / total)
-            if max(abs(total - 1.0), abs(mean), abs(scale - 1.0)) > _ROUNDING:
-                w, mu, s = w / total, (mu - mean) / scale, s / scale
-        if s.min() < _LEAST_SHARE:
-            raise InputError(
-                f"Mixture: a deviation of {s.min():.3g} of the whole; "
-                f"expected at least {_LEAST_SHARE:g}"
-            )
-        for name, value in (("weights", w), ("means", mu), ("deviations", s)):
-            object.__setattr__(self, name, tuple(value.tolist()))
+class NormalMixture(NumericalLaw):
+    """A law that is a mixture of normal laws, whatever its parameters."""
 
     @property
+    @abstractmethod
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights, means and standard deviations, each of shape (k,)."""
-        return np.array(self.weights), np.array(self.means), np.array(self.deviations)
+        """Weights, means and standard deviations of the standardised law, each of shape (k,)."""
 
     @property
     def bounded(self) -> bool:
@@ -117,7 +75,7 @@ class Mixture(NumericalLaw):
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Q(x) = Σ w Φ(t), t = (x − µ)/s."""
-        return normal.cdf(self._places_in(x)) @ np.array(self.weights)
+        return normal.cdf(self._places_in(x)) @ self.components[0]
 
     def partial_mean(self, x: np.ndarray) -> np.ndarray:
         """M(x) = Σ w (µ Φ(t) − s φ(t)), t = (x − µ)/s."""
@@ -134,3 +92,55 @@ class Mixture(NumericalLaw):
         """Log of each component's part of the density, shape (..., k)."""
         w, _, s = self.components
         return np.log(w / s) - 0.5 * np.square(self._places_in(x)) - 0.5 * np.log(2.0 * np.pi)
+
+
+@dataclass(frozen=True)
+class Mixture(NormalMixture):
+    """Mixture of normal laws; the methods are those of `refbnn.noise.law.Law`.
+
+    Parameters
+    ----------
+    weights, means, deviations : sequences of k floats
+        In any unit; kept as tuples of the standardised law's.
+
+    Raises
+    ------
+    InputError
+        If their numbers differ, a weight or a deviation is out of range, or one is not finite.
+    """
+
+    weights: Sequence[float] | np.ndarray
+    means: Sequence[float] | np.ndarray
+    deviations: Sequence[float] | np.ndarray
+
+    def __post_init__(self):
+        w, mu, s = (np.array(v, dtype=float) for v in (self.weights, self.means, self.deviations))
+        if not (w.ndim == 1 and w.size >= 1 and w.shape == mu.shape == s.shape):
+            raise InputError(
+                f"Mixture: weights, means and deviations of shapes {w.shape}, {mu.shape} and "
+                f"{s.shape}; expected one row of each, equally long"
+            )
+        if not (np.isfinite([w, mu, s]).all() and (w >= LEAST_SHARE).all() and (s > 0.0).all()):
+            raise InputError(
+                f"Mixture: weights {w.tolist()}, means {mu.tolist()}, deviations {s.tolist()}; "
+                f"expected finite numbers, weights of at least {LEAST_SHARE:g}, deviations above 0"
+            )
+        # Twice, since a mean far from 0 leaves rounding behind; numbers that are standardised
+        # already, such as saved ones, stay bit-identical.
+        for _ in range(2):
+            total, mean = w.sum(), w @ mu / w.sum()
+            scale = np.sqrt(w @ (s**2 + (mu - mean) ** 2) / total)
+            if max(abs(total - 1.0), abs(mean), abs(scale - 1.0)) > _ROUNDING:
+                w, mu, s = w / total, (mu - mean) / scale, s / scale
+        if s.min() < LEAST_SHARE:
+            raise InputError(
+                f"Mixture: a deviation of {s.min():.3g} of the whole; "
+                f"expected at least {LEAST_SHARE:g}"
+            )
+        for name, value in (("weights", w), ("means", mu), ("deviations", s)):
+            object.__setattr__(self, name, tuple(value.tolist()))
+
+    @property
+    def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and standard deviations, each of shape (k,)."""
+        return np.array(self.weights), np.array(self.means), np.array(self.deviations)
