@@ -120,11 +120,11 @@ def test_the_mixtures_are_the_most_likely_that_a_direct_search_finds():
 
 
 def expectation_maximisation(x, k, least_weight, rng):
-    """Greatest log-likelihood of k normals from 20 random starts, within the same bounds."""
+    """Greatest log-likelihood of k normals from 12 random starts, within the same bounds."""
     best = -np.inf
-    for _ in range(20):
+    for _ in range(12):
         m, s, w = rng.choice(x, k), np.exp(rng.uniform(-2.0, 0.5, k)), np.full(k, 1.0 / k)
-        for _ in range(300):
+        for _ in range(200):
             parts = w * stats.norm.pdf(x[:, np.newaxis], m, s)
             total = parts.sum(axis=1)
             r = parts / total[:, np.newaxis]
@@ -144,7 +144,7 @@ def test_three_normals_in_heavy_tails_are_the_best_of_many_maxima(seed):
     found = fit(values, families=["three normals"])
     x = (values - values.mean()) / values.std()
     rng = np.random.default_rng(seed)
-    # Where EM ends with rounding of its own, after 300 steps.
+    # Where EM ends with rounding of its own, after 200 steps.
     direct = expectation_maximisation(x, 3, 10 / 200, rng) - 200 * np.log(values.std())
     assert found.log_likelihood > direct - 0.01
 
