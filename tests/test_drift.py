@@ -195,7 +195,8 @@ def test_measured_relaxation_drifts():
     # Flat at first and heavy-tailed later: least BIC is refuted, the next family is not.
     later_times = (0.0, 1.0, 1000.0)
     groups = [
-        read_measurements(path, "conductance_uS", {"range": 12, "elapsed_s": t})[0] for t in later_times
+        read_measurements(path, "conductance_uS", {"range": 12, "elapsed_s": t})[0]
+        for t in later_times
     ]
     drift = fit_drift(later_times, groups, families=("bimodal", "three normals"))
     assert drift.fits
