@@ -38,6 +38,7 @@ from refbnn.quadrature import Rule, gauss_jacobi, golub_welsch, jacobi_log_total
 CUT = float(np.sqrt(-2.0 * LEAST_LOG))  # a normal law's, in standard deviations
 _UNREACHED = 1e-20  # probability beyond `reach` on either side
 _SMALLEST = 2.0**-53  # of the range: distance of the nearest number inside to an end
+_SAMPLE_BLOCK = 1 << 16  # probabilities at a time, so that they are still in cache
 _BLOCK = 1 << 22  # points × nodes at a time
 
 
@@ -149,7 +150,13 @@ class NumericalLaw(ABC):
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw by inverse transform: G of uniform numbers."""
-        return self.inverse.of_probabilities(rng.random(shape))
+        x = np.empty(shape)
+        flat = x.reshape(-1)
+        for start in range(0, flat.size, _SAMPLE_BLOCK):
+            part = flat[start : start + _SAMPLE_BLOCK]
+            rng.random(out=part)
+            self.inverse.apply(part)
+        return x
 
     def quadrature(self, n: int) -> Rule:
         """Gauss rule by Stieltjes and Golub–Welsch, n up to 64."""
