@@ -3,23 +3,28 @@
 from refbnn.noise.bimodal import Bimodal
 from refbnn.noise.density import DensityLaw
 from refbnn.noise.device import DeviceLaw
+from refbnn.noise.drift import DriftingLaw, fit_drift
 from refbnn.noise.fitting import NoiseFit, fit
 from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law, cumulants
 from refbnn.noise.measurements import read_measurements
+from refbnn.noise.mixture import Mixture
 from refbnn.noise.storage import load_law, save_law
 
 __all__ = [
     "Bimodal",
     "DensityLaw",
     "DeviceLaw",
+    "DriftingLaw",
     "Gaussian",
     "HeavyTailed",
     "Law",
+    "Mixture",
     "NoiseFit",
     "cumulants",
     "fit",
+    "fit_drift",
     "load_law",
     "read_measurements",
     "save_law",

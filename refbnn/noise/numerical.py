@@ -220,7 +220,8 @@ class NumericalLaw(ABC):
             at_end = float(chebyshev.chebval(-1.0, half.integral[0]))
             ends = self._ends[1] - self._ends[0]
             # mass ≈ H(0) (s d)^(α+1), so d ≈ H(0)^(−1/(α+1))/s · u^(1/(α+1))
-            unit = at_end ** (-1.0 / (alpha + 1.0)) / s if at_end > 0.0 else np.inf
+            with np.errstate(over="ignore"):
+                unit = np.float64(at_end) ** (-1.0 / (alpha + 1.0)) / s if at_end > 0.0 else np.inf
             return inverse_cdf.Side(
                 mass=lambda d: mass(side, d),
                 exponent=alpha if self.bounded else None,

@@ -1,0 +1,120 @@
+"""Fit a normal-inverse-Gaussian law, the heavy-tailed one.
+
+Formula
+-------
+With ζ = 1/ξ² − 1, ρ = χ/ξ, c = √(1 − ρ²), A = ζ/c (see `refbnn.noise.heavy_tailed`), the law of
+mean m₀ = ρ/c and standard deviation s₀ = 1/(c√ζ) has
+
+    log f(y) = log(A/π) + ζ + ρAy + log K₁(Ar) − log r,   r = √(1 + y²),
+
+and a measurement G of mean M and standard deviation S is y = m₀ + s₀z, z = (G − M)/S, with density
+f(y) s₀/S. From (log K₁)′(x) = −K₀/K₁ − 1/x, with k = K₀(Ar)/K₁(Ar) + 1/(Ar):
+
+    L_y = ρA − kAy/r − y/r²,   L_A = 1/A + ρy − kr,
+    ∂/∂M = −L_y s₀/S,          ∂/∂log S = −L_y s₀z − 1,
+    ∂/∂log ζ = L_A A + ζ − ½(L_y s₀z + 1),
+    ∂/∂artanh ρ = c²Ay + ρ L_A A + L_y(1/c + ρ s₀z) + ρ.
+
+Mean and standard deviation as parameters keep the search well conditioned towards the normal law
+(ζ → ∞), where kurtosis 3(1 + 4ρ²)/ζ and skewness 3ρ/√ζ vanish and ζ and ρ cease to matter.
+
+Source: Barndorff-Nielsen 1997 (density), Barndorff-Nielsen et al. 1985 (the triangle of ξ and χ).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import k0e, k1e
+
+from refbnn.noise.fitting.estimate import Estimate, Placed
+from refbnn.noise.fitting.sample import Sample
+from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS, HeavyTailed
+
+_RHO = 0.995
+_TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
+_SEARCH = {"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500}  # nats per value
+_STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, -0.8))  # ζ, ρ
+
+
+def fit_heavy_tailed(sample: Sample) -> Estimate:
+    """Maximise the likelihood over mean, scale, steepness and asymmetry."""
+    unit, centre = sample.deviation, sample.mean
+    x = (sample.points - centre) / unit
+    mean = sample.weights / sample.n
+    low, high = (np.log(1.0 / xi**2 - 1.0) for xi in (MAX_STEEPNESS, MIN_STEEPNESS))
+    tilt = float(np.arctanh(_RHO))
+    # A scale of 0.2 to 5 sample deviations: heavy tails may lie beyond the sample, or not.
+    bounds = [(x.min(), x.max()), np.log([0.2, 5.0]), (low, high), (-tilt, tilt)]
+
+    def negative(p):
+        log_f, gradient = _density(p, x)
+        return -float(mean @ log_f), -(gradient @ mean)
+
+    def search(start):
+        zeta, rho = start
+        p = np.array([0.0, 0.0, np.log(zeta), np.arctanh(rho)])
+        return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=_SEARCH)
+
+    found = min((search(start) for start in _STARTS), key=lambda result: result.fun)
+    log_zeta, tilt_found = found.x[2:]
+    m, s, xi, chi = heavy_tailed_from_line(found.x)
+    at_bound = {}
+    if min(high - log_zeta, log_zeta - low) < _TOLERANCE:
+        at_bound["steepness"] = f"{xi:.3g}"
+    if tilt - abs(tilt_found) < _TOLERANCE:
+        at_bound["asymmetry"] = f"{_RHO:g} of the steepness"
+    scale = unit * s
+    inside = min(MAX_STEEPNESS - xi, xi - MIN_STEEPNESS, xi - abs(chi))
+    return Estimate(
+        family="heavy-tailed",
+        names=("mean", "standard deviation", "steepness", "asymmetry"),
+        theta=np.array([centre + unit * m, scale, xi, chi]),
+        units=np.array([scale, scale, inside, inside]),
+        place=place_heavy_tailed,
+        log_likelihood=-sample.n * (float(found.fun) + float(np.log(unit))),
+        at_bound=at_bound,
+    )
+
+
+def place_heavy_tailed(theta: np.ndarray) -> Placed:
+    """(mean, standard deviation, ξ, χ) -> the law in its place."""
+    m, s, xi, chi = (float(t) for t in theta)
+    return Placed(HeavyTailed(steepness=xi, asymmetry=chi), m, s)
+
+
+def heavy_tailed_to_line(theta: np.ndarray) -> np.ndarray:
+    """θ as numbers of the whole line: (M, log S, log ζ, artanh ρ)."""
+    m, s, xi, chi = theta
+    return np.array([m, np.log(s), np.log(1.0 / xi**2 - 1.0), np.arctanh(chi / xi)])
+
+
+def heavy_tailed_from_line(p: np.ndarray) -> np.ndarray:
+    """Inverse of `heavy_tailed_to_line`, within the range of the law."""
+    xi = np.clip(1.0 / np.sqrt(1.0 + np.exp(p[2])), MIN_STEEPNESS, MAX_STEEPNESS)
+    return np.array([p[0], np.exp(p[1]), xi, xi * np.tanh(p[3])])
+
+
+def _density(p, x):
+    """Log density (N,) and its gradient (4, N) by M, log S, log ζ and artanh ρ."""
+    m, log_s, log_zeta, tilt = p
+    zeta, rho = np.exp(log_zeta), np.tanh(tilt)
+    c = 1.0 / np.cosh(tilt)
+    A, s0 = zeta / c, 1.0 / (c * np.sqrt(zeta))
+    s0_z = s0 * (x - m) * np.exp(-log_s)
+    y = rho / c + s0_z
+    r = np.sqrt(1.0 + y * y)
+    bessel = k1e(A * r)
+    log_f = np.log(A / np.pi * s0) + zeta + rho * A * y + np.log(bessel) - A * r - np.log(r) - log_s
+    k = k0e(A * r) / bessel + 1.0 / (A * r)
+    by_y = rho * A - k * A * y / r - y / r**2
+    by_A = 1.0 + A * (rho * y - k * r)  # times A
+    gradient = np.stack(
+        [
+            -by_y * s0 * np.exp(-log_s),
+            -by_y * s0_z - 1.0,
+            by_A + zeta - 0.5 * (by_y * s0_z + 1.0),
+            c**2 * A * y + rho * by_A + by_y * (1.0 / c + rho * s0_z) + rho,
+        ]
+    )
+    return log_f, gradient

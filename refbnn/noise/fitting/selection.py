@@ -1,0 +1,161 @@
+"""Choose among families: the simplest law that the measurements do not refute.
+
+Every family's most likely law has the Bayesian information criterion
+
+    BIC = p log n − 2 log L   (Schwarz 1978),
+
+p counting every estimated number: location and scale, shape, edges of a support. In the order of
+increasing BIC the laws meet a Kolmogorov–Smirnov test (`evidence`) and the first that passes is
+chosen: BIC says which law is nearest, but not that it is near. If none passes, the law of least BIC
+is returned, and `NoiseFit.fits` is false. A law chosen so has passed a test that was used in
+choosing it: "not refuted" is all that its p-value then says.
+
+KL(data ‖ fit) = −Ĥ − mean log q, Ĥ being Vasicek's spacing estimate of entropy (1976).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from scipy.stats import differential_entropy
+
+from refbnn.errors import InputError
+from refbnn.noise.fitting.bounded import EDGES, MAX_DEGREE, fit_device
+from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.evidence import Cells, cells_of, ks_distance, ks_p_value, standard_errors
+from refbnn.noise.fitting.heavy import fit_heavy_tailed
+from refbnn.noise.fitting.normals import fit_bimodal, fit_gaussian, fit_three_normals
+from refbnn.noise.fitting.result import REFUTED, Candidate, NoiseFit, Parameter
+from refbnn.noise.fitting.sample import Sample, checked
+
+FAMILIES = ("Gaussian", "bimodal", "three normals", "heavy-tailed", "device")
+_LEAST_DISTINCT = 0.9  # share of values: with more ties, spacings show the instrument's steps
+
+
+def fit(
+    values: np.ndarray,
+    *,
+    families: Collection[str] = FAMILIES,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    max_degree: int = MAX_DEGREE,
+    seed: int = 0,
+) -> NoiseFit:
+    """Fit a law to raw measurements.
+
+    Parameters
+    ----------
+    values : (n,)
+        Independent measurements; any order, any unit, tied by rounding or not.
+    families : collection of str
+        Some of `FAMILIES`.
+    bounds : (float, float)
+        Physical ends in the unit of the values, which a bounded support stays within. Laws on the
+        whole line do not know them.
+    max_degree : int
+        Greatest degree of a device law's interior to try.
+    seed : int
+        Of the replicates behind the p-value.
+
+    Raises
+    ------
+    InputError
+        If no family is named, or one that is none, or the values do not show a shape (see
+        `refbnn.noise.fitting.sample.checked`).
+    """
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown or not families:
+        raise InputError(
+            f"fit: families {', '.join(map(repr, unknown)) or 'none'}; "
+            f"expected some of {', '.join(FAMILIES)}"
+        )
+    sample = checked(values, bounds)
+    return tested(estimates(sample, families, bounds, max_degree), sample, seed)
+
+
+def estimates(
+    sample: Sample, families: Collection[str], bounds: tuple[float, float], max_degree: int
+) -> list[Estimate]:
+    """Most likely law of every family, least BIC first."""
+    found = []
+    if "Gaussian" in families:
+        found.append(fit_gaussian(sample))
+    if "bimodal" in families:
+        found.append(fit_bimodal(sample))
+    if "three normals" in families:
+        found.append(fit_three_normals(sample))
+    if "heavy-tailed" in families:
+        found.append(fit_heavy_tailed(sample))
+    if "device" in families:
+        found += fit_device(sample, bounds, max_degree)
+    return sorted(found, key=lambda estimate: estimate.bic(sample.n))
+
+
+def tested(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
+    """The first of the laws that passes the test, or the first of all."""
+    trials = []
+    for estimate in found:
+        try:
+            cells = cells_of(estimate, sample)
+        except InputError:  # the law is too sharp for its panels
+            continue
+        distance = ks_distance(cells, sample)
+        trials.append((estimate, cells, distance, ks_p_value(cells, distance, sample.n, seed)))
+        if trials[-1][-1] > REFUTED:
+            break
+    if not trials:
+        raise InputError(
+            "fit: no law of the families comes near these values; expected one spread without far "
+            "clusters or steps of rounding"
+        )
+    estimate, cells, distance, p_value = trials[-1 if trials[-1][-1] > REFUTED else 0]
+    p_values = {trial[0].family: trial[-1] for trial in trials}
+    placed = estimate.place(estimate.theta)
+    return NoiseFit(
+        law=placed.law,
+        location=placed.location,
+        scale=placed.scale,
+        family=estimate.family,
+        n_values=sample.n,
+        log_likelihood=estimate.log_likelihood,
+        parameters=_parameters(estimate, cells, sample.n),
+        candidates=tuple(
+            Candidate(
+                family=other.family,
+                n_parameters=other.theta.size,
+                log_likelihood=other.log_likelihood,
+                bic=other.bic(sample.n),
+                ks_p_value=p_values.get(other.family),
+            )
+            for other in found
+        ),
+        ks_distance=distance,
+        ks_p_value=p_value,
+        kl_from_data=_divergence(estimate, sample),
+    )
+
+
+def _parameters(estimate: Estimate, cells: Cells, n: int) -> tuple[Parameter, ...]:
+    errors = dict(zip(estimate.free, standard_errors(cells, n), strict=True))
+    parameters = []
+    for i, name in enumerate(estimate.names):
+        value, at_bound = float(estimate.theta[i]), name in estimate.at_bound
+        error = float(errors[i]) if i in errors and np.isfinite(errors[i]) else None
+        note = "" if error is not None else "the measurements do not tell it from others"
+        if name in estimate.irregular:
+            placed = estimate.place(estimate.theta)
+            u = 1.0 / n if name == EDGES[0] else 1.0 - 1.0 / n
+            quantile = placed.location + placed.scale * float(placed.law.icdf(np.array(u)))
+            error = abs(quantile - value)
+            note = "not regular: distance of the 1/n-quantile"
+        if at_bound:
+            note = f"at its bound: {estimate.at_bound[name]}" + (f"; {note}" if error else "")
+        parameters.append(Parameter(name, value, error, at_bound, note))
+    return tuple(parameters)
+
+
+def _divergence(estimate: Estimate, sample: Sample) -> float | None:
+    if sample.distinct.size < _LEAST_DISTINCT * sample.n:
+        return None
+    entropy = float(differential_entropy(sample.values, method="vasicek"))
+    return -entropy - estimate.log_likelihood / sample.n
