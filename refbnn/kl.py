@@ -6,35 +6,56 @@ Formulas
 q₀((θ − µ)/σ)/σ, so
 
     KL(q‖p) = −H − log σ − E[log p(µ + σz)],
-    ∂KL/∂µ = −E[s_p(µ + σz)],      ∂KL/∂σ = −1/σ − E[z·s_p(µ + σz)],      s_p = (log p)′,
+    ∂KL/∂µ = −E[s_p(µ + σz)],      ∂KL/∂σ = −1/σ − E[z·s_p(µ + σz)],      s_p = (log p)′.
 
-with expectations by the n-node Gauss rule of the law. For the prior N(0, s²), log p is a polynomial
-of degree 2 and the law enters through its entropy alone (E[z] = 0, E[z²] = 1):
+*Gaussian prior* N(0, s²): log p is a polynomial of degree 2 and the law enters through its entropy
+alone (E[z] = 0, E[z²] = 1):
 
     KL = −H − log σ + ½ log(2πs²) + (µ² + σ²)/(2s²).
 
-Source: arXiv 2501.05564, sections 3.1 and 3.1.2, for the device-shaped case.
+*Laplace prior*: θ > 0 where z > t = −µ/σ. With Q(t) = P(z ≤ t) and M(t) = E[z; z ≤ t],
+
+    E|θ| = E[θ] − 2E[θ; θ ≤ 0] = µ(1 − 2Q) − 2σM,      ∂/∂µ = 1 − 2Q,      ∂/∂σ = −2M
+
+(the terms from moving t vanish, since θ = 0 there).
+
+*Other priors*: log p is a polynomial plus functions with known singularities, whose expectations
+are sums over the panels of `refbnn.law_tree`, in the loops of `refbnn.kl_loops`.
+
+Source: arXiv 2501.05564, sections 3.1 and 3.1.2, for the device-shaped posterior.
 
 Range
 -----
-Exact to rounding for a Gaussian prior. For Student's t the integrand has poles √ν·s off the real
-axis in θ: 1e-10 with 32 nodes while σ ≤ √ν·s/3, worse as σ grows against it.
+1e-10 for every law and prior, relative to the largest of the terms that are added up: −H, log σ,
+log p; E|s_p|; 1/σ, E|z s_p|. A posterior that reaches beyond a device-shaped prior, or so near to
+a singular edge of it that rounding of µ and σ decides, is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.polynomial import chebyshev
 
+from refbnn import kl_loops
 from refbnn.errors import InputError
+from refbnn.law_tree import LawTree
 from refbnn.noise.law import Law
 from refbnn.posterior import Posterior
-from refbnn.prior import GaussianPrior, Prior
+from refbnn.prior import (
+    DevicePrior,
+    GaussianPrior,
+    LaplacePrior,
+    Prior,
+    ScaleMixturePrior,
+    StudentTPrior,
+)
 from refbnn.quadrature import Rule
 
-DEFAULT_NODES = 32
+PanelPrior = StudentTPrior | ScaleMixturePrior | DevicePrior  # whose log p has singularities
 
 
 @dataclass(frozen=True)
@@ -46,8 +67,41 @@ class Divergence:
     d_scale: np.ndarray
 
 
+def divergence(
+    posteriors: Mapping[str, Posterior], law: Law, prior: Prior
+) -> dict[str, Divergence]:
+    """KL of every weight array by name.
+
+    Raises
+    ------
+    InputError
+        If KL is infinite: a scale is zero, a weight reaches beyond a device-shaped prior; if it
+        overflows; or if the prior has a feature 1e-9 times as wide as the law's reach.
+    """
+    result = {}
+    for name, posterior in posteriors.items():
+        if isinstance(prior, GaussianPrior):
+            result[name] = closed_form(posterior, prior, law.entropy)
+        elif isinstance(prior, LaplacePrior):
+            result[name] = _laplace(posterior, law, prior)
+        elif isinstance(prior, PanelPrior):
+            result[name] = _by_panels(posterior, law, prior, name)
+        else:
+            raise InputError(f"KL: prior {prior!r}; expected one of refbnn.prior")
+    return result
+
+
+def closed_form(posterior: Posterior, prior: GaussianPrior, entropy: float) -> Divergence:
+    """KL for a Gaussian prior; parameters and errors as `by_quadrature`."""
+    _require_positive_scale(posterior)
+    mu, sigma, s = posterior.mean, posterior.scale, prior.scale
+    constant = -entropy + 0.5 * np.log(2.0 * np.pi * s**2)
+    value = constant - np.log(sigma) + (mu**2 + sigma**2) / (2.0 * s**2)
+    return Divergence(value, mu / s**2, sigma / s**2 - 1.0 / sigma)
+
+
 def by_quadrature(posterior: Posterior, prior: Prior, entropy: float, rule: Rule) -> Divergence:
-    """KL for any prior: a sum over the nodes, each vectorised over all weights.
+    """KL from one rule for all weights: for few nodes, or to see how the error falls with them.
 
     Parameters
     ----------
@@ -57,7 +111,8 @@ def by_quadrature(posterior: Posterior, prior: Prior, entropy: float, rule: Rule
     entropy : float
         H of the law.
     rule : Rule
-        Gauss rule of the law.
+        Gauss rule of the law. Its error falls slowly where σ is not small against the prior's
+        features: a kink, or a singularity off the real axis.
 
     Raises
     ------
@@ -77,23 +132,55 @@ def by_quadrature(posterior: Posterior, prior: Prior, entropy: float, rule: Rule
     return Divergence(value, d_mean, d_scale)
 
 
-def closed_form(posterior: Posterior, prior: GaussianPrior, entropy: float) -> Divergence:
-    """KL for a Gaussian prior; parameters and errors as `by_quadrature`."""
+def _laplace(posterior: Posterior, law: Law, prior: LaplacePrior) -> Divergence:
     _require_positive_scale(posterior)
-    mu, sigma, s = posterior.mean, posterior.scale, prior.scale
-    constant = -entropy + 0.5 * np.log(2.0 * np.pi * s**2)
-    value = constant - np.log(sigma) + (mu**2 + sigma**2) / (2.0 * s**2)
-    return Divergence(value, mu / s**2, sigma / s**2 - 1.0 / sigma)
+    mu, sigma, b = posterior.mean, posterior.scale, prior.scale
+    t = -mu / sigma
+    balance = 1.0 - 2.0 * law.cdf(t)
+    spread = -2.0 * law.partial_mean(t)
+    value = np.log(2.0 * b) - law.entropy - np.log(sigma) + (mu * balance + sigma * spread) / b
+    return Divergence(value, balance / b, spread / b - 1.0 / sigma)
 
 
-def divergence(
-    posteriors: Mapping[str, Posterior], law: Law, prior: Prior
-) -> dict[str, Divergence]:
-    """KL of every weight array by name: the closed form where there is one, else quadrature."""
-    if isinstance(prior, GaussianPrior):
-        return {name: closed_form(p, prior, law.entropy) for name, p in posteriors.items()}
-    rule = law.quadrature(DEFAULT_NODES)
-    return {name: by_quadrature(p, prior, law.entropy, rule) for name, p in posteriors.items()}
+def _by_panels(posterior: Posterior, law: Law, prior: PanelPrior, name: str) -> Divergence:
+    _require_positive_scale(posterior)
+    if isinstance(prior, DevicePrior):
+        _require_covered(posterior, law, prior, name)
+    mu, sigma = posterior.mean.ravel(), posterior.scale.ravel()
+    expectations, unresolved = kl_loops.expectations(prior.loop_form(), _tree(law), mu, sigma)
+    if unresolved.size:
+        at = np.unravel_index(unresolved[0], posterior.shape)
+        raise InputError(
+            f"KL: {_describe(name, at)} has mean {posterior.mean[at]:g} and scale "
+            f"{posterior.scale[at]:g}; expected a posterior that is less than 1e8 times as broad "
+            "as the prior's features and does not touch a singular edge of it"
+        )
+    log_p, s_p, z_s_p = expectations.reshape(3, *posterior.shape)
+    value = -law.entropy - np.log(posterior.scale) - log_p
+    return Divergence(value, -s_p, -1.0 / posterior.scale - z_s_p)
+
+
+@lru_cache(maxsize=8)
+def _tree(law: Law) -> LawTree:
+    """One tree a law: priors share its panels, and training does not make them again."""
+    return LawTree(law)
+
+
+def _require_covered(posterior: Posterior, law: Law, prior: DevicePrior, name: str) -> None:
+    """Raise InputError where a weight can leave the support of the prior: KL is infinite."""
+    low, high = (posterior.mean + posterior.scale * end for end in law.support)
+    prior_low, prior_high = prior.support
+    outside = ~((low >= prior_low) & (high <= prior_high))
+    if outside.any():
+        at = tuple(np.argwhere(outside)[0])
+        raise InputError(
+            f"KL: {_describe(name, at)} covers [{low[at]:.6g}, {high[at]:.6g}], so KL is infinite; "
+            f"expected within the prior's [{prior_low:.6g}, {prior_high:.6g}]"
+        )
+
+
+def _describe(name: str, at: tuple) -> str:
+    return f"weight {[int(i) for i in at]} of {name!r}"
 
 
 def _require_positive_scale(posterior: Posterior) -> None:

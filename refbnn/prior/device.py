@@ -1,0 +1,77 @@
+"""The device-shaped prior: weights that the device itself can hold.
+
+θ = m + s·z with z from a device law q₀ (`refbnn.noise.device`), on m + s·(support of q₀). A
+posterior weight that can leave this interval has an infinite KL divergence from the prior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from refbnn.errors import InputError
+from refbnn.kl_loops import DEVICE, MAX_DEGREE, Form
+from refbnn.noise.device import DeviceLaw
+from refbnn.prior.prior import require_positive
+
+
+@dataclass(frozen=True)
+class DevicePrior:
+    """log p(θ) = log q₀((θ − m)/s) − log s; −∞ outside the support.
+
+    Parameters
+    ----------
+    law : DeviceLaw
+    mean, scale : float
+        m and s > 0, mean and standard deviation of the prior.
+
+    Raises
+    ------
+    InputError
+        If the mean is not finite, the scale not positive, or the law's polynomial of a higher
+        degree than the Gauss rules are exact for.
+    """
+
+    law: DeviceLaw
+    mean: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self):
+        if not np.isfinite(self.mean):
+            raise InputError(f"DevicePrior: mean is {self.mean}; expected a finite number")
+        require_positive("DevicePrior: scale", self.scale)
+        if len(self.law.coefficients) > MAX_DEGREE:
+            raise InputError(
+                f"DevicePrior: a law of degree {len(self.law.coefficients)}; "
+                f"expected at most {MAX_DEGREE}"
+            )
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Least and greatest weight."""
+        low, high = self.law.support
+        return (self.mean + self.scale * low, self.mean + self.scale * high)
+
+    def log_pdf(self, theta: np.ndarray) -> np.ndarray:
+        """Log p(θ)."""
+        return self.law.log_pdf((theta - self.mean) / self.scale) - np.log(self.scale)
+
+    def score(self, theta: np.ndarray) -> np.ndarray:
+        """(log q₀)′((θ − m)/s)/s, inside the support."""
+        return self.law.score((theta - self.mean) / self.scale) / self.scale
+
+    def loop_form(self) -> Form:
+        """Log p for `refbnn.kl_loops`."""
+        law = self.law
+        m, s = law.location  # of y = m + s·(standardised value)
+        # At y = 0, where log q₀ is the constant plus g(0).
+        g = np.array([0.0, *law.coefficients])
+        constant = float(law.log_pdf(np.array(-m / s))) - float(chebyshev.chebval(0.0, g))
+        return Form(
+            DEVICE,
+            (constant - np.log(self.scale), 0.0),
+            (*self.support, s / self.scale, law.alpha, law.beta, *g),
+            degree=len(law.coefficients),
+        )

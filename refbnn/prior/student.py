@@ -1,0 +1,45 @@
+"""Student's t prior: heavy tails, which leave large weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
+from refbnn.kl_loops import STUDENT, Form
+from refbnn.prior.prior import require_positive
+
+
+@dataclass(frozen=True)
+class StudentTPrior:
+    """Student's t, ν degrees of freedom, scale s: log p = C − (ν+1)/2 · log(1 + θ²/(νs²))."""
+
+    dof: float = 3.0
+    scale: float = 1.0
+
+    def __post_init__(self):
+        require_positive("StudentTPrior: dof", self.dof)
+        require_positive("StudentTPrior: scale", self.scale)
+
+    @property
+    def log_peak(self) -> float:
+        """C = log p(0) = log Γ((ν+1)/2) − log Γ(ν/2) − ½ log(νπ) − log s."""
+        nu = self.dof
+        constant = gammaln(0.5 * (nu + 1.0)) - gammaln(0.5 * nu)
+        return float(constant - 0.5 * np.log(nu * np.pi) - np.log(self.scale))
+
+    def log_pdf(self, theta: np.ndarray) -> np.ndarray:
+        """Log p(θ)."""
+        tail = np.log1p(np.square(theta / self.scale) / self.dof)
+        return self.log_peak - 0.5 * (self.dof + 1.0) * tail
+
+    def score(self, theta: np.ndarray) -> np.ndarray:
+        """−(ν+1) θ/(νs² + θ²)."""
+        return -(self.dof + 1.0) * theta / (self.dof * self.scale**2 + np.square(theta))
+
+    def loop_form(self) -> Form:
+        """Log p for `refbnn.kl_loops`."""
+        return Form(
+            STUDENT, (self.log_peak, 0.0), (np.sqrt(self.dof) * self.scale, 0.5 * (self.dof + 1.0))
+        )
