@@ -49,3 +49,9 @@ def save(fig: Figure, path: Path) -> None:
     """Write a PNG without version or date, so that equal pictures are equal files."""
     with mpl.rc_context(_SETTINGS):
         fig.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def with_unit(column: str) -> str:
+    """Axis label of a column of measurements: "conductance_uS" -> "conductance (µS)"."""
+    name, _, unit = column.rpartition("_")
+    return f"{name} (µS)" if unit == "uS" and name else column

@@ -76,6 +76,8 @@ class Side:
         x where d = 0.
     start, stop : float
         d at this end and at the other.
+    half : float
+        Probability of the half of the support that lies nearer to this end.
     """
 
     mass: Callable[[np.ndarray], np.ndarray]
@@ -84,6 +86,12 @@ class Side:
     origin: float
     start: float
     stop: float
+    half: float
+
+    def seen(self, d: np.ndarray) -> np.ndarray:
+        """Probability between the neighbours of d, four roundings apart."""
+        rounding = 4.0 * np.spacing(np.abs(d))
+        return self.mass(d + rounding) - self.mass(d - rounding)
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,19 @@ class Pieces:
     slopes: np.ndarray
     coefficients: np.ndarray
     guide: np.ndarray
+
+    def __call__(self, arguments: np.ndarray) -> np.ndarray:
+        """Values at arguments of the pieces' type, (N,) -> (N,); outside, that of the nearer end.
+
+        In NumPy; `_evaluate_bulk` is the same as an explicit loop.
+        """
+        arguments = np.clip(arguments, self.breaks[0], self.breaks[-1])
+        piece = np.searchsorted(self.breaks[1:-1], arguments, side="right")
+        t = (arguments - self.breaks[piece]) * self.slopes[piece] - 1
+        value = self.coefficients[piece, _DEGREE]
+        for k in range(_DEGREE - 1, -1, -1):
+            value = value * t + self.coefficients[piece, k]
+        return value
 
     def as_tuple(self):
         """The arrays, for Numba."""
@@ -180,14 +201,10 @@ class InverseCDF:
 
     def _tail_distance(self, side: int, tail: np.ndarray) -> np.ndarray:
         power, pieces = self.powers[side], self.tails[side]
-        distance = np.empty_like(tail)
         if power == 0.0:
-            tail = np.maximum(tail, tail.dtype.type(_LEAST_UNIFORM), where=tail == 0.0, out=tail)
-            _evaluate_pieces(-np.log(tail), *pieces.as_tuple(), distance)
-            return distance
+            return pieces(-np.log(np.where(tail == 0, tail.dtype.type(_LEAST_UNIFORM), tail)))
         s = tail ** tail.dtype.type(power)
-        _evaluate_pieces(s, *pieces.as_tuple(), distance)
-        return s * distance
+        return s * pieces(s)
 
 
 def check_probabilities(u: np.ndarray) -> np.ndarray:
@@ -205,18 +222,21 @@ def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
     InputError
         If halving pieces does not reach the u-error.
     """
-    below, above = _bulk(lower), _bulk(upper)
+    # Each place is counted from the nearer end, whatever its u: near a singular edge no other
+    # number is exact. The change is at a dyadic u.
+    change = np.round(lower.half * 2.0**12) * 2.0**-12
+    change = float(np.clip(change, _TAIL, 1.0 - _TAIL))
+    below, above = _bulk(lower, change), _bulk(upper, 1.0 - change)
     # Distances become places.
     from_low = below.coefficients.copy()
     from_low[:, 0] += lower.origin
     from_high = -above.coefficients
     from_high[:, 0] += upper.origin
-    # Where there is no density at u = ½, either side sees the same gap from its own rounding.
-    middle = 0.5 * (_at_end(from_low[-1]) + _at_end(from_high[-1]))
-    from_low, from_high = (
-        _clip_lines(from_low, -np.inf, middle),
-        _clip_lines(from_high, middle, np.inf),
-    )
+    # Where there is no density at the change, either side sees the gap from its own rounding.
+    if from_low.size and from_high.size:
+        middle = 0.5 * (_at_end(from_low[-1]) + _at_end(from_high[-1]))
+        from_low = _clip_lines(from_low, -np.inf, middle)
+        from_high = _clip_lines(from_high, middle, np.inf)
     breaks = np.append(below.breaks, 1.0 - above.breaks[-2::-1])
     # Seen from the upper end, u = 1 − v turns the order of pieces and the local variable round.
     from_high = from_high[::-1] * (-1.0) ** np.arange(_DEGREE + 1)
@@ -247,13 +267,15 @@ def _clip_lines(coefficients: np.ndarray, low: float, high: float) -> np.ndarray
     return coefficients
 
 
-def _bulk(side: Side) -> Pieces:
-    """Distance d from the end, over u ∈ [u_tail, ½] counted from it."""
+def _bulk(side: Side, last: float) -> Pieces:
+    """d over u ∈ [u_tail, last] counted from the end; no piece if there is nothing between."""
 
     def assess(u, d):
         return (side.mass(d) - u) / _U_ERROR, d
 
-    return _interpolate(_solver(side), assess, lambda u: u, _TAIL, 0.5)
+    if last <= _TAIL:
+        return _pieces(np.array([last]), np.empty((0, _DEGREE + 1)))
+    return _interpolate(_solver(side), assess, lambda u: u, _TAIL, last)
 
 
 def _tail(side: Side) -> tuple[float, Pieces]:
@@ -279,8 +301,8 @@ def _edge_tail(side: Side, distance, power: float, s_tail: float) -> Pieces:
         return p
 
     def assess(s, p):
-        u = to_u(s)
-        return (side.mass(s * p) - u) / np.maximum(_TAIL_ERROR * u, _LEAST_ERROR), s * p
+        u, d = to_u(s), s * p
+        return (side.mass(d) - u) / (_TAIL_ERROR * u + _LEAST_ERROR + side.seen(d)), d
 
     return _interpolate(factor, assess, to_u, 0.0, s_tail)
 
@@ -289,9 +311,8 @@ def _open_tail(side: Side, distance) -> Pieces:
     bounded = side.exponent is not None  # then the density near the edge is known absolutely alone
 
     def assess(L, d):
-        u, rounding = np.exp(-L), 4.0 * np.spacing(np.abs(d))
-        seen = side.mass(d + rounding) - side.mass(d - rounding)
-        allowed = _TAIL_ERROR * u + seen + (_LEAST_ERROR if bounded else 0.0)
+        u = np.exp(-L)
+        allowed = _TAIL_ERROR * u + side.seen(d) + (_LEAST_ERROR if bounded else 0.0)
         return (side.mass(d) - u) / allowed, -d
 
     ends = -np.log(_TAIL), -np.log(_FARTHEST)
@@ -394,18 +415,6 @@ _TO_MONOMIALS = np.stack(
 )
 
 
-@njit(inline="always")
-def _polynomial(argument, start, bins_per_unit, one, breaks, slopes, coefficients, guide):
-    piece = guide[min(int((argument - start) * bins_per_unit), _BINS - 1)]
-    while argument >= breaks[piece + 1]:
-        piece += 1
-    t = (argument - breaks[piece]) * slopes[piece] - one
-    value = coefficients[piece, _DEGREE]
-    for k in range(_DEGREE - 1, -1, -1):
-        value = value * t + coefficients[piece, k]
-    return value
-
-
 @njit(cache=True, fastmath={"contract"})  # Horner as fused multiply-adds
 def _evaluate_bulk(u, breaks, slopes, coefficients, guide, x):
     start, end = breaks[0], breaks[-1]
@@ -413,18 +422,11 @@ def _evaluate_bulk(u, breaks, slopes, coefficients, guide, x):
     bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
     for j in range(u.size):
         if start <= u[j] < end:
-            x[j] = _polynomial(u[j], start, bins_per_unit, one, breaks, slopes, coefficients, guide)
-
-
-@njit(cache=True)
-def _evaluate_pieces(arguments, breaks, slopes, coefficients, guide, values):
-    start, end = breaks[0], breaks[-1]
-    one = breaks.dtype.type(1)
-    bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
-    # The greatest argument belongs to the last piece, which is half open: stay below its end.
-    below_end = np.nextafter(end, start)
-    for i in range(arguments.size):
-        argument = max(start, min(arguments[i], below_end))
-        values[i] = _polynomial(
-            argument, start, bins_per_unit, one, breaks, slopes, coefficients, guide
-        )
+            piece = guide[min(int((u[j] - start) * bins_per_unit), _BINS - 1)]
+            while u[j] >= breaks[piece + 1]:
+                piece += 1
+            t = (u[j] - breaks[piece]) * slopes[piece] - one
+            value = coefficients[piece, _DEGREE]
+            for k in range(_DEGREE - 1, -1, -1):
+                value = value * t + coefficients[piece, k]
+            x[j] = value

@@ -155,7 +155,7 @@ def resolve(
     start: float,
     stop: float,
     name: str,
-    rounding: float = _ROUNDING,
+    terms: float = 0.0,
 ) -> Half:
     """Resolve the density exp(log_density(t)) on start < t ≤ stop.
 
@@ -169,8 +169,9 @@ def resolve(
         start = 0 if α ≠ 0.
     name : str
         For errors: what the density is of.
-    rounding : float
-        Relative error of the density's values near its peak.
+    terms : float
+        Size of the terms that the log density is summed from: the density then has a relative
+        error of 1e-15·(1 + terms/4).
 
     Raises
     ------
@@ -198,7 +199,8 @@ def resolve(
         length = (right - left) ** np.where(at_edge, exponent + 1.0, 1.0)
         mass = length * greatest
         total = max(total, float(mass.max()))
-        allowed = rounding * (1.0 + 0.25 * np.abs(np.maximum(log_q.max(axis=1), LEAST_LOG)))
+        size = np.maximum(terms, np.abs(np.maximum(log_q.max(axis=1), LEAST_LOG)))
+        allowed = _ROUNDING * (1.0 + 0.25 * size)
         good = unresolved <= allowed * greatest
         # An error relative to the greatest value on a panel must be one relative to its integral,
         # and to what lies beyond it towards the edge.

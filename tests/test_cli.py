@@ -12,6 +12,7 @@ import pytest
 from refbnn import cli
 from refbnn.cli import report
 from refbnn.errors import InputError
+from refbnn.files import write_text
 
 QUICK = ["--epochs", "2", "--mc-samples", "50000"]
 
@@ -196,12 +197,12 @@ def test_what_is_no_number_is_null():
 def test_json_goes_through_links_and_into_pipes(tmp_path):
     (tmp_path / "real.json").write_text("old")
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
-    report.write_atomically(tmp_path / "link.json", "new")
+    write_text(tmp_path / "link.json", "new")
     assert (tmp_path / "link.json").is_symlink()
     assert (tmp_path / "real.json").read_text() == "new"
     os.mkfifo(tmp_path / "pipe")
     reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
-    report.write_atomically(tmp_path / "pipe", "through")
+    write_text(tmp_path / "pipe", "through")
     assert reader.communicate()[0] == "through"
     assert (tmp_path / "pipe").is_fifo()
 
@@ -275,4 +276,4 @@ def test_unwritable_places_are_refused(tmp_path):
     ):
         pass
     with pytest.raises(InputError, match="expected a file to write to"):
-        report.write_atomically(tmp_path / "none" / "v.json", "{}")
+        write_text(tmp_path / "none" / "v.json", "{}")

@@ -15,6 +15,9 @@ LAWS = {
     "vanishing": DeviceLaw(5.0, 12.0),
     "a singularity without mass": DeviceLaw(-0.9, 5.0, (8.0,)),
     "nearly Gaussian": DeviceLaw(0.0, 0.0, (0.0, -30.0)),
+    "narrow": DeviceLaw(0.0, 0.0, (0.0, -300.0)),
+    "high degree": DeviceLaw(0.5, -0.5, (3.0, -5.0, 2.0, 8.0, -4.0, 15.0)),
+    "all at one edge": DeviceLaw(40.0, -0.9, (0.0, 2.0)),
 }
 SHARP = "a singularity without mass"
 BY_NAME = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
@@ -22,7 +25,7 @@ BY_NAME = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
 
 @pytest.fixture(autouse=True)
 def thirty_digits():
-    with mp.workdps(30):
+    with mp.workdps(22):
         yield
 
 

@@ -261,6 +261,14 @@ def test_inverse_meets_at_its_breaks(name):
 
 
 @BY_NAME
+def test_the_loop_and_the_vectorised_form_of_the_inverse_agree(name):
+    bulk = LAWS[name].inverse.bulk
+    u = np.random.default_rng(3).uniform(2.0**-10, 1.0 - 2.0**-10, 20_000)
+    # The loop fuses multiplications and additions: rounding of twelve steps.
+    np.testing.assert_allclose(LAWS[name].inverse(u), bulk(u), atol=2e-14)
+
+
+@BY_NAME
 def test_relative_accuracy_of_open_tails(name):
     law = LAWS[name]
     if law.bounded:

@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tabulate import tabulate
 
-from refbnn.noise import Law
+from refbnn.noise import Bimodal, HeavyTailed, Law
 from refbnn.streams import stream
 from verification import dense, gradient, kernels, kl, relu, sampling
 from verification.check import Check
 
-__all__ = ["Check", "Step", "as_rows", "as_text", "steps"]
+__all__ = ["SHAPES", "Check", "Step", "as_rows", "as_text", "steps"]
+
+# Shapes that a fit may or may not choose.
+SHAPES: dict[str, Law] = {"two peaks": Bimodal(), "heavy tails": HeavyTailed(0.7, 0.2)}
 
 
 @dataclass(frozen=True)

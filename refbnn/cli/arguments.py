@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from refbnn.errors import InputError
 
@@ -47,6 +48,11 @@ def add_noise(parser: argparse.ArgumentParser) -> None:
         help="CSV file (.csv or .csv.gz) of measured device values with a header row; "
         "by default, packaged conductances of a simulated magnetic tunnel junction",
     )
+    add_rows(parser)
+
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """--column, --where."""
     parser.add_argument(
         "--column",
         metavar="NAME",
@@ -89,11 +95,16 @@ def read_noise(arguments: argparse.Namespace):
         source = "packaged conductances of a simulated magnetic tunnel junction"
         path = packaged("mtj_conductance.csv")
     else:
-        source = path = arguments.noise_data
+        path = arguments.noise_data
+        source = described(path, arguments.where)
     values, column = read_measurements(path, arguments.column, arguments.where)
-    if arguments.where:
-        source += " where " + ", ".join(f"{k} = {v:g}" for k, v in arguments.where.items())
     return values, column, source
+
+
+def described(path: str, where: Mapping[str, float] | None) -> str:
+    """A file and the rows chosen from it."""
+    conditions = ", ".join(f"{k} = {v:g}" for k, v in (where or {}).items())
+    return f"{path} where {conditions}" if conditions else path
 
 
 def fit_noise(values, column: str, source: str):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from refbnn.errors import InputError
+from refbnn.files import umask
 
 _NUMBERS, _PAGE = "report.json", "index.html"
 _MARK = "refbnn_report"  # the key of report.json that holds the version of its layout
@@ -70,7 +71,7 @@ def folder(target: Path) -> Iterator[Path]:
         raise InputError(f"{shown}: {error.strerror}; expected a folder to write to") from None
     try:
         yield work
-        work.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
+        work.chmod(0o777 & ~umask())  # mkdtemp makes folders private
         _require_replaceable(shown, target)
         _swap(work, target)
     except OSError as error:
@@ -115,12 +116,6 @@ def _swap(work: Path, target: Path) -> None:
         shutil.rmtree(keep, ignore_errors=True)
 
 
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
 def write(work: Path, title: str, sections: list[Section], numbers: dict) -> None:
     """Write index.html and report.json into a folder."""
     import jinja2
@@ -148,35 +143,3 @@ def as_json(value: dict) -> str:
         return None if isinstance(item, float) and not math.isfinite(item) else item
 
     return json.dumps(clean(value), indent=1, allow_nan=False) + "\n"
-
-
-def require_writable(path: Path) -> None:
-    """InputError unless a file of that name could be written: asked before long work."""
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InputError(f"{path}: not writable; expected a file to write to")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; InputError if it cannot be written.
-
-    Links are followed; what is no regular file, such as a pipe, is written to and not replaced.
-    """
-    shown, path = path, Path(os.path.realpath(path))
-    try:
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
-            return
-        # Closed below, before it gets its name.
-        file = tempfile.NamedTemporaryFile(  # noqa: SIM115
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name[:40]}-", delete=False
-        )
-        try:
-            with file:
-                file.write(text)
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
-    except OSError as error:
-        raise InputError(f"{shown}: {error.strerror}; expected a file to write to") from None

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from refbnn.cli import arguments as options
+from refbnn.files import require_writable, write_text
 
 HELP = "hold every operator against Monte Carlo and every kernel against the reference"
 
@@ -28,9 +29,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import report
 
     if arguments.json is not None:
-        report.require_writable(arguments.json)
+        require_writable(arguments.json)
     fit = options.fit_noise(*options.read_noise(arguments))
-    steps = verification.steps(fit.laws, arguments.target)
+    steps = verification.steps(fit.laws | verification.SHAPES, arguments.target)
     checks = []
     with threadpool_limits(1):
         for step in tqdm(steps, desc="verify", unit="check", disable=None):
@@ -38,5 +39,5 @@ def run(arguments: argparse.Namespace) -> list[str]:
     rows = verification.as_rows(checks)
     print(verification.as_text(rows))
     if arguments.json is not None:
-        report.write_atomically(arguments.json, report.as_json({"checks": rows}))
+        write_text(arguments.json, report.as_json({"checks": rows}))
     return [check.name for check in checks if not check.holds]

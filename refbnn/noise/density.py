@@ -28,7 +28,7 @@ from refbnn.noise.device import MAX_EXPONENT, MIN_EXPONENT
 from refbnn.noise.numerical import NumericalLaw
 from refbnn.panels import Half
 
-_ROUNDING = 1e-12  # of the function's values
+_TERMS = 4000.0  # as if the log density were summed from such terms: an error of 1e-12
 
 Numbers = tuple[float, ...]
 
@@ -132,7 +132,7 @@ class DensityLaw(NumericalLaw):
                     log_f += exponent * (np.log(t) - np.log(np.abs(x - end)))
                 return log_f
 
-            return panels.resolve(log_density, exponent, 0.0, reach, "DensityLaw", _ROUNDING)
+            return panels.resolve(log_density, exponent, 0.0, reach, "DensityLaw", _TERMS)
 
         lower, upper = half(low, 1.0, exponents[0]), half(high, -1.0, exponents[1])
         return cls(

@@ -28,7 +28,7 @@ programming.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple
@@ -36,29 +36,11 @@ from typing import NamedTuple
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.noise.fitting.bounded import (
-    MAX_DEGREE,
-    device_from_line,
-    device_to_line,
-    place_device,
-)
-from refbnn.noise.fitting.estimate import Placed
-from refbnn.noise.fitting.heavy import (
-    heavy_tailed_from_line,
-    heavy_tailed_to_line,
-    place_heavy_tailed,
-)
-from refbnn.noise.fitting.normals import (
-    gaussian_from_line,
-    gaussian_to_line,
-    mixture_from_line,
-    mixture_to_line,
-    place_gaussian,
-    place_mixture,
-)
+from refbnn.noise.fitting.bounded import MAX_DEGREE
+from refbnn.noise.fitting.placing import FAMILIES, Placed, functions, place_mixture
 from refbnn.noise.fitting.result import REFUTED
 from refbnn.noise.fitting.sample import checked
-from refbnn.noise.fitting.selection import FAMILIES, estimates, tested
+from refbnn.noise.fitting.selection import estimates, tested
 
 
 class Change(NamedTuple):
@@ -66,12 +48,6 @@ class Change(NamedTuple):
 
     shift: float
     ratio: float
-
-
-class _Family(NamedTuple):
-    to_line: Callable[[np.ndarray], np.ndarray]
-    from_line: Callable[[np.ndarray], np.ndarray]
-    place: Callable[[np.ndarray], Placed]
 
 
 @dataclass(frozen=True)
@@ -126,7 +102,7 @@ class DriftingLaw:
         if {len(row) for row in rows} != {len(self.names)} or len(rows) != times.size:
             raise InputError("drift: parameters do not match the names and times; expected a table")
         for row in rows:
-            _functions(self.family).place(np.array(row))
+            functions(self.family).place(np.array(row))
 
     @property
     def first_time(self) -> float:
@@ -151,16 +127,16 @@ class DriftingLaw:
                 f"drift: time {time:g}; expected {self.times[0]:g} to {self.times[-1]:g}, "
                 "the times that were measured"
             )
-        functions = _functions(self.family)
+        family = functions(self.family)
         j = int(np.searchsorted(self.times, time))
         if self.times[j] == time:
-            return functions.place(np.array(self.parameters[j]))
+            return family.place(np.array(self.parameters[j]))
         before, here, after = (
             float(np.log1p(t / self.first_time)) for t in (self.times[j - 1], time, self.times[j])
         )
         share = (here - before) / (after - before)
-        start, end = (functions.to_line(np.array(self.parameters[i])) for i in (j - 1, j))
-        return functions.place(functions.from_line((1.0 - share) * start + share * end))
+        start, end = (family.to_line(np.array(self.parameters[i])) for i in (j - 1, j))
+        return family.place(family.from_line((1.0 - share) * start + share * end))
 
     def change(self, since: float, time: float) -> Change:
         """Shift and ratio of scales at a time, for weights programmed at the time `since`."""
@@ -216,7 +192,7 @@ def fit_drift(
     chosen = [table[family] for table in tables]
     fits = [tested([e], sample, seed) for e, sample in zip(chosen, samples, strict=True)]
     parameters = [estimate.theta for estimate in chosen]
-    if _functions(family).place is place_mixture:
+    if functions(family).place is place_mixture:
         parameters = _matched(parameters)
     return DriftingLaw(
         family=family,
@@ -227,18 +203,6 @@ def fit_drift(
         ks_p_values=tuple(fit.ks_p_value for fit in fits),
         total_bic=total_bic,
     )
-
-
-def _functions(family: str) -> _Family:
-    if family == "Gaussian":
-        return _Family(gaussian_to_line, gaussian_from_line, place_gaussian)
-    if family in ("bimodal", "three normals"):
-        return _Family(mixture_to_line, mixture_from_line, place_mixture)
-    if family == "heavy-tailed":
-        return _Family(heavy_tailed_to_line, heavy_tailed_from_line, place_heavy_tailed)
-    if family.startswith("device"):
-        return _Family(device_to_line, device_from_line, place_device)
-    raise InputError(f"drift: family {family!r}; expected one of {', '.join(FAMILIES)}")
 
 
 def _matched(parameters: list[np.ndarray]) -> list[np.ndarray]:

@@ -12,9 +12,8 @@ they were programmed, cells that moved, and a few that moved far.
 
 Range
 -----
-Weights from 0.001, ratios of standard deviations up to 1000, and every component within 1000 of its
-standard deviations of the mean: beyond, one is a spike that panels need not see. Sums of positive
-terms: log q, Q to rounding times the size of their exponents.
+Weights and standard deviations from 0.001 of the whole: below, a component is a spike that panels
+need not see. Sums of positive terms: log q and Q to rounding times the size of their exponents.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from refbnn.errors import InputError
 from refbnn.noise.numerical import CUT, NumericalLaw
 
 _LEAST_SHARE = 1e-3
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Mixture(NumericalLaw):
         If their numbers differ, a weight or a deviation is out of range, or one is not finite.
     """
 
-    weights: Sequence[float]
-    means: Sequence[float]
-    deviations: Sequence[float]
+    weights: Sequence[float] | np.ndarray
+    means: Sequence[float] | np.ndarray
+    deviations: Sequence[float] | np.ndarray
 
     def __post_init__(self):
         w, mu, s = (np.array(v, dtype=float) for v in (self.weights, self.means, self.deviations))
@@ -63,19 +63,19 @@ class Mixture(NumericalLaw):
                 f"Mixture: weights {w.tolist()}, means {mu.tolist()}, deviations {s.tolist()}; "
                 f"expected finite numbers, weights of at least {_LEAST_SHARE:g}, deviations above 0"
             )
-        w = w / w.sum()
-        mean = w @ mu
-        scale = np.sqrt(w @ (s**2 + (mu - mean) ** 2))
-        if s.min() < _LEAST_SHARE * scale:
+        # Twice, since a mean far from 0 leaves rounding behind; numbers that are standardised
+        # already, such as saved ones, stay bit-identical.
+        for _ in range(2):
+            total, mean = w.sum(), w @ mu / w.sum()
+            scale = np.sqrt(w @ (s**2 + (mu - mean) ** 2) / total)
+            if max(abs(total - 1.0), abs(mean), abs(scale - 1.0)) > _ROUNDING:
+                w, mu, s = w / total, (mu - mean) / scale, s / scale
+        if s.min() < _LEAST_SHARE:
             raise InputError(
-                f"Mixture: a deviation of {s.min() / scale:.3g} of the whole; "
+                f"Mixture: a deviation of {s.min():.3g} of the whole; "
                 f"expected at least {_LEAST_SHARE:g}"
             )
-        for name, value in (
-            ("weights", w),
-            ("means", (mu - mean) / scale),
-            ("deviations", s / scale),
-        ):
+        for name, value in (("weights", w), ("means", mu), ("deviations", s)):
             object.__setattr__(self, name, tuple(value.tolist()))
 
     @property

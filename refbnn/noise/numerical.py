@@ -74,6 +74,11 @@ class NumericalLaw(ABC):
         return (0.0, 0.0)
 
     @property
+    def _terms(self) -> float:
+        """Size of the terms that the log density is summed from: they round against each other."""
+        return 0.0
+
+    @property
     def _middle(self) -> float:
         """Where the halves meet."""
         return 0.5 * sum(self._ends)
@@ -229,6 +234,7 @@ class NumericalLaw(ABC):
                 origin=origins[side],
                 start=half.start / s,
                 stop=(half.start + ends) / s,
+                half=half.total,
             )
 
         return inverse_cdf.build(self._z_ends, seen_from(0), seen_from(1))
@@ -281,7 +287,7 @@ class NumericalLaw(ABC):
 
                 start = 0.0 if self.bounded else -length
                 return panels.resolve(
-                    log_density, self.exponents[side], start, start + length, name
+                    log_density, self.exponents[side], start, start + length, name, self._terms
                 )
 
             lower, upper = half(0, self._middle - a), half(1, b - self._middle)

@@ -20,15 +20,19 @@ from typing import Any
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.files import write_text
 from refbnn.noise.bimodal import Bimodal
 from refbnn.noise.density import DensityLaw
 from refbnn.noise.device import DeviceLaw
 from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law
+from refbnn.noise.mixture import Mixture
 
 FORMAT, VERSION = "refbnn law", 1
-_FAMILIES = {law.__name__: law for law in (Gaussian, Bimodal, DeviceLaw, HeavyTailed, DensityLaw)}
+_FAMILIES = {
+    law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
+}
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 
@@ -104,8 +108,8 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
 
 
 def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> None:
-    """Write a law as JSON; errors as `as_data` and as the file system's."""
-    Path(path).write_text(json.dumps(as_data(law, measured), indent=1) + "\n", encoding="utf-8")
+    """Write a law as JSON, whole or not at all; errors as `as_data` and `refbnn.files`."""
+    write_text(path, json.dumps(as_data(law, measured), indent=1) + "\n")
 
 
 def load_law(path: str | Path) -> tuple[Law, Measured]:

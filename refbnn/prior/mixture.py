@@ -24,6 +24,8 @@ from refbnn.kl_loops import MIXTURE, Form
 from refbnn.prior.gaussian import GaussianPrior
 from refbnn.prior.prior import require_positive
 
+_MAX_LOG_RATIO = 300.0  # of the peaks' heights; e to this is far from overflow
+
 
 @dataclass(frozen=True)
 class ScaleMixturePrior:
@@ -39,7 +41,8 @@ class ScaleMixturePrior:
     Raises
     ------
     InputError
-        If a scale is not positive, both are equal, or the share is not between 0 and 1.
+        If a scale is not positive, both are equal, the share is not between 0 and 1, or one peak is
+        negligible against the other.
     """
 
     share: float = 0.5
@@ -57,6 +60,11 @@ class ScaleMixturePrior:
             raise InputError(
                 f"ScaleMixturePrior: both scales are {self.scale_1}; expected two different ones "
                 "(one is a GaussianPrior)"
+            )
+        if not abs(self.log_ratio) < _MAX_LOG_RATIO:
+            raise InputError(
+                f"ScaleMixturePrior: one peak is e^{abs(self.log_ratio):.0f} times as high as the "
+                f"other; expected less than e^{_MAX_LOG_RATIO:.0f}"
             )
 
     @property

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from figures import noise_fit
-from refbnn.cli.report import Picture, Section, Table
-from refbnn.noise import DeviceLaw, NoiseFit, cumulants
+from figures.style import with_unit
+from refbnn.cli import describe
+from refbnn.cli.report import Picture, Section
+from refbnn.noise import NoiseFit
 from refbnn.noise.fitting import REFUTED
 from verification import Check
 
@@ -25,8 +27,7 @@ class NoiseResult:
 
 def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Path) -> NoiseResult:
     """Describe the law fitted to the values of one column and draw it over them."""
-    law = found.law
-    noise_fit.draw(values, _with_unit(column), found, work / "noise_fit.png")
+    noise_fit.draw(values, with_unit(column), found, work / "noise_fit.png")
     check = Check(
         name="noise: the fitted law is not refuted",
         method=f"Kolmogorov–Smirnov test of {found.n_values} values against the fitted law",
@@ -36,70 +37,23 @@ def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Pat
         n_compared=1,
         n_samples=0,
     )
-    kappa = cumulants(law)
-    numbers = {
-        "source": source,
-        "column": column,
-        "n_values": found.n_values,
-        "law": asdict(law),
-        "location": found.location,
-        "scale": found.scale,
-        "support": found.support,
-        "skewness": kappa[2],
-        "excess_kurtosis": kappa[3],
-        "entropy_nats": law.entropy,
-        "log_likelihood_nats": found.log_likelihood,
-        "bic": found.bic,
-        "ks_distance": found.ks_distance,
-        "ks_p_value": found.ks_p_value,
-        "kl_from_data_nats": found.kl_from_data,
-    }
-    return NoiseResult(_section(found, source, column, kappa), {"noise": numbers}, [check])
+    numbers = describe.fit_numbers(found, column, source)
+    return NoiseResult(_section(found, source, column), {"noise": numbers}, [check])
 
 
-def _with_unit(column: str) -> str:
-    """Axis label: "conductance_uS" -> "conductance (µS)"."""
-    name, _, unit = column.rpartition("_")
-    return f"{name} (µS)" if unit == "uS" and name else column
-
-
-def _section(found: NoiseFit, source: str, column: str, kappa: list[float]) -> Section:
-    law: DeviceLaw = found.law
-    terms = ", ".join(f"{c:.3f}" for c in law.coefficients) or "none"
-    rows = [
-        ["edge exponents α, β", f"{law.alpha:.3f}, {law.beta:.3f}"],
-        ["interior coefficients c₁, c₂, …", terms],
-        [f"support, {column}", f"{found.support[0]:.5g} to {found.support[1]:.5g}"],
-        [f"mean and standard deviation, {column}", f"{found.location:.5g}, {found.scale:.4g}"],
-        ["skewness, excess kurtosis", f"{kappa[2]:.3f}, {kappa[3]:.3f}"],
-        ["entropy of the standardised law (Gaussian: 1.419)", f"{law.entropy:.4f} nats"],
-        [
-            "Kolmogorov–Smirnov distance, p-value",
-            f"{found.ks_distance:.4f}, {found.ks_p_value:.3f}",
-        ],
-        [
-            "KL(data ‖ fit), Vasicek's estimate",
-            "not seen: tied values"
-            if found.kl_from_data is None
-            else f"{found.kl_from_data:.4f} nats",
-        ],
-    ]
-    degrees = [[str(degree), f"{bic:.1f}"] for degree, bic in found.bic.items()]
+def _section(found: NoiseFit, source: str, column: str) -> Section:
+    place = describe.measured(found, column)
     return Section(
         "Noise",
         [
-            f"{found.n_values} values of {column}: {source}. A bounded device law, "
-            "q(y) ∝ (1 + y)^α (1 − y)^β exp(Σ c_k T_k(y)) on [−1, 1], was fitted by maximum "
-            "likelihood (support, exponents and coefficients together); the degree of the "
-            "interior is the one with the least Bayesian information criterion. Weights use its "
-            "standardised form, mean 0 and variance 1.",
-            "The p-value is that of a law known beforehand: for a fitted one it is too large, so a "
-            "small value refutes the fit and a large one only fails to.",
+            f"{found.n_values} values of {column}: {source}. Laws of several families were fitted "
+            "by maximum likelihood; the chosen one is the first, in the order of the Bayesian "
+            "information criterion, that a Kolmogorov–Smirnov test does not refute. Weights use "
+            "its standardised form, mean 0 and variance 1.",
+            "The p-value knows that the law was fitted to the same values; a small one refutes the "
+            "fit, a large one only fails to.",
         ],
-        [
-            Table("Fitted law", ["quantity", "value"], rows),
-            Table("Choice of degree", ["degree", "BIC (least is best)"], degrees),
-        ],
+        [describe.law_table(found.law, place), *describe.fit_tables(found)],
         [
             Picture(
                 "noise_fit.png",

@@ -5,8 +5,9 @@ each; `evidence` tells how well the parameters are known and whether the law is 
 `selection` chooses; `result` is what comes out.
 """
 
+from refbnn.noise.fitting.placing import FAMILIES
 from refbnn.noise.fitting.result import REFUTED, Candidate, NoiseFit, Parameter
 from refbnn.noise.fitting.sample import MIN_DISTINCT
-from refbnn.noise.fitting.selection import FAMILIES, fit
+from refbnn.noise.fitting.selection import fit
 
 __all__ = ["FAMILIES", "MIN_DISTINCT", "REFUTED", "Candidate", "NoiseFit", "Parameter", "fit"]

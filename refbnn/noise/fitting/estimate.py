@@ -1,30 +1,14 @@
-"""What the search of one family returns, and how it is placed in the measurements' unit."""
+"""What the search of one family returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
-from refbnn.noise.law import Law
-
-
-class Placed(NamedTuple):
-    """G = location + scale·z with z from the law."""
-
-    law: Law
-    location: float
-    scale: float
-
-    def cdf(self, values: np.ndarray) -> np.ndarray:
-        """F(G); any shape."""
-        return self.law.cdf((values - self.location) / self.scale)
-
-    def log_pdf(self, values: np.ndarray) -> np.ndarray:
-        """log f(G), per unit of the measurements; any shape."""
-        return self.law.log_pdf((values - self.location) / self.scale) - np.log(self.scale)
+from refbnn.noise.fitting.placing import Placed
 
 
 @dataclass(frozen=True)
@@ -60,6 +44,11 @@ class Estimate:
     log_likelihood: float
     at_bound: dict[str, str] = field(default_factory=dict)
     irregular: tuple[str, ...] = ()
+
+    @cached_property
+    def placed(self) -> Placed:
+        """The law at θ."""
+        return self.place(self.theta)
 
     def bic(self, n: int) -> float:
         """p log n − 2 log L (Schwarz 1978)."""

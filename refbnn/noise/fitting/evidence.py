@@ -95,7 +95,7 @@ class Cells:
 
 def cells_of(estimate: Estimate, sample: Sample) -> Cells:
     """Cut the line at the quantiles of the fitted law, between the steps of the data."""
-    placed = estimate.place(estimate.theta)
+    placed = estimate.placed
     u = np.arange(1, _CELLS) / _CELLS
     edges = placed.location + placed.scale * placed.law.icdf(u)
     fenced = np.concatenate([[-np.inf], sample.distinct, [np.inf]])

@@ -27,13 +27,14 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import k0e, k1e
 
-from refbnn.noise.fitting.estimate import Estimate, Placed
+from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.placing import heavy_tailed_from_line, place_heavy_tailed
 from refbnn.noise.fitting.sample import Sample
-from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS, HeavyTailed
+from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS
 
 _RHO = 0.995
 _TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
-_SEARCH = {"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500}  # nats per value
+_FIRST, _LAST = 1e-9, 1e-13  # nats per value: to compare starts, and to finish the best
 _STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, -0.8))  # ζ, ρ
 
 
@@ -51,12 +52,13 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
         log_f, gradient = _density(p, x)
         return -float(mean @ log_f), -(gradient @ mean)
 
-    def search(start):
-        zeta, rho = start
-        p = np.array([0.0, 0.0, np.log(zeta), np.arctanh(rho)])
-        return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=_SEARCH)
+    def search(p, tolerance):
+        options = {"ftol": tolerance, "gtol": 1e-8, "maxiter": 500}
+        return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
-    found = min((search(start) for start in _STARTS), key=lambda result: result.fun)
+    starts = (np.array([0.0, 0.0, np.log(zeta), np.arctanh(rho)]) for zeta, rho in _STARTS)
+    first = min((search(p, _FIRST) for p in starts), key=lambda result: result.fun)
+    found = search(first.x, _LAST)
     log_zeta, tilt_found = found.x[2:]
     m, s, xi, chi = heavy_tailed_from_line(found.x)
     at_bound = {}
@@ -75,24 +77,6 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
         log_likelihood=-sample.n * (float(found.fun) + float(np.log(unit))),
         at_bound=at_bound,
     )
-
-
-def place_heavy_tailed(theta: np.ndarray) -> Placed:
-    """(mean, standard deviation, ξ, χ) -> the law in its place."""
-    m, s, xi, chi = (float(t) for t in theta)
-    return Placed(HeavyTailed(steepness=xi, asymmetry=chi), m, s)
-
-
-def heavy_tailed_to_line(theta: np.ndarray) -> np.ndarray:
-    """θ as numbers of the whole line: (M, log S, log ζ, artanh ρ)."""
-    m, s, xi, chi = theta
-    return np.array([m, np.log(s), np.log(1.0 / xi**2 - 1.0), np.arctanh(chi / xi)])
-
-
-def heavy_tailed_from_line(p: np.ndarray) -> np.ndarray:
-    """Inverse of `heavy_tailed_to_line`, within the range of the law."""
-    xi = np.clip(1.0 / np.sqrt(1.0 + np.exp(p[2])), MIN_STEEPNESS, MAX_STEEPNESS)
-    return np.array([p[0], np.exp(p[1]), xi, xi * np.tanh(p[3])])
 
 
 def _density(p, x):

@@ -9,12 +9,14 @@ gradient of log f is
 
 The likelihood is unbounded: a component that shrinks onto one value makes it infinite (Kiefer &
 Wolfowitz 1956). It is maximised where it is bounded (in the spirit of Hathaway 1985): every sᵢ at
-least half the measurements' step and 1/20 of their standard deviation, and every component worth at
+least half the measurements' step and 1/20 of their standard deviation and no more than their
+range, and every component worth at
 least ten values, so that none is one outlier: wᵢ = w₀ + (1 − k w₀) softmax(a)ᵢ, w₀ = 10/n or 0.002.
 
 Inside, it has several maxima, and the best that L-BFGS finds is kept. For two components it starts
-from clusters side by side and from a narrow one within a broad one; for three from the best pair,
-either component of which is split.
+from clusters side by side, from a narrow one within a broad one, and from peaks, the shortest
+intervals that hold 10 and 30 % of the values; for three from the best pair, either component of
+which is split or which a peak joins.
 """
 
 from __future__ import annotations
@@ -23,17 +25,15 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from refbnn.noise.bimodal import Bimodal
-from refbnn.noise.fitting.estimate import Estimate, Placed
+from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.placing import place_gaussian, place_mixture
 from refbnn.noise.fitting.sample import Sample
-from refbnn.noise.gaussian import Gaussian
-from refbnn.noise.mixture import Mixture
 
 _NARROWEST = 0.05  # of the values' standard deviation
 _MIN_VALUES = 10.0  # in any component
 _MIN_WEIGHT = 2e-3  # twice what the laws take
 _TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
-_SEARCH = {"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500}  # nats per value
+_FIRST, _LAST = 1e-9, 1e-13  # nats per value: to compare starts, and to finish the best
 
 # m₁, m₂, s₁, s₂, w₁ in standard deviations: side by side, then a narrow one within a broad one.
 _PAIRS = (
@@ -44,6 +44,7 @@ _PAIRS = (
     (-0.5, 0.1, 1.5, 0.3, 0.3),
     (-0.1, 0.5, 0.3, 1.5, 0.7),
 )
+_PEAKS = (0.1, 0.3)  # shares of the values
 
 # Places and scales of both parts in standard deviations of the whole, and weight of the first.
 _SPLITS = (
@@ -68,69 +69,19 @@ def fit_gaussian(sample: Sample) -> Estimate:
     )
 
 
-def place_gaussian(theta: np.ndarray) -> Placed:
-    """(mean, standard deviation) -> the law in its place."""
-    return Placed(Gaussian(), float(theta[0]), float(theta[1]))
-
-
-def gaussian_to_line(theta: np.ndarray) -> np.ndarray:
-    """θ as numbers of the whole line: (mean, log standard deviation)."""
-    return np.array([theta[0], np.log(theta[1])])
-
-
-def gaussian_from_line(p: np.ndarray) -> np.ndarray:
-    """Inverse of `gaussian_to_line`."""
-    return np.array([p[0], np.exp(p[1])])
-
-
 def fit_bimodal(sample: Sample) -> Estimate:
     """Maximise the likelihood of two components within the bounds above."""
     search = _Search(sample)
-    return search.estimate("bimodal", *_best_pair(search))
+    return search.estimate("bimodal", *search.pair())
 
 
 def fit_three_normals(sample: Sample) -> Estimate:
     """Maximise the likelihood of three components within the bounds above."""
     search = _Search(sample)
-    _, pair = _best_pair(search)
+    _, pair = search.pair()
     starts = [_split(pair, i, *split) for i in range(2) for split in _SPLITS]
+    starts += [_joined(pair, peak) for peak in search.peaks]
     return search.estimate("three normals", *search.best(3, starts))
-
-
-def _best_pair(search: _Search) -> tuple[float, np.ndarray]:
-    return search.best(2, [np.array([*pair, 1.0 - pair[-1]]) for pair in _PAIRS])
-
-
-def place_mixture(theta: np.ndarray) -> Placed:
-    """(m₁ … m_k, s₁ … s_k, w₁ … w_{k−1}) -> the standardised law, its location and scale.
-
-    Location m = Σ wᵢ mᵢ, variance Σ wᵢ (sᵢ² + (mᵢ − m)²).
-    """
-    k = (theta.size + 1) // 3
-    m, s, w = theta[:k], theta[k : 2 * k], theta[2 * k :]
-    w = np.append(w, 1.0 - w.sum())
-    location = float(w @ m)
-    scale = float(np.sqrt(w @ (s**2 + (m - location) ** 2)))
-    if k == 2:
-        i, j = (0, 1) if m[0] <= m[1] else (1, 0)
-        separation = np.sqrt(w[0] * w[1]) * (m[j] - m[i]) / scale
-        return Placed(Bimodal(separation, weight=w[i], ratio=s[j] / s[i]), location, scale)
-    law = Mixture(tuple(w), tuple((m - location) / scale), tuple(s / scale))
-    return Placed(law, location, scale)
-
-
-def mixture_to_line(theta: np.ndarray) -> np.ndarray:
-    """θ as numbers of the whole line: (m, log s, log wᵢ/w_k)."""
-    k = (theta.size + 1) // 3
-    m, s, w = theta[:k], theta[k : 2 * k], theta[2 * k :]
-    return np.concatenate([m, np.log(s), np.log(w / (1.0 - w.sum()))])
-
-
-def mixture_from_line(p: np.ndarray) -> np.ndarray:
-    """Inverse of `mixture_to_line`."""
-    k = (p.size + 1) // 3
-    w = softmax(np.append(p[2 * k :], 0.0))
-    return np.concatenate([p[:k], np.exp(p[k : 2 * k]), w[:-1]])
 
 
 class _Search:
@@ -141,7 +92,28 @@ class _Search:
         self.x = (sample.points - sample.mean) / sample.deviation
         self.share = sample.weights / sample.n
         self.span = (self.x.min(), self.x.max())
+        self.broadest = float(np.log(np.ptp(self.x)))
         self.narrowest = float(np.log(max(0.5 * sample.step / sample.deviation, _NARROWEST)))
+
+    @property
+    def peaks(self) -> list[np.ndarray]:
+        """Mean, standard deviation and weight of the values in the shortest intervals."""
+        values = (self.sample.values - self.sample.mean) / self.sample.deviation
+        found = []
+        for share in _PEAKS:
+            held = max(round(share * self.sample.n), 2)
+            lengths = values[held - 1 :] - values[: 1 - held]
+            first = int(np.argmin(lengths))
+            middle = 0.5 * (values[first] + values[first + held - 1])
+            # A normal law of this deviation has its densest 38 % in an interval of its length.
+            found.append(np.array([middle, max(lengths[first], np.exp(self.narrowest)), share]))
+        return found
+
+    def pair(self) -> tuple[float, np.ndarray]:
+        """Two components, as `best`."""
+        starts = [np.array([*pair, 1.0 - pair[-1]]) for pair in _PAIRS]
+        whole = np.array([0.0, 1.0, 1.0]).reshape(3, 1)
+        return self.best(2, starts + [_joined(whole, peak) for peak in self.peaks])
 
     def least_weight(self, k: int) -> float:
         """w₀."""
@@ -150,21 +122,25 @@ class _Search:
     def best(self, k: int, starts) -> tuple[float, np.ndarray]:
         """Greatest log-likelihood per value and its (m, s, w), m increasing."""
         least_weight = self.least_weight(k)
-        bounds = [self.span] * k + [(self.narrowest, None)] * k + [(-15.0, 15.0)] * k
+        bounds = [self.span] * k + [(self.narrowest, self.broadest)] * k + [(-15.0, 15.0)] * k
 
         def negative(p):
             log_f, gradient = _mixture(p, self.x, least_weight)
             return -float(self.share @ log_f), -(gradient @ self.share)
 
-        def search(start):
-            m, s, w = start.reshape(3, k)
-            soft = np.maximum((w - least_weight) / (1.0 - k * least_weight), 1e-3)
-            p = np.concatenate([m, np.log(s), np.log(soft)])
+        def search(p, tolerance):
+            options = {"ftol": tolerance, "gtol": 1e-8, "maxiter": 500}
             return minimize(
-                negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=_SEARCH
+                negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=options
             )
 
-        found = min((search(start) for start in starts), key=lambda result: result.fun)
+        def on_line(start):
+            m, s, w = start.reshape(3, k)
+            soft = np.maximum((w - least_weight) / (1.0 - k * least_weight), 1e-3)
+            return np.concatenate([m, np.log(s), np.log(soft)])
+
+        first = min((search(on_line(s), _FIRST) for s in starts), key=lambda result: result.fun)
+        found = search(first.x, _LAST)
         m, log_s, a = found.x.reshape(3, k)
         order = np.argsort(m)
         w = least_weight + (1.0 - k * least_weight) * softmax(a)
@@ -213,12 +189,16 @@ def _mixture(p, x, least_weight):
 
 
 def _split(components: np.ndarray, i: int, places, scales, part: float) -> np.ndarray:
-    """Three components from two, number i of them split."""
-    m, s, w = components.reshape(3, 2)
-    both = (
-        m[i] + s[i] * np.array(places),
-        s[i] * np.array(scales),
-        w[i] * np.array([part, 1 - part]),
-    )
-    rest = (m[1 - i], s[1 - i], w[1 - i])
+    """Three components (m, s, w) from two, number i of them split."""
+    m, s, w = components.reshape(3, 2)[:, i]
+    rest = components.reshape(3, 2)[:, 1 - i]
+    both = (m + s * np.array(places), s * np.array(scales), w * np.array([part, 1.0 - part]))
     return np.concatenate([np.append(one, two) for one, two in zip(rest, both, strict=True)])
+
+
+def _joined(components: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    """One component (m, s, w) more; the others make room for its weight."""
+    m, s, w = components.reshape(3, -1)
+    place, scale, weight = peak
+    rows = (np.append(m, place), np.append(s, scale), np.append((1.0 - weight) * w, weight))
+    return np.concatenate(rows)

@@ -121,7 +121,8 @@ def checked(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
     if not step < np.inf:
         raise InputError("fit: the values differ by rounding alone; expected measurements")
     _check_shape(values, distinct, counts, step)
-    return Sample(values, distinct, *_shortened(values, distinct, counts), step)
+    points, weights = _shortened(values, distinct, counts)
+    return Sample(values, distinct, points, weights, step)
 
 
 def _check_shape(values, distinct, counts, step):

@@ -26,10 +26,10 @@ from refbnn.noise.fitting.estimate import Estimate
 from refbnn.noise.fitting.evidence import Cells, cells_of, ks_distance, ks_p_value, standard_errors
 from refbnn.noise.fitting.heavy import fit_heavy_tailed
 from refbnn.noise.fitting.normals import fit_bimodal, fit_gaussian, fit_three_normals
+from refbnn.noise.fitting.placing import FAMILIES
 from refbnn.noise.fitting.result import REFUTED, Candidate, NoiseFit, Parameter
 from refbnn.noise.fitting.sample import Sample, checked
 
-FAMILIES = ("Gaussian", "bimodal", "three normals", "heavy-tailed", "device")
 _LEAST_DISTINCT = 0.9  # share of values: with more ties, spacings show the instrument's steps
 
 
@@ -48,7 +48,7 @@ def fit(
     values : (n,)
         Independent measurements; any order, any unit, tied by rounding or not.
     families : collection of str
-        Some of `FAMILIES`.
+        Some of `refbnn.noise.fitting.FAMILIES`.
     bounds : (float, float)
         Physical ends in the unit of the values, which a bounded support stays within. Laws on the
         whole line do not know them.
@@ -110,7 +110,7 @@ def tested(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
         )
     estimate, cells, distance, p_value = trials[-1 if trials[-1][-1] > REFUTED else 0]
     p_values = {trial[0].family: trial[-1] for trial in trials}
-    placed = estimate.place(estimate.theta)
+    placed = estimate.placed
     return NoiseFit(
         law=placed.law,
         location=placed.location,
@@ -143,7 +143,7 @@ def _parameters(estimate: Estimate, cells: Cells, n: int) -> tuple[Parameter, ..
         error = float(errors[i]) if i in errors and np.isfinite(errors[i]) else None
         note = "" if error is not None else "the measurements do not tell it from others"
         if name in estimate.irregular:
-            placed = estimate.place(estimate.theta)
+            placed = estimate.placed
             u = 1.0 / n if name == EDGES[0] else 1.0 - 1.0 / n
             quantile = placed.location + placed.scale * float(placed.law.icdf(np.array(u)))
             error = abs(quantile - value)

@@ -1,0 +1,114 @@
+"""A law and a fit in words and numbers, the same on a terminal, in a report and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from refbnn.cli.report import Table
+from refbnn.noise import Law, NoiseFit, cumulants
+from refbnn.noise.storage import Measured, as_data
+
+ORDER = 6  # of the cumulants shown
+
+
+def measured(found: NoiseFit, column: str) -> Measured:
+    """Where a fitted law lies on its instrument's scale."""
+    return Measured(column, found.location, found.scale)
+
+
+def law_table(law: Law, place: Measured) -> Table:
+    """Numbers of a law: support, cumulants, entropy."""
+    low, high = (place.location + place.scale * edge for edge in law.support)
+    kappa = cumulants(law, ORDER)
+    rows = [
+        [f"mean, {place.quantity}", f"{place.location:.6g}"],
+        [f"standard deviation, {place.quantity}", f"{place.scale:.6g}"],
+        [f"support, {place.quantity}", f"{low:.6g} to {high:.6g}"],
+        ["skewness κ₃", f"{kappa[2]:.4f}"],
+        ["excess kurtosis κ₄", f"{kappa[3]:.4f}"],
+        ["κ₅, κ₆ (standardised)", f"{kappa[4]:.4g}, {kappa[5]:.4g}"],
+        ["entropy of the standardised law (Gaussian: 1.4189)", f"{law.entropy:.4f} nats"],
+        ["quantiles 1 %, 50 %, 99 %", ", ".join(f"{q:.5g}" for q in _quantiles(law, place))],
+    ]
+    return Table("Law", ["quantity", "value"], rows)
+
+
+def _quantiles(law: Law, place: Measured) -> np.ndarray:
+    return place.location + place.scale * law.icdf(np.array([0.01, 0.5, 0.99]))
+
+
+def law_numbers(law: Law) -> dict[str, Any]:
+    """What `law_table` shows, for JSON."""
+    kappa = cumulants(law, ORDER)
+    return {
+        "cumulants_standardised": kappa,
+        "skewness": kappa[2],
+        "excess_kurtosis": kappa[3],
+        "entropy_nats": law.entropy,
+    }
+
+
+def fit_tables(found: NoiseFit) -> list[Table]:
+    """Parameters with their uncertainty; the evidence; the families compared."""
+    parameters = [
+        [p.name, f"{p.value:.5g}", "" if p.uncertainty is None else f"{p.uncertainty:.2g}", p.note]
+        for p in found.parameters
+    ]
+    divergence = (
+        "not seen: tied values" if found.kl_from_data is None else f"{found.kl_from_data:.4f} nats"
+    )
+    evidence = [
+        ["verdict", found.verdict],
+        ["Kolmogorov–Smirnov distance", f"{found.ks_distance:.4f}"],
+        ["its p-value, for a fitted law", f"{found.ks_p_value:.3g}"],
+        ["KL(data ‖ fit), Vasicek's estimate", divergence],
+        ["values", str(found.n_values)],
+    ]
+    candidates = [
+        [
+            c.family,
+            str(c.n_parameters),
+            f"{c.log_likelihood:.2f}",
+            f"{c.bic:.2f}",
+            "" if c.ks_p_value is None else f"{c.ks_p_value:.3g}",
+            "chosen" if c.family == found.family else "",
+        ]
+        for c in found.candidates
+    ]
+    return [
+        Table(
+            "Parameters", ["parameter", "estimate", "standard error", "note"], parameters, (0, 3)
+        ),
+        Table("Evidence", ["quantity", "value"], evidence, (0, 1)),
+        Table(
+            "Families, least BIC first",
+            ["family", "parameters", "log-likelihood (nats)", "BIC", "KS p-value", ""],
+            candidates,
+            (0, 5),
+        ),
+    ]
+
+
+def fit_numbers(found: NoiseFit, column: str, source: str) -> dict[str, Any]:
+    """A fit and its evidence, for JSON; `law` is what `refbnn.noise.load_law` reads."""
+    place = measured(found, column)
+    return {
+        **as_data(found.law, place),
+        **law_numbers(found.law),
+        "source": source,
+        "column": column,
+        "n_values": found.n_values,
+        "family": found.family,
+        "fits": found.fits,
+        "verdict": found.verdict,
+        "support": found.support,
+        "log_likelihood_nats": found.log_likelihood,
+        "parameters": [asdict(p) for p in found.parameters],
+        "candidates": [asdict(c) for c in found.candidates],
+        "ks_distance": found.ks_distance,
+        "ks_p_value": found.ks_p_value,
+        "kl_from_data_nats": found.kl_from_data,
+    }
