@@ -33,6 +33,7 @@ from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
 from refbnn.kl import by_quadrature, divergence
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed
 from refbnn.noise.law import Law
+from refbnn.noise.numerical import NumericalLaw
 from refbnn.posterior import Posterior
 from refbnn.prior import (
     DevicePrior,
@@ -44,7 +45,6 @@ from refbnn.prior import (
 )
 from refbnn.streams import stream
 
-STEPS = 5  # laws
 NODES = (*range(1, 17), *range(18, 65, 2))
 WEIGHTS = {"narrow": (0.5, 0.02), "wide": (0.5, 1.0)}  # µ and σ
 QUANTITIES = ("KL (nats)", "σ·∂KL/∂µ (nats)", "σ·∂KL/∂σ (nats)")
@@ -55,7 +55,7 @@ _LEAST = 1e-17  # an error of 0 is drawn here
 _ROUNDING = 1e-12  # a standard error below is that of a constant
 
 
-def laws() -> dict[str, Law]:
+def laws() -> dict[str, NumericalLaw]:
     """One of each kind."""
     return {
         "Gaussian": Gaussian(),
@@ -82,6 +82,11 @@ def priors() -> dict[str, tuple[Prior, str]]:
     }
 
 
+def steps() -> int:
+    """How often `make` ticks."""
+    return len(laws())
+
+
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
     """Save a picture for each kind of weight; return the numbers.
 
@@ -92,7 +97,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
     mc_samples : int
         Behind the check of the truth.
     tick : callable
-        Called with a word after each of `STEPS`.
+        Called with a word `steps()` times.
     """
     cases = []
     for law_name, law in laws().items():
@@ -174,7 +179,7 @@ def _draw(cases: list[dict], width: str, mc_samples: int, path: Path) -> None:
         for row, key in enumerate(_KEYS):
             ax, chosen = axes[row, column], [c for c in cases if c["prior"] == prior]
             ax.set(yscale="log", ylim=(_LEAST / 2, 1e3))
-            for colour, law in zip(_COLOURS, laws(), strict=True):
+            for colour, law in zip(_COLOURS, laws(), strict=False):
                 for case in chosen:
                     if case["law"] == law:
                         error = np.maximum(case["error"][key], _LEAST)
@@ -188,9 +193,9 @@ def _draw(cases: list[dict], width: str, mc_samples: int, path: Path) -> None:
             ax.text(0.98, 0.97, note, transform=ax.transAxes, ha="right", va="top", fontsize=7)
             if prior.startswith("Student"):
                 ax.plot(NODES, _rate(laws()["device"], mu, sigma), "k--", lw=1, label="ρ⁻²ⁿ")
+                handles, labels = ax.get_legend_handles_labels()
     for row, quantity in enumerate(QUANTITIES):
         axes[row, 0].set_ylabel(f"error of {quantity}")
-    handles, labels = axes[0, 2].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     save(fig, path)
 

@@ -48,7 +48,6 @@ LAWS = {
     "arcsine: two singular edges": (DeviceLaw(-0.5, -0.5), 1e-13, 1e-13),
     "two vanishing edges": (DeviceLaw(3.0, 2.0), 1e-14, 1e-14),
 }
-STEPS = len(LAWS)
 WITH, WITHOUT, MOVED, IN_PLACE = (
     "edges factored out",
     "Chebyshev in u",
@@ -60,6 +59,11 @@ _ROUNDING = 1e-10  # nats
 _LEAST = 1e-19  # smaller errors are drawn here
 _SMALLEST = -50  # towards an edge u goes down to two to this power
 _BLOCK = 1 << 20
+
+
+def steps() -> int:
+    """How often `make` ticks."""
+    return len(LAWS)
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
