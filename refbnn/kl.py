@@ -29,7 +29,8 @@ Range
 1e-10 for every law and prior, relative to the largest of the terms that are added up: −H, log σ,
 E|log p|; E|s_p|; 1/σ, E|z s_p|. Where a posterior comes near a singular end of a device-shaped
 prior, the gap between them carries the rounding of both ends, 1e-16 of their size, and KL with it;
-at a ten-millionth of the scale KL is refused.
+at a gap of some 1e-9 of the scale KL is refused, unless the posterior's own density vanishes fast
+enough there.
 """
 
 from __future__ import annotations

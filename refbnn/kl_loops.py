@@ -22,7 +22,7 @@ support. Rules have to be exact for the degree of g, too.
 Range
 -----
 As of `refbnn.law_tree`. A weight costs 0.1 µs while σ is a tenth of the prior's features, 0.5 to
-1 µs where they are alike, 2 µs where σ is a hundred times as large.
+1.5 µs where they are alike, 2 µs where σ is a hundred times as large.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ Approximation Practice*, 2013, chapters 8 and 19; the form H is derived above.
 
 Range
 -----
-Rounding, 1e-15 of the local probability times 1 + |log q|/4 where the density is far below its
-peak. A kink or a jump costs some fifty panels and keeps absolute accuracy, 1e-17 of the total.
+Rounding: 1e-15 of the local probability, times 1 + |log q|/4 where the density is far below its
+peak, times 1 + c/4 where it is computed from terms of size c. A kink or a jump costs some fifty
+panels and keeps absolute accuracy, 1e-17 of the total.
 """
 
 from __future__ import annotations
@@ -199,8 +200,8 @@ def resolve(
         length = (right - left) ** np.where(at_edge, exponent + 1.0, 1.0)
         mass = length * greatest
         total = max(total, float(mass.max()))
-        size = np.maximum(terms, np.abs(np.maximum(log_q.max(axis=1), LEAST_LOG)))
-        allowed = _ROUNDING * (1.0 + 0.25 * size)
+        fallen = np.abs(np.maximum(log_q.max(axis=1), LEAST_LOG))
+        allowed = _ROUNDING * (1.0 + 0.25 * terms) * (1.0 + 0.25 * fallen)
         good = unresolved <= allowed * greatest
         # An error relative to the greatest value on a panel must be one relative to its integral,
         # and to what lies beyond it towards the edge.

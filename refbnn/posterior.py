@@ -49,3 +49,13 @@ class Posterior:
     def var(self) -> np.ndarray:
         """σ², the variance of every weight."""
         return self.scale**2
+
+    def moved(self, shift: float, ratio: float) -> Posterior:
+        """Posterior of θ = µ + σ (shift + ratio·z): what drifting devices make of the weights.
+
+        Parameters
+        ----------
+        shift, ratio : float
+            As `refbnn.noise.DriftingLaw.change` gives them.
+        """
+        return Posterior(self.mean + shift * self.scale, ratio * self.scale)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
+from refbnn import Network, train
 from refbnn.errors import InputError
+from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal, DeviceLaw, DriftingLaw, fit, fit_drift, read_measurements
 from refbnn.noise.fitting.placing import functions
 
@@ -149,6 +152,28 @@ def test_bad_groups_are_named_by_their_time():
         fit_drift((5.0, 0.0), (good, good), families=["Gaussian"])
 
 
+def test_a_network_trained_under_one_law_runs_under_the_other():
+    """Samples of the moved weights, in units of the device, are those of the later law."""
+    drift = drifting("heavy-tailed")
+    start, end = drift.times[0], drift.times[-1]
+    before, after = drift.at(start), drift.at(end)
+    net = Network([Dense(3, 4), ReLU(), Dense(4, 2)], law=before.law, seed=0)
+    x, y = np.random.default_rng(3).normal(size=(8, 3)), np.arange(8) % 2
+    train(net, x, y, epochs=2, seed=0)
+    later = net.with_noise(after.law)
+    change = drift.change(start, end)
+    later.set_parameters({name: p.moved(*change) for name, p in net.parameters().items()})
+    theta, _ = later.draw(np.random.default_rng(4), 4000)
+    programmed = net.parameters()["0.weight"]
+    # The device value behind each weight: location + scale·z, z = (θ − µ)/σ at programming.
+    z = (theta["0.weight"] - programmed.mean) / programmed.scale
+    device = before.location + before.scale * z
+    error = after.scale / np.sqrt(device.size)
+    assert device.mean() == pytest.approx(after.location, abs=5 * error)
+    assert kstest((device.ravel() - after.location) / after.scale, after.law.cdf).pvalue > 1e-4
+    assert later.sample(x, n_samples=3, rng=np.random.default_rng(5)).shape == (3, 8, 2)
+
+
 def test_measured_relaxation_drifts():
     folder = os.environ.get("REFBNN_DATA")
     if not folder:
@@ -167,3 +192,11 @@ def test_measured_relaxation_drifts():
     assert abs(shift) < 0.2
     assert isinstance(drift.at(0.0).law, type(drift.at(1000.0).law))
     assert not isinstance(drift.at(0.0).law, DeviceLaw)
+    # Flat at first and heavy-tailed later: least BIC is refuted, the next family is not.
+    later_times = (0.0, 1.0, 1000.0)
+    groups = [
+        read_measurements(path, "conductance_uS", {"range": 12, "elapsed_s": t})[0] for t in later_times
+    ]
+    drift = fit_drift(later_times, groups, families=("bimodal", "three normals"))
+    assert drift.fits
+    assert drift.family == "three normals"

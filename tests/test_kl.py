@@ -431,6 +431,7 @@ UNIFORM = DeviceLaw(0.0, 0.0)  # on ±√3
             1.0 + 1e-12,
             r"weight \[0, 1\] of '0.weight' covers \[-1.73205, 1.73205\].* infinite",
         ),
+        (UNIFORM, DevicePrior(UNIFORM, -0.1), 1.0, r"within the prior's \[-1.83205, 1.63205\]"),
         (UNIFORM, DevicePrior(UNIFORM, 0.1), 1.0, r"within the prior's \[-1.63205, 1.83205\]"),
         (Gaussian(), DevicePrior(UNIFORM, 0.0, 9.0), 0.1, r"covers \[-inf, inf\]"),
         (

@@ -19,6 +19,7 @@ LAWS = {
     "far peaks": Bimodal(0.999),
     "asymmetric": Bimodal(0.6, 0.2, 3.0),
     "contaminated": Bimodal(0.0, 0.9, 5.0),
+    "spike far from a broad peak": Bimodal(0.99, 0.1, 30.0),
     "heavy": HeavyTailed(0.7),
     "heavy and skewed": HeavyTailed(0.95, 0.6),
     "one heavy side": HeavyTailed(0.995, -0.99),
@@ -364,6 +365,13 @@ def test_a_law_by_density_equals_the_law_itself():
     np.testing.assert_allclose(law.log_pdf(x), device.log_pdf(x), atol=1e-11)
     np.testing.assert_allclose(law.cdf(x), device.cdf(x), atol=1e-13)
     assert law.entropy == pytest.approx(device.entropy, abs=1e-12)
+
+
+def test_entropy_where_the_density_vanishes_at_an_end():
+    """Triangle: −∫ q log q = ½ on [−1, 1], and log √6 more for z = √6 x."""
+    for exponents in ((0.0, 0.0), (1.0, 1.0)):
+        law = DensityLaw.of(triangle, -1.0, 1.0, exponents=exponents)
+        assert law.entropy == pytest.approx(0.5 + 0.5 * np.log(6.0), abs=1e-13)
 
 
 def test_a_jump_inside_the_interval():

@@ -5,6 +5,8 @@ share of the repetitions that should be 0.95. With 400 repetitions the standard 
 is √(0.95·0.05/400) = 0.011. "any" lets every family compete, as `refbnn.noise.fit` does by default:
 it passes more often, since a law that fails is replaced by the next that does not.
 
+Measured: 0.9425 to 0.9625 for every case, "any" included.
+
     python -m verification.calibration [repetitions]
 """
 

@@ -57,14 +57,11 @@ def fit_tables(found: NoiseFit) -> list[Table]:
         [p.name, f"{p.value:.5g}", "" if p.uncertainty is None else f"{p.uncertainty:.2g}", p.note]
         for p in found.parameters
     ]
-    divergence = (
-        "not seen: tied values" if found.kl_from_data is None else f"{found.kl_from_data:.4f} nats"
-    )
     evidence = [
         ["verdict", found.verdict],
         ["Kolmogorov–Smirnov distance", f"{found.ks_distance:.4f}"],
         ["its p-value, for a fitted law", f"{found.ks_p_value:.3g}"],
-        ["KL(data ‖ fit), Vasicek's estimate", divergence],
+        ["KL(data ‖ fit), Vasicek's estimate", f"{found.kl_from_data:.4f} nats"],
         ["values", str(found.n_values)],
     ]
     candidates = [

@@ -26,15 +26,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refbnn import normal
 from refbnn.errors import InputError
-from refbnn.noise.numerical import CUT, NumericalLaw
-
-_LEAST_SHARE = 1e-3
+from refbnn.noise.mixture import LEAST_SHARE, NormalMixture
 
 
 @dataclass(frozen=True)
-class Bimodal(NumericalLaw):
+class Bimodal(NormalMixture):
     """Mixture of two normal laws; the methods are those of `refbnn.noise.law.Law`.
 
     Parameters
@@ -58,9 +55,9 @@ class Bimodal(NumericalLaw):
 
     def __post_init__(self):
         for name, least, most in (
-            ("separation", 0.0, 1.0 - _LEAST_SHARE),
-            ("weight", _LEAST_SHARE, 1.0 - _LEAST_SHARE),
-            ("ratio", _LEAST_SHARE, 1.0 / _LEAST_SHARE),
+            ("separation", 0.0, 1.0 - LEAST_SHARE),
+            ("weight", LEAST_SHARE, 1.0 - LEAST_SHARE),
+            ("ratio", LEAST_SHARE, 1.0 / LEAST_SHARE),
         ):
             value = float(getattr(self, name))
             object.__setattr__(self, name, value)
@@ -74,59 +71,3 @@ class Bimodal(NumericalLaw):
         s = np.sqrt((1.0 - d) * (1.0 + d) / (w + (1.0 - w) * r**2))
         odds = np.sqrt((1.0 - w) / w)
         return np.array([w, 1.0 - w]), d * np.array([-odds, 1.0 / odds]), s * np.array([1.0, r])
-
-    @property
-    def bounded(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def location(self) -> tuple[float, float]:
-        """Mean and standard deviation, 0 and 1 by construction."""
-        return (0.0, 1.0)
-
-    @property
-    def _ends(self) -> tuple[float, float]:
-        _, mu, s = self.components
-        return (float(np.min(mu - CUT * s)), float(np.max(mu + CUT * s)))
-
-    @property
-    def _middle(self) -> float:
-        return 0.0
-
-    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        return np.logaddexp(*self._log_parts(y))
-
-    def _log_parts(self, x: np.ndarray) -> list[np.ndarray]:
-        """Log of each component's part of the density."""
-        constant = 0.5 * np.log(2.0 * np.pi)
-        return [
-            -0.5 * np.square((x - mu) / s) + np.log(w / s) - constant
-            for w, mu, s in zip(*self.components, strict=True)
-        ]
-
-    def log_pdf(self, x: np.ndarray) -> np.ndarray:
-        """Log q₀(x)."""
-        return self._log_density(np.asarray(x, dtype=float), x, x)
-
-    def score(self, x: np.ndarray) -> np.ndarray:
-        """Mean of the components' −(x − µ)/s², weighted by their share of the density at x."""
-        x = np.asarray(x, dtype=float)
-        parts = self._log_parts(x)
-        total = np.logaddexp(*parts)
-        slopes = [-(x - mu) / s**2 for _, mu, s in zip(*self.components, strict=True)]
-        return sum(np.exp(part - total) * slope for part, slope in zip(parts, slopes, strict=True))
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        """Q(x) = w Φ((x − µ₁)/s₁) + (1 − w) Φ((x − µ₂)/s₂)."""
-        x = np.asarray(x, dtype=float)
-        parts = zip(*self.components, strict=True)
-        return sum(w * normal.cdf((x - mu) / s) for w, mu, s in parts)
-
-    def partial_mean(self, x: np.ndarray) -> np.ndarray:
-        """M(x) = Σ w (µ Φ(t) − s φ(t)), t = (x − µ)/s."""
-        x = np.asarray(x, dtype=float)
-        return sum(
-            w * (mu * normal.cdf((x - mu) / s) - s * normal.pdf((x - mu) / s))
-            for w, mu, s in zip(*self.components, strict=True)
-        )

@@ -13,10 +13,12 @@ measured time after 0, so that τ is finite at the moment of programming, and ev
 there and t₀, where nothing was measured. As every ψ is a law of the family, so is every law
 between; nothing is said about times outside the measured ones.
 
-Family: the one of least total BIC (`refbnn.noise.fitting.selection`), summed over the times, since
-the samples are independent. Components of a mixture keep their identity: at every time they are
-numbered as the permutation says that lies nearest to the time before,
-Σ (m − m′)²/(s s′) + log²(s/s′) being the distance.
+Family: BIC (`refbnn.noise.fitting.selection`) is summed over the times, since the samples are
+independent. In the order of this sum the first family that a test refutes at none of the times is
+taken; if there is none, the one of least sum.
+
+Components of a mixture keep their identity: at every time they are numbered as the permutation says
+that lies nearest to the time before, Σ (m − m′)²/(s s′) + log²(s/s′) being the distance.
 
 A network whose weights θ = µ + σz were programmed at time t₁ has at t₂ the weights
 
@@ -188,9 +190,16 @@ def fit_drift(
     }
     if not total_bic:
         raise InputError("drift: no family could be fitted at every time; expected more families")
-    family = min(total_bic, key=total_bic.__getitem__)
-    chosen = [table[family] for table in tables]
-    fits = [tested([e], sample, seed) for e, sample in zip(chosen, samples, strict=True)]
+    tried = {}
+    for family in sorted(total_bic, key=total_bic.__getitem__):
+        chosen = [table[family] for table in tables]
+        fits = [tested([e], sample, seed) for e, sample in zip(chosen, samples, strict=True)]
+        tried[family] = chosen, fits
+        if all(fit.fits for fit in fits):
+            break
+    else:  # none stands at all times: the nearest, and `fits` says so
+        family = next(iter(tried))
+    chosen, fits = tried[family]
     parameters = [estimate.theta for estimate in chosen]
     if functions(family).place is place_mixture:
         parameters = _matched(parameters)

@@ -15,7 +15,7 @@ from refbnn.errors import InputError
 from refbnn.noise.fitting import MIN_DISTINCT
 
 MIN_VALUES = 50  # fewer do not tell one bounded law from another
-MAX_ROWS = 1_000_000  # which take a minute to fit
+MAX_ROWS = 1_000_000  # which take a few seconds to fit
 _LEAST_SPAN = 1e-9  # of the magnitude: below, float64 and pictures show steps
 _LEAST_MAGNITUDE = 1e-200
 _LONGEST_LINE = 65_536

@@ -18,6 +18,7 @@ need not see. Sums of positive terms: log q and Q to rounding times the size of 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,12 +29,78 @@ from refbnn import normal
 from refbnn.errors import InputError
 from refbnn.noise.numerical import CUT, NumericalLaw
 
-_LEAST_SHARE = 1e-3
+LEAST_SHARE = 1e-3
 _ROUNDING = 1e-14
 
 
+class NormalMixture(NumericalLaw):
+    """A law that is a mixture of normal laws, whatever its parameters."""
+
+    @property
+    @abstractmethod
+    def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and standard deviations of the standardised law, each of shape (k,)."""
+
+    @property
+    def bounded(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def location(self) -> tuple[float, float]:
+        """Mean and standard deviation, 0 and 1 by construction."""
+        return (0.0, 1.0)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        _, mu, s = self.components
+        return (float(np.min(mu - CUT * s)), float(np.max(mu + CUT * s)))
+
+    @property
+    def _middle(self) -> float:
+        return 0.0
+
+    @property
+    def _terms(self) -> float:
+        _, mu, s = self.components
+        return float(np.max(np.abs(mu) / s))  # x − µ rounds at the size of µ
+
+    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        return self.log_pdf(y)
+
+    def log_pdf(self, x: np.ndarray) -> np.ndarray:
+        """Log q₀(x)."""
+        return logsumexp(self._log_parts(x), axis=-1)
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """Mean of the components' −(x − µ)/s², weighted by their share of the density at x."""
+        _, mu, s = self.components
+        slopes = (mu - np.asarray(x, dtype=float)[..., np.newaxis]) / s**2
+        return np.sum(softmax(self._log_parts(x), axis=-1) * slopes, axis=-1)
+
+    def cdf(self, x: np.ndarray) -> np.ndarray:
+        """Q(x) = Σ w Φ(t), t = (x − µ)/s."""
+        return normal.cdf(self._places_in(x)) @ self.components[0]
+
+    def partial_mean(self, x: np.ndarray) -> np.ndarray:
+        """M(x) = Σ w (µ Φ(t) − s φ(t)), t = (x − µ)/s."""
+        w, mu, s = self.components
+        t = self._places_in(x)
+        return (mu * normal.cdf(t) - s * normal.pdf(t)) @ w
+
+    def _places_in(self, x) -> np.ndarray:
+        """t of every component, shape (..., k)."""
+        _, mu, s = self.components
+        return (np.asarray(x, dtype=float)[..., np.newaxis] - mu) / s
+
+    def _log_parts(self, x) -> np.ndarray:
+        """Log of each component's part of the density, shape (..., k)."""
+        w, _, s = self.components
+        return np.log(w / s) - 0.5 * np.square(self._places_in(x)) - 0.5 * np.log(2.0 * np.pi)
+
+
 @dataclass(frozen=True)
-class Mixture(NumericalLaw):
+class Mixture(NormalMixture):
     """Mixture of normal laws; the methods are those of `refbnn.noise.law.Law`.
 
     Parameters
@@ -58,10 +125,10 @@ class Mixture(NumericalLaw):
                 f"Mixture: weights, means and deviations of shapes {w.shape}, {mu.shape} and "
                 f"{s.shape}; expected one row of each, equally long"
             )
-        if not (np.isfinite([w, mu, s]).all() and (w >= _LEAST_SHARE).all() and (s > 0.0).all()):
+        if not (np.isfinite([w, mu, s]).all() and (w >= LEAST_SHARE).all() and (s > 0.0).all()):
             raise InputError(
                 f"Mixture: weights {w.tolist()}, means {mu.tolist()}, deviations {s.tolist()}; "
-                f"expected finite numbers, weights of at least {_LEAST_SHARE:g}, deviations above 0"
+                f"expected finite numbers, weights of at least {LEAST_SHARE:g}, deviations above 0"
             )
         # Twice, since a mean far from 0 leaves rounding behind; numbers that are standardised
         # already, such as saved ones, stay bit-identical.
@@ -70,10 +137,10 @@ class Mixture(NumericalLaw):
             scale = np.sqrt(w @ (s**2 + (mu - mean) ** 2) / total)
             if max(abs(total - 1.0), abs(mean), abs(scale - 1.0)) > _ROUNDING:
                 w, mu, s = w / total, (mu - mean) / scale, s / scale
-        if s.min() < _LEAST_SHARE:
+        if s.min() < LEAST_SHARE:
             raise InputError(
                 f"Mixture: a deviation of {s.min():.3g} of the whole; "
-                f"expected at least {_LEAST_SHARE:g}"
+                f"expected at least {LEAST_SHARE:g}"
             )
         for name, value in (("weights", w), ("means", mu), ("deviations", s)):
             object.__setattr__(self, name, tuple(value.tolist()))
@@ -82,55 +149,3 @@ class Mixture(NumericalLaw):
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights, means and standard deviations, each of shape (k,)."""
         return np.array(self.weights), np.array(self.means), np.array(self.deviations)
-
-    @property
-    def bounded(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def location(self) -> tuple[float, float]:
-        """Mean and standard deviation, 0 and 1 by construction."""
-        return (0.0, 1.0)
-
-    @property
-    def _ends(self) -> tuple[float, float]:
-        _, mu, s = self.components
-        return (float(np.min(mu - CUT * s)), float(np.max(mu + CUT * s)))
-
-    @property
-    def _middle(self) -> float:
-        return 0.0
-
-    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        return self.log_pdf(y)
-
-    def log_pdf(self, x: np.ndarray) -> np.ndarray:
-        """Log q₀(x)."""
-        return logsumexp(self._log_parts(x), axis=-1)
-
-    def score(self, x: np.ndarray) -> np.ndarray:
-        """Mean of the components' −(x − µ)/s², weighted by their share of the density at x."""
-        _, mu, s = self.components
-        slopes = (mu - np.asarray(x, dtype=float)[..., np.newaxis]) / s**2
-        return np.sum(softmax(self._log_parts(x), axis=-1) * slopes, axis=-1)
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        """Q(x) = Σ w Φ(t), t = (x − µ)/s."""
-        return normal.cdf(self._places_in(x)) @ np.array(self.weights)
-
-    def partial_mean(self, x: np.ndarray) -> np.ndarray:
-        """M(x) = Σ w (µ Φ(t) − s φ(t)), t = (x − µ)/s."""
-        w, mu, s = self.components
-        t = self._places_in(x)
-        return (mu * normal.cdf(t) - s * normal.pdf(t)) @ w
-
-    def _places_in(self, x) -> np.ndarray:
-        """t of every component, shape (..., k)."""
-        _, mu, s = self.components
-        return (np.asarray(x, dtype=float)[..., np.newaxis] - mu) / s
-
-    def _log_parts(self, x) -> np.ndarray:
-        """Log of each component's part of the density, shape (..., k)."""
-        w, _, s = self.components
-        return np.log(w / s) - 0.5 * np.square(self._places_in(x)) - 0.5 * np.log(2.0 * np.pi)

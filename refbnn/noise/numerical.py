@@ -32,7 +32,7 @@ from numpy.polynomial import chebyshev
 
 from refbnn import inverse_cdf, panels
 from refbnn.errors import InputError
-from refbnn.panels import LEAST_LOG, MAX_RULE, Half
+from refbnn.panels import DEGREE, LEAST_LOG, MAX_RULE, Half
 from refbnn.quadrature import Rule, gauss_jacobi, golub_welsch, jacobi_log_total, stieltjes
 
 CUT = float(np.sqrt(-2.0 * LEAST_LOG))  # a normal law's, in standard deviations
@@ -112,7 +112,7 @@ class NumericalLaw(ABC):
     def entropy(self) -> float:
         """H = −E[log q₀(z)], in nats."""
         mean_log = sum(
-            _integral_of_log(half, self._log_seen(side, half.rule()[0]))
+            _integral_of_log(half, lambda t, side=side: self._log_seen(side, t))
             for side, half in enumerate(self._halves)
         )
         return float(self._log_total - mean_log - np.log(self.location[1]))
@@ -324,20 +324,22 @@ class NumericalLaw(ABC):
         return np.where(t <= lower.stop, from_lower, total - from_upper)
 
 
-def _integral_of_log(half: Half, log_q: np.ndarray) -> float:
-    """∫ q log q over a half, from log q (up to a constant) at the points of its rule."""
-    alpha, (t, mass) = half.exponent, half.rule()
-    positive = mass > 0.0
-    value = float(np.sum(mass[positive] * log_q[positive]))
-    if alpha != 0.0:  # log t, not integrated by the first panel's rule
-        n = t.size // (half.breaks.size - 1)
-        value -= alpha * float(np.sum(mass[:n] * np.log(t[:n])))
+def _integral_of_log(half: Half, log_density) -> float:
+    """∫ q log q over a half, from log q (up to a constant) as a function of t."""
+    alpha, length = half.exponent, half.breaks[1] - half.breaks[0]
+    # Panels that halve towards the end: there log q may be singular though q is not.
+    towards = half.breaks[0] + length * 2.0 ** np.arange(-40.0, 0.0)
+    t, mass = half.nodes_between(np.union1d(half.breaks, towards), DEGREE + 1)
+    t, mass = t[mass > 0.0], mass[mass > 0.0]
+    log_q = log_density(t)
+    first = t < half.breaks[1]
+    if alpha != 0.0:  # log t apart: its integral against q on the first panel is in closed form
+        log_q[first] -= alpha * np.log(t[first])
+    value = float(np.sum(mass * log_q))
+    if alpha != 0.0:
+        n = DEGREE + 1
         jacobi = gauss_jacobi(n, 0.0, alpha)
-        length = half.breaks[1]
-        rest = (
-            chebyshev.chebval(jacobi.nodes, half.integral[0])
-            @ jacobi.weights
-            * np.exp((alpha + 1.0) * np.log(0.5 * length) + jacobi_log_total(0.0, alpha))
-        )
+        rest = chebyshev.chebval(jacobi.nodes, half.integral[0]) @ jacobi.weights
+        rest *= np.exp((alpha + 1.0) * np.log(0.5 * length) + jacobi_log_total(0.0, alpha))
         value += alpha * float(half.before[1] * np.log(length) - rest)
     return value

@@ -82,9 +82,8 @@ class NoiseFit:
         Every family tried, best first by the information criterion.
     ks_distance, ks_p_value : float
         Kolmogorov–Smirnov test that knows the law was fitted; see `refbnn.noise.fitting.evidence`.
-    kl_from_data : float or None
-        KL(data ‖ fit) in nats, by Vasicek's estimate; None where many values are tied, since the
-        entropy of a density is not seen through such coarse steps.
+    kl_from_data : float
+        KL(data ‖ fit) in nats, by Vasicek's estimate, whose own bias is of the order of n^(−½).
     """
 
     law: Law
@@ -97,7 +96,7 @@ class NoiseFit:
     candidates: tuple[Candidate, ...]
     ks_distance: float
     ks_p_value: float
-    kl_from_data: float | None
+    kl_from_data: float
 
     @property
     def fits(self) -> bool:
@@ -121,7 +120,7 @@ class NoiseFit:
     @property
     def laws(self) -> dict[str, Law]:
         """The fitted law and the Gaussian it is compared with, by label."""
-        return {f"{self.family} law": self.law, "Gaussian law": Gaussian()}
+        return {"fitted law": self.law, "Gaussian law": Gaussian()}
 
     def standardise(self, values: np.ndarray) -> np.ndarray:
         """z = (G − location)/scale."""

@@ -10,7 +10,9 @@ chosen: BIC says which law is nearest, but not that it is near. If none passes, 
 is returned, and `NoiseFit.fits` is false. A law chosen so has passed a test that was used in
 choosing it: "not refuted" is all that its p-value then says.
 
-KL(data ‖ fit) = −Ĥ − mean log q, Ĥ being Vasicek's spacing estimate of entropy (1976).
+KL(data ‖ fit) = −Ĥ − mean log q, Ĥ being Vasicek's spacing estimate of entropy (1976). Values tied
+by an instrument's step are spread evenly over it first: what lies within the steps is not seen, and
+counts as even.
 """
 
 from __future__ import annotations
@@ -29,8 +31,6 @@ from refbnn.noise.fitting.normals import fit_bimodal, fit_gaussian, fit_three_no
 from refbnn.noise.fitting.placing import FAMILIES
 from refbnn.noise.fitting.result import REFUTED, Candidate, NoiseFit, Parameter
 from refbnn.noise.fitting.sample import Sample, checked
-
-_LEAST_DISTINCT = 0.9  # share of values: with more ties, spacings show the instrument's steps
 
 
 def fit(
@@ -154,8 +154,11 @@ def _parameters(estimate: Estimate, cells: Cells, n: int) -> tuple[Parameter, ..
     return tuple(parameters)
 
 
-def _divergence(estimate: Estimate, sample: Sample) -> float | None:
-    if sample.distinct.size < _LEAST_DISTINCT * sample.n:
-        return None
-    entropy = float(differential_entropy(sample.values, method="vasicek"))
+def _divergence(estimate: Estimate, sample: Sample) -> float:
+    # Equal values take the places (k + ½)/count − ½ of a step around theirs.
+    _, first, counts = np.unique(sample.values, return_index=True, return_counts=True)
+    rank = np.arange(sample.n) - np.repeat(first, counts)
+    places = (rank + 0.5) / np.repeat(counts, counts) - 0.5
+    spread = np.sort(sample.values + sample.step * places * (np.repeat(counts, counts) > 1))
+    entropy = float(differential_entropy(spread, method="vasicek"))
     return -entropy - estimate.log_likelihood / sample.n
