@@ -6,7 +6,7 @@ processor for this process, all of it on one core, so that other work on the mac
 * `sample` of each law, new numbers from a generator;
 * `icdf` at uniform numbers that are there already, in float64, and the float32 form that kernels
   use;
-* NumPy's `Generator.standard_normal`, the least that a sampler of anything can hope for;
+* NumPy's `Generator.standard_normal`, and `random`, which every sampler by inversion calls too;
 * `rvs` of SciPy's `stats.sampling.NumericalInversePolynomial` for the same law at the finest
   u-resolution at which it sets up, set-up not counted;
 * KL of a million weights with both gradients, for every prior, under a device law and a
@@ -43,7 +43,7 @@ Call = Callable[[], object]
 
 _VALUES = 1_000_000
 _RESOLUTION = 1e-14  # SciPy's finest
-_NORMAL = "standard_normal"
+_NORMAL, _UNIFORM = "standard_normal", "random"
 _KINDS = {
     "sample": BLUE,
     "icdf": GREEN,
@@ -94,15 +94,18 @@ def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
     """Values a second, by law and by kind of call."""
     rng = stream(seed, "speed")
     u = rng.random(n)
-    calls: dict[tuple[str, str], Call] = {("", _NORMAL): lambda: rng.standard_normal(n)}
+    calls: dict[tuple[str, str], Call] = {
+        ("", _NORMAL): lambda: rng.standard_normal(n),
+        ("", _UNIFORM): lambda: rng.random(n),
+    }
     for name, (law, resolution) in laws().items():
         for kind, call in _calls(law, resolution, u, rng).items():
             calls[name, kind] = call
     seconds = _seconds(calls, 11)
-    normal = n / seconds.pop(("", _NORMAL))
+    generator = {kind: n / seconds.pop(("", kind)) for kind in (_NORMAL, _UNIFORM)}
     table: dict[str, dict[str, float]] = {}
     for (name, kind), time in seconds.items():
-        table.setdefault(name, {_NORMAL: normal})[kind] = n / time
+        table.setdefault(name, dict(generator))[kind] = n / time
     return table
 
 
@@ -179,8 +182,8 @@ def as_text(numbers: dict) -> str:
         f"{name:36}" + "".join(f"{row[kind] / 1e6:15.1f}" for kind in _KINDS)
         for name, row in rows.items()
     ]
-    normal = next(iter(rows.values()))[_NORMAL]
-    lines += [f"{_NORMAL:36}{normal / 1e6:15.1f}", ""]
+    row = next(iter(rows.values()))
+    lines += [f"{kind:36}{row[kind] / 1e6:15.1f}" for kind in (_NORMAL, _UNIFORM)] + [""]
     lines += [
         f"KL and gradients, {law} law, {prior} prior: {seconds:.3f} s"
         for law, of_law in numbers["kl_with_gradients_seconds"].items()
@@ -202,7 +205,7 @@ def _draw(samplers, divergences, n: int, path: Path) -> None:
     speeds.set_yticks(range(len(names)), [name.replace(": ", ":\n") for name in names])
     speeds.invert_yaxis()
     speeds.set(xlabel="million values a second", title="Sampling, processor time of one core")
-    speeds.legend(fontsize=8)
+    fig.legend(loc="outside lower center", ncols=6, fontsize=9)
     labels = [f"{prior}\n{law} law" for law, row in divergences.items() for prior in row]
     seconds = [time for row in divergences.values() for time in row.values()]
     times.barh(range(len(labels)), seconds, 0.7, color=BLUE)
