@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 # Okabe & Ito 2008: told apart with any colour vision.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+GREEN, PINK, AMBER = "#009E73", "#CC79A7", "#E69F00"
 
 _SETTINGS: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -23,12 +24,25 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
-def figure(columns: int, rows: int = 1):
-    """Open a figure and its axes, without any window system; axes of shape (rows, columns)."""
+def figure(columns: int, rows: int = 1, panel: tuple[float, float] = (4.6, 3.5), **subplots):
+    """Open a figure and its axes, without any window system.
+
+    Parameters
+    ----------
+    columns, rows : int
+    panel : (float, float)
+        Width and height of one panel in inches.
+    **subplots
+        Such as `sharex`, for `Figure.subplots`.
+
+    Returns
+    -------
+    Figure, and its axes of shape (rows, columns)
+    """
     with mpl.rc_context(_SETTINGS):
-        fig = Figure(figsize=(4.6 * columns, 3.5 * rows), layout="constrained")
+        fig = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
         FigureCanvasAgg(fig)
-        return fig, fig.subplots(rows, columns, squeeze=False)
+        return fig, fig.subplots(rows, columns, squeeze=False, **subplots)
 
 
 def save(fig: Figure, path: Path) -> None:

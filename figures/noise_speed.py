@@ -1,0 +1,220 @@
+"""Samples a second of every law, and seconds of KL for a million weights: a benchmark.
+
+Shown: medians of calls in turns, in one run, a million values a call. Times are those of the
+processor for this process, all of it on one core, so that other work on the machine counts little:
+
+* `sample` of each law, new numbers from a generator;
+* `icdf` at uniform numbers that are there already, in float64, and the float32 form that kernels
+  use;
+* NumPy's `Generator.standard_normal`, and `random`, which every sampler by inversion calls too;
+* `rvs` of SciPy's `stats.sampling.NumericalInversePolynomial` for the same law at the finest
+  u-resolution at which it sets up, set-up not counted;
+* KL of a million weights with both gradients, for every prior, under a device law and a
+  heavy-tailed one.
+
+What to look for: the ratios to SciPy and to the normal generator. Numbers of seconds belong to the
+machine and the hour; nothing in the tests depends on them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import process_time
+
+import numpy as np
+from scipy.stats.sampling import NumericalInversePolynomial
+from tqdm import tqdm
+
+from figures import kl_error, noise_inverse_cdf
+from figures.inverse_ways import by_scipy
+from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
+from refbnn.kl import divergence
+from refbnn.noise import DensityLaw, DeviceLaw
+from refbnn.noise.numerical import NumericalLaw
+from refbnn.posterior import Posterior
+from refbnn.prior import DevicePrior
+from refbnn.streams import stream
+
+Call = Callable[[], object]
+
+_VALUES = 1_000_000
+_RESOLUTION = 1e-14  # SciPy's finest
+_NORMAL, _UNIFORM = "standard_normal", "random"
+_KINDS = {
+    "sample": BLUE,
+    "icdf": GREEN,
+    "icdf, float32": AMBER,
+    "SciPy rvs": ORANGE,
+}
+
+
+def laws() -> dict[str, tuple[NumericalLaw, float]]:
+    """Those of `figures.kl_error` and of `figures.noise_inverse_cdf`, with SciPy's u-resolution."""
+    chosen = {name: (law, _RESOLUTION) for name, law in kl_error.laws().items() if name != "device"}
+    for name, (law, moved, _) in noise_inverse_cdf.LAWS.items():
+        chosen[f"device: {name.removesuffix(' edges').removesuffix(' edge')}"] = (law, moved)
+    return chosen
+
+
+def steps() -> int:
+    """How often `make` ticks."""
+    return 2
+
+
+def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
+    """Save the picture, print the tables, return the numbers; `mc_samples` is not used."""
+    numbers = measure(folder, seed, tick, _VALUES)
+    tqdm.write(as_text(numbers))
+    return numbers
+
+
+def measure(folder: Path, seed: int, tick: Callable[[str], None], n: int) -> dict:
+    """As `make`, with n values a call."""
+    samplers = _samplers(seed, n)
+    tick("speed: sampling")
+    divergences = _divergences(seed, n)
+    tick("speed: KL")
+    _draw(samplers, divergences, n, folder / "speed.png")
+    return {
+        "n_values": n,
+        "samples_per_second": samplers,
+        "kl_with_gradients_seconds": divergences,
+        "least_ratio_to_scipy": min(row["sample"] / row["SciPy rvs"] for row in samplers.values()),
+        "least_ratio_to_standard_normal": min(
+            row["sample"] / row[_NORMAL] for row in samplers.values()
+        ),
+    }
+
+
+def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
+    """Values a second, by law and by kind of call."""
+    rng = stream(seed, "speed")
+    u = rng.random(n)
+    calls: dict[tuple[str, str], Call] = {
+        ("", _NORMAL): lambda: rng.standard_normal(n),
+        ("", _UNIFORM): lambda: rng.random(n),
+    }
+    for name, (law, resolution) in laws().items():
+        for kind, call in _calls(law, resolution, u, rng).items():
+            calls[name, kind] = call
+    seconds = _seconds(calls, 11)
+    generator = {kind: n / seconds.pop(("", kind)) for kind in (_NORMAL, _UNIFORM)}
+    table: dict[str, dict[str, float]] = {}
+    for (name, kind), time in seconds.items():
+        table.setdefault(name, dict(generator))[kind] = n / time
+    return table
+
+
+def _calls(law: NumericalLaw, resolution: float, u, rng) -> dict[str, Call]:
+    if isinstance(law, DeviceLaw):
+        scipy = by_scipy(law, 0.0, resolution)
+    else:
+        scipy = _by_scipy(law, resolution)
+    single, u_single = law.inverse.single, u.astype(np.float32)
+    return {
+        "sample": lambda: law.sample(rng, u.shape),
+        "icdf": lambda: law.icdf(u),
+        "icdf, float32": lambda: single(u_single),
+        "SciPy rvs": lambda: scipy.rvs(u.size, random_state=rng),
+    }
+
+
+def _seconds(calls: Mapping[tuple[str, str], Call], repeats: int) -> dict[tuple[str, str], float]:
+    """Median processor time of one call of each, after one that does not count."""
+    times: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
+    for _ in range(1 + repeats):
+        for name, call in calls.items():
+            begin = process_time()
+            call()
+            times[name].append(process_time() - begin)
+    return {name: median(of_call[1:]) for name, of_call in times.items()}
+
+
+def _by_scipy(law: NumericalLaw, resolution: float) -> NumericalInversePolynomial:
+    low, high = law.support
+
+    class Plain:
+        def logpdf(self, x):
+            return float(law.log_pdf(np.array(x)))
+
+        def support(self):
+            return low, high
+
+    class Triangle:  # by its formula: SciPy's set-up does not end on the panels' rounding
+        def pdf(self, x):
+            return max(high - abs(x), 0.0)
+
+        def support(self):
+            return low, high
+
+    density = Triangle() if isinstance(law, DensityLaw) else Plain()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy looks at infinity
+        return NumericalInversePolynomial(density, center=0.0, u_resolution=resolution)
+
+
+def _divergences(seed: int, n: int) -> dict[str, dict[str, float]]:
+    """Seconds by law and prior, for means of spread 0.2 and scales from 0.01 to 0.2."""
+    rng = stream(seed, "speed of KL")
+    weights = {"weights": Posterior(0.2 * rng.standard_normal(n), np.geomspace(0.01, 0.2, n))}
+    shapes = kl_error.laws()
+    calls = {
+        (law, prior_name): partial(divergence, weights, shapes[law], prior)
+        for law in ("device", "heavy-tailed")
+        for prior_name, (prior, _) in kl_error.priors().items()
+        if law == "device" or not isinstance(prior, DevicePrior)
+    }
+    table: dict[str, dict[str, float]] = {}
+    for (law, prior), time in _seconds(calls, 3).items():
+        table.setdefault(law, {})[prior] = time
+    return table
+
+
+def as_text(numbers: dict) -> str:
+    """Both tables, to print."""
+    lines = [f"{'million values a second':36}" + "".join(f"{kind:>15}" for kind in _KINDS)]
+    rows = numbers["samples_per_second"]
+    lines += [
+        f"{name:36}" + "".join(f"{row[kind] / 1e6:15.1f}" for kind in _KINDS)
+        for name, row in rows.items()
+    ]
+    row = next(iter(rows.values()))
+    lines += [f"{kind:36}{row[kind] / 1e6:15.1f}" for kind in (_NORMAL, _UNIFORM)] + [""]
+    lines += [
+        f"KL and gradients, {law} law, {prior} prior: {seconds:.3f} s"
+        for law, of_law in numbers["kl_with_gradients_seconds"].items()
+        for prior, seconds in of_law.items()
+    ]
+    return "\n".join(lines)
+
+
+def _draw(samplers, divergences, n: int, path: Path) -> None:
+    fig, ((speeds, times),) = figure(2, 1, (6.4, 4.4))
+    height = 0.8 / len(_KINDS)
+    names = list(samplers)
+    for i, (kind, colour) in enumerate(_KINDS.items()):
+        places = np.arange(len(names)) + (i - 1.5) * height
+        values = [samplers[name][kind] / 1e6 for name in names]
+        speeds.barh(places, values, height, color=colour, label=kind)
+    normal = samplers[names[0]][_NORMAL] / 1e6
+    speeds.axvline(normal, color=GREY, ls="--", label=_NORMAL)
+    speeds.set_yticks(range(len(names)), [name.replace(": ", ":\n") for name in names])
+    speeds.invert_yaxis()
+    speeds.set(xlabel="million values a second", title="Sampling, processor time of one core")
+    fig.legend(loc="outside lower center", ncols=6, fontsize=9)
+    labels = [f"{prior}\n{law} law" for law, row in divergences.items() for prior in row]
+    seconds = [time for row in divergences.values() for time in row.values()]
+    times.barh(range(len(labels)), seconds, 0.7, color=BLUE)
+    for i, time in enumerate(seconds):
+        times.text(time, i, f" {time:.2g}", va="center", fontsize=8)
+    times.set_yticks(range(len(labels)), labels, fontsize=8)
+    times.invert_yaxis()
+    times.set(
+        xlabel="processor seconds", title=f"KL and both gradients of {n:,} weights", xscale="log"
+    )
+    times.set_xlim(0.5 * min(seconds), 3.0 * max(seconds))
+    save(fig, path)

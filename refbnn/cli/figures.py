@@ -1,0 +1,75 @@
+"""`refbnn figures`: the pictures of the noise part, with their numbers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from refbnn.cli import arguments as options
+from refbnn.errors import InputError
+
+HELP = "make the figures, as PNG, with their numbers as JSON"
+# Module of each, in `figures`: make(...) saves the pictures and returns the numbers.
+MODULES = {
+    "fits": "noise_fits",
+    "inverse_cdf": "noise_inverse_cdf",
+    "kl_error": "kl_error",
+    "speed": "noise_speed",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Names and options."""
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help=f"{', '.join(MODULES)} (default: all); where REFBNN_DATA names a folder with "
+        "device_noise/, fits take in the memory cells measured there",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("figures-out"),
+        help="folder to write to (default: %(default)s)",
+    )
+    options.add_samples(parser)
+    options.add_seed(parser)
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Make the figures, in the order given."""
+    unknown = [name for name in arguments.names if name not in MODULES]
+    if unknown:
+        raise InputError(
+            f"no figure {', '.join(map(repr, unknown))}; expected some of {', '.join(MODULES)}"
+        )
+    from importlib import import_module
+
+    from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
+
+    from refbnn.cli.report import as_json
+    from refbnn.files import write_text
+
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{arguments.out}: {error.strerror}; expected a folder") from None
+    names = list(dict.fromkeys(arguments.names)) or list(MODULES)
+    modules = {name: import_module(f"figures.{MODULES[name]}") for name in names}
+    total = sum(module.steps() for module in modules.values())
+    with threadpool_limits(1), tqdm(total=total, desc="figures", disable=None) as bar:
+
+        def tick(what: str) -> None:
+            bar.set_postfix_str(what, refresh=False)
+            bar.update()
+
+        for name, module in modules.items():
+            numbers = module.make(arguments.out, arguments.seed, arguments.mc_samples, tick)
+            write_text(arguments.out / f"{name}.json", as_json(numbers))
+    for name in names:
+        print(arguments.out / f"{name}.json")
+    return []
