@@ -54,4 +54,5 @@ def save(fig: Figure, path: Path) -> None:
 def with_unit(column: str) -> str:
     """Axis label of a column of measurements: "conductance_uS" -> "conductance (µS)"."""
     name, _, unit = column.rpartition("_")
-    return f"{name} (µS)" if unit == "uS" and name else column
+    label = f"{name} (µS)" if unit == "uS" and name else column
+    return label.replace("$", r"\$")  # no formula

@@ -44,7 +44,9 @@ def written_atomically(target: str | Path) -> Iterator[Path]:
         finally:
             Path(name).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{target}: {error.strerror}; expected a file to write to") from None
+        raise InputError(
+            f"{target}: {error.strerror or error}; expected a file to write to"
+        ) from None
 
 
 def write_text(target: str | Path, text: str) -> None:

@@ -315,7 +315,7 @@ def _bulk(side: Side, last: float) -> Pieces:
     """d over u ∈ [u_tail, last] counted from the end; no piece if there is nothing between."""
 
     def assess(u, d):
-        return (side.mass(d) - u) / _U_ERROR, d
+        return (side.mass(d) - u) / (_U_ERROR + side.seen(d)), d
 
     if last <= _TAIL:
         return _pieces(np.array([last]), np.empty((0, _DEGREE + 1)))

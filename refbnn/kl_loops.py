@@ -48,7 +48,7 @@ def _student(par, theta):
     """f and f′; par = (a, (ν+1)/2)."""
     t = theta / par[0]
     u = 1.0 + t * t
-    return -par[1] * math.log(u), -2.0 * par[1] * t / (u * par[0])
+    return -par[1] * math.log1p(t * t), -2.0 * par[1] * t / (u * par[0])
 
 
 @_scalar

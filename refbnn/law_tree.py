@@ -38,7 +38,7 @@ from refbnn.noise.law import Law
 ORDERS = (4, 8, 16)
 STARTS = np.append(0, np.cumsum(ORDERS))  # of each rule in the row of a panel, and the row's length
 MAX_LEVEL = 30  # at an end
-_MAX_INNER_LEVEL = 16  # 2¹⁷ panels at the very most
+_LEAST_LENGTH = 1e-4  # of a panel that is no end's, in standard deviations
 _ACCURACY = 1e-13
 
 
@@ -70,7 +70,8 @@ class LawTree:
     def divisible(self) -> np.ndarray:
         """Which panels may be halved; (P,) of bool."""
         at_end = (self.ends[:, 0] == self.ends[0, 0]) | (self.ends[:, 1] == self.ends[0, 1])
-        return self.level < np.where(at_end, MAX_LEVEL, _MAX_INNER_LEVEL)
+        long = self.ends[:, 1] - self.ends[:, 0] > _LEAST_LENGTH
+        return (self.level < MAX_LEVEL) & (at_end | long)
 
     def split(self, panels: np.ndarray) -> None:
         """Halve panels, given by index (K,), that have no children yet."""

@@ -427,3 +427,11 @@ def test_measured_edges_near_on_one_side_and_far_on_the_other():
         start = np.clip(gaps, profile.least, profile.most)
         direct = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=box)
         assert found.log_likelihood > -values.size * direct.fun - 0.01
+
+
+def test_a_search_that_ends_at_the_heaviest_tails_is_no_crash():
+    rng = np.random.default_rng(0)
+    values = np.append(rng.normal(0.0, 0.01, 100), rng.normal(0.0, 1.0, 100))
+    found = fit(values, families=["heavy-tailed"])
+    assert "steepness" in {p.name for p in found.parameters if p.at_bound}
+    assert not found.fits

@@ -6,7 +6,16 @@ import pytest
 from scipy import stats
 
 from refbnn.errors import InputError
-from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed, cumulants
+from refbnn.noise import (
+    Bimodal,
+    DensityLaw,
+    DeviceLaw,
+    Gaussian,
+    HeavyTailed,
+    Law,
+    Mixture,
+    cumulants,
+)
 
 
 def triangle(x):
@@ -20,6 +29,7 @@ LAWS = {
     "asymmetric": Bimodal(0.6, 0.2, 3.0),
     "contaminated": Bimodal(0.0, 0.9, 5.0),
     "spike far from a broad peak": Bimodal(0.99, 0.1, 30.0),
+    "spike in a broad peak": Bimodal(0.5, 0.5, 1000.0),
     "heavy": HeavyTailed(0.7),
     "heavy and skewed": HeavyTailed(0.95, 0.6),
     "one heavy side": HeavyTailed(0.995, -0.99),
@@ -360,7 +370,8 @@ def test_a_law_by_density_equals_the_law_itself():
         return (1 + y) ** -0.5 * (1 - y) ** 2.0 * np.exp(0.4 * y - 0.3 * (2 * y**2 - 1))
 
     law = DensityLaw.of(density, -1.0, 1.0, exponents=(-0.5, 2.0))
-    assert law.location == pytest.approx(device.location, rel=1e-12)
+    assert law.ends[0] + law.location[0] == pytest.approx(device.location[0], rel=1e-12)
+    assert law.location[1] == pytest.approx(device.location[1], rel=1e-12)
     x = np.linspace(*device.support, 31)[1:-1]
     np.testing.assert_allclose(law.log_pdf(x), device.log_pdf(x), atol=1e-11)
     np.testing.assert_allclose(law.cdf(x), device.cdf(x), atol=1e-13)
@@ -376,11 +387,66 @@ def test_entropy_where_the_density_vanishes_at_an_end():
 
 def test_a_jump_inside_the_interval():
     law = DensityLaw.of(lambda x: np.where(x > 0.3, 1.0, 0.0), 0.0, 1.0)
-    assert law.location[0] == pytest.approx(0.65, abs=1e-14)
+    assert law.location[0] == pytest.approx(0.65, abs=1e-14)  # the interval begins at 0
     assert law.location[1] == pytest.approx(0.7 / np.sqrt(12.0), abs=1e-14)
     u = np.linspace(0.0005, 0.9995, 999)
     x = law.location[0] + law.location[1] * law.icdf(u)
     np.testing.assert_allclose(x, 0.3 + 0.7 * u, atol=1e-12)
+
+
+CORNERS: list[Law] = [
+    *(
+        Bimodal(d, w, r)
+        for d in (0.0, 0.5, 0.999)
+        for w in (0.001, 0.999)
+        for r in (0.001, 1.0, 1000.0)
+    ),
+    *(HeavyTailed(xi, share * xi) for xi in (0.01, 0.5, 0.995) for share in (-0.999, 0.0, 0.999)),
+    *(DeviceLaw(a, b) for a in (-0.95, 0.0, 100.0) for b in (-0.95, 0.0, 100.0)),
+    DeviceLaw(-0.95, -0.95, (100.0,)),
+    DeviceLaw(3.0, -0.9, (-3.0, 15.0)),
+    DeviceLaw(-0.9, -0.95, (15.0, 1.0, 1.0, 15.0, -3.0, 15.0)),
+    DeviceLaw(0.0, 0.0, (1000.0,)),
+    Mixture((0.001, 0.998, 0.001), (-50.0, 0.0, 50.0), (0.1, 1.0, 0.2)),
+]
+
+
+@pytest.mark.parametrize("law", CORNERS, ids=str)
+def test_laws_at_the_corners_of_their_ranges_are_whole(law):
+    """Mean 0 and variance 1 by the rule, probability and mean by both ends, and the inverse."""
+    rule = law.quadrature(8)
+    # Places round at 2⁻⁵³ of the reach, and a spike's components at that of its ratio of widths.
+    allowed = 2e-11
+    assert rule.expect(rule.nodes) == pytest.approx(0.0, abs=allowed)
+    assert rule.expect(rule.nodes**2) == pytest.approx(1.0, abs=allowed)
+    _, high = law.reach
+    assert law.cdf(np.array(high)) == pytest.approx(1.0, abs=1e-13)
+    assert law.partial_mean(np.array(high)) == pytest.approx(0.0, abs=1e-12)
+    assert np.isfinite(law.entropy)
+    u = np.linspace(1e-6, 1.0 - 1e-6, 2001)
+    x = law.icdf(u)
+    assert (np.diff(x) >= -1e-15 * np.abs(x).max()).all()
+    spacing = law.cdf(np.nextafter(x, np.inf)) - law.cdf(np.nextafter(x, -np.inf))
+    assert (np.abs(law.cdf(x) - u) <= 1e-12 + spacing).all()
+
+
+def test_an_interval_far_from_zero_loses_nothing():
+    law = DensityLaw.of(np.ones_like, 1e12, 1e12 + 1.0)
+    assert law.support == pytest.approx((-np.sqrt(3.0), np.sqrt(3.0)), rel=1e-14)
+    assert law.score(np.array([0.1, 0.2])) == pytest.approx([0.0, 0.0], abs=1e-12)
+
+
+def test_series_that_are_negative_are_no_density():
+    zeros = (0.0,) * 23
+    for lower in ((-1.0, *zeros), (1.0, 3.0, *zeros[1:])):
+        with pytest.raises(InputError, match="negative"):
+            DensityLaw((0, 1), 0, 0, ((0, 0.5), (0, 0.5)), ((lower,), ((2.0, *zeros),)))
+
+
+def test_densities_at_infinity_are_zero():
+    ends = np.array([-np.inf, np.inf])
+    for law in (Gaussian(), Bimodal(), HeavyTailed(0.9, 0.3), LAWS["bounded"]):
+        np.testing.assert_array_equal(law.log_pdf(ends), -np.inf)
 
 
 @pytest.mark.parametrize(
@@ -422,6 +488,11 @@ def test_bad_intervals_are_refused(low, high, exponents):
         lambda: HeavyTailed(0.5, 0.5),
         lambda: HeavyTailed(0.5, np.nan),
         lambda: Gaussian().quadrature(0),
+        lambda: Gaussian().quadrature(2.5),  # type: ignore[arg-type]
+        lambda: Gaussian().rules_between(np.array([0.0, 0.0]), 3),
+        lambda: Gaussian().rules_between(np.array([0.0, np.inf]), 3),
+        lambda: Mixture((1e308, 1e308), (0.0, 1.0), (1.0, 1.0)),
+        lambda: Mixture((1.0, 2000.0), (0.0, 1.0), (1.0, 1.0)),
         lambda: HeavyTailed().quadrature(65),
         lambda: Gaussian().icdf(np.array(2.0)),
     ],

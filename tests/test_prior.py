@@ -151,3 +151,13 @@ def test_the_broad_and_the_narrow_component_keep_their_shares_in_either_order():
 def test_bad_parameters_are_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize("dof", [1e6, 1e9, 1e15])
+def test_a_student_law_of_many_degrees_of_freedom_is_nearly_normal(dof):
+    prior = StudentTPrior(dof, 0.5)
+    theta = np.linspace(-2.0, 2.0, 9)
+    # The difference is (t⁴ − 2t² − 1)/(4ν) to leading order, t = θ/s.
+    t = theta / 0.5
+    want = GaussianPrior(0.5).log_pdf(theta) + (t**4 - 2.0 * t**2 - 1.0) / (4.0 * dof)
+    np.testing.assert_allclose(prior.log_pdf(theta), want, rtol=1e-9)

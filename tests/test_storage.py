@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 
 from refbnn.errors import InputError
-from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed, load_law, save_law
+from refbnn.noise import (
+    Bimodal,
+    DensityLaw,
+    DeviceLaw,
+    Gaussian,
+    HeavyTailed,
+    Mixture,
+    load_law,
+    save_law,
+)
 from refbnn.noise.storage import Measured, as_data
 
 LAWS = [
     Gaussian(),
     Bimodal(0.1 + 0.2, 1.0 / 3.0, np.pi),
+    Mixture((0.3, 0.5, 0.2), (-3.0, 0.1, 4.0), (0.8, 1.0, 1.2)),
     DeviceLaw(-0.5, 2.0 / 3.0, (0.1, -1e-17, 2.5)),
     HeavyTailed(0.7, -0.1),
     DensityLaw.of(lambda x: np.exp(-np.abs(x)) / np.sqrt(x + 1), -1, 2, exponents=(-0.5, 0.0)),
@@ -75,6 +85,13 @@ BAD = {
         ),
         "DensityLaw",
     ),
+    "a huge integer": (
+        changed(law={"family": "Bimodal", "ratio": 10**400}),
+        "its numbers do not make one",
+    ),
+    "version true": (changed(version=True), "version True"),
+    "a huge place": (changed(measured={"location": 1e308}), "location 1e\\+308"),
+    "a name of two lines": (changed(measured={"quantity": "a\nb"}), "printable"),
     "no scale": (changed(measured={"quantity": "g", "scale": 0.0}), "scale above 0"),
     "no quantity": (changed(measured={"quantity": 3}), "expected quantity"),
 }

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (InputError, OSError) as error:  # the latter: standard output on a full disk, say
-        print(f"refbnn {arguments.command}: {error}", file=sys.stderr)
+        message = " ".join(str(error).splitlines())  # one line, whatever a file is called
+        print(f"refbnn {arguments.command}: {message}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         print(f"refbnn {arguments.command}: interrupted", file=sys.stderr)

@@ -140,13 +140,13 @@ def _sample(arguments: argparse.Namespace) -> list[str]:
     if arguments.standardised:
         place = Measured()
     rng = stream(arguments.seed, "samples of a saved law")
-    with written_atomically(arguments.out) as path:
-        values = np.lib.format.open_memmap(path, "w+", np.float64, (arguments.n,))
+    with written_atomically(arguments.out) as path, open(path, "wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (arguments.n,)}
+        np.lib.format.write_array_header_1_0(file, header)
         starts = range(0, arguments.n, _BLOCK)
         for start in tqdm(starts, desc="sample", unit="block", disable=None):
-            size = min(_BLOCK, arguments.n - start)
-            values[start : start + size] = place.location + place.scale * law.sample(rng, (size,))
-        values.flush()
+            z = law.sample(rng, (min(_BLOCK, arguments.n - start),))
+            file.write((place.location + place.scale * z).astype("<f8").tobytes())
     print(f"{arguments.out}: {arguments.n} values, {place.quantity}")
     return []
 

@@ -28,6 +28,7 @@ from refbnn.noise.device import MAX_EXPONENT, MIN_EXPONENT
 from refbnn.noise.numerical import NumericalLaw
 from refbnn.panels import Half
 
+_NEGATIVE = 1e-12  # of a half: rounding where the density is 0
 _TERMS = 4000.0  # as if the log density were summed from such terms: an error of 1e-12
 
 Numbers = tuple[float, ...]
@@ -42,7 +43,7 @@ class DensityLaw(NumericalLaw):
     Parameters
     ----------
     ends : (float, float)
-        a and b.
+        a and b. `location` counts from a.
     alpha, beta : float
         Edge exponents.
     breaks : two tuples
@@ -83,6 +84,14 @@ class DensityLaw(NumericalLaw):
                 or not np.isfinite(numbers).all()
             ):
                 raise InputError("DensityLaw: breaks or series do not fit; make one with of()")
+            places = np.append(np.cos(np.pi * (np.arange(48) + 0.5) / 48), [-1.0, 1.0])
+            values = chebyshev.chebval(places, numbers.T)
+            # By probability: the polynomial of a jump's last panel swings below 0.
+            below = steps @ np.maximum(-values.min(axis=1), 0.0)
+            if not below <= _NEGATIVE * (steps @ np.abs(values).max(axis=1)):
+                raise InputError(
+                    "DensityLaw: the series are negative or overflow; expected a density"
+                )
         self._resolved  # noqa: B018, a density that does not integrate is an error now
 
     @classmethod
@@ -154,7 +163,8 @@ class DensityLaw(NumericalLaw):
 
     @property
     def _ends(self) -> tuple[float, float]:
-        return self.ends
+        # Counted from a: an interval far from 0 loses nothing.
+        return (0.0, self.ends[1] - self.ends[0])
 
     @cached_property
     def _resolved(self) -> tuple[Half, Half, float]:

@@ -10,8 +10,8 @@ a time between is that of
 
 Relaxation of resistive memory spreads in decades of time, hence the logarithm; t₀ is the first
 measured time after 0, so that τ is finite at the moment of programming, and even in time between
-there and t₀, where nothing was measured. As every ψ is a law of the family, so is every law
-between; nothing is said about times outside the measured ones.
+there and t₀, where nothing was measured. A law between is one of the family, unless its
+components lie further apart than the family's range; nothing is said about times outside the measured ones.
 
 Family: BIC (`refbnn.noise.fitting.selection`) is summed over the times, since the samples are
 independent. In the order of this sum the first family that a test refutes at none of the times is
@@ -96,7 +96,12 @@ class DriftingLaw:
         rows = tuple(tuple(float(v) for v in row) for row in self.parameters)
         object.__setattr__(self, "parameters", rows)
         times = np.array(self.times)
-        if not (times.size >= 2 and times[0] >= 0.0 and (np.diff(times) > 0.0).all()):
+        if not (
+            times.size >= 2
+            and times[0] >= 0.0
+            and (np.diff(times) > 0.0).all()
+            and np.isfinite(times[-1])
+        ):
             raise InputError(
                 f"drift: times {', '.join(f'{t:g}' for t in self.times)}; "
                 "expected at least two, ascending from 0 or later"
@@ -104,7 +109,12 @@ class DriftingLaw:
         if {len(row) for row in rows} != {len(self.names)} or len(rows) != times.size:
             raise InputError("drift: parameters do not match the names and times; expected a table")
         for row in rows:
-            functions(self.family).place(np.array(row))
+            _, location, scale = functions(self.family).place(np.array(row))
+            if not (np.isfinite(location) and 0.0 < scale < np.inf):
+                raise InputError(
+                    f"drift: {self.family} {row} has location {location} and scale {scale}; "
+                    "expected finite numbers, the scale above 0"
+                )
 
     @property
     def first_time(self) -> float:
@@ -174,6 +184,8 @@ def fit_drift(
     """
     if len(times) != len(groups):
         raise InputError(f"drift: {len(times)} times and {len(groups)} groups; expected as many")
+    if not (np.diff(times) > 0.0).all():
+        raise InputError(f"drift: times {', '.join(f'{t:g}' for t in times)}; expected ascending")
     samples, tables = [], []
     for time, values in zip(times, groups, strict=True):
         try:

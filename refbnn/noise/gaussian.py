@@ -44,19 +44,19 @@ class Gaussian(NumericalLaw):
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """−x²/2 − ½ log 2π."""
-        return -0.5 * np.square(x) - 0.5 * np.log(2.0 * np.pi)
+        return -0.5 * np.square(np.asarray(x, dtype=float)) - 0.5 * np.log(2.0 * np.pi)
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """−x."""
-        return -np.asarray(x)
+        return -np.asarray(x, dtype=float)
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Φ(x)."""
-        return normal.cdf(x)
+        return normal.cdf(np.asarray(x, dtype=float))
 
     def partial_mean(self, x: np.ndarray) -> np.ndarray:
         """E[z; z ≤ x] = −φ(x)."""
-        return -normal.pdf(x)
+        return -normal.pdf(np.asarray(x, dtype=float))
 
     def icdf(self, u: np.ndarray) -> np.ndarray:
         """Φ⁻¹(u), ∓∞ at 0 and 1."""

@@ -118,6 +118,15 @@ class HeavyTailed(NumericalLaw):
     def _middle(self) -> float:
         return 0.0
 
+    @property
+    def _normalised(self) -> bool:
+        return True
+
+    @property
+    def _features(self) -> np.ndarray:
+        *_, delta, mu = self.parameters
+        return mu + delta * np.array([-12, -4, -1, 0, 1, 4, 12])
+
     def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         return self.log_pdf(y)
 
@@ -125,6 +134,7 @@ class HeavyTailed(NumericalLaw):
         """Log q₀(x)."""
         alpha, beta, gamma, delta, mu = self.parameters
         x = np.asarray(x, dtype=float)
+        infinite, x = np.isinf(x), np.where(np.isinf(x), 0.0, x)
         w = x - mu
         r = np.hypot(delta, w)
         across, along = alpha * w - beta * r, alpha * r - beta * w
@@ -135,7 +145,8 @@ class HeavyTailed(NumericalLaw):
             exact = ((gamma * w) ** 2 + (alpha * delta) ** 2) / (alpha * r + beta * w)
             along = np.where(same, exact, along)
         exponent = -np.square(across) / (along + gamma * delta)
-        return np.log(alpha * delta / np.pi) + np.log(k1e(alpha * r) / r) + exponent
+        log_q = np.log(alpha * delta / np.pi) + np.log(k1e(alpha * r) / r) + exponent
+        return np.where(infinite, -np.inf, log_q)
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """β − (w/r)(α K₀(αr)/K₁(αr) + 2/r), by K₁′ = −K₀ − K₁/(αr)."""

@@ -31,6 +31,7 @@ from refbnn.noise.numerical import CUT, NumericalLaw
 
 LEAST_SHARE = 1e-3
 _ROUNDING = 1e-14
+_GREATEST = 1e100
 
 
 class NormalMixture(NumericalLaw):
@@ -59,6 +60,15 @@ class NormalMixture(NumericalLaw):
     @property
     def _middle(self) -> float:
         return 0.0
+
+    @property
+    def _normalised(self) -> bool:
+        return True
+
+    @property
+    def _features(self) -> np.ndarray:
+        _, mu, s = self.components
+        return (mu + np.array([-12, -4, -1, 0, 1, 4, 12])[:, np.newaxis] * s).ravel()
 
     @property
     def _terms(self) -> float:
@@ -130,6 +140,8 @@ class Mixture(NormalMixture):
                 f"Mixture: weights {w.tolist()}, means {mu.tolist()}, deviations {s.tolist()}; "
                 f"expected finite numbers, weights of at least {LEAST_SHARE:g}, deviations above 0"
             )
+        if not max(w.max(), np.abs(mu).max(), s.max()) <= _GREATEST:
+            raise InputError(f"Mixture: numbers above {_GREATEST:g}; expected a smaller unit")
         # Twice, since a mean far from 0 leaves rounding behind; numbers that are standardised
         # already, such as saved ones, stay bit-identical.
         for _ in range(2):
@@ -137,9 +149,9 @@ class Mixture(NormalMixture):
             scale = np.sqrt(w @ (s**2 + (mu - mean) ** 2) / total)
             if max(abs(total - 1.0), abs(mean), abs(scale - 1.0)) > _ROUNDING:
                 w, mu, s = w / total, (mu - mean) / scale, s / scale
-        if s.min() < LEAST_SHARE:
+        if not min(s.min(), w.min()) >= LEAST_SHARE * (1.0 - _ROUNDING):
             raise InputError(
-                f"Mixture: a deviation of {s.min():.3g} of the whole; "
+                f"Mixture: a weight of {w.min():.3g}, a deviation of {s.min():.3g} of the whole; "
                 f"expected at least {LEAST_SHARE:g}"
             )
         for name, value in (("weights", w), ("means", mu), ("deviations", s)):

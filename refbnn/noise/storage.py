@@ -17,8 +17,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from refbnn.errors import InputError
 from refbnn.files import write_text
 from refbnn.noise.bimodal import Bimodal
@@ -33,6 +31,8 @@ FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
     law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
 }
+_GREATEST = 1e100  # of location and scale: what samples are multiplied and added by
+_LONGEST_NAME = 200
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 
@@ -55,10 +55,15 @@ class Measured:
     def __post_init__(self):
         object.__setattr__(self, "location", float(self.location))
         object.__setattr__(self, "scale", float(self.scale))
-        if not (np.isfinite(self.location) and np.isfinite(self.scale) and self.scale > 0.0):
+        if not (abs(self.location) <= _GREATEST and 0.0 < self.scale <= _GREATEST):
             raise InputError(
                 f"measured: location {self.location}, scale {self.scale}; "
-                "expected finite numbers, the scale above 0"
+                f"expected numbers up to {_GREATEST:g}, the scale above 0"
+            )
+        if not (self.quantity.isprintable() and len(self.quantity) <= _LONGEST_NAME):
+            raise InputError(
+                f"measured: quantity {self.quantity[:40]!r}; "
+                f"expected up to {_LONGEST_NAME} printable characters"
             )
 
 
@@ -76,7 +81,7 @@ def as_data(law: Law, measured: Measured | None = None) -> dict[str, Any]:
     data: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "law": {"family": family} | {f.name: getattr(law, f.name) for f in _parameters(type(law))},
+        "law": {"family": family} | {f.name: getattr(law, f.name) for f in fields(law)},
     }
     if measured is not None:
         data["measured"] = {f.name: getattr(measured, f.name) for f in fields(measured)}
@@ -93,7 +98,7 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     """
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
         raise InputError(f'{source}: expected a law, an object with "format": "{FORMAT}"')
-    if data.get("version") != VERSION:
+    if type(data.get("version")) is not int or data["version"] != VERSION:
         raise InputError(f"{source}: version {data.get('version')!r}; expected {VERSION}")
     given = data.get("law")
     family = _FAMILIES.get(str(given.get("family"))) if isinstance(given, Mapping) else None
@@ -132,13 +137,8 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
     return from_data(data, str(path))
 
 
-def _parameters(family: type) -> tuple:
-    """Fields of a law's class, its parameters."""
-    return fields(family)
-
-
 def _make(family, parameters: Mapping[str, Any], what: str):
-    names = [f.name for f in _parameters(family)]
+    names = [f.name for f in fields(family)]
     if unknown := sorted(set(parameters) - set(names)):
         raise InputError(f"{what}: unknown {', '.join(map(repr, unknown))}; expected {names}")
     for name, value in parameters.items():
@@ -146,8 +146,10 @@ def _make(family, parameters: Mapping[str, Any], what: str):
             raise InputError(f"{what}: {name} is {str(value)[:40]!r}; expected numbers")
     try:
         return family(**parameters)
-    except (TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{what}: {error}; expected {names}") from None
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    except (TypeError, ValueError, IndexError, OverflowError):
+        raise InputError(f"{what}: its numbers do not make one; expected {names}") from None
 
 
 def _numeric(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import betaln
 
 from refbnn.kl_loops import STUDENT, Form
 from refbnn.prior.prior import require_positive
@@ -24,10 +24,12 @@ class StudentTPrior:
 
     @property
     def log_peak(self) -> float:
-        """C = log p(0) = log Γ((ν+1)/2) − log Γ(ν/2) − ½ log(νπ) − log s."""
+        """C = log p(0) = log Γ((ν+1)/2) − log Γ(ν/2) − ½ log(νπ) − log s.
+
+        By the beta function, −log B(ν/2, ½) − ½ log ν, where the gammas of a large ν would cancel.
+        """
         nu = self.dof
-        constant = gammaln(0.5 * (nu + 1.0)) - gammaln(0.5 * nu)
-        return float(constant - 0.5 * np.log(nu * np.pi) - np.log(self.scale))
+        return float(-betaln(0.5 * nu, 0.5) - 0.5 * np.log(nu) - np.log(self.scale))
 
     def log_pdf(self, theta: np.ndarray) -> np.ndarray:
         """Log p(θ)."""

@@ -30,9 +30,9 @@ from scipy.special import k0e, k1e
 from refbnn.noise.fitting.estimate import Estimate
 from refbnn.noise.fitting.placing import heavy_tailed_from_line, place_heavy_tailed
 from refbnn.noise.fitting.sample import Sample
-from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS
+from refbnn.noise.heavy_tailed import MAX_SHARE, MAX_STEEPNESS, MIN_STEEPNESS
 
-_RHO = 0.995
+_RHO = 0.995  # inside MAX_SHARE, so that a difference may be taken there
 _TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
 _FIRST, _LAST = 1e-9, 1e-13  # nats per value: to compare starts, and to finish the best
 _STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, -0.8))  # ζ, ρ
@@ -67,12 +67,14 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
     if tilt - abs(tilt_found) < _TOLERANCE:
         at_bound["asymmetry"] = f"{_RHO:g} of the steepness"
     scale = unit * s
-    inside = min(MAX_STEEPNESS - xi, xi - MIN_STEEPNESS, xi - abs(chi))
+    # Differences stay within the law's range; a parameter at its bound is not differentiated.
+    room = MAX_SHARE * xi - abs(chi)
+    inside = min(MAX_STEEPNESS - xi, xi - MIN_STEEPNESS, room)
     return Estimate(
         family="heavy-tailed",
         names=("mean", "standard deviation", "steepness", "asymmetry"),
         theta=np.array([centre + unit * m, scale, xi, chi]),
-        units=np.array([scale, scale, inside, inside]),
+        units=np.array([scale, scale, inside, room]),
         place=place_heavy_tailed,
         log_likelihood=-sample.n * (float(found.fun) + float(np.log(unit))),
         at_bound=at_bound,
