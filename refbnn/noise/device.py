@@ -17,8 +17,8 @@ Range
 -----
 α, β from −0.95 to 100; relative error 1e-15·(1 + (|α| + |β| + Σ|c_k|)/4) of the density, and of its
 integrals (`refbnn.noise.numerical`) towards either edge. Near −0.95 most of the probability lies
-nearer to the edge than numbers can tell: log_pdf of a *sample* is that of the nearest number inside,
-so a Monte Carlo mean of −log q₀ misses the entropy, by up to 3 nats.
+nearer to the edge than numbers can tell: log_pdf of a *sample* is that of the nearest number
+inside, so a Monte Carlo mean of −log q₀ misses the entropy, by up to 3 nats.
 """
 
 from __future__ import annotations

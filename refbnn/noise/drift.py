@@ -10,8 +10,8 @@ a time between is that of
 
 Relaxation of resistive memory spreads in decades of time, hence the logarithm; t₀ is the first
 measured time after 0, so that τ is finite at the moment of programming, and even in time between
-there and t₀, where nothing was measured. A law between is one of the family, unless its
-components lie further apart than the family's range; nothing is said about times outside the measured ones.
+there and t₀, where nothing was measured. A law between is one of the family, unless its components
+lie further apart than the family's range; nothing is said about times outside the measured ones.
 
 Family: BIC (`refbnn.noise.fitting.selection`) is summed over the times, since the samples are
 independent. In the order of this sum the first family that a test refutes at none of the times is
