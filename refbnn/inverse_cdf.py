@@ -30,10 +30,11 @@ with P and L are derived above.
 
 Range
 -----
-|Q(G(u)) − u| ≤ 2e-13 between the interpolation points, in the tails at most 1e-12·u + 1e-16, plus
-rounding. At a singular edge the number x itself limits: a + d rounds to 1e-16·|a|. Monotone but for
-rounding: x never falls by more than 1e-15 of the largest |x|. Without an edge, G(0) = −∞,
-G(1) = ∞; 0 < u < 1e-290 counts as 1e-290.
+|Q(G(u)) − u| ≤ 2e-14 between the interpolation points for a law of few terms, 1e-13 for every law
+and in a gap of its density; in the tails at most 1e-12·u + 1e-16; plus rounding. At a singular edge
+the number x itself limits: a + d rounds to 1e-16·|a|. Monotone but for rounding: x never falls by
+more than 1e-15 of the largest |x|. Without an edge, G(0) = −∞, G(1) = ∞; 0 < u < 1e-290 counts as
+1e-290.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ from refbnn.errors import InputError
 _DEGREE = 11  # of one piece; monomials on [−1, 1] of this degree still evaluate to rounding
 _HALVINGS = 60  # a piece this small is below rounding
 _MOST_PIECES = 2000
-_U_ERROR = 1e-13
+_U_ERROR = 1e-14
+_GAP = 1e-13  # of the probability: where so little is left, any value between will do
 _TAIL_ERROR = 1e-12  # relative
 _LEAST_ERROR = 1e-16
 _TAIL = 2.0**-10  # so few samples need a power that its cost does not count
@@ -82,6 +84,8 @@ class Side:
         d at this end and at the other.
     half : float
         Probability of the half of the support that lies nearer to this end.
+    noise : float
+        Rounding of the probabilities.
     """
 
     mass: Callable[[np.ndarray], np.ndarray]
@@ -91,6 +95,7 @@ class Side:
     start: float
     stop: float
     half: float
+    noise: float
 
     def seen(self, d: np.ndarray) -> np.ndarray:
         """Probability between the neighbours of d, four roundings apart."""
@@ -290,7 +295,7 @@ def _table(bulk: Pieces, lower: Side, upper: Side) -> np.ndarray:
     error = np.where(
         near_low, lower.mass(x - lower.origin) - u, 1.0 - u - upper.mass(upper.origin - x)
     )
-    good = (np.abs(error) <= _U_ERROR).all(axis=1)
+    good = (np.abs(error) <= _U_ERROR + lower.noise).all(axis=1)
     rounding = 2.0 * np.spacing(np.abs(x).max(axis=1, keepdims=True))
     good &= (np.diff(x, axis=1) >= -rounding).all(axis=1)
     good &= (u[:, 0] >= bulk.breaks[0]) & (u[:, -1] < bulk.breaks[-1])
@@ -315,7 +320,7 @@ def _bulk(side: Side, last: float) -> Pieces:
     """d over u ∈ [u_tail, last] counted from the end; no piece if there is nothing between."""
 
     def assess(u, d):
-        return (side.mass(d) - u) / (_U_ERROR + side.seen(d)), d
+        return (side.mass(d) - u) / (_U_ERROR + side.noise + side.seen(d)), d
 
     if last <= _TAIL:
         return _pieces(np.array([last]), np.empty((0, _DEGREE + 1)))
@@ -419,8 +424,8 @@ def _interpolate(function, assess, size, left: float, right: float) -> Pieces:
         falls = (np.diff(d, axis=1) < -4.0 * np.spacing(np.abs(d).max())).any(axis=1)
         worst = np.abs(error).max(axis=1)
         good = (worst <= 1.0) & ~falls
-        # In a gap or a tail with less mass than the accuracy, any value between will do.
-        narrow = ~good & (size(ends) - size(starts) <= _U_ERROR)
+        # In a gap, or in a tail of next to no mass.
+        narrow = ~good & (size(ends) - size(starts) <= _GAP)
         coefficients[narrow] = 0.0
         coefficients[narrow, 0] = 0.5 * (values[narrow, 0] + values[narrow, -1])
         coefficients[narrow, 1] = 0.5 * (values[narrow, -1] - values[narrow, 0])

@@ -260,6 +260,7 @@ class NumericalLaw(ABC):
                 start=half.start / s,
                 stop=(half.start + ends) / s,
                 half=half.total,
+                noise=min(4e-15 * (1.0 + 0.25 * self._terms), 9e-14),
             )
 
         return inverse_cdf.build(self._z_ends, seen_from(0), seen_from(1))
