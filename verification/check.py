@@ -112,7 +112,7 @@ class MomentEstimate:
         """
         n = self.n_samples
         r1, r2, r3, r4 = self._sums / n
-        m2 = r2 - r1**2
+        m2 = np.maximum(r2 - r1**2, 0.0)  # below 0 by rounding where all samples are equal
         m4 = r4 - 4.0 * r3 * r1 + 6.0 * r2 * r1**2 - 3.0 * r1**4
         estimate = np.stack([self._guess + r1, m2 * n / (n - 1)])
         return estimate, np.sqrt(np.stack([m2, np.maximum(m4 - m2**2, 0.0)]) / n)
