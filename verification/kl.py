@@ -25,8 +25,8 @@ _PRIORS: dict[str, Prior] = {
 }
 # Vanishing at one end, singular at the other.
 _DEVICE = DeviceLaw(1.0, -0.5, (0.3,))
-# The first weight's posterior is its Gaussian prior but for the law's shape. All straddle 0, where a
-# Laplace prior has its kink: a sign that is seldom seen makes no normal mean.
+# The first weight's posterior is its Gaussian prior but for the law's shape. All straddle 0, where
+# a Laplace prior has its kink: a sign that is seldom seen makes no normal mean.
 _WEIGHTS = Posterior(np.array([0.0, 0.05, -0.2, 0.8]), np.array([0.3, 0.05, 0.2, 1.0]))
 
 

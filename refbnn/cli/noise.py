@@ -80,6 +80,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _fit(arguments: argparse.Namespace) -> list[str]:
+    from threadpoolctl import threadpool_limits
+
     from refbnn.cli import describe
     from refbnn.cli.report import as_json
     from refbnn.files import require_writable, write_text
@@ -92,12 +94,13 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
     values, column = read_measurements(arguments.file, arguments.column, arguments.where)
     source = options.described(arguments.file, arguments.where)
     try:
-        found = fit(
-            values,
-            families=arguments.family or FAMILIES,
-            bounds=arguments.bounds,
-            seed=arguments.seed,
-        )
+        with threadpool_limits(1):  # small sums: threads only wait for each other
+            found = fit(
+                values,
+                families=arguments.family or FAMILIES,
+                bounds=arguments.bounds,
+                seed=arguments.seed,
+            )
     except InputError as error:
         raise InputError(f"{source}, {column}: {error}") from None
     tables = [describe.law_table(found.law, describe.measured(found, column))]
