@@ -17,7 +17,7 @@ from refbnn.noise.fitting import MIN_DISTINCT
 MIN_VALUES = 50  # fewer do not tell one bounded law from another
 MAX_ROWS = 1_000_000  # which take a few seconds to fit
 _LEAST_SPAN = 1e-9  # of the magnitude: below, float64 and pictures show steps
-_LEAST_MAGNITUDE = 1e-200
+_LEAST_MAGNITUDE = 1e-90  # whose span, at the least, still has a square
 _LONGEST_LINE = 65_536
 _CONDUCTANCE = "conductance_uS"
 

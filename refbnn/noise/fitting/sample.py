@@ -26,7 +26,7 @@ import numpy as np
 from refbnn.errors import InputError
 
 MIN_DISTINCT = 4  # two edges and two exponents
-_GREATEST = 1e300  # a range of two such numbers does not overflow
+_LEAST, _GREATEST = 1e-100, 1e100  # whose squares are numbers
 _FAR = 100.0  # interquartile ranges from the median (a normal law: 135 standard deviations)
 _COARSEST = 0.5  # step over standard deviation: rounding alone adds h²/12, 2 % of the variance
 _MOST_POINTS = 20_000
@@ -106,8 +106,11 @@ def checked(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
         raise InputError(
             f"fit: {distinct.size} distinct values; expected at least {MIN_DISTINCT} to see a shape"
         )
-    if np.abs(distinct).max() > _GREATEST:
-        raise InputError("fit: the range of the values overflows; expected a smaller unit")
+    if not (np.abs(distinct).max() <= _GREATEST and np.ptp(distinct) >= _LEAST):
+        raise InputError(
+            f"fit: values from {distinct[0]:g} to {distinct[-1]:g}, whose range overflows when "
+            "squared, or vanishes; expected another unit"
+        )
     outside = (values < low) | (values > high)
     if outside.any():
         raise InputError(
