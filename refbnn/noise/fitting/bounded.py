@@ -34,7 +34,7 @@ from scipy.optimize import minimize
 
 from refbnn.errors import InputError
 from refbnn.noise.fitting import exponential
-from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.estimate import AT_BOUND, Estimate
 from refbnn.noise.fitting.placing import place_device
 from refbnn.noise.fitting.sample import Sample
 from refbnn.quadrature import tanh_sinh
@@ -43,7 +43,6 @@ MAX_DEGREE = 6
 EDGES = ("lower edge", "upper edge")
 
 _REGULAR = 1.0  # exponents above: finite information on the edge
-_TOLERANCE = 1e-6  # of a bound: both searches end on it exactly
 _FIRST, _LAST = 1e-8, 1e-12  # nats per value: to compare starts, and to finish the best
 
 
@@ -163,12 +162,12 @@ def _at_bound(profile: _Profile, log_gaps, eta) -> dict[str, str]:
     """Parameters that either search left at a bound."""
     at_bound = {}
     for i, name in enumerate(EDGES):
-        if profile.most[i] - log_gaps[i] < _TOLERANCE:
+        if profile.most[i] - log_gaps[i] < AT_BOUND:
             at_bound[name] = "physical" if profile.physical[i] else "one range from the values"
-        elif log_gaps[i] - profile.least[i] < _TOLERANCE:
+        elif log_gaps[i] - profile.least[i] < AT_BOUND:
             at_bound[name] = "half a spacing from the outermost value"
     least, most = exponential.limits(eta.size)
     for i, name in enumerate(exponential.names(eta.size)):
-        if min(eta[i] - least[i], most[i] - eta[i]) < _TOLERANCE:
+        if min(eta[i] - least[i], most[i] - eta[i]) < AT_BOUND:
             at_bound[name] = f"{eta[i]:g}"
     return at_bound

@@ -10,6 +10,9 @@ import numpy as np
 
 from refbnn.noise.fitting.placing import Placed
 
+AT_BOUND = 1e-6  # of a bound: a search that meets one ends on it exactly
+FIRST, LAST = 1e-9, 1e-13  # nats per value: to compare starts of L-BFGS-B, and to finish the best
+
 
 @dataclass(frozen=True)
 class Estimate:

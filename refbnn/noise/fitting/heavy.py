@@ -27,14 +27,12 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import k0e, k1e
 
-from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.estimate import AT_BOUND, FIRST, LAST, Estimate
 from refbnn.noise.fitting.placing import heavy_tailed_from_line, place_heavy_tailed
 from refbnn.noise.fitting.sample import Sample
 from refbnn.noise.heavy_tailed import MAX_SHARE, MAX_STEEPNESS, MIN_STEEPNESS
 
 _RHO = 0.995  # inside MAX_SHARE, so that a difference may be taken there
-_TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
-_FIRST, _LAST = 1e-9, 1e-13  # nats per value: to compare starts, and to finish the best
 _STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, -0.8))  # ζ, ρ
 
 
@@ -57,14 +55,14 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
         return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
     starts = (np.array([0.0, 0.0, np.log(zeta), np.arctanh(rho)]) for zeta, rho in _STARTS)
-    first = min((search(p, _FIRST) for p in starts), key=lambda result: result.fun)
-    found = search(first.x, _LAST)
+    first = min((search(p, FIRST) for p in starts), key=lambda result: result.fun)
+    found = search(first.x, LAST)
     log_zeta, tilt_found = found.x[2:]
     m, s, xi, chi = heavy_tailed_from_line(found.x)
     at_bound = {}
-    if min(high - log_zeta, log_zeta - low) < _TOLERANCE:
+    if min(high - log_zeta, log_zeta - low) < AT_BOUND:
         at_bound["steepness"] = f"{xi:.3g}"
-    if tilt - abs(tilt_found) < _TOLERANCE:
+    if tilt - abs(tilt_found) < AT_BOUND:
         at_bound["asymmetry"] = f"{_RHO:g} of the steepness"
     scale = unit * s
     # Differences stay within the law's range; a parameter at its bound is not differentiated.

@@ -25,15 +25,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.estimate import AT_BOUND, FIRST, LAST, Estimate
 from refbnn.noise.fitting.placing import place_gaussian, place_mixture
 from refbnn.noise.fitting.sample import Sample
 
 _NARROWEST = 0.05  # of the values' standard deviation
 _MIN_VALUES = 10.0  # in any component
 _MIN_WEIGHT = 2e-3  # twice what the laws take
-_TOLERANCE = 1e-6  # of a bound: L-BFGS-B ends on it exactly
-_FIRST, _LAST = 1e-9, 1e-13  # nats per value: to compare starts, and to finish the best
 
 # m₁, m₂, s₁, s₂, w₁ in standard deviations: side by side, then a narrow one within a broad one.
 _PAIRS = (
@@ -139,8 +137,8 @@ class _Search:
             soft = np.maximum((w - least_weight) / (1.0 - k * least_weight), 1e-3)
             return np.concatenate([m, np.log(s), np.log(soft)])
 
-        first = min((search(on_line(s), _FIRST) for s in starts), key=lambda result: result.fun)
-        found = search(first.x, _LAST)
+        first = min((search(on_line(s), FIRST) for s in starts), key=lambda result: result.fun)
+        found = search(first.x, LAST)
         m, log_s, a = found.x.reshape(3, k)
         order = np.argsort(m)
         w = least_weight + (1.0 - k * least_weight) * softmax(a)
@@ -154,7 +152,7 @@ class _Search:
         at_bound = {
             f"standard deviation {i + 1}": "the narrowest component allowed"
             for i in range(k)
-            if np.log(s[i]) - self.narrowest < _TOLERANCE
+            if np.log(s[i]) - self.narrowest < AT_BOUND
         }
         least = self.least_weight(k)
         few = [i for i in range(k - 1) if w[i] < 1.001 * least]
