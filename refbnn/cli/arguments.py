@@ -107,12 +107,18 @@ def described(path: str, where: Mapping[str, float] | None) -> str:
     return f"{path} where {conditions}" if conditions else path
 
 
-def fit_noise(values, column: str, source: str):
-    """Fit a law to what read_noise returns; errors name the source."""
+def fit_noise(values, column: str, source: str, **options):
+    """Fit a law, with options of `refbnn.noise.fit`, to what read_noise returns.
+
+    Errors name the source. On one thread: the sums are small, threads would wait for each other.
+    """
+    from threadpoolctl import threadpool_limits
+
     from refbnn.noise import fit
 
     try:
-        return fit(values)
+        with threadpool_limits(1):
+            return fit(values, **options)
     except InputError as error:
         raise InputError(f"{source}, {column}: {error}") from None
 

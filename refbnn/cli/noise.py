@@ -80,12 +80,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _fit(arguments: argparse.Namespace) -> list[str]:
-    from threadpoolctl import threadpool_limits
-
     from refbnn.cli import describe
     from refbnn.cli.report import as_json
     from refbnn.files import require_writable, write_text
-    from refbnn.noise import fit, read_measurements
+    from refbnn.noise import read_measurements
     from refbnn.noise.fitting import FAMILIES
 
     for path in (arguments.out, arguments.json):
@@ -93,16 +91,14 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
             require_writable(path)
     values, column = read_measurements(arguments.file, arguments.column, arguments.where)
     source = options.described(arguments.file, arguments.where)
-    try:
-        with threadpool_limits(1):  # small sums: threads only wait for each other
-            found = fit(
-                values,
-                families=arguments.family or FAMILIES,
-                bounds=arguments.bounds,
-                seed=arguments.seed,
-            )
-    except InputError as error:
-        raise InputError(f"{source}, {column}: {error}") from None
+    found = options.fit_noise(
+        values,
+        column,
+        source,
+        families=arguments.family or FAMILIES,
+        bounds=arguments.bounds,
+        seed=arguments.seed,
+    )
     tables = [describe.law_table(found.law, describe.measured(found, column))]
     _print([*describe.fit_tables(found)[::-1], *tables])
     print(found.verdict)

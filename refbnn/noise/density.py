@@ -152,11 +152,6 @@ class DensityLaw(NumericalLaw):
         )
 
     @property
-    def bounded(self) -> bool:
-        """Always."""
-        return True
-
-    @property
     def exponents(self) -> tuple[float, float]:
         """α, β."""
         return (self.alpha, self.beta)

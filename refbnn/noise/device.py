@@ -74,11 +74,6 @@ class DeviceLaw(NumericalLaw):
         self._resolved  # noqa: B018, an interior that cannot be integrated is an error now
 
     @property
-    def bounded(self) -> bool:
-        """Always."""
-        return True
-
-    @property
     def exponents(self) -> tuple[float, float]:
         """α, β."""
         return (self.alpha, self.beta)

@@ -9,26 +9,16 @@ from scipy.special import ndtri
 
 from refbnn import normal
 from refbnn.inverse_cdf import check_probabilities
-from refbnn.noise.numerical import CUT, NumericalLaw, check_nodes
+from refbnn.noise.numerical import CUT, WholeLineLaw, check_nodes
 from refbnn.quadrature import Rule, golub_welsch
 
 
 @dataclass(frozen=True)
-class Gaussian(NumericalLaw):
+class Gaussian(WholeLineLaw):
     """The standard normal law; the methods are those of `refbnn.noise.law.Law`.
 
     In closed form but for `rules_between`. `inverse` is the interpolated Φ⁻¹, as kernels use it.
     """
-
-    @property
-    def bounded(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def location(self) -> tuple[float, float]:
-        """Mean and standard deviation, 0 and 1 by definition."""
-        return (0.0, 1.0)
 
     @property
     def entropy(self) -> float:
@@ -38,9 +28,6 @@ class Gaussian(NumericalLaw):
     @property
     def _ends(self) -> tuple[float, float]:
         return (-CUT, CUT)
-
-    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        return -0.5 * np.square(y)
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """−x²/2 − ½ log 2π."""

@@ -37,7 +37,7 @@ from scipy.optimize import brentq
 from scipy.special import k0e, k1e
 
 from refbnn.errors import InputError
-from refbnn.noise.numerical import NumericalLaw
+from refbnn.noise.numerical import AROUND_PEAK, WholeLineLaw
 from refbnn.panels import LEAST_LOG
 
 MIN_STEEPNESS, MAX_STEEPNESS = 0.01, 0.995
@@ -45,7 +45,7 @@ MAX_SHARE = 0.999  # of |asymmetry| in steepness
 
 
 @dataclass(frozen=True)
-class HeavyTailed(NumericalLaw):
+class HeavyTailed(WholeLineLaw):
     """Normal-inverse-Gaussian law; the methods are those of `refbnn.noise.law.Law`.
 
     Parameters
@@ -90,16 +90,6 @@ class HeavyTailed(NumericalLaw):
         mu = -delta * beta / gamma
         return float(alpha), float(beta), float(gamma), float(delta), float(mu)
 
-    @property
-    def bounded(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def location(self) -> tuple[float, float]:
-        """Mean and standard deviation, 0 and 1 by construction."""
-        return (0.0, 1.0)
-
     @cached_property
     def _ends(self) -> tuple[float, float]:
         """Where the density has fallen by e^LEAST_LOG; at ρ = ±1, e^(−(α ∓ β)|x|) rules there."""
@@ -115,20 +105,9 @@ class HeavyTailed(NumericalLaw):
         return float(brentq(above, low, 0.0)), float(brentq(above, 0.0, high))
 
     @property
-    def _middle(self) -> float:
-        return 0.0
-
-    @property
-    def _normalised(self) -> bool:
-        return True
-
-    @property
     def _features(self) -> np.ndarray:
         *_, delta, mu = self.parameters
-        return mu + delta * np.array([-12, -4, -1, 0, 1, 4, 12])
-
-    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        return self.log_pdf(y)
+        return mu + delta * AROUND_PEAK
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """Log q₀(x)."""

@@ -27,14 +27,14 @@ from scipy.special import logsumexp, softmax
 
 from refbnn import normal
 from refbnn.errors import InputError
-from refbnn.noise.numerical import CUT, NumericalLaw
+from refbnn.noise.numerical import AROUND_PEAK, CUT, WholeLineLaw
 
 LEAST_SHARE = 1e-3
 _ROUNDING = 1e-14
 _GREATEST = 1e100
 
 
-class NormalMixture(NumericalLaw):
+class NormalMixture(WholeLineLaw):
     """A law that is a mixture of normal laws, whatever its parameters."""
 
     @property
@@ -43,40 +43,19 @@ class NormalMixture(NumericalLaw):
         """Weights, means and standard deviations of the standardised law, each of shape (k,)."""
 
     @property
-    def bounded(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def location(self) -> tuple[float, float]:
-        """Mean and standard deviation, 0 and 1 by construction."""
-        return (0.0, 1.0)
-
-    @property
     def _ends(self) -> tuple[float, float]:
         _, mu, s = self.components
         return (float(np.min(mu - CUT * s)), float(np.max(mu + CUT * s)))
 
     @property
-    def _middle(self) -> float:
-        return 0.0
-
-    @property
-    def _normalised(self) -> bool:
-        return True
-
-    @property
     def _features(self) -> np.ndarray:
         _, mu, s = self.components
-        return (mu + np.array([-12, -4, -1, 0, 1, 4, 12])[:, np.newaxis] * s).ravel()
+        return (mu + AROUND_PEAK[:, np.newaxis] * s).ravel()
 
     @property
     def _terms(self) -> float:
         _, mu, s = self.components
         return float(np.max(np.abs(mu) / s))  # x − µ rounds at the size of µ
-
-    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        return self.log_pdf(y)
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """Log q₀(x)."""

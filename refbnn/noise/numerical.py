@@ -39,6 +39,7 @@ from refbnn.quadrature import Rule, gauss_jacobi, golub_welsch, jacobi_log_total
 
 CUT = float(np.sqrt(-2.0 * LEAST_LOG))  # a normal law's, in standard deviations
 _UNREACHED = 1e-20  # probability beyond `reach` on either side
+AROUND_PEAK = np.array([-12.0, -4.0, -1.0, 0.0, 1.0, 4.0, 12.0])  # features, in widths of a peak
 _UNSEEN = 1e-11  # of the probability: rounding, never a peak that was missed
 _SMALLEST = 2.0**-53  # of the range: distance of the nearest number inside to an end
 _SAMPLE_BLOCK = 1 << 16  # probabilities at a time, so that they are still in cache
@@ -62,9 +63,9 @@ class NumericalLaw(ABC):
         """A and B, finite."""
 
     @property
-    @abstractmethod
     def bounded(self) -> bool:
         """Whether A and B are the ends of the support, not a cut."""
+        return True
 
     @abstractmethod
     def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
@@ -83,11 +84,6 @@ class NumericalLaw(ABC):
     def _features(self) -> np.ndarray:
         """Places y around a peak that panels might miss, closer where it is narrower."""
         return np.empty(0)
-
-    @property
-    def _normalised(self) -> bool:
-        """Whether `_log_density` is that of a law already, without a constant."""
-        return False
 
     @property
     def _terms(self) -> float:
@@ -333,11 +329,6 @@ class NumericalLaw(ABC):
         if not (np.isfinite(total) and total > 0.0):
             raise InputError(f"{name}: the density integrates to {total}; expected more than 0")
         log_total = peak + float(np.log(total))
-        if self._normalised and not abs(log_total) <= _UNSEEN:
-            raise InputError(
-                f"{name}: panels see {np.exp(log_total):.12g} of its probability; "
-                "expected shapes that differ less in width"
-            )
         return lower.scaled(1.0 / total), upper.scaled(1.0 / total), log_total
 
     @property
@@ -366,6 +357,41 @@ class NumericalLaw(ABC):
         t = self._seen(0, x)
         from_lower, from_upper = lower.integrated(t), upper.integrated(self._seen(1, x))
         return np.where(t <= lower.stop, from_lower, total - from_upper)
+
+
+class WholeLineLaw(NumericalLaw):
+    """Base of the laws on the whole line whose `log_pdf` is standardised by construction."""
+
+    @property
+    def bounded(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def location(self) -> tuple[float, float]:
+        """Mean and standard deviation, 0 and 1 by construction."""
+        return (0.0, 1.0)
+
+    @property
+    def _middle(self) -> float:
+        return 0.0
+
+    def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        return self.log_pdf(y)
+
+    @abstractmethod
+    def log_pdf(self, x: np.ndarray) -> np.ndarray:
+        """Log q₀(x)."""
+
+    @cached_property
+    def _resolved(self) -> tuple[Half, Half, float]:
+        lower, upper, log_total = super()._resolved
+        if not abs(log_total) <= _UNSEEN:  # the density is a law's already
+            raise InputError(
+                f"{type(self).__name__}: panels see {np.exp(log_total):.12g} of its probability; "
+                "expected shapes that differ less in width"
+            )
+        return lower, upper, log_total
 
 
 def _integral_of_log(half: Half, log_density) -> float:
