@@ -113,10 +113,17 @@ class Network:
     def backward(self, inputs: list[np.ndarray], weights: Weights, grad_y: np.ndarray) -> Weights:
         """∂L/∂θ by name from g = ∂L/∂y, by the chain rule from the last layer to the first."""
         grads: Weights = {}
-        for index in reversed(range(len(self.layers))):
+        trained = [i for i, layer in enumerate(self.layers) if layer.parameter_shapes()]
+        if not trained:
+            return grads
+        for index in range(len(self.layers) - 1, trained[0] - 1, -1):
             own = self._of_layer(index, weights)
-            grad_y, grad_own = self.layers[index].backward(inputs[index], own, grad_y)
+            grad_x, grad_own = self.layers[index].backward(
+                inputs[index], own, grad_y, need_grad_x=index > trained[0]
+            )
             grads |= {f"{index}.{name}": grad for name, grad in grad_own.items()}
+            if grad_x is not None:
+                grad_y = grad_x
         return grads
 
     def sample(self, x: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -38,6 +38,7 @@ def test_dense_backward_matches_complex_step(batch, n_in, n_out):
     weights, x = some_weights(rng, n_in, n_out), rng.standard_normal((batch, n_in))
     g = rng.standard_normal((batch, n_out))
     grad_x, grads = Dense(n_in, n_out).backward(x, weights, g)
+    assert grad_x is not None
 
     def loss(x, weight, bias):
         return (g * dense.forward(x, weight, bias)).sum()
@@ -57,10 +58,12 @@ def test_leading_sample_axes_broadcast():
     layer = Dense(3, 2)
     y = layer.forward(x, weights)
     grad_x, grads = layer.backward(x, weights, g)
+    assert grad_x is not None
     for s in range(6):
         own = {name: array[s] for name, array in weights.items()}
         np.testing.assert_allclose(y[s], layer.forward(x, own))
         grad_x_s, grads_s = layer.backward(x, own, g[s])
+        assert grad_x_s is not None
         np.testing.assert_allclose(grad_x[s], grad_x_s)
         for name in grads:
             np.testing.assert_allclose(grads[name][s], grads_s[name])

@@ -35,16 +35,14 @@ def forward(x, weight, bias):
     return x @ np.swapaxes(weight, -1, -2) + bias[..., np.newaxis, :]
 
 
-def backward(x, weight, grad_y):
-    """Gradients of a loss from g = ∂L/∂y of shape (..., B, out).
+def grad_input(weight, grad_y):
+    """∂L/∂x (..., B, in) from g = ∂L/∂y (..., B, out)."""
+    return grad_y @ weight
 
-    Returns
-    -------
-    grad_x : (..., B, in)
-    grad_weight : (..., out, in), summed over the batch
-    grad_bias : (..., out), summed over the batch
-    """
-    return grad_y @ weight, np.swapaxes(grad_y, -1, -2) @ x, grad_y.sum(axis=-2)
+
+def grad_weights(x, grad_y):
+    """∂L/∂W (..., out, in) and ∂L/∂b (..., out), summed over the batch."""
+    return np.swapaxes(grad_y, -1, -2) @ x, grad_y.sum(axis=-2)
 
 
 def moments(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
@@ -121,10 +119,11 @@ class Dense:
         return forward(x, weights["weight"], weights["bias"])
 
     def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See `backward` of this module."""
-        grad_x, grad_weight, grad_bias = backward(x, weights["weight"], grad_y)
+        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
+    ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+        """See `grad_input` and `grad_weights` of this module."""
+        grad_weight, grad_bias = grad_weights(x, grad_y)
+        grad_x = grad_input(weights["weight"], grad_y) if need_grad_x else None
         return grad_x, {"weight": grad_weight, "bias": grad_bias}
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:

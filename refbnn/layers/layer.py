@@ -17,7 +17,8 @@ Arrays = Mapping[str, np.ndarray]
 class Layer(Protocol):
     """The interface; a layer holds sizes only, its weights live in the network.
 
-    Sampled weights and activations may carry leading sample axes, which broadcast.
+    Sampled weights and activations may carry leading sample axes, which broadcast. Arrays keep
+    their type: float32 in, float32 out.
     """
 
     def parameter_shapes(self) -> dict[str, Shape]:
@@ -30,9 +31,12 @@ class Layer(Protocol):
         """Outputs for inputs x and sampled weights."""
 
     def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """∂L/∂x and ∂L/∂(each weight array), from the inputs x of forward and grad_y = ∂L/∂y."""
+        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
+    ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+        """∂L/∂x and ∂L/∂(each weight array), from the inputs x of forward and grad_y = ∂L/∂y.
+
+        Without need_grad_x, ∂L/∂x may be None: nothing trainable lies before a first layer.
+        """
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """Moments of the outputs for known inputs (an array) or for random ones (Moments)."""

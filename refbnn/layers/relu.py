@@ -22,12 +22,12 @@ from refbnn.posterior import Posterior
 
 def forward(x):
     """max(0, x); any shape."""
-    return np.maximum(x, 0.0)
+    return np.maximum(x, 0)
 
 
 def backward(x, grad_y):
     """∂L/∂x from x and g = ∂L/∂y; any shape."""
-    return grad_y * (x > 0.0)
+    return grad_y * (x > 0)
 
 
 def moments(x: Moments) -> Moments:
@@ -52,7 +52,7 @@ class ReLU:
         return forward(x)
 
     def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray
+        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See `backward` of this module."""
         return backward(x, grad_y), {}
