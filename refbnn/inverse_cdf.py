@@ -200,16 +200,20 @@ class InverseCDF:
 
     def apply(self, x: np.ndarray) -> None:
         """Replace probabilities by G of them, in place; (N,), otherwise as `of_probabilities`."""
-        in_tail = np.empty(x.size, np.int64)
-        count = _evaluate_bulk(x, self.table, *self.bulk.as_tuple(), in_tail)
-        in_tail = in_tail[:count]
-        u = x[in_tail]
-        below = u < self.bulk.breaks[0]
+        u = x.copy()
+        _evaluate_table(u, self.table, x)
+        rest = np.flatnonzero(np.isnan(x))
+        x[rest] = self._by_pieces(u[rest])
+
+    def _by_pieces(self, u: np.ndarray) -> np.ndarray:
+        below, above = u < self.bulk.breaks[0], u >= self.bulk.breaks[-1]
+        between = ~(below | above)
+        x = np.empty_like(u)
+        x[between] = _evaluate_bulk(u[between], *self.bulk.as_tuple())
         from_low, from_high = np.array(self.origins, x.dtype)
-        value = np.empty_like(u)
-        value[below] = from_low + self._tail_distance(0, u[below])
-        value[~below] = from_high - self._tail_distance(1, 1 - u[~below])
-        x[in_tail] = np.clip(value, *np.array(self.ends, x.dtype))
+        x[below] = from_low + self._tail_distance(0, u[below])
+        x[above] = from_high - self._tail_distance(1, 1 - u[above])
+        return np.clip(x, *np.array(self.ends, x.dtype))
 
     @cached_property
     def single(self) -> InverseCDF:
@@ -465,33 +469,33 @@ _TO_MONOMIALS = np.stack(
 
 
 @njit(cache=True, fastmath={"contract"})  # Horner as fused multiply-adds
-def _evaluate_bulk(x, table, breaks, slopes, coefficients, guide, in_tail):
-    """G in place of the probabilities in the bulk; places of the others, and their number."""
-    start, end = breaks[0], breaks[-1]
-    one = breaks.dtype.type(1)  # not a float64 in float32 arithmetic
-    bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
-    intervals = breaks.dtype.type(table.shape[0])
-    count = 0
-    for j in range(x.size):
-        u = x[j]
-        scaled = u * intervals
-        i = min(int(scaled), _INTERVALS - 1)
-        t = scaled - breaks.dtype.type(i)
+def _evaluate_table(u, table, x):
+    """x = G(u) by the table, NaN where it has no value. No branch, so that it is vectorised."""
+    intervals, last = u.dtype.type(table.shape[0]), np.int32(table.shape[0] - 1)
+    for j in range(u.size):
+        scaled = u[j] * intervals
+        i = min(np.int32(scaled), last)
+        t = scaled - u.dtype.type(i)
         value = table[i, 5]
         for k in range(4, -1, -1):
             value = value * t + table[i, k]
-        if value == value:
-            x[j] = value
-        elif start <= u < end:
-            piece = guide[min(int((u - start) * bins_per_unit), _BINS - 1)]
-            while u >= breaks[piece + 1]:
-                piece += 1
-            t = (u - breaks[piece]) * slopes[piece] - one
-            value = coefficients[piece, _DEGREE]
-            for k in range(_DEGREE - 1, -1, -1):
-                value = value * t + coefficients[piece, k]
-            x[j] = value
-        else:
-            in_tail[count] = j
-            count += 1
-    return count
+        x[j] = value
+
+
+@njit(cache=True, fastmath={"contract"})
+def _evaluate_bulk(u, breaks, slopes, coefficients, guide):
+    """G(u) for u in the bulk, by the guide and then a step or two."""
+    start = breaks[0]
+    one = breaks.dtype.type(1)  # not a float64 in float32 arithmetic
+    bins_per_unit = breaks.dtype.type(_BINS) / (breaks[-1] - start)
+    x = np.empty_like(u)
+    for j in range(u.size):
+        piece = guide[min(int((u[j] - start) * bins_per_unit), _BINS - 1)]
+        while u[j] >= breaks[piece + 1]:
+            piece += 1
+        t = (u[j] - breaks[piece]) * slopes[piece] - one
+        value = coefficients[piece, _DEGREE]
+        for k in range(_DEGREE - 1, -1, -1):
+            value = value * t + coefficients[piece, k]
+        x[j] = value
+    return x
