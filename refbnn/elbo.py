@@ -32,7 +32,6 @@ from refbnn.errors import InputError
 from refbnn.likelihood import Categorical, Likelihood
 from refbnn.network import Network, Weights
 from refbnn.noise.gaussian import Gaussian
-from refbnn.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,10 @@ def flat_loss_and_gradient(
     """
     sampled = _local_terms if objective.local else _sampled_terms
     nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, objective)
-    (divergence,) = kl.divergence({"weights": Posterior(mean, scale)}, net.law, net.prior).values()
-    total_kl = float(divergence.value.sum(dtype=float))
+    total_kl, d_mean, d_scale = kl.total(mean, scale, net.law, net.prior)
     factor = mean.dtype.type(kl_weight)
-    grads["mean"] += factor * divergence.d_mean
-    grads["scale"] += factor * divergence.d_scale
+    grads["mean"] += d_mean if factor == 1 else factor * d_mean
+    grads["scale"] += d_scale if factor == 1 else factor * d_scale
     for index, A in net.correlation.items():
         added, d_A = correlation.divergence(A)
         total_kl += added
@@ -186,12 +184,14 @@ def _sampled_terms(net, mean, scale, x, y, scaling, rng, objective):
     layout = net.layout
     raw = net.law.sample(rng, (objective.n_samples, layout.size), mean.dtype.type)
     z = net.mixed(raw)
-    theta = layout.views(mean + scale * z)
+    flat = scale * z
+    flat += mean
+    theta = layout.views(flat)
     outputs, inputs = net.forward(x, theta)
     nll, grad_outputs = objective.likelihood(outputs, y)
     grad_outputs *= outputs.dtype.type(scaling)
     g = layout.flatten(net.backward(inputs, theta, grad_outputs))
-    grads = {"mean": g.sum(axis=0), "scale": (g * z).sum(axis=0)}
+    grads = {"mean": g.sum(axis=0), "scale": np.einsum("sp,sp->p", g, z)}
     for index, A in net.correlation.items():
         part = net.slice_of_layer(index)
         grads[correlation_name(index)] = correlation.mix_backward(

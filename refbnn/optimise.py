@@ -64,7 +64,7 @@ def clip(grads: Mapping[str, np.ndarray], most: float) -> dict[str, np.ndarray]:
     return {name: g * g.dtype.type(factor) for name, g in grads.items()}
 
 
-@njit(cache=True, fastmath={"contract"})
+@njit(cache=True, fastmath={"contract"}, error_model="numpy")  # no branch at each division
 def _update(p, g, m, v, rate, epsilon, share_1, share_2):
     for i in range(p.size):
         m[i] += share_1 * (g[i] - m[i])

@@ -4,9 +4,9 @@ A run is a `Training`: its whole state are arrays and the state of one random ge
 can stop after any epoch, be saved (`refbnn.checkpoint`) and go on as if it had not stopped, bit for
 bit (with the same packages, processor and number of BLAS threads).
 
-    σ = softplus(ρ) = max(ρ, 0) + log1p(e^−|ρ|),      dσ/dρ = 1/(1 + e^−ρ) = 1 − e^−σ;
+    σ = softplus(ρ) = max(ρ, 0) + log1p(t),   dσ/dρ = 1/(1 + e^−ρ) = (1 or t)/(1 + t),   t = e^−|ρ|,
 
-both forms keep relative accuracy for small σ, in float32 too.
+1 for ρ ≥ 0 and t for ρ < 0: both keep relative accuracy for small σ, in float32 too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from refbnn.elbo import Loss, Objective, correlation_name, flat_loss_and_gradient
 from refbnn.errors import InputError
@@ -166,7 +167,7 @@ class Training:
             Share of the run that is done, in [0, 1): of the learning rate's schedule and of KL's
             warm-up.
         """
-        scale = softplus(self.parameters["rho"])
+        scale, slope = softplus_and_slope(self.parameters["rho"])
         loss, grads = flat_loss_and_gradient(
             self._work,
             self.parameters["mean"],
@@ -180,7 +181,7 @@ class Training:
         )
         if not np.isfinite(loss.total):
             raise InputError(f"loss is {loss.nll} (likelihood) + {loss.kl} (KL)")
-        grads["rho"] = grads.pop("scale") * -np.expm1(-scale)
+        grads["rho"] = grads.pop("scale") * slope
         if self.options.clip_norm is not None:
             grads = clip(grads, self.options.clip_norm)
         rate = self.options.learning_rate * SCHEDULES[self.options.schedule](progress)
@@ -369,7 +370,26 @@ def fingerprint(x: np.ndarray, y: np.ndarray) -> str:
 
 def softplus(rho: np.ndarray) -> np.ndarray:
     """σ = log(1 + e^ρ), without overflow."""
-    return np.maximum(rho, 0) + np.log1p(np.exp(-np.abs(rho)))
+    return softplus_and_slope(rho)[0]
+
+
+def softplus_and_slope(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """σ and dσ/dρ, of the shape and type of ρ."""
+    t = np.abs(rho)
+    np.negative(t, out=t)
+    np.exp(t, out=t)  # NumPy's exp and log1p are vectorised, Numba's are not
+    scale = np.log1p(t)
+    _finish_softplus(rho.reshape(-1), scale.reshape(-1), t.reshape(-1))
+    return scale, t
+
+
+@njit(cache=True, error_model="numpy")
+def _finish_softplus(rho, scale, t):
+    """σ in place of log1p(t), and dσ/dρ in place of t."""
+    zero, one = rho.dtype.type(0), rho.dtype.type(1)
+    for i in range(rho.size):
+        scale[i] += max(rho[i], zero)
+        t[i] = (one if rho[i] >= zero else t[i]) / (one + t[i])
 
 
 def inverse_softplus(sigma: np.ndarray) -> np.ndarray:
