@@ -1,5 +1,6 @@
 """Layers, one file each: forward, backward and moments side by side."""
 
+from refbnn.layers.conv2d import Conv2d
 from refbnn.layers.dense import Dense
 from refbnn.layers.elu import ELU
 from refbnn.layers.gelu import GELU
@@ -13,6 +14,7 @@ from refbnn.layers.tanh import Tanh
 __all__ = [
     "ELU",
     "GELU",
+    "Conv2d",
     "Dense",
     "Layer",
     "LeakyReLU",
@@ -21,3 +23,4 @@ __all__ = [
     "Sigmoid",
     "Tanh",
 ]
+
