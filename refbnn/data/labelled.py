@@ -1,7 +1,7 @@
 """Labelled images: a pair of IDX files, as MNIST and Fashion-MNIST are published.
 
 The images are uint8 of 28 by 28 pixels (0 background, 255 ink), the labels uint8 in 0..9, in the
-same order. x = pixels / 255 is what a network sees.
+same order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from refbnn.data.dataset import Dataset
 from refbnn.data.idx import read_idx
 from refbnn.errors import InputError
 
@@ -57,9 +56,3 @@ def read_labelled(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.
             f"{labels_path}: holds the label {labels.max()}; expected 0 to {N_CLASSES - 1}"
         )
     return images, labels
-
-
-def as_dataset(name: str, images: np.ndarray, labels: np.ndarray, source: str) -> Dataset:
-    """Scale images of (N, 28, 28) uint8 to x of (N, 1, 28, 28) in [0, 1]; labels to int64."""
-    x = images[:, None] / np.float32(255.0)
-    return Dataset(name, x, labels.astype(np.int64), "classes", N_CLASSES, source)

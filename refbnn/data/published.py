@@ -100,15 +100,7 @@ def find(publication: Publication, name: str) -> Path | None:
     InputError
         REFBNN_DATA is set, but not to a folder.
     """
-    own = os.environ.get("REFBNN_DATA")
-    if own and not Path(own).is_dir():
-        raise InputError(f"REFBNN_DATA is {own!r}; expected an existing folder")
-    for folder in ([Path(own)] if own else []) + [cache_folder()]:
-        path = folder / publication.folder / name
-        for candidate in (path, path.with_name(name.removesuffix(".gz"))):
-            if candidate.is_file():
-                return candidate
-    return None
+    return _find_in(_own_folder(), publication, name) or _find_in(cache_folder(), publication, name)
 
 
 def require(publication: Publication, name: str) -> Path:
@@ -123,7 +115,7 @@ def require(publication: Publication, name: str) -> Path:
 
 
 def fetch(publication: Publication, *, progress: bool = False) -> list[Path]:
-    """Download what the cache does not hold already; a cached file that was altered is replaced.
+    """Download what is not here already; a file in the cache that was altered is replaced.
 
     Parameters
     ----------
@@ -134,7 +126,7 @@ def fetch(publication: Publication, *, progress: bool = False) -> list[Path]:
     Returns
     -------
     list of Path
-        The files in the cache.
+        The files, in the cache or where REFBNN_DATA has them.
 
     Raises
     ------
@@ -149,6 +141,9 @@ def fetch(publication: Publication, *, progress: bool = False) -> list[Path]:
     download = pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)
     paths = []
     for name, checksum in publication.checksums.items():
+        if (own := _find_in(_own_folder(), publication, name)) is not None:
+            paths.append(own)
+            continue
         url = publication.url + name
         try:
             path = pooch.retrieve(url, checksum, fname=name, path=folder, downloader=download)
@@ -160,6 +155,23 @@ def fetch(publication: Publication, *, progress: bool = False) -> list[Path]:
             raise InputError(f"{url}: {_reason(error)}; expected {checksum} in {folder}") from error
         paths.append(Path(path))
     return paths
+
+
+def _own_folder() -> Path | None:
+    """The folder that REFBNN_DATA names."""
+    own = os.environ.get("REFBNN_DATA")
+    if own and not Path(own).is_dir():
+        raise InputError(f"REFBNN_DATA is {own!r}; expected an existing folder")
+    return Path(own) if own else None
+
+
+def _find_in(folder: Path | None, publication: Publication, name: str) -> Path | None:
+    if folder is not None:
+        path = folder / publication.folder / name
+        for candidate in (path, path.with_name(name.removesuffix(".gz"))):
+            if candidate.is_file():
+                return candidate
+    return None
 
 
 def _reason(error: Exception) -> str:
