@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from derivatives import complex_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
@@ -60,16 +61,6 @@ def terms(layer, image):
             if 0 <= h < image[0] and 0 <= w < image[1]:
                 group = o // (n_out // layer.groups)
                 yield o, i, j, group * per_group + c, h, w, c, k, m
-
-
-def complex_step(function, array, step=1e-30):
-    """Gradient of a real analytic function, exact to rounding: Im f(x + ih)/h."""
-    grad = np.empty(array.shape)
-    for index in np.ndindex(array.shape):
-        shifted = array.astype(complex)
-        shifted[index] += 1j * step
-        grad[index] = function(shifted).imag / step
-    return grad
 
 
 @every_form

@@ -1,3 +1,4 @@
+import mpmath
 import numpy as np
 import pytest
 
@@ -8,7 +9,7 @@ from refbnn.noise import DeviceLaw, Gaussian
 from refbnn.optimise import Adam
 from refbnn.prior import GaussianPrior, StudentTPrior
 from refbnn.streams import stream
-from refbnn.training import Epoch, inverse_softplus, logistic, softplus
+from refbnn.training import Epoch, inverse_softplus, softplus, softplus_and_slope
 
 LAWS = [Gaussian(), DeviceLaw(-0.5, 0.5, (0.3,))]
 
@@ -103,11 +104,17 @@ def test_bad_labels_change_nothing():
     assert net.parameters() == before
 
 
-def test_softplus_and_its_inverse():
-    rho = np.array([-700.0, -30.0, -1.0, 0.0, 1.0, 40.0])
-    np.testing.assert_allclose(inverse_softplus(softplus(rho)), rho, rtol=1e-12, atol=1e-15)
-    slope = (softplus(rho + 1e-6) - softplus(rho - 1e-6)) / 2e-6
-    np.testing.assert_allclose(logistic(rho), slope, rtol=1e-8, atol=1e-9)
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-15), (np.float32, 3e-7)])
+def test_softplus_its_slope_and_its_inverse(dtype, rtol):
+    """Against mpmath; 3e-7 is a few roundings of float32."""
+    rho = np.array([-80.0, -30.0, -12.0, -1.0, 0.0, 1.0, 16.0, 40.0]).astype(dtype)
+    sigma, slope = softplus_and_slope(rho)
+    assert sigma.dtype == slope.dtype == dtype
+    exact = [mpmath.mpf(float(r)) for r in rho]
+    np.testing.assert_allclose(sigma, [float(mpmath.log1p(mpmath.exp(r))) for r in exact], rtol=rtol)
+    np.testing.assert_allclose(slope, [float(1 / (1 + mpmath.exp(-r))) for r in exact], rtol=rtol)
+    wide = np.array([-700.0, -30.0, -1.0, 0.0, 1.0, 40.0])
+    np.testing.assert_allclose(inverse_softplus(softplus(wide)), wide, rtol=1e-12, atol=1e-15)
 
 
 def clusters(n, rng):
