@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from refbnn.checkpoint import load, save
     from refbnn.errors import InputError
     from refbnn.moments import Moments
     from refbnn.network import Network
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
     from refbnn.prediction import predict
     from refbnn.training import train
 
-__all__ = ["InputError", "Moments", "Network", "Posterior", "predict", "train"]
+__all__ = ["InputError", "Moments", "Network", "Posterior", "load", "predict", "save", "train"]
 
 _HOME = {
     "InputError": "refbnn.errors",
     "Moments": "refbnn.moments",
     "Network": "refbnn.network",
     "Posterior": "refbnn.posterior",
+    "load": "refbnn.checkpoint",
     "predict": "refbnn.prediction",
+    "save": "refbnn.checkpoint",
     "train": "refbnn.training",
 }
 

@@ -4,30 +4,34 @@ Formulas
 --------
 For a minibatch of B out of N examples and one posterior sample θ = µ + σ z,
 
-    L = (N/B)·Σ_batch −log p(y | x, θ)  +  KL(q‖p):
+    L = (N/B)·Σ_batch −log p(y | x, θ)  +  λ·KL(q‖p):
 
-the minibatch term is scaled up to the whole data set, the KL is counted once; L estimates the
-negative evidence lower bound without bias. (Libraries that average the likelihood over the batch
-must divide the KL by N to agree.) With g = ∂(first term)/∂θ from the layers' backward passes, the
-pathwise gradients are (Kingma & Welling 2014; Blundell et al. 2015)
+the minibatch term is scaled up to the whole data set, the KL is counted once; with λ = 1, L
+estimates the negative evidence lower bound without bias. (Libraries that average the likelihood
+over the batch must divide the KL by N to agree.) λ < 1 only while KL warms up. With
+g = ∂(first term)/∂θ from the layers' backward passes, the pathwise gradients are (Kingma & Welling
+2014; Blundell et al. 2015)
 
-    ∂L/∂µ = E[g] + ∂KL/∂µ,      ∂L/∂σ = E[g·z] + ∂KL/∂σ,
+    ∂L/∂µ = E[g] + λ ∂KL/∂µ,      ∂L/∂σ = E[g·z] + λ ∂KL/∂σ,
 
-averaged over the posterior samples. KL and its gradient: `refbnn.kl`, no sampling.
-
-Categorical likelihood of logits ℓ: −log p = log Σ_c exp ℓ_c − ℓ_y, gradient softmax(ℓ) − onehot(y).
+averaged over the posterior samples. KL and its gradient: `refbnn.kl`, no sampling. Likelihoods:
+`refbnn.likelihood`. Layers whose weights are correlated: z stands for R z, see
+`refbnn.correlation`. With local reparameterisation the first term is sampled by pre-activations,
+see `refbnn.local`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import logsumexp
 
-from refbnn import kl
+from refbnn import correlation, kl, local
 from refbnn.errors import InputError
+from refbnn.likelihood import Categorical, Likelihood
 from refbnn.network import Network, Weights
+from refbnn.noise.gaussian import Gaussian
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Loss:
     nll : float
         (N/B)·Σ −log p(y | x, θ), averaged over posterior samples.
     kl : float
-        KL(q‖p) summed over all weights.
+        KL(q‖p) summed over all weights; counted in full, also while it warms up.
     """
 
     nll: float
@@ -53,41 +57,51 @@ class Loss:
 
 @dataclass(frozen=True)
 class Gradient:
-    """∂L/∂µ and ∂L/∂σ of every weight array, by name."""
+    """∂L/∂µ and ∂L/∂σ of every weight array by name, ∂L/∂A of every correlated layer by index."""
 
     mean: Weights
     scale: Weights
+    correlation: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-def check_labels(y: np.ndarray, n_classes: int) -> None:
-    """Raise InputError unless y holds integers in [0, n_classes)."""
-    if y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < n_classes):
-        raise InputError(f"labels: expected integers from 0 to {n_classes - 1}")
-
-
-def categorical(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Sum of −log p(y | logits) over batch and samples, and its gradient.
+@dataclass(frozen=True)
+class Objective:
+    """What a training minimises, but for the data.
 
     Parameters
     ----------
-    logits : (..., B, C)
-    y : (B,) of int in [0, C)
-
-    Returns
-    -------
-    nll : float
-    grad : (..., B, C)
+    likelihood : Likelihood
+    n_samples : int
+        Posterior samples to average over, held in memory together.
+    local : bool
+        Local reparameterisation in place of sampled weights.
 
     Raises
     ------
     InputError
-        If a label is not an integer in [0, C).
+        If there are fewer samples than the likelihood needs.
     """
-    n_classes = logits.shape[-1]
-    check_labels(y, n_classes)
-    is_label = np.arange(n_classes) == y[:, np.newaxis]
-    log_p = logits - logsumexp(logits, axis=-1, keepdims=True)
-    return -float(log_p[..., is_label].sum()), np.exp(log_p) - is_label
+
+    likelihood: Likelihood = field(default_factory=Categorical)
+    n_samples: int = 1
+    local: bool = False
+
+    def __post_init__(self):
+        if self.n_samples < self.likelihood.least_samples:
+            raise InputError(
+                f"n_samples is {self.n_samples}; expected at least "
+                f"{self.likelihood.least_samples} for {type(self.likelihood).__name__}"
+            )
+
+    def check(self, net: Network) -> None:
+        """InputError unless local reparameterisation, if chosen, covers the network."""
+        if not self.local:
+            return
+        if not isinstance(net.law, Gaussian) or net.correlation:
+            raise InputError(
+                "local reparameterisation: expected the Gaussian law and no correlated layer"
+            )
+        local.check_layers(net.layers)
 
 
 def loss_and_gradient(
@@ -96,7 +110,9 @@ def loss_and_gradient(
     y: np.ndarray,
     n_data: int,
     rng: np.random.Generator,
-    n_samples: int = 1,
+    objective: Objective | None = None,
+    *,
+    kl_weight: float = 1.0,
 ) -> tuple[Loss, Gradient]:
     """Unbiased estimate of the loss and of its gradient from one minibatch.
 
@@ -104,24 +120,100 @@ def loss_and_gradient(
     ----------
     net : Network
     x : (B, ...)
-    y : (B,) of int
+    y : (B, ...)
+        As the likelihood wants it.
     n_data : int
         N, the size of the whole data set.
     rng : numpy.random.Generator
         Source of the posterior samples.
-    n_samples : int
-        Posterior samples to average over, held in memory together.
+    objective : Objective, optional
+        One sample of weights, categorical likelihood.
+    kl_weight : float
+        λ; the loss returned has KL in full.
     """
-    theta, z = net.draw(rng, n_samples)
-    logits, inputs = net.forward(x, theta)
-    nll, grad_logits = categorical(logits, y)
-    scaling = n_data / (len(x) * n_samples)
-    g = net.backward(inputs, theta, scaling * grad_logits)
-    divergences = kl.divergence(net.parameters(), net.law, net.prior)
-    return (
-        Loss(scaling * nll, sum(float(d.value.sum()) for d in divergences.values())),
-        Gradient(
-            {name: g[name].sum(axis=0) + d.d_mean for name, d in divergences.items()},
-            {name: (g[name] * z[name]).sum(axis=0) + d.d_scale for name, d in divergences.items()},
-        ),
+    layout = net.layout
+    parameters = net.parameters()
+    mean = layout.flatten({name: p.mean for name, p in parameters.items()})
+    scale = layout.flatten({name: p.scale for name, p in parameters.items()})
+    loss, grads = flat_loss_and_gradient(
+        net, mean, scale, x, y, n_data, rng, objective or Objective(), kl_weight
     )
+    factors = {index: grads[correlation_name(index)] for index in net.correlation}
+    return loss, Gradient(layout.views(grads["mean"]), layout.views(grads["scale"]), factors)
+
+
+def correlation_name(index: int) -> str:
+    """Name of the gradient of a layer's A among flat gradients."""
+    return f"correlation.{index}"
+
+
+def flat_loss_and_gradient(
+    net: Network,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    n_data: int,
+    rng: np.random.Generator,
+    objective: Objective,
+    kl_weight: float = 1.0,
+) -> tuple[Loss, dict[str, np.ndarray]]:
+    """`loss_and_gradient` at means and scales (P,) that lie as `net.layout` says.
+
+    Returns
+    -------
+    Loss
+    dict
+        "mean" and "scale": ∂L/∂µ and ∂L/∂σ, (P,); "correlation.i": ∂L/∂A of layer i.
+    """
+    sampled = _local_terms if objective.local else _sampled_terms
+    nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, objective)
+    total_kl, d_mean, d_scale = kl.total(mean, scale, net.law, net.prior)
+    factor = mean.dtype.type(kl_weight)
+    grads["mean"] += d_mean if factor == 1 else factor * d_mean
+    grads["scale"] += d_scale if factor == 1 else factor * d_scale
+    for index, A in net.correlation.items():
+        added, d_A = correlation.divergence(A)
+        total_kl += added
+        grads[correlation_name(index)] += factor * d_A
+    return Loss(nll, total_kl), grads
+
+
+def _sampled_terms(net, mean, scale, x, y, scaling, rng, objective):
+    """The first term of the loss and its gradient, from sampled weights."""
+    layout = net.layout
+    raw = net.law.sample(rng, (objective.n_samples, layout.size), mean.dtype.type)
+    z = net.mixed(raw)
+    flat = scale * z
+    flat += mean
+    theta = layout.views(flat)
+    outputs, inputs = net.forward(x, theta)
+    nll, grad_outputs = objective.likelihood(outputs, y)
+    grad_outputs *= outputs.dtype.type(scaling)
+    g = layout.flatten(net.backward(inputs, theta, grad_outputs))
+    grads = {"mean": g.sum(axis=0), "scale": np.einsum("sp,sp->p", g, z)}
+    for index, A in net.correlation.items():
+        part = net.slice_of_layer(index)
+        grads[correlation_name(index)] = correlation.mix_backward(
+            A, raw[:, part], z[:, part], g[:, part] * scale[part]
+        )
+    return scaling * nll, grads
+
+
+def _local_terms(net, mean, scale, x, y, scaling, rng, objective):
+    """The same by local reparameterisation."""
+    layout = net.layout
+    means = net.by_layer(layout.views(mean))
+    variances = net.by_layer(layout.views(scale * scale))
+    outputs, tapes = local.forward(net.layers, x, means, variances, objective.n_samples, rng)
+    nll, grad_outputs = objective.likelihood(outputs, y)
+    grad_outputs *= outputs.dtype.type(scaling)
+    d_mean, d_var = local.backward(net.layers, tapes, means, variances, grad_outputs)
+    return scaling * nll, {
+        "mean": layout.flatten(_joined(d_mean)),
+        "scale": 2 * scale * layout.flatten(_joined(d_var)),
+    }
+
+
+def _joined(by_layer: list[dict[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    return {f"{i}.{name}": array for i, own in enumerate(by_layer) for name, array in own.items()}

@@ -62,6 +62,7 @@ _FARTHEST = 1e-290
 _STEEPEST = 1e3  # times that P may fall over a tail; a density that falls further has no edge yet
 _BINS = 1024
 _INTERVALS, _LOW_DEGREE = 2048, 5  # of the table
+_CUBIC, _SINGLE_ERROR = 3, 3e-8  # of the table in float32; its error in units of the range
 _LEAST_UNIFORM = 2.0**-54  # stands for 0, which a generator of multiples of 2⁻⁵³ may return
 
 
@@ -126,7 +127,7 @@ class Pieces:
     def __call__(self, arguments: np.ndarray) -> np.ndarray:
         """Values at arguments of the pieces' type, (N,) -> (N,); outside, that of the nearer end.
 
-        In NumPy; `_evaluate_bulk` is the same as an explicit loop.
+        In NumPy; `_piecewise` is the same as an explicit loop.
         """
         arguments = np.clip(arguments, self.breaks[0], self.breaks[-1])
         piece = np.searchsorted(self.breaks[1:-1], arguments, side="right")
@@ -166,7 +167,7 @@ class InverseCDF:
         Places from which the tails' d counts.
     powers : (float, float)
         1/(α + 1) and 1/(β + 1), from u and 1 − u to s; 0 where the tail is one over L.
-    table : (2048, 6)
+    table : (2048, 6), in float32 (2048, 4)
         G on equal intervals of u, in powers of the place in [0, 1] on each; NaN where such a low
         degree does not do.
     bulk : Pieces
@@ -200,34 +201,43 @@ class InverseCDF:
 
     def apply(self, x: np.ndarray) -> None:
         """Replace probabilities by G of them, in place; (N,), otherwise as `of_probabilities`."""
-        in_tail = np.empty(x.size, np.int64)
-        count = _evaluate_bulk(x, self.table, *self.bulk.as_tuple(), in_tail)
-        in_tail = in_tail[:count]
-        u = x[in_tail]
-        below = u < self.bulk.breaks[0]
-        from_low, from_high = np.array(self.origins, x.dtype)
-        value = np.empty_like(u)
-        value[below] = from_low + self._tail_distance(0, u[below])
-        value[~below] = from_high - self._tail_distance(1, 1 - u[~below])
-        x[in_tail] = np.clip(value, *np.array(self.ends, x.dtype))
+        u = x.copy()
+        _evaluate_table(u, self.table, x)
+        rest = np.flatnonzero(np.isnan(x))
+        number = x.dtype.type
+        _evaluate_pieces(
+            rest,
+            u,
+            x,
+            tuple(number(end) for end in (*self.ends, *self.origins, *self.powers)),
+            number(_LEAST_UNIFORM),
+            self.bulk.as_tuple(),
+            *(tail.as_tuple() for tail in self.tails),
+        )
 
     @cached_property
     def single(self) -> InverseCDF:
-        """The same in float32, as a kernel computes it: within 3e-7 of the range of x."""
+        """The same in float32, as a kernel computes it: within 3e-7 of the range of x.
+
+        Its table is one of cubics, accurate to 3e-8 of the range, which is less than rounding.
+        """
         lower, upper = self.tails
         return replace(
             self,
-            table=self.table.astype(np.float32),
+            table=self._cubics().astype(np.float32),
             bulk=self.bulk.single(),
             tails=(lower.single(), upper.single()),
         )
 
-    def _tail_distance(self, side: int, tail: np.ndarray) -> np.ndarray:
-        power, pieces = self.powers[side], self.tails[side]
-        if power == 0.0:
-            return pieces(-np.log(np.where(tail == 0, tail.dtype.type(_LEAST_UNIFORM), tail)))
-        s = tail ** tail.dtype.type(power)
-        return s * pieces(s)
+    def _cubics(self) -> np.ndarray:
+        """As `table`, of degree 3 and float32's accuracy."""
+        u, coefficients, x = _local_fit(self.of_probabilities, _CUBIC)
+        allowed = _SINGLE_ERROR * (self.ends[1] - self.ends[0])
+        good = (np.abs(x - self.of_probabilities(u.ravel()).reshape(u.shape)) <= allowed).all(axis=1)
+        good &= (np.diff(x, axis=1) >= 0.0).all(axis=1)
+        good &= (u[:, 0] >= self.bulk.breaks[0]) & (u[:, -1] < self.bulk.breaks[-1])
+        coefficients[~good] = np.nan
+        return coefficients
 
 
 def check_probabilities(u: np.ndarray) -> np.ndarray:
@@ -281,16 +291,7 @@ def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
 
 def _table(bulk: Pieces, lower: Side, upper: Side) -> np.ndarray:
     """G on equal intervals of u by a low degree, from the pieces of the bulk."""
-    nodes = 0.5 * (1.0 + chebyshev.chebpts2(_LOW_DEGREE + 1))
-    to_monomials = np.linalg.inv(np.vander(nodes, increasing=True))
-    between = 0.5 * (1.0 + np.sort(np.cos(np.pi * np.arange(13) / 12)))
-    first = np.arange(_INTERVALS)[:, np.newaxis]
-    values = bulk(((first + nodes) / _INTERVALS).ravel()).reshape(_INTERVALS, -1)
-    # From the first value on: the matrix amplifies rounding, so of small differences alone.
-    table = (values - values[:, :1]) @ to_monomials.T
-    table[:, 0] = values[:, 0]
-    u = (first + between) / _INTERVALS
-    x = table @ np.vander(between, _LOW_DEGREE + 1, increasing=True).T
+    u, table, x = _local_fit(bulk, _LOW_DEGREE)
     near_low = x - lower.origin < upper.origin - x if lower.exponent is not None else x < 0.0
     error = np.where(
         near_low, lower.mass(x - lower.origin) - u, 1.0 - u - upper.mass(upper.origin - x)
@@ -301,6 +302,25 @@ def _table(bulk: Pieces, lower: Side, upper: Side) -> np.ndarray:
     good &= (u[:, 0] >= bulk.breaks[0]) & (u[:, -1] < bulk.breaks[-1])
     table[~good] = np.nan
     return table
+
+
+def _local_fit(
+    G: Callable[[np.ndarray], np.ndarray], degree: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """G interpolated on equal intervals of u: points between the nodes, coefficients, values there.
+
+    The coefficients are of the place in [0, 1] on each interval, constant first.
+    """
+    nodes = 0.5 * (1.0 + chebyshev.chebpts2(degree + 1))
+    to_monomials = np.linalg.inv(np.vander(nodes, increasing=True))
+    between = 0.5 * (1.0 + np.sort(np.cos(np.pi * np.arange(13) / 12)))
+    first = np.arange(_INTERVALS)[:, np.newaxis]
+    values = G(((first + nodes) / _INTERVALS).ravel()).reshape(_INTERVALS, -1)
+    # From the first value on: the matrix amplifies rounding, so of small differences alone.
+    coefficients = (values - values[:, :1]) @ to_monomials.T
+    coefficients[:, 0] = values[:, 0]
+    u = (first + between) / _INTERVALS
+    return u, coefficients, coefficients @ np.vander(between, degree + 1, increasing=True).T
 
 
 def _at_end(coefficients: np.ndarray) -> float:
@@ -465,33 +485,62 @@ _TO_MONOMIALS = np.stack(
 
 
 @njit(cache=True, fastmath={"contract"})  # Horner as fused multiply-adds
-def _evaluate_bulk(x, table, breaks, slopes, coefficients, guide, in_tail):
-    """G in place of the probabilities in the bulk; places of the others, and their number."""
-    start, end = breaks[0], breaks[-1]
-    one = breaks.dtype.type(1)  # not a float64 in float32 arithmetic
-    bins_per_unit = breaks.dtype.type(_BINS) / (end - start)
-    intervals = breaks.dtype.type(table.shape[0])
-    count = 0
-    for j in range(x.size):
-        u = x[j]
-        scaled = u * intervals
-        i = min(int(scaled), _INTERVALS - 1)
-        t = scaled - breaks.dtype.type(i)
-        value = table[i, 5]
-        for k in range(4, -1, -1):
+def _evaluate_table(u, table, x):
+    """x = G(u) by the table, NaN where it has no value."""
+    intervals, last = u.dtype.type(table.shape[0]), np.uint32(table.shape[0] - 1)
+    if table.shape[1] == _CUBIC + 1:  # written out: a loop of unknown length is half as fast
+        for j in range(u.size):
+            scaled = u[j] * intervals
+            i = min(np.uint32(scaled), last)
+            t = scaled - u.dtype.type(i)
+            x[j] = ((table[i, 3] * t + table[i, 2]) * t + table[i, 1]) * t + table[i, 0]
+        return
+    for j in range(u.size):
+        scaled = u[j] * intervals
+        i = min(np.uint32(scaled), last)
+        t = scaled - u.dtype.type(i)
+        value = table[i, _LOW_DEGREE]
+        for k in range(_LOW_DEGREE - 1, -1, -1):
             value = value * t + table[i, k]
-        if value == value:
-            x[j] = value
-        elif start <= u < end:
-            piece = guide[min(int((u - start) * bins_per_unit), _BINS - 1)]
-            while u >= breaks[piece + 1]:
-                piece += 1
-            t = (u - breaks[piece]) * slopes[piece] - one
-            value = coefficients[piece, _DEGREE]
-            for k in range(_DEGREE - 1, -1, -1):
-                value = value * t + coefficients[piece, k]
-            x[j] = value
+        x[j] = value
+
+
+@njit(cache=True, fastmath={"contract"})
+def _evaluate_pieces(chosen, u, x, numbers, least, bulk, lower, upper):
+    """x = G(u) at the chosen places, by the bulk and the tails."""
+    start, end = bulk[0][0], bulk[0][-1]
+    least_x, greatest_x, low_origin, high_origin, low_power, high_power = numbers
+    one = x.dtype.type(1)
+    for j in chosen:
+        if u[j] < start:
+            value = low_origin + _tail_distance(u[j], low_power, least, lower)
+        elif u[j] >= end:
+            value = high_origin - _tail_distance(one - u[j], high_power, least, upper)
         else:
-            in_tail[count] = j
-            count += 1
-    return count
+            value = _piecewise(u[j], bulk)
+        x[j] = min(max(value, least_x), greatest_x)
+
+
+@njit(cache=True, fastmath={"contract"})
+def _tail_distance(tail, power, least, pieces):
+    if power == 0:
+        return _piecewise(-np.log(least if tail == 0 else tail), pieces)
+    s = tail**power
+    return s * _piecewise(s, pieces)
+
+
+@njit(cache=True, fastmath={"contract"})
+def _piecewise(argument, pieces):
+    """As `Pieces.__call__`, by the guide and then a step or two."""
+    breaks, slopes, coefficients, guide = pieces
+    one = breaks.dtype.type(1)  # not a float64 in float32 arithmetic
+    place = min(max(argument, breaks[0]), breaks[-1])
+    bins_per_unit = breaks.dtype.type(_BINS) / (breaks[-1] - breaks[0])
+    piece = guide[min(int((place - breaks[0]) * bins_per_unit), _BINS - 1)]
+    while piece < slopes.size - 1 and place >= breaks[piece + 1]:
+        piece += 1
+    t = (place - breaks[piece]) * slopes[piece] - one
+    value = coefficients[piece, _DEGREE]
+    for k in range(_DEGREE - 1, -1, -1):
+        value = value * t + coefficients[piece, k]
+    return value

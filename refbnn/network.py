@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from refbnn import correlation
 from refbnn.errors import InputError
-from refbnn.layers import Layer
+from refbnn.layers import Dense, Layer
+from refbnn.layers.layer import Shape
+from refbnn.layout import Layout
 from refbnn.moments import Moments
 from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.law import Law
@@ -18,6 +22,7 @@ from refbnn.streams import stream
 Weights = dict[str, np.ndarray]
 
 _INITIAL_SCALE = 0.05  # σ before training: He's means of a 784-wide layer have this spread
+_BLOCK = 500  # inputs at a time, to bound the memory of activations
 
 
 class Network:
@@ -32,11 +37,23 @@ class Network:
         Prior of every weight; N(0, 1) by default.
     seed : int
         Of the initial means: He 2015, N(0, 2/fan_in) for weights, 0 for biases.
+    input_shape : tuple of int, optional
+        Shape of one input; by default that of a dense first layer, else unknown.
+    correlated : sequence of int
+        Indices of layers whose weights have a full covariance, see `refbnn.correlation`.
+
+    Attributes
+    ----------
+    layout : Layout
+        Where each weight array lies in a flat one.
+    correlation : dict of int to ndarray
+        A of each correlated layer, zero at first; training changes it.
 
     Raises
     ------
     InputError
-        If there is no layer.
+        If there is no layer, the input does not pass through them, or a correlated layer has no
+        weights or too many.
     """
 
     def __init__(
@@ -46,10 +63,17 @@ class Network:
         law: Law | None = None,
         prior: Prior | None = None,
         seed: int = 0,
+        input_shape: Shape | None = None,
+        correlated: Sequence[int] = (),
     ):
         if not layers:
             raise InputError("Network: no layers; expected at least one")
         self.layers = list(layers)
+        if input_shape is None and isinstance(self.layers[0], Dense):
+            input_shape = (self.layers[0].in_features,)
+        self.input_shape = input_shape
+        if input_shape is not None:
+            self.check_input(input_shape)
         self.law: Law = Gaussian() if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
         rng = stream(seed, "initial means")
@@ -58,6 +82,11 @@ class Network:
             for index, layer in enumerate(self.layers)
             for name, shape in layer.parameter_shapes().items()
         }
+        self.layout = Layout({name: p.shape for name, p in self._posteriors.items()})
+        self.correlation: dict[int, np.ndarray] = {}
+        for index in correlated:
+            part = self.slice_of_layer(index)
+            self.correlation[index] = correlation.uncorrelated(part.stop - part.start)
 
     def parameters(self) -> dict[str, Posterior]:
         """Posterior of every weight array, by name: "0.weight", "0.bias", "2.weight" and so on."""
@@ -85,19 +114,37 @@ class Network:
 
     def with_noise(self, law: Law) -> Network:
         """Return a network of the same means and scales with another shape of noise."""
-        other = Network.__new__(Network)
-        other.layers, other.law, other.prior = self.layers, law, self.prior
+        other = copy.copy(self)
+        other.law = law
         other._posteriors = dict(self._posteriors)
+        other.correlation = dict(self.correlation)
         return other
 
     def draw(self, rng: np.random.Generator, n_samples: int = 1) -> tuple[Weights, Weights]:
         """Draw posterior samples: the weights θ = µ + σ z and the noise z, by name.
 
-        Each array has a leading axis of length n_samples.
+        Each array has a leading axis of length n_samples. In a correlated layer z is R z.
         """
-        posteriors = self._posteriors
-        z = {n: self.law.sample(rng, (n_samples, *p.shape)) for n, p in posteriors.items()}
-        return {n: p.mean + p.scale * z[n] for n, p in posteriors.items()}, z
+        flat = self.mixed(self.law.sample(rng, (n_samples, self.layout.size)))
+        z = self.layout.views(flat)
+        return {n: p.mean + p.scale * z[n] for n, p in self._posteriors.items()}, z
+
+    def mixed(self, z: np.ndarray) -> np.ndarray:
+        """R z where a layer is correlated, z elsewhere; (S, P) -> (S, P)."""
+        if not self.correlation:
+            return z
+        u = z.copy()
+        for index, A in self.correlation.items():
+            part = self.slice_of_layer(index)
+            u[:, part] = correlation.mix(A, z[:, part])
+        return u
+
+    def slice_of_layer(self, index: int) -> slice:
+        """Where the weights of one layer lie in a flat array; InputError if it has none."""
+        if not 0 <= index < len(self.layers) or not self.layers[index].parameter_shapes():
+            raise InputError(f"layer {index}: expected the index of a layer with weights")
+        own = [self.layout.slices[f"{index}.{name}"] for name in self._names(index)]
+        return slice(own[0].start, own[-1].stop)
 
     def forward(self, x: np.ndarray, weights: Weights) -> tuple[np.ndarray, list[np.ndarray]]:
         """Output for given weights, and the input of every layer, which `backward` needs.
@@ -105,21 +152,19 @@ class Network:
         Weights with a leading axis of S samples give outputs (S, B, ...).
         """
         inputs = []
-        for index, layer in enumerate(self.layers):
+        for layer, own in zip(self.layers, self.by_layer(weights), strict=True):
             inputs.append(x)
-            x = layer.forward(x, self._of_layer(index, weights))
+            x = layer.forward(x, own)
         return x, inputs
 
     def backward(self, inputs: list[np.ndarray], weights: Weights, grad_y: np.ndarray) -> Weights:
         """∂L/∂θ by name from g = ∂L/∂y, by the chain rule from the last layer to the first."""
         grads: Weights = {}
-        trained = [i for i, layer in enumerate(self.layers) if layer.parameter_shapes()]
-        if not trained:
-            return grads
-        for index in range(len(self.layers) - 1, trained[0] - 1, -1):
-            own = self._of_layer(index, weights)
+        own = self.by_layer(weights)
+        first = next((index for index, arrays in enumerate(own) if arrays), len(own))
+        for index in range(len(own) - 1, first - 1, -1):
             grad_x, grad_own = self.layers[index].backward(
-                inputs[index], own, grad_y, need_grad_x=index > trained[0]
+                inputs[index], own[index], grad_y, need_grad_x=index > first
             )
             grads |= {f"{index}.{name}": grad for name, grad in grad_own.items()}
             if grad_x is not None:
@@ -145,16 +190,38 @@ class Network:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
         outputs = np.empty((n_samples, len(x), *shape))
         for output in outputs:  # never more than one set of weights in memory
-            output[...] = self.forward(x, self.draw(rng)[0])[0]
+            weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
+            for rows in _blocks(len(x)):
+                output[rows] = self.forward(x[rows], weights)[0]
         return outputs
 
     def propagate(self, x: np.ndarray | Moments) -> Moments:
-        """Moments of the output in one pass, for known inputs (B, ...) or random ones."""
+        """Moments of the output in one pass, for known inputs (B, ...) or random ones.
+
+        Raises
+        ------
+        InputError
+            If x does not fit, or a layer's weights are correlated: the formulas are those of
+            independent weights.
+        """
+        if self.correlation:
+            raise InputError(
+                f"propagate: layers {sorted(self.correlation)} have correlated weights; expected "
+                "independent ones (sample instead)"
+            )
         if not isinstance(x, Moments):
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
-        for index, layer in enumerate(self.layers):
-            x = layer.moments(x, self._of_layer(index, self._posteriors))
+        parts = [self._propagated(_rows(x, rows)) for rows in _blocks(x.shape[0])]
+        return Moments(
+            np.concatenate([part.mean for part in parts]),
+            np.concatenate([part.var for part in parts]),
+        )
+
+    def _propagated(self, x: np.ndarray | Moments) -> Moments:
+        own = self.by_layer(self._posteriors)
+        for layer, posteriors in zip(self.layers, own, strict=True):
+            x = layer.moments(x, posteriors)
         assert isinstance(x, Moments)  # there is at least one layer
         return x
 
@@ -167,8 +234,23 @@ class Network:
                 raise InputError(f"layer {index}: {error}") from None
         return shape
 
-    def _of_layer(self, index: int, arrays: Mapping) -> dict:
-        return {name: arrays[f"{index}.{name}"] for name in self.layers[index].parameter_shapes()}
+    def by_layer(self, arrays: Mapping) -> list[dict]:
+        """What is named "2.weight" under "weight" in the dictionary of layer 2, and so on."""
+        return [
+            {name: arrays[f"{index}.{name}"] for name in self._names(index)}
+            for index in range(len(self.layers))
+        ]
+
+    def _names(self, index: int) -> list[str]:
+        return list(self.layers[index].parameter_shapes())
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, max(n, 1), _BLOCK)]
+
+
+def _rows(x: np.ndarray | Moments, rows: slice) -> np.ndarray | Moments:
+    return Moments(x.mean[rows], x.var[rows]) if isinstance(x, Moments) else x[rows]
 
 
 def _initial_posterior(shape: tuple[int, ...], rng: np.random.Generator) -> Posterior:

@@ -1,36 +1,72 @@
-"""Adam: gradient descent with running moments of the gradient.
+"""Adam: gradient descent with running moments of the gradient; schedules of its rate; clipping.
 
 Formula (Kingma & Ba 2015, algorithm 1), for each entry, step t = 1, 2, …:
 
     m ← β₁m + (1 − β₁)g,      v ← β₂v + (1 − β₂)g²,
     p ← p − η · (m/(1 − β₁ᵗ)) / (√(v/(1 − β₂ᵗ)) + ε).
+
+Schedules of η over the progress s ∈ [0, 1) of a run: constant; linear, 1 − s; cosine,
+½(1 + cos πs) (Loshchilov & Hutter 2017).
+
+Clipping (Pascanu, Mikolov & Bengio 2013): g ← g·min(1, c/|g|), |g| over all arrays together.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+
 import numpy as np
+from numba import njit
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # the paper's defaults
 
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda s: 1.0,
+    "linear": lambda s: 1.0 - s,
+    "cosine": lambda s: 0.5 * (1.0 + math.cos(math.pi * s)),
+}
+
 
 class Adam:
-    """Adam over named arrays, which `step` changes in place."""
+    """Adam over named arrays, which `step` changes in place.
 
-    def __init__(self, learning_rate: float):
-        self.learning_rate = learning_rate
-        self._steps = 0
-        self._m: dict[str, np.ndarray] = {}
-        self._v: dict[str, np.ndarray] = {}
+    Parameters
+    ----------
+    parameters : mapping of str to ndarray, any shape, contiguous
+        Starting values; they are not copied.
+    """
 
-    def step(self, parameters: dict[str, np.ndarray], grads: dict[str, np.ndarray]) -> None:
-        """One update of every array from its gradient of the same shape."""
-        self._steps += 1
-        # Both bias corrections in two scalars, so that each array is passed over few times.
-        root = np.sqrt(1.0 - _BETA_2**self._steps)
-        rate = self.learning_rate * root / (1.0 - _BETA_1**self._steps)
-        for name, g in grads.items():
-            m = self._m.setdefault(name, np.zeros_like(g))
-            v = self._v.setdefault(name, np.zeros_like(g))
-            m += (1.0 - _BETA_1) * (g - m)
-            v += (1.0 - _BETA_2) * (g * g - v)
-            parameters[name] -= rate * m / (np.sqrt(v) + _EPSILON * root)
+    def __init__(self, parameters: Mapping[str, np.ndarray]):
+        self.parameters = dict(parameters)
+        self.steps = 0
+        self.m = {name: np.zeros_like(p) for name, p in parameters.items()}
+        self.v = {name: np.zeros_like(p) for name, p in parameters.items()}
+
+    def step(self, grads: Mapping[str, np.ndarray], learning_rate: float) -> None:
+        """One update of every array from its gradient of the same shape and type."""
+        self.steps += 1
+        # Both bias corrections in two scalars, so that each array is passed over once.
+        root = math.sqrt(1.0 - _BETA_2**self.steps)
+        rate = learning_rate * root / (1.0 - _BETA_1**self.steps)
+        for name, p in self.parameters.items():
+            m, v, number = self.m[name], self.v[name], p.dtype.type
+            _update(
+                *(array.reshape(-1) for array in (p, grads[name], m, v)),
+                *(number(c) for c in (rate, _EPSILON * root, 1.0 - _BETA_1, 1.0 - _BETA_2)),
+            )
+
+
+def clip(grads: Mapping[str, np.ndarray], most: float) -> dict[str, np.ndarray]:
+    """Gradients scaled down so that the norm of all together is at most `most`."""
+    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
+    factor = min(1.0, most / norm) if norm > 0.0 else 1.0
+    return {name: g * g.dtype.type(factor) for name, g in grads.items()}
+
+
+@njit(cache=True, fastmath={"contract"}, error_model="numpy")  # no branch at each division
+def _update(p, g, m, v, rate, epsilon, share_1, share_2):
+    for i in range(p.size):
+        m[i] += share_1 * (g[i] - m[i])
+        v[i] += share_2 * (g[i] * g[i] - v[i])
+        p[i] -= rate * m[i] / (np.sqrt(v[i]) + epsilon)

@@ -1,26 +1,273 @@
-"""Training: minibatch Adam on means and unconstrained scales, σ = softplus(ρ)."""
+"""Training: minibatch Adam on means and unconstrained scales, σ = softplus(ρ).
+
+A run is a `Training`: its whole state are arrays and the state of one random generator, so that it
+can stop after any epoch, be saved (`refbnn.checkpoint`) and go on as if it had not stopped, bit for
+bit (with the same packages, processor and number of BLAS threads).
+
+    σ = softplus(ρ) = max(ρ, 0) + log1p(t),   dσ/dρ = 1/(1 + e^−ρ) = (1 or t)/(1 + t),   t = e^−|ρ|,
+
+1 for ρ ≥ 0 and t for ρ < 0: both keep relative accuracy for small σ, in float32 too.
+"""
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numba import njit
 
-from refbnn.elbo import Loss, check_labels, loss_and_gradient
+from refbnn.elbo import Loss, Objective, correlation_name, flat_loss_and_gradient
 from refbnn.errors import InputError
+from refbnn.likelihood import likelihood_named
+from refbnn.moments import all_finite
 from refbnn.network import Network
-from refbnn.optimise import Adam
+from refbnn.optimise import SCHEDULES, Adam, clip
 from refbnn.posterior import Posterior
 from refbnn.streams import stream
+
+_VALIDATION_SAMPLES = 8  # enough to rank epochs; 30 would cost as much as a short epoch
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train; what the words mean is said in `train`."""
+
+    likelihood: str = "categorical"
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    n_samples: int = 1
+    local: bool = False
+    kl_warmup: int = 0
+    clip_norm: float | None = None
+    patience: int | None = None
+    dtype: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        likelihood_named(self.likelihood)
+        for name, least in (("epochs", 1), ("batch_size", 1), ("n_samples", 1), ("kl_warmup", 0)):
+            _require_integer(name, getattr(self, name), least)
+        if self.patience is not None:
+            _require_integer("patience", self.patience, 1)
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value > 0.0):
+                raise InputError(f"train: {name} is {value}; expected a number above 0")
+        for name, known in (("schedule", SCHEDULES), ("dtype", ("float32", "float64"))):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"train: {name} {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                )
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return Objective(likelihood_named(self.likelihood), self.n_samples, self.local)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the data cost: means over its minibatches, in nats."""
+    """What one pass over the data cost.
+
+    Parameters
+    ----------
+    number : int
+        From 1.
+    loss : Loss
+        Means over the minibatches, in nats for the whole data set.
+    kl_weight : float
+        λ at its end.
+    validation : float or None
+        Score of the validation data, nats an example; less is better.
+    """
 
     number: int
     loss: Loss
+    kl_weight: float = 1.0
+    validation: float | None = None
+
+
+@dataclass
+class Best:
+    """The epoch of least validation score so far, and the parameters it left."""
+
+    epoch: int
+    score: float
+    parameters: Arrays
+
+
+@dataclass
+class Training:
+    """A run of training: the network, and all that is needed to go on.
+
+    Parameters
+    ----------
+    net : Network
+        Its means and scales are replaced after every epoch.
+    options : Options
+    """
+
+    net: Network
+    options: Options
+    history: list[Epoch] = field(default_factory=list)
+    best: Best | None = None
+
+    def __post_init__(self):
+        self.options.objective.check(self.net)
+        if not self.net.layout.size:
+            raise InputError("train: no layer has weights; expected at least one")
+        layout, parameters = self.net.layout, self.net.parameters()
+        number = np.dtype(self.options.dtype).type
+        scale = layout.flatten({name: p.scale for name, p in parameters.items()})
+        if not (scale > 0.0).all():
+            raise InputError("train: a weight has scale 0, so KL is infinite; expected above 0")
+        start = {
+            "mean": layout.flatten({name: p.mean for name, p in parameters.items()}),
+            "rho": inverse_softplus(scale),
+        } | {correlation_name(i): A for i, A in self.net.correlation.items()}
+        self.adam = Adam({name: array.astype(number) for name, array in start.items()})
+        self.rng = stream(self.options.seed, "train")
+        # The same network, but that the correlation is what Adam holds, in its type.
+        self._work = copy.copy(self.net)
+        self._work.correlation = {
+            i: self.parameters[correlation_name(i)] for i in self.net.correlation
+        }
+        self._refresh()
+
+    @property
+    def parameters(self) -> Arrays:
+        """µ and ρ, flat, and A of correlated layers: what Adam changes in place."""
+        return self.adam.parameters
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the validation score has not fallen for long enough."""
+        done, patience = len(self.history), self.options.patience
+        stalled = self.best is not None and patience is not None and done - self.best.epoch >= patience
+        return done >= self.options.epochs or stalled
+
+    def step(self, x: np.ndarray, y: np.ndarray, n_data: int, progress: float) -> Loss:
+        """One update from one minibatch.
+
+        Parameters
+        ----------
+        x, y : (B, ...)
+            x of the options' type.
+        n_data : int
+            N.
+        progress : float
+            Share of the run that is done, in [0, 1): of the learning rate's schedule and of KL's
+            warm-up.
+        """
+        scale, slope = softplus_and_slope(self.parameters["rho"])
+        loss, grads = flat_loss_and_gradient(
+            self._work,
+            self.parameters["mean"],
+            scale,
+            x,
+            y,
+            n_data,
+            self.rng,
+            self.options.objective,
+            self._kl_weight(progress),
+        )
+        if not np.isfinite(loss.total):
+            raise InputError(f"loss is {loss.nll} (likelihood) + {loss.kl} (KL)")
+        grads["rho"] = grads.pop("scale") * slope
+        if self.options.clip_norm is not None:
+            grads = clip(grads, self.options.clip_norm)
+        rate = self.options.learning_rate * SCHEDULES[self.options.schedule](progress)
+        self.adam.step(grads, rate)
+        return loss
+
+    def run_epoch(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Epoch:
+        """One pass over the data, in a new random order; the network then holds the result.
+
+        Raises
+        ------
+        InputError
+            If the loss is NaN or infinite; the network keeps what the last epoch left.
+        """
+        options, done = self.options, len(self.history)
+        order = self.rng.permutation(len(x))
+        starts = range(0, len(x), options.batch_size)
+        nll = kl = 0.0
+        for number, start in enumerate(starts):
+            batch = order[start : start + options.batch_size]
+            progress = (done + number / len(starts)) / options.epochs
+            try:
+                loss = self.step(x[batch], y[batch], len(x), progress)
+            except InputError as error:
+                raise InputError(
+                    self._where(error, x[batch], done + 1, number + 1, len(starts))
+                ) from None
+            nll += loss.nll / len(starts)
+            kl += loss.kl / len(starts)
+            if on_step is not None:
+                on_step(number + 1, len(starts))
+        self._refresh()
+        score = None if validation is None else self._score(*validation, done + 1)
+        epoch = Epoch(done + 1, Loss(nll, kl), self._kl_weight((done + 1) / options.epochs), score)
+        self.history.append(epoch)
+        if score is not None and (self.best is None or score < self.best.score):
+            copies = {name: array.copy() for name, array in self.parameters.items()}
+            self.best = Best(done + 1, score, copies)
+        return epoch
+
+    def finish(self) -> None:
+        """Give the network the parameters of the best epoch, if validation chose one."""
+        if self.best is not None:
+            self._refresh(self.best.parameters)
+
+    def _kl_weight(self, progress: float) -> float:
+        if not self.options.kl_warmup:
+            return 1.0
+        return min(1.0, progress * self.options.epochs / self.options.kl_warmup)
+
+    def _refresh(self, parameters: Arrays | None = None) -> None:
+        """Bring the network up to date; it holds float64, exactly what was trained."""
+        held = self.parameters if parameters is None else parameters
+        means = self.net.layout.views(held["mean"].astype(float))
+        scales = self.net.layout.views(softplus(held["rho"]).astype(float))
+        self.net.set_parameters({n: Posterior(means[n], scales[n]) for n in means})
+        for index in self.net.correlation:
+            self.net.correlation[index] = held[correlation_name(index)].astype(float)
+
+    def _score(self, x: np.ndarray, y: np.ndarray, epoch: int) -> float:
+        """Validation score: nats an example, −log of the mean likelihood over samples.
+
+        The same posterior noise every epoch, so that epochs differ by their parameters alone.
+        """
+        rng = stream(self.options.seed, "validation")
+        outputs = self.net.sample(x, _VALIDATION_SAMPLES, rng)
+        return float(self.options.objective.likelihood.predictive_score(outputs, y).mean())
+
+    def _where(self, error: object, x: np.ndarray, epoch: int, step: int, steps: int) -> str:
+        """What to say of a step whose loss is not finite: the first layer that overflows at µ."""
+        place = f"train: epoch {epoch}, step {step} of {steps}: {error}"
+        if not all(np.isfinite(array).all() for array in self.parameters.values()):
+            return f"{place}; a weight is no longer finite, expected a smaller learning_rate"
+        with np.errstate(all="ignore"):
+            y, inputs = self._work.forward(x, self._work.layout.views(self.parameters["mean"]))
+        for index, output in enumerate([*inputs[1:], y]):
+            if not np.isfinite(output).all():
+                kind = type(self.net.layers[index]).__name__
+                return f"{place}; the output of layer {index}, {kind}, overflows at the means"
+        return f"{place}; expected finite numbers, try a smaller learning_rate"
 
 
 def train(
@@ -28,33 +275,54 @@ def train(
     x: np.ndarray,
     y: np.ndarray,
     *,
-    likelihood: str = "categorical",
-    epochs: int = 20,
-    batch_size: int = 128,
-    learning_rate: float = 2e-3,
-    n_samples: int = 1,
-    seed: int = 0,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> list[Epoch]:
     """Train a network in place by mean-field variational inference.
 
     Parameters
     ----------
     net : Network
-        Its means and scales are replaced; law and prior stay.
+        Its means and scales (and what correlates them) are replaced; law and prior stay.
     x : (N, ...)
-    y : (N,) of int
+        Examples that fit the network.
+    y : (N, ...)
+        Targets as the likelihood wants them (`refbnn.likelihood`).
+    validation : (x, y), optional
+        Held-out data. Each epoch is scored by the mean of −log p(y | x) in nats an example, under
+        8 posterior samples; the network ends with the parameters of the best epoch.
+    checkpoint : path, optional
+        File that holds network and run after every epoch (`refbnn.checkpoint`).
+    resume : bool
+        Go on from the checkpoint if it is there; bit-identical to not having stopped. Options,
+        data and architecture must be those of the start.
+    on_epoch, on_step : callable, optional
+        Called with each epoch; with the number of each step and of all in the epoch.
     likelihood : str
-        "categorical".
+        "categorical" (default), "gaussian" or "energy".
     epochs, batch_size, n_samples : int
-        Passes over the data; examples a step (a last smaller batch is kept); posterior samples a
-        step.
+        Passes over the data (20); examples a step, a last smaller batch is kept (128); posterior
+        samples a step (1).
     learning_rate : float
-        Of Adam, falling to zero over the run along half a cosine (Loshchilov & Hutter 2017).
+        Of Adam (2e-3), times the schedule.
+    schedule : str
+        "cosine" (default), "linear" or "constant", over all epochs.
+    local : bool
+        Local reparameterisation: less noise in the gradient, Gaussian law only.
+    kl_warmup : int
+        Epochs over which the weight of KL grows from 0 to 1, in equal steps (0: always 1).
+    clip_norm : float, optional
+        Longest gradient, in all of µ and ρ together; nats for the whole data set.
+    patience : int, optional
+        Epochs without a better validation score before training ends; needs `validation`.
+    dtype : str
+        "float32" (default) or "float64", of the arithmetic.
     seed : int
         Of the order of examples and of the posterior samples.
-    on_epoch : callable, optional
-        Called after each epoch, to show progress.
 
     Returns
     -------
@@ -63,50 +331,65 @@ def train(
     Raises
     ------
     InputError
-        If the arrays do not fit the network or each other, hold NaN, or an option is out of range.
+        If the arrays do not fit the network or each other, hold NaN, or an option is out of range;
+        if the loss stops being finite, where; if a checkpoint is of another run.
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y)
-    _check(net, x, y, likelihood)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("n_samples", n_samples)):
-        if value < 1:
-            raise InputError(f"train: {name} is {value}; expected at least 1")
-    if not (np.isfinite(learning_rate) and learning_rate > 0.0):
-        raise InputError(f"train: learning_rate is {learning_rate}; expected a number above 0")
+    from refbnn import checkpoint as store
 
-    rng = stream(seed, "train")
-    means = {name: p.mean.copy() for name, p in net.parameters().items()}
-    rhos = {name: inverse_softplus(p.scale) for name, p in net.parameters().items()}
-    adam_mean, adam_rho = Adam(learning_rate), Adam(learning_rate)
-    starts = range(0, len(x), batch_size)
-    history = []
-    for epoch in range(epochs):
-        order = rng.permutation(len(x))
-        nll = kl = 0.0
-        for step, start in enumerate(starts):
-            progress = (epoch + step / len(starts)) / epochs
-            rate = 0.5 * learning_rate * (1.0 + np.cos(np.pi * progress))
-            adam_mean.learning_rate = adam_rho.learning_rate = rate
-            batch = order[start : start + batch_size]
-            loss, grad = loss_and_gradient(net, x[batch], y[batch], len(x), rng, n_samples)
-            if not np.isfinite(loss.total):
-                raise InputError(
-                    f"train: loss is {loss.total} in epoch {epoch + 1}; expected "
-                    "finite, try a smaller learning_rate"
-                )
-            adam_mean.step(means, grad.mean)
-            adam_rho.step(rhos, {name: g * logistic(rhos[name]) for name, g in grad.scale.items()})
-            net.set_parameters({n: Posterior(means[n].copy(), softplus(rhos[n])) for n in means})
-            nll += loss.nll / len(starts)
-            kl += loss.kl / len(starts)
-        history.append(Epoch(epoch + 1, Loss(nll, kl)))
+    chosen = Options(**options)
+    x, y = _checked(net, x, y, chosen, "x and y")
+    if validation is not None:
+        validation = _checked(net, *validation, chosen, "validation x and y")
+    elif chosen.patience is not None:
+        raise InputError("train: patience without validation data; expected both")
+    path = None if checkpoint is None else Path(checkpoint)
+    if resume and path is None:
+        raise InputError("train: resume without a checkpoint; expected a file to go on from")
+    if resume and path is not None and path.exists():
+        training = store.load_training(path, net, chosen, fingerprint(x, y))
+    else:
+        training = Training(net, chosen)
+    while not training.finished:
+        epoch = training.run_epoch(x, y, validation, on_step)
+        if path is not None:
+            store.save_training(path, training, fingerprint(x, y))
         if on_epoch is not None:
-            on_epoch(history[-1])
-    return history
+            on_epoch(epoch)
+    training.finish()
+    return training.history
+
+
+def fingerprint(x: np.ndarray, y: np.ndarray) -> str:
+    """SHA-256 of the data, so that a run is not resumed on other data."""
+    digest = hashlib.sha256()
+    for array in (x, y):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def softplus(rho: np.ndarray) -> np.ndarray:
     """σ = log(1 + e^ρ), without overflow."""
-    return np.logaddexp(0.0, rho)
+    return softplus_and_slope(rho)[0]
+
+
+def softplus_and_slope(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """σ and dσ/dρ, of the shape and type of ρ."""
+    t = np.abs(rho)
+    np.negative(t, out=t)
+    np.exp(t, out=t)  # NumPy's exp and log1p are vectorised, Numba's are not
+    scale = np.log1p(t)
+    _finish_softplus(rho.reshape(-1), scale.reshape(-1), t.reshape(-1))
+    return scale, t
+
+
+@njit(cache=True, error_model="numpy")
+def _finish_softplus(rho, scale, t):
+    """σ in place of log1p(t), and dσ/dρ in place of t."""
+    zero, one = rho.dtype.type(0), rho.dtype.type(1)
+    for i in range(rho.size):
+        scale[i] += max(rho[i], zero)
+        t[i] = (one if rho[i] >= zero else t[i]) / (one + t[i])
 
 
 def inverse_softplus(sigma: np.ndarray) -> np.ndarray:
@@ -114,18 +397,21 @@ def inverse_softplus(sigma: np.ndarray) -> np.ndarray:
     return sigma + np.log(-np.expm1(-sigma))
 
 
-def logistic(rho: np.ndarray) -> np.ndarray:
-    """dσ/dρ = 1/(1 + e^−ρ)."""
-    return 0.5 * (1.0 + np.tanh(0.5 * rho))
-
-
-def _check(net: Network, x: np.ndarray, y: np.ndarray, likelihood: str) -> None:
-    if likelihood != "categorical":
-        raise InputError(f"train: likelihood {likelihood!r}; expected 'categorical'")
-    if x.ndim < 2 or y.shape != x.shape[:1] or not len(x):
+def _checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Data as training wants it, x of the options' type."""
+    x, y = np.asarray(x), np.asarray(y)
+    if x.dtype.kind not in "fiu" or x.ndim < 2 or y.shape[:1] != x.shape[:1] or not len(x):
         raise InputError(
-            f"train: x has shape {x.shape} and y {y.shape}; expected (N, ...) and (N,), N > 0"
+            f"train: {what} are {x.dtype} of shape {x.shape} and {y.dtype} of shape {y.shape}; "
+            "expected numbers (N, ...) and (N, ...), N > 0"
         )
-    if not np.isfinite(x).all():
-        raise InputError("train: x holds NaN or infinity; expected finite numbers")
-    check_labels(y, n_classes=net.check_input(x.shape[1:])[-1])
+    x = x.astype(options.dtype, copy=False)
+    if not all_finite(x):
+        raise InputError(f"train: {what}: x holds NaN or infinity; expected finite numbers")
+    options.objective.likelihood.check(y, net.check_input(x.shape[1:]))
+    return x, y
+
+
+def _require_integer(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"train: {name} is {value!r}; expected an integer of at least {least}")

@@ -3,7 +3,7 @@ import pytest
 
 import verification
 from refbnn import kl
-from refbnn.layers import dense, relu
+from refbnn.layers import conv2d, dense, relu
 from refbnn.moments import Moments
 from refbnn.noise import DeviceLaw, Gaussian, Law
 from verification.check import MomentEstimate, against_monte_carlo, blocks
@@ -39,6 +39,8 @@ right: list = []
     [
         (dense, "moments", "dense, device law"),
         (dense, "moments_of_known", "dense, Gaussian law"),
+        (conv2d, "moments", "conv2d, device law"),
+        (conv2d, "moments_of_known", "conv2d, Gaussian law"),
         (relu, "moments", "relu"),
     ],
 )

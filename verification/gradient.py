@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn import kl
-from refbnn.elbo import categorical, loss_and_gradient
+from refbnn.elbo import Objective, loss_and_gradient
 from refbnn.layers import Dense, ReLU
+from refbnn.likelihood import Categorical
 from refbnn.network import Network
 from refbnn.noise import Law
 from refbnn.posterior import Posterior
@@ -51,7 +52,7 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
 
 
 def _pathwise(net, x, y, directions, n_samples, rng) -> list[float]:
-    _, grad = loss_and_gradient(net, x, y, _N_DATA, rng, n_samples)
+    _, grad = loss_and_gradient(net, x, y, _N_DATA, rng, Objective(n_samples=n_samples))
     return [
         sum(float((d[n][0] * grad.mean[n] + d[n][1] * grad.scale[n]).sum()) for n in d)
         for d in directions
@@ -67,9 +68,9 @@ def _differences(net, x, y, directions, n_samples, rng) -> list[float]:
             for n, p in net.parameters().items()
         }
         theta = {n: p.mean + p.scale * z[n] for n, p in shifted.items()}
-        nll, _ = categorical(net.forward(x, theta)[0], y)
+        nll, _ = Categorical()(net.forward(x, theta)[0], y)
         divergences = kl.divergence(shifted, net.law, net.prior).values()
         total_kl = sum(d.value.sum() for d in divergences)
-        return _N_DATA / (len(x) * n_samples) * nll + total_kl
+        return _N_DATA / len(x) * nll + total_kl
 
     return [(loss(d, _STEP) - loss(d, -_STEP)) / (2.0 * _STEP) for d in directions]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from refbnn.cli import figures, noise, reproduce, verify
+from refbnn.cli import data, figures, noise, reproduce, verify
 from refbnn.errors import InputError
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "noise laws, variational inference, moment propagation and TVM kernels.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (reproduce, verify, figures, noise):
+    for module in (reproduce, verify, figures, noise, data):
         command = commands.add_parser(
             module.__name__.rpartition(".")[2],
             help=module.HELP,

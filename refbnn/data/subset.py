@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from refbnn.data.idx import read_idx, write_idx
+from refbnn.data.idx import write_idx
+from refbnn.data.labelled import N_CLASSES, read_labelled
 from refbnn.errors import InputError
 
-N_CLASSES = 10
 # (data set, part of it, images of each class)
 PARTS = (("mnist", "train", 500), ("mnist", "t10k", 100), ("fashion", "t10k", 100))
 
@@ -80,17 +80,7 @@ def make_subset(mnist: Path, fashion: Path, out: Path) -> list[Path]:
     for name, part, n in PARTS:
         images_path = _published(folders[name], f"{part}-images-idx3-ubyte")
         labels_path = _published(folders[name], f"{part}-labels-idx1-ubyte")
-        images, labels = read_idx(images_path), read_idx(labels_path)
-        if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8:
-            raise InputError(
-                f"{images_path}: {images.dtype} of shape {images.shape}; "
-                "expected uint8 images of 28 by 28"
-            )
-        if labels.shape != images.shape[:1] or labels.dtype != np.uint8:
-            raise InputError(
-                f"{labels_path}: {labels.dtype} of shape {labels.shape}; "
-                f"expected one uint8 label for each of {len(images)} images"
-            )
+        images, labels = read_labelled(images_path, labels_path)
         try:
             chosen = first_of_each_class(labels, n)
         except InputError as error:

@@ -49,8 +49,12 @@ class Gaussian(WholeLineLaw):
         """Φ⁻¹(u), ∓∞ at 0 and 1."""
         return ndtri(check_probabilities(np.asarray(u, dtype=float)))
 
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw by NumPy's ziggurat, which is exact and faster than inversion."""
+    def sample(
+        self, rng: np.random.Generator, shape: tuple[int, ...], dtype: type = float
+    ) -> np.ndarray:
+        """Draw by NumPy's ziggurat, which is exact; in float32 inversion takes half its time."""
+        if dtype is np.float32:
+            return super().sample(rng, shape, dtype)
         return rng.standard_normal(shape)
 
     def quadrature(self, n: int) -> Rule:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law
 from refbnn.noise.mixture import Mixture
+from refbnn.plain_data import LONGEST_WORD, as_fields, make
 
 FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
     law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
 }
 _GREATEST = 1e100  # of location and scale: what samples are multiplied and added by
-_LONGEST_NAME = 200
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 
@@ -60,10 +60,10 @@ class Measured:
                 f"measured: location {self.location}, scale {self.scale}; "
                 f"expected numbers up to {_GREATEST:g}, the scale above 0"
             )
-        if not (self.quantity.isprintable() and len(self.quantity) <= _LONGEST_NAME):
+        if not (self.quantity.isprintable() and len(self.quantity) <= LONGEST_WORD):
             raise InputError(
                 f"measured: quantity {self.quantity[:40]!r}; "
-                f"expected up to {_LONGEST_NAME} printable characters"
+                f"expected up to {LONGEST_WORD} printable characters"
             )
 
 
@@ -81,10 +81,10 @@ def as_data(law: Law, measured: Measured | None = None) -> dict[str, Any]:
     data: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "law": {"family": family} | {f.name: getattr(law, f.name) for f in fields(law)},
+        "law": {"family": family} | as_fields(law),
     }
     if measured is not None:
-        data["measured"] = {f.name: getattr(measured, f.name) for f in fields(measured)}
+        data["measured"] = as_fields(measured)
     return data
 
 
@@ -105,11 +105,11 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     if not isinstance(given, Mapping) or family is None:
         raise InputError(f'{source}: no "law" with a family; expected {", ".join(_FAMILIES)}')
     parameters = {name: value for name, value in given.items() if name != "family"}
-    law = _make(family, parameters, f"{source}: {family.__name__}")
+    law = make(family, parameters, f"{source}: {family.__name__}")
     place = data.get("measured", {})
     if not isinstance(place, Mapping) or not isinstance(place.get("quantity", ""), str):
         raise InputError(f'{source}: "measured" is {place!r}; expected quantity, location, scale')
-    return law, _make(Measured, place, f"{source}: measured")
+    return law, make(Measured, place, f"{source}: measured")
 
 
 def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> None:
@@ -135,30 +135,3 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: {reason}; expected a law as JSON") from None
     return from_data(data, str(path))
-
-
-def _make(family, parameters: Mapping[str, Any], what: str):
-    names = [f.name for f in fields(family)]
-    if unknown := sorted(set(parameters) - set(names)):
-        raise InputError(f"{what}: unknown {', '.join(map(repr, unknown))}; expected {names}")
-    for name, value in parameters.items():
-        if name != "quantity" and not _numeric(value):
-            raise InputError(f"{what}: {name} is {str(value)[:40]!r}; expected numbers")
-    try:
-        return family(**parameters)
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from None
-    except (TypeError, ValueError, IndexError, OverflowError):
-        raise InputError(f"{what}: its numbers do not make one; expected {names}") from None
-
-
-def _numeric(value: Any) -> bool:
-    """Whether a value is a number or lists of numbers, four deep at most."""
-    pending, depth = [value], 0
-    while pending and depth < 5:
-        flat = [v for v in pending if not isinstance(v, list | tuple)]
-        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in flat):
-            return False
-        pending = [inner for v in pending if isinstance(v, list | tuple) for inner in v]
-        depth += 1
-    return not pending

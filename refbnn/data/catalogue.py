@@ -1,0 +1,219 @@
+"""The data sets by name: `load("mnist-subset", "train")`.
+
+A name that ends in `-subset` stands for data that come with the library or are made from them, so
+it works everywhere; the other names stand for the full files, which `refbnn data fetch` downloads.
+One never stands in for the other. `ambiguous-mnist` is the published one where its files are here,
+and is made from MNIST otherwise; `Dataset.source` says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from refbnn.data.ambiguous import N_LABELS, cached_ambiguous
+from refbnn.data.dataset import Dataset
+from refbnn.data.faces import load_faces
+from refbnn.data.labelled import N_CLASSES, read_labelled
+from refbnn.data.original_ambiguous import read_original
+from refbnn.data.packaged_files import packaged_split
+from refbnn.data.published import AMBIGUOUS_MNIST, FASHION_MNIST, MNIST, Publication, find, require
+from refbnn.data.rotated import rotated
+from refbnn.errors import InputError
+from refbnn.streams import stream
+
+SPLITS = ("train", "test")
+FACES = "utkface:"  # a folder's name follows
+_CC, _MIT = "CC BY-SA 3.0", "MIT"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set as the catalogue lists it.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        What is done with the images: "plain" nothing, "rotated" `refbnn.data.rotated`, "ambiguous"
+        `refbnn.data.ambiguous`, "dirty" plain and ambiguous together.
+    images : Publication or str
+        Where the images are from: a publication, or the name of a packaged subset.
+    sizes : dict of str to int
+        Examples in each split.
+    origin : str
+        In words, for the table.
+    licence : str
+    """
+
+    name: str
+    kind: Literal["plain", "rotated", "ambiguous", "dirty"]
+    images: Publication | str
+    sizes: dict[str, int]
+    origin: str
+    licence: str
+
+    @property
+    def task(self) -> str:
+        """What a network learns from it: "classes" or "regression"."""
+        return "regression" if self.kind == "rotated" else "classes"
+
+    def is_here(self, split: str) -> bool:
+        """Whether the split can be loaded without fetching anything."""
+        if split not in self.sizes:
+            return False
+        if isinstance(self.images, str):
+            return True
+        if self.kind == "ambiguous" and all(map(_find_original, AMBIGUOUS_MNIST.checksums)):
+            return True
+        return all(find(self.images, name) for name in _file_names(split))
+
+
+def _sizes(train: int, test: int) -> dict[str, int]:
+    return {"train": train, "test": test}
+
+
+ENTRIES = (
+    Entry("mnist", "plain", MNIST, _sizes(60_000, 10_000), "refbnn data fetch mnist", _CC),
+    Entry("mnist-subset", "plain", "mnist-subset", _sizes(5_000, 1_000), "packaged", _CC),
+    Entry(
+        "fashion-mnist",
+        "plain",
+        FASHION_MNIST,
+        _sizes(60_000, 10_000),
+        "refbnn data fetch fashion-mnist",
+        _MIT,
+    ),
+    Entry("fashion-subset", "plain", "fashion-subset", {"test": 1_000}, "packaged", _MIT),
+    Entry(
+        "ambiguous-mnist",
+        "ambiguous",
+        MNIST,
+        _sizes(60_000, 10_000),
+        "refbnn data fetch ambiguous-mnist, or made from mnist",
+        _CC,
+    ),
+    Entry(
+        "ambiguous-mnist-subset",
+        "ambiguous",
+        "mnist-subset",
+        _sizes(5_000, 1_000),
+        "made from mnist-subset",
+        _CC,
+    ),
+    Entry("dirty-mnist", "dirty", MNIST, _sizes(120_000, 20_000), "mnist and ambiguous-mnist", _CC),
+    Entry(
+        "dirty-mnist-subset", "dirty", "mnist-subset", _sizes(10_000, 2_000), "the two subsets", _CC
+    ),
+    Entry("rotated-mnist", "rotated", MNIST, _sizes(60_000, 10_000), "made from mnist", _CC),
+    Entry(
+        "rotated-mnist-subset",
+        "rotated",
+        "mnist-subset",
+        _sizes(5_000, 1_000),
+        "made from mnist-subset",
+        _CC,
+    ),
+)
+
+
+def load(name: str, split: str) -> Dataset:
+    """Load one split of a data set.
+
+    Parameters
+    ----------
+    name
+        A name of ENTRIES, or "utkface:FOLDER" (see `refbnn.data.faces`).
+    split
+        "train" or "test".
+
+    Returns
+    -------
+    Dataset
+        Images as float32 of shape (N, 1, 28, 28), faces (N, 3, 32, 32), in [0, 1].
+
+    Raises
+    ------
+    InputError
+        The name or the split is unknown, or a file is absent (the message says what to do) or is
+        not what it should be.
+    """
+    if split not in SPLITS:
+        raise InputError(f"{name}: split {split!r}; expected train or test")
+    if name.startswith(FACES):
+        return load_faces(Path(name.removeprefix(FACES)), split)
+    entry = next((entry for entry in ENTRIES if entry.name == name), None)
+    if entry is None:
+        names = ", ".join(entry.name for entry in ENTRIES)
+        raise InputError(f"{name}: no data set of that name; expected {names} or {FACES}FOLDER")
+    if split not in entry.sizes:
+        raise InputError(
+            f"{name}: has no {split} split; expected {' or '.join(entry.sizes)}, "
+            "or another of the names that `refbnn data list` prints"
+        )
+    return _load(entry, split)
+
+
+def _load(entry: Entry, split: str) -> Dataset:
+    if entry.kind == "plain":
+        images, labels, source = _images(entry, split)
+        return _classes(entry.name, _scaled(images), labels, source)
+    if entry.kind == "rotated":
+        images, _, source = _images(entry, split)
+        x, y = rotated(images, stream(0, f"rotated digits, {split}"))
+        return Dataset(entry.name, x, y, "regression", 1, f"{source}, turned")
+    if entry.kind == "ambiguous":
+        x, labels, source = _ambiguous(entry, split)
+        return _classes(entry.name, x, labels, source)
+    images, labels, source = _images(entry, split)
+    x, ambiguous_labels, ambiguous_source = _ambiguous(entry, split)
+    return _classes(
+        entry.name,
+        np.concatenate([_scaled(images), x]),
+        np.concatenate([labels, ambiguous_labels]),
+        f"{source}; {ambiguous_source}",
+    )
+
+
+def _classes(name: str, x: np.ndarray, labels: np.ndarray, source: str) -> Dataset:
+    return Dataset(name, x, labels.astype(np.int64), "classes", N_CLASSES, source)
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    """x in [0, 1] of shape (N, 1, 28, 28) from uint8 images of shape (N, 28, 28)."""
+    return images[:, None] / np.float32(255.0)
+
+
+def _images(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Images (N, 28, 28) and labels (N,) in uint8, and where they are from."""
+    if isinstance(entry.images, str):
+        return *packaged_split(entry.images, split), "comes with the library"
+    paths = [require(entry.images, name) for name in _file_names(split)]
+    return *read_labelled(*paths), str(paths[0].parent)
+
+
+def _ambiguous(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Ambiguous examples: x (N, 1, 28, 28), labels (N,), and where they are from."""
+    names = list(AMBIGUOUS_MNIST.checksums)
+    if entry.images is MNIST and any(map(_find_original, names)):
+        samples, labels = (require(AMBIGUOUS_MNIST, name) for name in names)
+        return *read_original(samples, labels, split), str(samples)
+    digits, classes, source = _images(entry, split)
+    images, drawn = cached_ambiguous(digits, classes, split)
+    return (
+        _scaled(images).repeat(N_LABELS, axis=0),
+        drawn.reshape(-1),
+        f"barycentres of digits ({source})",
+    )
+
+
+def _find_original(name: str) -> Path | None:
+    return find(AMBIGUOUS_MNIST, name)
+
+
+def _file_names(split: str) -> tuple[str, str]:
+    part = "train" if split == "train" else "t10k"
+    return f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"

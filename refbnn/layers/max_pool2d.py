@@ -1,0 +1,200 @@
+"""Max pooling: the greatest entry of every window of an image.
+
+Formulas
+--------
+Forward, kernel (K, L), stride (s, t), padding (p, q); entries outside the image count as −∞:
+
+    y_ij = max over a < K, b < L of x[s·i − p + a, t·j − q + b],
+    i < (H + 2p − K)//s + 1,  j < (W + 2q − L)//t + 1.
+
+Backward: ∂L/∂y_ij goes to the place of the maximum; among equal entries to the first in row
+order. A NaN counts as greatest: it reaches the output, and takes the gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.lib.stride_tricks import sliding_window_view
+
+from refbnn.errors import InputError
+from refbnn.layers.layer import Arrays, Shape
+
+Pair = tuple[int, int]
+
+
+def windows(x, kernel: Pair, stride: Pair, padding: Pair, outside=-np.inf):
+    """Windows of the padded images, a view: x (..., H, W) -> (..., OH, OW, K, L)."""
+    (p, q), (s, t) = padding, stride
+    around = [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)]
+    padded = np.pad(x, around, constant_values=outside) if p or q else x
+    return sliding_window_view(padded, kernel, axis=(-2, -1))[..., ::s, ::t, :, :]
+
+
+def forward(x, kernel: Pair, stride: Pair, padding: Pair):
+    """Greatest entry of every window; x (..., H, W) -> (..., OH, OW)."""
+    return windows(x, kernel, stride, padding).max(axis=(-2, -1))
+
+
+def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
+    """∂L/∂x (..., H, W) from x (..., H, W) and g = ∂L/∂y (..., OH, OW)."""
+    window = windows(x, kernel, stride, padding)
+    first = window.reshape(*window.shape[:-2], -1).argmax(axis=-1)
+    a, b = np.divmod(first, kernel[1])
+    *leading, i, j = np.indices(first.shape, sparse=True)
+    (p, q), (s, t) = padding, stride
+    grad_x = np.zeros(x.shape, grad_y.dtype)
+    np.add.at(grad_x, (*leading, s * i - p + a, t * j - q + b), grad_y)
+    return grad_x
+
+
+@njit(cache=True)
+def forward_loops(x, y, window, stride, padding):
+    """Fill y (N, OH, OW) with the greatest entry of every window of x (N, H, W).
+
+    An index outside the image is moved to the nearest one inside. For padding below the kernel's
+    size that one lies in the window too, so nothing but repetitions joins it.
+
+    Parameters
+    ----------
+    window : tuple of two tuples of zeros, K and L long
+        Numba compiles for the length of a tuple: the loops over a window are unrolled.
+    """
+    n_images, height, width = x.shape
+    _, rows, columns = y.shape
+    for n in range(n_images):
+        for i in range(rows):
+            for j in range(columns):
+                best = x.dtype.type(-np.inf)
+                for a in range(len(window[0])):
+                    r = min(max(stride[0] * i - padding[0] + a, 0), height - 1)
+                    for b in range(len(window[1])):
+                        c = min(max(stride[1] * j - padding[1] + b, 0), width - 1)
+                        value = x[n, np.uint64(r), np.uint64(c)]
+                        best = best if best >= value or best != best else value
+                y[n, i, j] = best
+
+
+@njit(cache=True)
+def backward_loops(x, grad_y, grad_x, window, stride, padding):
+    """Add ∂L/∂y (N, OH, OW) to grad_x (N, H, W), each entry at the maximum of its window.
+
+    The places a·L + b of a row of windows come first, so that the search is vectorised. An index
+    outside is moved as in `forward_loops`; the first of equal entries stays the first.
+    """
+    n_images, height, width = x.shape
+    _, rows, columns = grad_y.shape
+    place = np.empty(columns, np.int32)
+    for n in range(n_images):
+        for i in range(rows):
+            top = stride[0] * i - padding[0]
+            for j in range(columns):
+                left = stride[1] * j - padding[1]
+                best, first = x.dtype.type(-np.inf), np.int32(0)
+                for a in range(len(window[0])):
+                    r = min(max(top + a, 0), height - 1)
+                    for b in range(len(window[1])):
+                        c = min(max(left + b, 0), width - 1)
+                        value = x[n, np.uint64(r), np.uint64(c)]
+                        keep = best >= value or best != best
+                        best = best if keep else value
+                        first = first if keep else np.int32(a * len(window[1]) + b)
+                place[j] = first
+            for j in range(columns):
+                r = min(max(top + place[j] // len(window[1]), 0), height - 1)
+                c = stride[1] * j - padding[1] + place[j] % len(window[1])
+                c = min(max(c, 0), width - 1)
+                grad_x[n, np.uint64(r), np.uint64(c)] += grad_y[n, i, j]
+
+
+@dataclass(frozen=True)
+class MaxPool2d:
+    """Max pooling; see the formulas at the top of the file.
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+        Height and width of a window.
+    stride : int or (int, int), optional
+        Steps between windows; the kernel's size by default.
+    padding : int or (int, int)
+        Rows and columns of −∞ on either side, at most half the kernel's: every window must reach
+        into the image.
+    """
+
+    kernel_size: int | Pair
+    stride: int | Pair | None = None
+    padding: int | Pair = 0
+
+    def __post_init__(self):
+        kernel = _pair("kernel size", self.kernel_size, 1)
+        stride = kernel if self.stride is None else _pair("stride", self.stride, 1)
+        padding = _pair("padding", self.padding, 0)
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+            raise InputError(
+                f"MaxPool2d: padding {padding} with kernel size {kernel}; "
+                "expected at most half the kernel size, or a window could be all padding"
+            )
+        for name, value in (("kernel_size", kernel), ("stride", stride), ("padding", padding)):
+            object.__setattr__(self, name, value)
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """No weights."""
+        return {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) -> (C, OH, OW)."""
+        kernel, stride, padding = self._sizes()
+        if len(shape) != 3 or any(
+            n + 2 * p < k for n, k, p in zip(shape[1:], kernel, padding, strict=True)
+        ):
+            raise InputError(
+                f"MaxPool2d: input has shape {shape}; "
+                f"expected (channels, height, width) of at least {kernel} with padding {padding}"
+            )
+        rows, columns = (
+            (n + 2 * p - k) // s + 1
+            for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True)
+        )
+        return (shape[0], rows, columns)
+
+    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
+        """See `forward_loops` of this module; x (..., C, H, W)."""
+        y = np.empty((*x.shape[:-3], *self.output_shape(x.shape[-3:])), x.dtype)
+        forward_loops(_images(x), _images(y), *self._loop_sizes())
+        return y
+
+    def backward(
+        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """See `backward_loops` of this module; x (..., C, H, W)."""
+        x = np.broadcast_to(x, (*grad_y.shape[:-3], *x.shape[-3:]))
+        grad_x = np.zeros(x.shape, grad_y.dtype)
+        backward_loops(_images(x), _images(grad_y), _images(grad_x), *self._loop_sizes())
+        return grad_x, {}
+
+    def _sizes(self) -> tuple[Pair, Pair, Pair]:
+        """Kernel, stride and padding, all pairs by now."""
+        return self.kernel_size, self.stride, self.padding  # type: ignore[return-value]
+
+    def _loop_sizes(self):
+        kernel, stride, padding = self._sizes()
+        return ((0,) * kernel[0], (0,) * kernel[1]), stride, padding
+
+
+def _images(x):
+    """(..., H, W) -> (N, H, W), contiguous; a view where it is so already."""
+    return np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
+
+
+def _pair(name: str, value: int | Pair, least: int) -> Pair:
+    """One number for both directions, or two; InputError if not whole numbers ≥ least."""
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in pair)
+    if len(pair) != 2 or not whole or min(pair) < least:
+        raise InputError(
+            f"MaxPool2d: {name} {value!r}; expected one or two whole numbers of at least {least}"
+        )
+    return int(pair[0]), int(pair[1])

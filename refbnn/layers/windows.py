@@ -1,0 +1,73 @@
+"""Windows of an image: what convolution and pooling share, their sizes and the checks of them.
+
+A kernel of K × L entries slides over an image of H × W in strides (s, t), after p rows above and
+below and q columns left and right were added. Window (i, j) begins at row s·i − p, column t·j − q,
+and only whole windows count:
+
+    OH = (H + 2p − K)//s + 1,    OW = (W + 2q − L)//t + 1.
+"""
+
+from __future__ import annotations
+
+from operator import index
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from refbnn.errors import InputError
+from refbnn.layers.layer import Shape
+
+Pair = tuple[int, int]
+
+
+def pair(value: int | Pair, least: int, name: str) -> Pair:
+    """(vertical, horizontal) from a pair, or from one whole number for both.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or a number is below `least`; the line opens with `name`.
+    """
+    try:
+        both = value if isinstance(value, tuple | list) else (value, value)
+        vertical, horizontal = (index(number) for number in both)
+    except (TypeError, ValueError):
+        vertical = horizontal = least - 1
+    if min(vertical, horizontal) < least:
+        raise InputError(
+            f"{name} is {value!r}; expected a whole number of at least {least}, or a pair of them"
+        )
+    return vertical, horizontal
+
+
+def output_size(image: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """(OH, OW) of an image (H, W); below 1 where the kernel is larger than the padded image."""
+    rows, columns = (
+        (n + 2 * p - k) // s + 1 for n, k, s, p in zip(image, kernel, stride, padding, strict=True)
+    )
+    return rows, columns
+
+
+def windowed_shape(name: str, shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Shape:
+    """(C, H, W) -> (C, OH, OW); InputError, opening with `name`, where there is no window."""
+    if len(shape) != 3:
+        raise InputError(f"{name}: input has shape {shape}; expected (channels, height, width)")
+    rows, columns = output_size(shape[1:], kernel, stride, padding)
+    if min(rows, columns) < 1:
+        raise InputError(
+            f"{name}: image of {shape[1]} × {shape[2]}; expected at least "
+            f"{max(1, kernel[0] - 2 * padding[0])} × {max(1, kernel[1] - 2 * padding[1])}"
+        )
+    return shape[0], rows, columns
+
+
+def padded(x: np.ndarray, padding: Pair) -> np.ndarray:
+    """Images (..., H, W) amid zeros -> (..., H + 2p, W + 2q)."""
+    (p, q) = padding
+    return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)])
+
+
+def windows(x: np.ndarray, kernel: Pair, stride: Pair) -> np.ndarray:
+    """Windows of padded images, a view: (..., H + 2p, W + 2q) -> (..., OH, OW, K, L)."""
+    s, t = stride
+    return sliding_window_view(x, kernel, axis=(-2, -1))[..., ::s, ::t, :, :]

@@ -1,0 +1,63 @@
+"""Dataclasses as plain data for JSON, and back: numbers, short words, and lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from refbnn.errors import InputError
+
+LONGEST_WORD = 200
+_DEEPEST = 5  # of lists in lists
+
+
+def as_fields(value: Any) -> dict[str, Any]:
+    """Fields of a dataclass by name; arrays as lists, which JSON prints exactly."""
+    given = {f.name: getattr(value, f.name) for f in fields(value)}
+    return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in given.items()}
+
+
+def make(kind: type, given: Mapping[str, Any], what: str, **ready: Any):
+    """An object of the class from plain fields by name, and from some that are ready.
+
+    `what` names it in errors.
+
+    Raises
+    ------
+    InputError
+        If a field is unknown, holds anything but numbers, short words and lists of them, or the
+        class refuses them.
+    """
+    names = [f.name for f in fields(kind)]
+    if unknown := sorted(set(given) - set(names)):
+        raise InputError(f"{what}: unknown {', '.join(map(repr, unknown))}; expected {names}")
+    for name, value in given.items():
+        if not _plain(value):
+            raise InputError(f"{what}: {name} is {str(value)[:40]!r}; expected numbers")
+    try:
+        return kind(**{name: _tuples(value) for name, value in given.items()}, **ready)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    except (TypeError, ValueError, IndexError, OverflowError, AttributeError):
+        raise InputError(f"{what}: its numbers do not make one; expected {names}") from None
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is a number, a short word, or lists of numbers."""
+    if isinstance(value, str):
+        return value.isprintable() and len(value) <= LONGEST_WORD
+    pending, depth = [value], 0
+    while pending and depth < _DEEPEST:
+        flat = [v for v in pending if not isinstance(v, list | tuple)]
+        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in flat):
+            return False
+        pending = [inner for v in pending if isinstance(v, list | tuple) for inner in v]
+        depth += 1
+    return not pending
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
