@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from refbnn.cli import data, figures, noise, reproduce, verify
+from refbnn.cli import data, figures, import_, noise, reproduce, verify
 from refbnn.errors import InputError
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "noise laws, variational inference, moment propagation and TVM kernels.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (reproduce, verify, figures, noise, data):
+    for module in (reproduce, verify, figures, noise, import_, data):
         command = commands.add_parser(
-            module.__name__.rpartition(".")[2],
+            module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword
             help=module.HELP,
             description=module.HELP,
         )
