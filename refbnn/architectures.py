@@ -1,11 +1,16 @@
 """Networks by name: the layers of the papers' networks, and the shape of their input.
 
-| name | input | layers |
-| --- | --- | --- |
-| mlp | 784 | dense 100, 100, outputs; ReLU (arXiv 2511.23440) |
-| lenet5 | 1×28×28 | conv 6@5×5 padded by 2, max pool 2, conv 16@5×5, max pool 2, dense 120, 84, outputs; ReLU (LeCun et al. 1998, with ReLU and max pooling, as usual today) |
-| vgg7 | 1×28×28 | twice conv 32@3×3, max pool 2, twice conv 64, max pool 2, twice conv 128, max pool 2, dense outputs; ReLU; 7 layers with weights (after Simonyan & Zisserman 2015) |
-| narrow12 | 784 | 12 dense layers, 16 wide; ReLU: where the shape of the law may matter, deep and narrow (arXiv 2501.05564, outlook) |
+mlp (arXiv 2511.23440), input 784:
+    dense 100, 100, outputs.
+lenet5 (LeCun et al. 1998, with ReLU and max pooling, as usual today), input 1×28×28:
+    conv 6@5×5 padded by 2, max pool 2, conv 16@5×5, max pool 2, dense 120, 84, outputs.
+vgg7 (after Simonyan & Zisserman 2015; 7 layers with weights), input 1×28×28:
+    twice conv 32@3×3, max pool 2, twice conv 64, max pool 2, twice conv 128, max pool 2, dense.
+narrow12, input 784:
+    12 dense layers, 16 wide: deep and narrow, where the shape of the law may matter
+    (arXiv 2501.05564, outlook).
+
+ReLU between layers with weights.
 """
 
 from __future__ import annotations

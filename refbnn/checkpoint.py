@@ -201,7 +201,7 @@ def _network(archive: _Archive) -> Network:
     layers = _layers(header.get("layers"), source)
     law, _ = storage.from_data(header.get("law"), source)
     prior = _prior(header.get("prior"), source)
-    shape, correlated = header.get("input_shape"), header.get("correlated")
+    shape, correlated = header.get("input_shape"), header.get("correlated", [])
     if not (shape is None or _integers(shape)) or not _integers(correlated):
         raise InputError(f"{source}: input_shape, correlated: expected lists of integers")
     # Before any array is made: what the layers claim must fit into the file.
@@ -250,7 +250,7 @@ def _layer_data(layer: Layer) -> dict[str, Any]:
 def _layers(data: Any, source: str) -> list[Layer]:
     if not isinstance(data, list) or not 0 < len(data) <= _MOST_LAYERS:
         raise InputError(f'{source}: "layers": expected a list of 1 to {_MOST_LAYERS} layers')
-    layers = []
+    layers: list[Layer] = []
     for index, given in enumerate(data):
         kind = _LAYERS.get(str(given.get("type"))) if isinstance(given, Mapping) else None
         if kind is None:
@@ -330,7 +330,7 @@ class _Archive:
 
     def __enter__(self) -> _Archive:
         raw = self._read("header", _LARGEST_HEADER)
-        shape, dtype, body = self._parsed("header", raw)
+        _, dtype, body = self._parsed("header", raw)
         try:
             header = json.loads(body.decode()) if dtype == np.uint8 else None
         except (ValueError, RecursionError):

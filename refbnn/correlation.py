@@ -3,8 +3,8 @@
 Formulas
 --------
 The n weights of the layer, in one row, are θ = µ + σ ∘ (R z), z independent values of the law.
-R = D⁻¹(I + A), A strictly lower triangular and free, D the diagonal matrix that makes every row of R
-of length 1: D_ii = (1 + Σ_j A_ij²)^½. Then
+R = D⁻¹(I + A), A strictly lower triangular and free, D the diagonal matrix that makes every row of
+R of length 1: D_ii = (1 + Σ_j A_ij²)^½. Then
 
     Cov θ = diag(σ) R Rᵀ diag(σ),
 

@@ -12,17 +12,18 @@ Formulas
 *Gaussian with learned variance* (heteroscedastic; Nix & Weigend 1994). Of 2D outputs the first D
 are means m, the others t = log variance:
 
-    −log p = Σ_d ½[(y − m)² e^−t + t + log 2π],    ∂/∂m = (m − y)e^−t,    ∂/∂t = ½[1 − (y − m)² e^−t].
+    −log p = Σ_d ½[(y − m)² e^−t + t + log 2π],
+    ∂/∂m = (m − y)e^−t,    ∂/∂t = ½[1 − (y − m)² e^−t].
 
 *Energy score* (Gneiting & Raftery 2007, section 4.2). No likelihood of one sample but a score of
 all S ≥ 2 together; with outputs f_s and Euclidean norms,
 
     ES = (2/S) Σ_s |f_s − y|  −  1/(S(S − 1)) Σ_{s≠s'} |f_s − f_s'|.
 
-Its mean over posterior samples and over targets y ~ P is the energy distance between the predictive
-distribution and P (Székely & Rizzo 2013) plus a constant of P: the sum over pairs leaves out s = s',
-which makes the estimate unbiased. The score is strictly proper where means are finite. Gradient:
-∂|a − b|/∂a = (a − b)/|a − b|, and 0 where a = b.
+Its mean over posterior samples and over targets y ~ P is the energy distance between the
+predictive distribution and P (Székely & Rizzo 2013) plus a constant of P: the sum over pairs
+leaves out s = s', which makes the estimate unbiased. The score is strictly proper where means are
+finite. Gradient: ∂|a − b|/∂a = (a − b)/|a − b|, and 0 where a = b.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ h = g ε/(2√v) = ∂L/∂v, the layer's own backward passes give
     ∂L/∂µ from (x, g),   ∂L/∂σ² from (x², h),
     ∂L/∂x = (from g with µ) + 2x ∘ (from h with σ²).
 
-Each example gets noise of its own, so that a minibatch's gradient varies less than with one set of
-weights for all. *Exact* for dense layers and a Gaussian law: a loss that is a sum over examples needs
-no joint distribution across them. For convolutions the positions of one map share their weights and
-are in truth correlated; here they are drawn independently (as Molchanov, Ashukha & Vetrov 2017 do):
-the marginals are right, their correlation is ignored. Other laws are refused, since a sum of a few of
-their weights is not Gaussian.
+Each example gets noise of its own, so that a minibatch's gradient varies less than with one set
+of weights for all. *Exact* for dense layers and a Gaussian law: a loss that is a sum over examples
+needs no joint distribution across them. For convolutions the positions of one map share their
+weights and are in truth correlated; here they are drawn independently (as Molchanov, Ashukha &
+Vetrov 2017 do): the marginals are right, their correlation is ignored. Other laws are refused,
+since a sum of a few of their weights is not Gaussian.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class NumericalLaw(ABC):
         self, rng: np.random.Generator, shape: tuple[int, ...], dtype: type = float
     ) -> np.ndarray:
         """Draw by inverse transform: G of uniform numbers."""
-        x = np.empty(shape, dtype)
+        x: np.ndarray = np.empty(shape, dtype)
         flat = x.reshape(-1)
         inverse = self.inverse.single if x.dtype == np.float32 else self.inverse
         for start in range(0, flat.size, _SAMPLE_BLOCK):
