@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 
@@ -234,6 +235,27 @@ class Network:
                 raise InputError(f"layer {index}: {error}") from None
         return shape
 
+    @property
+    def output_shape(self) -> Shape | None:
+        """Shape of one output, where that of the input is known."""
+        return None if self.input_shape is None else self.check_input(self.input_shape)
+
+    def shaped(self, x: np.ndarray) -> np.ndarray:
+        """x (N, ...) as (N, *input_shape): images for a dense network become rows, rows images.
+
+        Raises
+        ------
+        InputError
+            If one example has another number of entries.
+        """
+        if self.input_shape is None or x.shape[1:] == self.input_shape:
+            return x
+        if prod(x.shape[1:]) != prod(self.input_shape):
+            raise InputError(
+                f"examples of shape {x.shape[1:]}; expected {self.input_shape}, or as many entries"
+            )
+        return x.reshape(len(x), *self.input_shape)
+
     def by_layer(self, arrays: Mapping) -> list[dict]:
         """What is named "2.weight" under "weight" in the dictionary of layer 2, and so on."""
         return [
@@ -257,6 +279,6 @@ def _initial_posterior(shape: tuple[int, ...], rng: np.random.Generator) -> Post
     if len(shape) == 1:
         mean = np.zeros(shape)
     else:
-        fan_in = int(np.prod(shape[1:]))
+        fan_in = prod(shape[1:])
         mean = rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)
     return Posterior(mean, np.full(shape, _INITIAL_SCALE))

@@ -8,8 +8,15 @@ from refbnn.errors import InputError
 from refbnn.moments import Moments
 from refbnn.network import Network
 from refbnn.streams import stream
-from refbnn.uncertainty import Prediction, from_logit_samples
+from refbnn.uncertainty import (
+    Prediction,
+    TargetPrediction,
+    from_logit_samples,
+    from_output_moments,
+    from_output_samples,
+)
 
+METHODS = ("pfp", "svi")
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
 LOGIT_SAMPLES = 1000  # draws of propagated logits: cheap, no forward pass
 _BLOCK = 256  # inputs at a time, to bound the memory of their draws
@@ -41,17 +48,57 @@ def predict(
     InputError
         If the method is unknown, n_samples < 2, or x does not fit the network.
     """
-    if n_samples is not None and n_samples < 2:
-        raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")
+    _check(method, n_samples)
     rng = stream(seed, "predict")
     if method == "pfp":
         return from_propagated(net.propagate(x), n_samples or LOGIT_SAMPLES, rng)
-    if method == "svi":
-        samples = net.sample(x, n_samples or SVI_SAMPLES, rng)
-        return from_logit_samples(
-            samples, Moments(samples.mean(axis=0), samples.var(axis=0, ddof=1))
+    samples = net.sample(x, n_samples or SVI_SAMPLES, rng)
+    return from_logit_samples(samples, Moments(samples.mean(axis=0), samples.var(axis=0, ddof=1)))
+
+
+def predict_targets(
+    net: Network,
+    x: np.ndarray,
+    n_targets: int,
+    *,
+    method: str = "pfp",
+    n_samples: int | None = None,
+    seed: int = 0,
+) -> TargetPrediction:
+    """Predict the targets of a regression, with their uncertainty.
+
+    Parameters
+    ----------
+    net : Network
+        With D outputs, or 2D: means, then log variances.
+    n_targets : int
+        D.
+    x, method, n_samples, seed
+        As `predict`; "pfp" needs no samples.
+
+    Raises
+    ------
+    InputError
+        As `predict`, or if the outputs are neither D nor 2D.
+    """
+    _check(method, n_samples)
+    (n_outputs,) = net.check_input(np.shape(x)[1:])
+    if n_outputs not in (n_targets, 2 * n_targets):
+        raise InputError(
+            f"network of {n_outputs} outputs for {n_targets} targets; expected {n_targets} or, "
+            f"with log variances, {2 * n_targets}"
         )
-    raise InputError(f"predict: method {method!r}; expected 'pfp' or 'svi'")
+    if method == "pfp":
+        return from_output_moments(net.propagate(x), n_targets)
+    samples = net.sample(x, n_samples or SVI_SAMPLES, stream(seed, "predict"))
+    return from_output_samples(samples, n_targets)
+
+
+def _check(method: str, n_samples: int | None) -> None:
+    if method not in METHODS:
+        raise InputError(f"predict: method {method!r}; expected {' or '.join(map(repr, METHODS))}")
+    if n_samples is not None and n_samples < 2:
+        raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")
 
 
 def from_propagated(logits: Moments, n_samples: int, rng: np.random.Generator) -> Prediction:

@@ -21,56 +21,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from refbnn.elbo import Loss, Objective, correlation_name, flat_loss_and_gradient
+from refbnn.elbo import Loss, correlation_name, flat_loss_and_gradient
 from refbnn.errors import InputError
-from refbnn.likelihood import likelihood_named
 from refbnn.moments import all_finite
 from refbnn.network import Network
 from refbnn.optimise import SCHEDULES, Adam, clip
+from refbnn.options import Options
 from refbnn.posterior import Posterior
 from refbnn.streams import stream
 
 _VALIDATION_SAMPLES = 8  # enough to rank epochs; 30 would cost as much as a short epoch
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train; what the words mean is said in `train`."""
-
-    likelihood: str = "categorical"
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    schedule: str = "cosine"
-    n_samples: int = 1
-    local: bool = False
-    kl_warmup: int = 0
-    clip_norm: float | None = None
-    patience: int | None = None
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self):
-        likelihood_named(self.likelihood)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("n_samples", 1), ("kl_warmup", 0)):
-            _require_integer(name, getattr(self, name), least)
-        if self.patience is not None:
-            _require_integer("patience", self.patience, 1)
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0.0):
-                raise InputError(f"train: {name} is {value}; expected a number above 0")
-        for name, known in (("schedule", SCHEDULES), ("dtype", ("float32", "float64"))):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"train: {name} {getattr(self, name)!r}; expected one of {', '.join(known)}"
-                )
-
-    @property
-    def objective(self) -> Objective:
-        """What is minimised."""
-        return Objective(likelihood_named(self.likelihood), self.n_samples, self.local)
 
 
 @dataclass(frozen=True)
@@ -418,8 +379,3 @@ def _checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarra
         raise InputError(f"train: {what}: x holds NaN or infinity; expected finite numbers")
     options.objective.likelihood.check(y, net.check_input(x.shape[1:]))
     return x, y
-
-
-def _require_integer(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"train: {name} is {value!r}; expected an integer of at least {least}")

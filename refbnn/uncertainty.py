@@ -1,4 +1,4 @@
-"""Uncertainty of a classifier from samples of its logits.
+"""Uncertainty of a classifier from samples of its logits, and of a regression from its outputs.
 
 Formulas
 --------
@@ -11,6 +11,13 @@ H(p) = −Σ_c p_c log p_c (Depeweg et al. 2018):
 AUROC of a score between in- and out-of-distribution inputs is P(score_out > score_in), ties
 counted half: the Mann–Whitney statistic over the number of pairs (Hanley & McNeil 1982, with the
 standard error of their equation 1).
+
+Regression with learned variance (`refbnn.likelihood`), means m_s and log variances t_s of samples:
+
+    total variance  =  aleatoric mean_s exp t_s  +  epistemic Var_s m_s   (law of total variance).
+
+From moments of Gaussian m and t the same are E[e^t] = exp(E[t] + ½Var t) and Var m. Outputs without
+log variances (energy score) have no aleatoric part of their own: it is 0.
 """
 
 from __future__ import annotations
@@ -59,6 +66,37 @@ class Prediction:
     def accuracy(self, y: np.ndarray) -> float:
         """Share of inputs whose label is y, in [0, 1]."""
         return float(np.mean(self.labels == y))
+
+
+@dataclass(frozen=True)
+class TargetPrediction:
+    """What a network says of D targets of B inputs; variances in the square of their unit.
+
+    Parameters
+    ----------
+    mean, epistemic, aleatoric : (B, D)
+        Predictive mean, and the two parts of the predictive variance.
+    """
+
+    mean: np.ndarray
+    epistemic: np.ndarray
+    aleatoric: np.ndarray
+
+
+def from_output_samples(samples: np.ndarray, n_targets: int) -> TargetPrediction:
+    """Prediction of targets from samples of outputs (S, B, D or 2D), S at least 2."""
+    m, t = samples[..., :n_targets], samples[..., n_targets:]
+    mean = m.mean(axis=0)
+    aleatoric = np.exp(t).mean(axis=0) if t.size else np.zeros_like(mean)
+    return TargetPrediction(mean, m.var(axis=0, ddof=1), aleatoric)
+
+
+def from_output_moments(outputs: Moments, n_targets: int) -> TargetPrediction:
+    """Prediction of targets from moments of outputs (B, D or 2D) taken as Gaussian."""
+    mean, var = outputs.mean[:, :n_targets], outputs.var[:, :n_targets]
+    t, t_var = outputs.mean[:, n_targets:], outputs.var[:, n_targets:]
+    aleatoric = np.exp(t + 0.5 * t_var) if t.size else np.zeros_like(mean)
+    return TargetPrediction(mean, var, aleatoric)
 
 
 def from_logit_samples(samples: np.ndarray, logits: Moments) -> Prediction:

@@ -14,7 +14,17 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from refbnn.cli import data, figures, import_, noise, reproduce, verify
+from refbnn.cli import (
+    data,
+    evaluate,
+    figures,
+    import_,
+    noise,
+    predict,
+    reproduce,
+    train,
+    verify,
+)
 from refbnn.errors import InputError
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
@@ -35,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "noise laws, variational inference, moment propagation and TVM kernels.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (reproduce, verify, figures, noise, import_, data):
+    for module in (reproduce, verify, figures, noise, data, train, evaluate, predict, import_):
         command = commands.add_parser(
             module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword
             help=module.HELP,

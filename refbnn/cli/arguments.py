@@ -40,6 +40,35 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """--threads."""
+    parser.add_argument(
+        "--threads",
+        type=integer_from(1),
+        default=1,
+        metavar="N",
+        help="threads for linear algebra; more help large networks on idle cores, and sums then "
+        "round differently (default: %(default)s)",
+    )
+
+
+def add_method(parser: argparse.ArgumentParser, more: tuple[str, ...], default: str) -> None:
+    """--method, with more choices than pfp and svi, and --samples."""
+    parser.add_argument(
+        "--method",
+        choices=("pfp", "svi", *more),
+        default=default,
+        help="by propagation or by sampling (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=integer_from(2),
+        metavar="N",
+        help="passes with sampled weights (default: 30), or draws of propagated logits "
+        "(default: 1000)",
+    )
+
+
 def add_noise(parser: argparse.ArgumentParser) -> None:
     """--noise-data, --column, --where."""
     parser.add_argument(

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from figures import predictive_moments, uncertainty
-from refbnn import Moments, Network, predict
+from refbnn import Moments, Network, evaluation, predict
 from refbnn.cli.report import Picture, Section, Table
 from refbnn.data import fashion_subset, mnist_subset
 from refbnn.prediction import LOGIT_SAMPLES, SVI_SAMPLES
-from refbnn.uncertainty import Prediction, auroc
+from refbnn.uncertainty import Prediction
 from verification import Check
 
 _INSIDE, _OUTSIDE = "MNIST", "Fashion-MNIST"
@@ -21,10 +21,6 @@ _MOMENT_SAMPLES = 300  # sampled passes behind the picture of moments: 4 % error
 _MOMENT_INPUTS = 300  # of each data set, drawn in that picture
 _LEAST_ACCURACY = 0.90
 _GREATEST_GAP = 0.01
-_SCORES: dict[str, Callable[[Prediction], np.ndarray]] = {
-    "mutual information": lambda p: p.mutual_information,
-    "predictive entropy": lambda p: p.entropy,
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def run(
                 predict(net, x_in, method=method, seed=seed),
                 predict(net, x_out, method=method, seed=seed),
             )
-            numbers[label][method] = _measures(pair, y_in)
+            numbers[label][method] = evaluation.of_classes(pair[0], y_in, pair[1])
             shown.setdefault(method.upper(), pair)  # of the first law
         tick(f"predict, {label}")
     uncertainty.draw(shown, (_INSIDE, _OUTSIDE), work / "uncertainty.png")
@@ -69,17 +65,6 @@ def run(
         {"propagation": {"by_law": numbers, "logit_moments": agreement}},
         [check for label, values in numbers.items() for check in _checks(label, values)],
     )
-
-
-def _measures(pair, y_in) -> dict[str, float]:
-    inside, outside = pair
-    measures = {"accuracy": inside.accuracy(y_in)}
-    for name, score in _SCORES.items():
-        key = name.replace(" ", "_")
-        measures[f"{key}_inside_nats"] = float(score(inside).mean())
-        measures[f"{key}_outside_nats"] = float(score(outside).mean())
-        measures[f"auroc_{key}"], measures[f"auroc_{key}_se"] = auroc(score(inside), score(outside))
-    return measures
 
 
 def _both_moments(net: Network, x: np.ndarray, seed: int) -> tuple[Moments, Moments]:
@@ -132,7 +117,7 @@ def _section(numbers, agreement, first, n_in, n_out) -> Section:
             *(f"{v['accuracy']:.1%} ± {s:.1%}" for v, s in zip(columns, spread, strict=True)),
         ]
     ]
-    for name in _SCORES:
+    for name in evaluation.SCORES:
         key = name.replace(" ", "_")
         for place, where in (("inside", _INSIDE), ("outside", _OUTSIDE)):
             rows.append(

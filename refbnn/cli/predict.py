@@ -1,0 +1,118 @@
+"""`refbnn predict`: a trained network's answers for inputs, with their uncertainty, as CSV."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from pathlib import Path
+
+from refbnn.cli import arguments as options
+from refbnn.errors import InputError
+from refbnn.files import require_writable, write_text
+
+HELP = "predict inputs from a file, with uncertainty, as CSV"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Model, inputs, method."""
+    parser.add_argument("model", metavar="MODEL.npz", type=Path)
+    parser.add_argument(
+        "inputs",
+        metavar="INPUTS",
+        type=Path,
+        help="inputs (N, ...): .npy, or IDX, plain or gzip; uint8 pixels are divided by 255",
+    )
+    parser.add_argument(
+        "--targets",
+        metavar="D",
+        type=options.integer_from(1),
+        help="number of targets of a regression; by default the outputs are logits of classes",
+    )
+    parser.add_argument(
+        "-o", "--out", metavar="FILE.csv", type=Path, help="(default: standard output)"
+    )
+    options.add_method(parser, (), "pfp")
+    options.add_threads(parser)
+    options.add_seed(parser)
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Write one row an input."""
+    from threadpoolctl import threadpool_limits
+
+    from refbnn import load, predict
+    from refbnn.prediction import predict_targets
+
+    if arguments.out is not None:
+        require_writable(arguments.out)
+    net = load(arguments.model)
+    try:
+        x = net.shaped(_read(arguments.inputs))
+    except InputError as error:
+        raise InputError(f"{arguments.inputs}: {error}") from None
+    chosen = {
+        "method": arguments.method,
+        "seed": arguments.seed,
+        "n_samples": arguments.samples,
+    }
+    with threadpool_limits(arguments.threads, "blas"):
+        if arguments.targets is None:
+            header, columns = _classes(predict(net, x, **chosen))
+        else:
+            header, columns = _targets(predict_targets(net, x, arguments.targets, **chosen))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", *header])
+    writer.writerows([index, *row] for index, row in enumerate(zip(*columns, strict=True)))
+    if arguments.out is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        write_text(arguments.out, text.getvalue())
+    return []
+
+
+def _read(path: Path):
+    """Inputs as float64, (N, ...), N ≥ 1."""
+    import numpy as np
+
+    from refbnn.data import read_idx
+
+    if path.suffix == ".npy":
+        try:  # mapped: what the header claims must be in the file
+            x = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise InputError(f"{reason}; expected an array in NumPy's format") from None
+    else:
+        x = read_idx(path)
+    if x.dtype.kind not in "fiu" or x.ndim < 2 or not x.size:
+        raise InputError(f"{x.dtype} of shape {x.shape}; expected numbers (N, ...)")
+    x = x / 255.0 if x.dtype == np.uint8 else np.asarray(x, float)
+    if not np.isfinite(x).all():
+        raise InputError("holds NaN or infinity; expected finite numbers")
+    return x
+
+
+def _classes(prediction) -> tuple[list[str], list]:
+    header = ["label", "probability", "entropy_nats", "aleatoric_nats", "mutual_information_nats"]
+    return header, [
+        prediction.labels,
+        prediction.probabilities.max(axis=-1),
+        prediction.entropy,
+        prediction.aleatoric,
+        prediction.mutual_information,
+    ]
+
+
+def _targets(prediction) -> tuple[list[str], list]:
+    header, columns = [], []
+    for d in range(prediction.mean.shape[1]):
+        header += [f"mean_{d}", f"epistemic_sd_{d}", f"aleatoric_sd_{d}"]
+        columns += [
+            prediction.mean[:, d],
+            prediction.epistemic[:, d] ** 0.5,
+            prediction.aleatoric[:, d] ** 0.5,
+        ]
+    return header, columns
