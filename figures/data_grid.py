@@ -10,6 +10,7 @@ from figures.style import figure, save
 from refbnn.data import Dataset
 
 _COLUMNS, _ROWS = 12, 6
+_GAP = 0.3  # between pictures, in their widths: room for a label
 
 
 def draw(dataset: Dataset, path: Path) -> None:
@@ -21,16 +22,26 @@ def draw(dataset: Dataset, path: Path) -> None:
         Of images: x of shape (N, 1 or 3, height, width).
     path
     """
-    fig, axes = figure(_COLUMNS, _ROWS, panel=(0.8, 0.95))
-    # Distinct where there are enough; the last of fewer examples is repeated by no one.
+    fig, ((axis,),) = figure(1, panel=(0.8 * _COLUMNS, 0.83 * _ROWS))
+    step = 1.0 + _GAP
+    # Fewer examples than places are shown once each.
     shown = np.unique(np.linspace(0, len(dataset) - 1, _COLUMNS * _ROWS).astype(int))
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, i in zip(axes.flat, shown, strict=False):
+    for place, i in enumerate(shown):
+        row, column = divmod(place, _COLUMNS)
+        left, top = column * step, row * step
         image = dataset.x[i].transpose(1, 2, 0)
-        axis.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        axis.imshow(
+            image,
+            cmap="gray",
+            vmin=0.0,
+            vmax=1.0,
+            interpolation="nearest",
+            extent=(left, left + 1.0, top + 1.0, top),
+        )
         label = dataset.y[i]
         words = str(label) if dataset.task == "classes" else ", ".join(f"{v:.2f}" for v in label)
-        axis.set_title(words, fontsize=8, pad=2)
-    fig.suptitle(f"{dataset.name}, {len(dataset):,} examples", fontsize=10)
+        axis.text(left + 0.5, top - 0.05, words, ha="center", va="bottom", fontsize=8)
+    axis.set(xlim=(0.0, _COLUMNS * step - _GAP), ylim=(_ROWS * step - _GAP, -_GAP), aspect="equal")
+    axis.set_axis_off()
+    axis.set_title(f"{dataset.name}, {len(dataset):,} examples", fontsize=10)
     save(fig, path)

@@ -91,8 +91,7 @@ def save_training(path: str | Path, training: Training, data: str) -> None:
         "options": asdict(training.options),
         "data_sha256": data,
         "history": [
-            asdict(epoch.loss)
-            | {"kl_weight": epoch.kl_weight, "validation": epoch.validation}
+            asdict(epoch.loss) | {"kl_weight": epoch.kl_weight, "validation": epoch.validation}
             for epoch in training.history
         ],
         "adam_steps": training.adam.steps,
@@ -221,7 +220,9 @@ def _network(archive: _Archive) -> Network:
         raise InputError(f"{source}: {error}") from None
     posteriors = {}
     for name, p in net.parameters().items():
-        mean, scale = (archive.array(f"{part}/{name}", p.shape, "<f8") for part in ("mean", "scale"))
+        mean, scale = (
+            archive.array(f"{part}/{name}", p.shape, "<f8") for part in ("mean", "scale")
+        )
         try:
             posteriors[name] = Posterior(mean, scale)
         except InputError as error:
@@ -230,7 +231,9 @@ def _network(archive: _Archive) -> Network:
     for index, A in net.correlation.items():
         stored = archive.array(f"correlation/{index}", A.shape, "<f8")
         if not (np.isfinite(stored).all() and (np.triu(stored) == 0.0).all()):
-            raise InputError(f"{source}: correlation of layer {index}: expected finite, below the diagonal")
+            raise InputError(
+                f"{source}: correlation of layer {index}: expected finite, below the diagonal"
+            )
         net.correlation[index] = stored
     return net
 
@@ -362,7 +365,14 @@ class _Archive:
             return self._zip.read(info)
         except KeyError:
             raise InputError(f"{self.source}: {name} is missing; expected a checkpoint") from None
-        except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise InputError(f"{self.source}: {name}: {error}; expected a whole file") from None
 
     def _parsed(self, name: str, raw: bytes) -> tuple[tuple[int, ...], np.dtype, bytes]:
@@ -375,5 +385,7 @@ class _Archive:
             if fortran or dtype.hasobject:
                 raise ValueError
         except (ValueError, RecursionError, MemoryError):
-            raise InputError(f"{self.source}: {name}: expected an array in NumPy's format") from None
+            raise InputError(
+                f"{self.source}: {name}: expected an array in NumPy's format"
+            ) from None
         return shape, dtype, raw[file.tell() :]

@@ -62,7 +62,7 @@ _FARTHEST = 1e-290
 _STEEPEST = 1e3  # times that P may fall over a tail; a density that falls further has no edge yet
 _BINS = 1024
 _INTERVALS, _LOW_DEGREE = 2048, 5  # of the table
-_CUBIC, _SINGLE_ERROR = 3, 3e-8  # of the table in float32; its error in units of the range
+_CUBIC, _SINGLE_ERROR = 3, 3e-8  # of the table in float32; its error in units of the bulk's range
 _LEAST_UNIFORM = 2.0**-54  # stands for 0, which a generator of multiples of 2⁻⁵³ may return
 
 
@@ -219,7 +219,7 @@ class InverseCDF:
     def single(self) -> InverseCDF:
         """The same in float32, as a kernel computes it: within 3e-7 of the range of x.
 
-        Its table is one of cubics, accurate to 3e-8 of the range, which is less than rounding.
+        Its table is one of cubics, accurate to 3e-8 of the range of the bulk, less than rounding.
         """
         lower, upper = self.tails
         return replace(
@@ -232,8 +232,10 @@ class InverseCDF:
     def _cubics(self) -> np.ndarray:
         """As `table`, of degree 3 and float32's accuracy."""
         u, coefficients, x = _local_fit(self.of_probabilities, _CUBIC)
-        allowed = _SINGLE_ERROR * (self.ends[1] - self.ends[0])
-        good = (np.abs(x - self.of_probabilities(u.ravel()).reshape(u.shape)) <= allowed).all(axis=1)
+        allowed = _SINGLE_ERROR * float(np.ptp(self.bulk(self.bulk.breaks[[0, -1]])))
+        good = (np.abs(x - self.of_probabilities(u.ravel()).reshape(u.shape)) <= allowed).all(
+            axis=1
+        )
         good &= (np.diff(x, axis=1) >= 0.0).all(axis=1)
         good &= (u[:, 0] >= self.bulk.breaks[0]) & (u[:, -1] < self.bulk.breaks[-1])
         coefficients[~good] = np.nan

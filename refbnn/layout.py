@@ -40,7 +40,8 @@ class Layout:
 
     def flatten(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """One flat array (..., P) of arrays (..., *shape) by name."""
-        lead = len(next(iter(arrays.values())).shape) - len(next(iter(self.shapes.values())))
-        return np.concatenate(
-            [arrays[name].reshape(*arrays[name].shape[:lead], -1) for name in self.shapes], axis=-1
-        )
+        parts = []
+        for name, shape in self.shapes.items():
+            array = arrays[name]
+            parts.append(array.reshape(*array.shape[: array.ndim - len(shape)], -1))
+        return np.concatenate(parts, axis=-1)

@@ -65,7 +65,11 @@ class Categorical:
         if len(output_shape) != 1:
             raise InputError(f"categorical: outputs of shape {output_shape}; expected (classes,)")
         last = output_shape[0] - 1
-        if y.ndim != 1 or y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() <= last):
+        if (
+            y.ndim != 1
+            or y.dtype.kind not in "iu"
+            or (y.size and not 0 <= y.min() <= y.max() <= last)
+        ):
             raise InputError(f"labels: expected integers from 0 to {last}, one an example")
 
     def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

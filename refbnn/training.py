@@ -151,7 +151,9 @@ class Training:
     def finished(self) -> bool:
         """Whether all epochs are done, or the validation score has not fallen for long enough."""
         done, patience = len(self.history), self.options.patience
-        stalled = self.best is not None and patience is not None and done - self.best.epoch >= patience
+        stalled = (
+            self.best is not None and patience is not None and done - self.best.epoch >= patience
+        )
         return done >= self.options.epochs or stalled
 
     def step(self, x: np.ndarray, y: np.ndarray, n_data: int, progress: float) -> Loss:
@@ -219,6 +221,8 @@ class Training:
             kl += loss.kl / len(starts)
             if on_step is not None:
                 on_step(number + 1, len(starts))
+        if not self._finite():
+            raise InputError(self._where("", x[:0], done + 1, len(starts), len(starts)))
         self._refresh()
         score = None if validation is None else self._score(*validation, done + 1)
         epoch = Epoch(done + 1, Loss(nll, kl), self._kl_weight((done + 1) / options.epochs), score)
@@ -258,9 +262,10 @@ class Training:
 
     def _where(self, error: object, x: np.ndarray, epoch: int, step: int, steps: int) -> str:
         """What to say of a step whose loss is not finite: the first layer that overflows at µ."""
-        place = f"train: epoch {epoch}, step {step} of {steps}: {error}"
-        if not all(np.isfinite(array).all() for array in self.parameters.values()):
-            return f"{place}; a weight is no longer finite, expected a smaller learning_rate"
+        place = f"train: epoch {epoch}, step {step} of {steps}"
+        if not self._finite():
+            return f"{place}: a weight is no longer finite; expected a smaller learning_rate"
+        place = f"{place}: {error}"
         with np.errstate(all="ignore"):
             y, inputs = self._work.forward(x, self._work.layout.views(self.parameters["mean"]))
         for index, output in enumerate([*inputs[1:], y]):
@@ -268,6 +273,9 @@ class Training:
                 kind = type(self.net.layers[index]).__name__
                 return f"{place}; the output of layer {index}, {kind}, overflows at the means"
         return f"{place}; expected finite numbers, try a smaller learning_rate"
+
+    def _finite(self) -> bool:
+        return all(all_finite(array) for array in self.parameters.values())
 
 
 def train(

@@ -334,6 +334,21 @@ def test_images_that_do_not_fit_are_refused(shape, words):
             layer.forward(x, weights)
 
 
+def test_a_gradient_that_does_not_fit_is_refused():
+    layer = Conv2d(2, 3, 3)
+    x, weight, bias, g = some_arrays(layer, (5, 6))
+    with pytest.raises(InputError, match=r"gradient has shape \(3, 3, 3\); expected \(3, 3, 4\)"):
+        layer.backward(x, {"weight": weight, "bias": bias}, g[..., 1:])
+
+
+def test_weights_that_do_not_fit_are_refused():
+    layer = Conv2d(2, 3, 3)
+    x, weight, bias, _ = some_arrays(layer, (5, 6))
+    for wrong in (weight[:, :1], weight[:2], weight[..., 1:]):
+        with pytest.raises(InputError, match=r"weight has shape .*; expected \(3, 2, 3, 3\)"):
+            layer.forward(x, {"weight": wrong, "bias": bias})
+
+
 def test_one_number_stands_for_both_directions():
     layer = Conv2d(1, 2, 3, 2, 1)
     assert layer == Conv2d(1, 2, (3, 3), (2, 2), (1, 1))

@@ -96,10 +96,37 @@ def make_ambiguous(
     mixed = np.empty((n, *images.shape[1:]), np.uint8)
     for start in range(0, n, _BLOCK):
         block = slice(start, start + _BLOCK)
-        mixed[block] = _mixtures(images[first[block]], images[second[block]], t[block])
+        mixed[block] = mixtures(images[first[block]], images[second[block]], t[block])
     is_second = rng.random((n, N_LABELS)) < t[:, None]
     drawn = np.where(is_second, labels[second][:, None], labels[first][:, None])
     return AmbiguousDigits(mixed, drawn, np.stack([labels[first], labels[second]], axis=1), t)
+
+
+def mixtures(first: np.ndarray, second: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Pictures between digits: where their barycentre is, as dark as they are.
+
+    Parameters
+    ----------
+    first, second
+        Shape (N, 28, 28), uint8; none empty.
+    t
+        Shape (N,), the weight of the second.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, 28, 28), uint8.
+    """
+    p, q = (
+        digits / digits.sum(axis=(1, 2), keepdims=True, dtype=np.float64)
+        for digits in (first, second)
+    )
+    order = barycentres(p, q, t, _EPSILON, _N_ITERATIONS).reshape(len(t), -1).argsort(axis=1)
+    greys = (1.0 - t)[:, None] * np.sort(first.reshape(len(t), -1), axis=1)
+    greys += t[:, None] * np.sort(second.reshape(len(t), -1), axis=1)
+    pictures = np.empty(order.shape, np.uint8)
+    np.put_along_axis(pictures, order, np.rint(greys).astype(np.uint8), axis=1)
+    return pictures.reshape(first.shape)
 
 
 def cached_ambiguous(
@@ -145,24 +172,10 @@ def _most_alike(
     return pool[distance.argmin(axis=1)]
 
 
-def _mixtures(first: np.ndarray, second: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Pictures between digits, (N, 28, 28): where the barycentre is, as dark as they are."""
-    p, q = (
-        digits / digits.sum(axis=(1, 2), keepdims=True, dtype=np.float64)
-        for digits in (first, second)
-    )
-    order = barycentres(p, q, t, _EPSILON, _N_ITERATIONS).reshape(len(t), -1).argsort(axis=1)
-    greys = (1.0 - t)[:, None] * np.sort(first.reshape(len(t), -1), axis=1)
-    greys += t[:, None] * np.sort(second.reshape(len(t), -1), axis=1)
-    pictures = np.empty(order.shape, np.uint8)
-    np.put_along_axis(pictures, order, np.rint(greys).astype(np.uint8), axis=1)
-    return pictures.reshape(first.shape)
-
-
 def _read(path: Path, n: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Read what is in the cache; None if it is not there or not whole."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             images, labels = file["images"], file["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -18,9 +18,11 @@ s² + ε/2; with it, as a Gaussian of variance s² at the weighted mean place, w
 Wasserstein barycentre.
 
 Accuracy: structure wider than the blur √(ε/2) of the kernel settles within some tens of iterations,
-finer structure only in thousands, since the iteration has to undo that blur. For digits, ε = 4
-pixels² and 50 iterations, the barycentre of a picture with itself differs from it by up to 0.3 of
-the mass, but by less than 0.03 once both are seen through the blur; the mass is 1 to 2e-4.
+finer structure only in thousands, since the iteration has to undo that blur. In numbers, for 5000
+digits, ε = 4 pixels² and 50 iterations: the barycentre of a digit with itself differs from it by an
+L1 distance of 0.18 (median; greatest 0.43), seen through the blur by 0.0085 (greatest 0.038; for
+comparison, a digit moved by one pixel differs by 0.19 or more). The mass is 1 to 2e-4. Four
+times as many iterations divide the median error by 2.6, sixteen times as many by 6.9.
 Distances beyond about 50 pixels need a larger ε: exp(-r²/ε) must not underflow.
 
 Sources: J. Solomon et al., "Convolutional Wasserstein Distances" (2015), algorithm 2; H. Janati,

@@ -30,8 +30,11 @@ def forward(x, kernel: Pair, stride: Pair, padding: Pair):
     """Mean of every window; x (..., H, W) -> (..., OH, OW)."""
     size = output_size(x.shape[-2:], kernel, stride, padding)
     image = padded(x, padding)
-    total = sum(image[..., rows, columns] for rows, columns in _shifts(kernel, stride, size))
-    return total / (kernel[0] * kernel[1])
+    total = np.zeros((*x.shape[:-2], *size), np.result_type(x.dtype, np.float32))
+    for rows, columns in _shifts(kernel, stride, size):
+        total += image[..., rows, columns]
+    total /= kernel[0] * kernel[1]
+    return total
 
 
 def backward(grad_y, image: Pair, kernel: Pair, stride: Pair, padding: Pair):

@@ -164,12 +164,21 @@ class Conv2d:
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
         """See `forward` of this module."""
         self.output_shape(x.shape[-3:])
-        return conv2d_loops.forward(x, weights["weight"], weights["bias"], *self._steps)
+        weight, bias = weights["weight"], weights["bias"]
+        if weight.shape[-4:] != self.parameter_shapes()["weight"]:
+            raise InputError(
+                f"{self}: weight has shape {weight.shape}; "
+                f"expected {self.parameter_shapes()['weight']}"
+            )
+        return conv2d_loops.forward(x, weight, bias, *self._steps)
 
     def backward(
         self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
     ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
         """See `grad_input` and `grad_weights` of this module."""
+        expected = self.output_shape(x.shape[-3:])
+        if grad_y.shape[-3:] != expected:
+            raise InputError(f"{self}: gradient has shape {grad_y.shape[-3:]}; expected {expected}")
         kernel, *_ = self._sizes
         grad_weight, grad_bias = conv2d_loops.grad_weights(x, grad_y, kernel, *self._steps)
         grad_x = None

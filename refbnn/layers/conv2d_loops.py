@@ -8,12 +8,13 @@ x̄_{c, s·i+a, t·j+b} of every window (i, j), so that, with the weights as a m
 X carries a last row of ones, so that b is one more column of W, and ∂L/∂b one more of ∂L/∂W.
 
 Why so: X of one image stays in the processor's cache, where that of a batch would pass through
-memory, and no loop is as fast as BLAS for the product. What is left is to fill X, which has K·L
-times as many entries as the image. `_fill` does it in two steps: the image is first cut to the OW
-columns that the horizontal shift b sees (short copies, one a row of pixels); of that, what the
-vertical shift a sees is a window of OH·OW contiguous numbers (one long copy). Copying every row of
-every window by itself takes several times as long. For strides s > 1 the rows h ≡ 0, 1, ..., s − 1
-(mod s) are kept apart, so that the windows stay contiguous.
+memory, and BLAS computes the product at close to the processor's peak. What is left is to fill X,
+which has K·L times as many entries as the image. `_fill` does it in two steps: the image is first
+cut to the OW columns that the horizontal shift b sees (short copies, one a row of pixels); of that,
+what the vertical shift a sees is a window of OH·OW contiguous numbers (one long copy). Copying each
+row of every window by itself takes six times as long and more. For strides s > 1 the rows h ≡ 0, 1,
+..., s − 1 (mod s) are kept apart, so that the windows stay contiguous. Images are added up in their
+order, by one thread.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def windowed_shape(name: str, shape: Shape, kernel: Pair, stride: Pair, padding:
 
 def padded(x: np.ndarray, padding: Pair) -> np.ndarray:
     """Images (..., H, W) amid zeros -> (..., H + 2p, W + 2q)."""
-    (p, q) = padding
-    return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)])
+    p, q = padding
+    return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)]) if p or q else x
 
 
 def windows(x: np.ndarray, kernel: Pair, stride: Pair) -> np.ndarray:
