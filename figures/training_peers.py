@@ -21,7 +21,7 @@ import numpy as np
 
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 
-Step = Callable[[], object]
+Step = Callable[[], Any]
 
 LEARNING_RATE = 1e-3
 

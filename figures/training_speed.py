@@ -2,9 +2,10 @@
 
 Shown: medians of float32 steps of 128 images, one posterior sample, Gaussian mean field: sample the
 weights, forward, backward, KL, Adam. Networks: MLP 784-100-100-10 and LeNet-5. The tools take turns
-step by step in one process, so that other work on the machine falls on all alike; once with one
-thread and once with as many as the machine has. Tools that are not installed (extra `peers`) are
-named as absent.
+in one process, so that other work on the machine falls on all alike; once with one thread and once
+with as many as the machine has. A turn begins with a pause and a few steps that do not count: the
+threads of one tool still spin for some 30 ms after its last step, and would hold up the next one's.
+Tools that are not installed (extra `peers`) are named as absent.
 
 What to look for: the ratios. Milliseconds belong to the machine and the hour; nothing in the tests
 depends on them.
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -32,7 +33,7 @@ from refbnn.streams import stream
 from refbnn.training import Options, Training
 
 _BATCH, _N_DATA, _CLASSES = 128, 60_000, 10
-_WARM_UP, _REPEATS = 5, 60
+_TURNS, _WARM_UP, _STEPS, _PAUSE = 8, 3, 10, 0.1  # the last in seconds
 _OURS = "refbnn"
 _NETWORKS = {"mlp": "MLP 784-100-100-10", "lenet5": "LeNet-5"}
 _COLOURS = {_OURS: BLUE, "Pyro": ORANGE, "bayesian-torch": GREEN}
@@ -49,26 +50,26 @@ def steps() -> int:
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
     """Save the picture, print the table, return the numbers; `mc_samples` is not used."""
-    numbers = measure(folder, seed, tick, _REPEATS)
+    numbers = measure(folder, seed, tick, _TURNS)
     tqdm.write(as_text(numbers))
     return numbers
 
 
-def measure(folder: Path, seed: int, tick: Callable[[str], None], repeats: int) -> dict:
-    """As `make`, with so many steps of each."""
+def measure(folder: Path, seed: int, tick: Callable[[str], None], turns: int) -> dict:
+    """As `make`, with so many turns of each tool."""
     cases = []
     for network in _NETWORKS:
         calls = _calls(network, seed)
         for threads in _threads():
             training_peers.set_threads(threads)
             with threadpool_limits(threads):
-                times = _milliseconds(calls, repeats)
+                times = _milliseconds(calls, turns)
             cases.append({"network": network, "threads": threads, "step_ms": times})
             tick(f"training: {network}, {threads} threads")
     _draw(cases, folder / "training_speed.png")
     return {
         "batch_size": _BATCH,
-        "repeats": repeats,
+        "steps": turns * _STEPS,
         "absent": training_peers.absent(),
         "cases": cases,
     }
@@ -86,15 +87,21 @@ def _calls(network: str, seed: int) -> dict[str, Step]:
     return {_OURS: ours} | training_peers.steps(net.layers, x, y, _N_DATA)
 
 
-def _milliseconds(calls: dict[str, Step], repeats: int) -> dict[str, dict[str, float]]:
-    """Median and quartiles of one call of each, in turns, after a few that do not count."""
+def _milliseconds(calls: dict[str, Step], turns: int) -> dict[str, dict[str, float]]:
+    """Median and quartiles of one call of each."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(_WARM_UP + repeats):
+    for _ in range(turns):
         for name, call in calls.items():
-            begin = perf_counter()
-            call()
-            times[name].append(1e3 * (perf_counter() - begin))
-    return {name: _summary(of_call[_WARM_UP:]) for name, of_call in times.items()}
+            sleep(_PAUSE)
+            of_turn = [_timed(call) for _ in range(_WARM_UP + _STEPS)]
+            times[name] += of_turn[_WARM_UP:]
+    return {name: _summary(of_call) for name, of_call in times.items()}
+
+
+def _timed(call: Step) -> float:
+    begin = perf_counter()
+    call()
+    return 1e3 * (perf_counter() - begin)
 
 
 def _summary(times: list[float]) -> dict[str, float]:
