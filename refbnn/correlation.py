@@ -34,8 +34,20 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.noise.gaussian import Gaussian
+from refbnn.noise.law import Law
+from refbnn.prior import GaussianPrior, Prior
 
 MOST_WEIGHTS = 4096
+
+
+def check(law: Law, prior: Prior) -> None:
+    """InputError unless the law or the prior is Gaussian: else there is no formula for KL."""
+    if not isinstance(law, Gaussian) and not isinstance(prior, GaussianPrior):
+        raise InputError(
+            f"correlated weights of law {type(law).__name__} with {type(prior).__name__}: KL has "
+            "no formula; expected a Gaussian law or a Gaussian prior"
+        )
 
 
 def uncorrelated(n: int) -> np.ndarray:

@@ -94,7 +94,9 @@ class Objective:
             )
 
     def check(self, net: Network) -> None:
-        """InputError unless local reparameterisation, if chosen, covers the network."""
+        """InputError unless the KL, and local reparameterisation if chosen, cover the network."""
+        if net.correlation:
+            correlation.check(net.law, net.prior)
         if not self.local:
             return
         if not isinstance(net.law, Gaussian) or net.correlation:
@@ -131,13 +133,13 @@ def loss_and_gradient(
     kl_weight : float
         λ; the loss returned has KL in full.
     """
+    objective = objective or Objective()
+    objective.check(net)
     layout = net.layout
     parameters = net.parameters()
     mean = layout.flatten({name: p.mean for name, p in parameters.items()})
     scale = layout.flatten({name: p.scale for name, p in parameters.items()})
-    loss, grads = flat_loss_and_gradient(
-        net, mean, scale, x, y, n_data, rng, objective or Objective(), kl_weight
-    )
+    loss, grads = flat_loss_and_gradient(net, mean, scale, x, y, n_data, rng, objective, kl_weight)
     factors = {index: grads[correlation_name(index)] for index in net.correlation}
     return loss, Gradient(layout.views(grads["mean"]), layout.views(grads["scale"]), factors)
 

@@ -75,7 +75,7 @@ class Categorical:
 
     def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         """See the formulas of this module."""
-        self.check(y, outputs.shape[-1:])
+        _check(self, outputs, y)
         n_samples = len(outputs)
         # Log-sum-exp written out: SciPy's leaves float32, and costs more than a small network.
         shifted = outputs - outputs.max(axis=-1, keepdims=True)
@@ -89,7 +89,7 @@ class Categorical:
 
     def predictive_score(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
         """See `Likelihood.predictive_score`."""
-        self.check(y, outputs.shape[-1:])
+        _check(self, outputs, y)
         log_p = log_softmax(outputs, axis=-1)[:, np.arange(len(y)), y]
         return np.log(len(outputs)) - logsumexp(log_p, axis=0)
 
@@ -111,6 +111,7 @@ class HeteroscedasticGaussian:
 
     def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         """See the formulas of this module."""
+        _check(self, outputs, y)
         n_samples, dims = len(outputs), outputs.shape[-1] // 2
         m, t = outputs[..., :dims], outputs[..., dims:]
         gap, precision = m - y.astype(outputs.dtype), np.exp(-t)
@@ -121,6 +122,7 @@ class HeteroscedasticGaussian:
 
     def predictive_score(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
         """See `Likelihood.predictive_score`."""
+        _check(self, outputs, y)
         dims = outputs.shape[-1] // 2
         m, t = outputs[..., :dims], outputs[..., dims:]
         log_p = -0.5 * ((y - m) ** 2 * np.exp(-t) + t + np.log(2.0 * np.pi)).sum(axis=-1)
@@ -149,7 +151,10 @@ class EnergyScore:
         return self._scores(outputs, y)[0]
 
     def _scores(self, outputs: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _check(self, outputs, y)
         n_samples, number = len(outputs), outputs.dtype.type
+        if n_samples < self.least_samples:
+            raise InputError(f"energy: {n_samples} sample; expected at least {self.least_samples}")
         distance, direction = _unit(outputs - y.astype(outputs.dtype))
         scores = number(2 / n_samples) * distance.sum(axis=0)
         grad = number(2 / n_samples) * direction
@@ -173,6 +178,16 @@ def likelihood_named(name: str) -> Likelihood:
     if name not in LIKELIHOODS:
         raise InputError(f"likelihood {name!r}; expected one of {', '.join(LIKELIHOODS)}")
     return LIKELIHOODS[name]
+
+
+def _check(likelihood: Likelihood, outputs: np.ndarray, y: np.ndarray) -> None:
+    """InputError unless outputs (S, B, ...) and targets (B, ...) fit, so that none broadcasts."""
+    if outputs.shape[1:2] != y.shape[:1]:
+        raise InputError(
+            f"targets of shape {y.shape} for outputs of shape {outputs.shape}; "
+            "expected (B, ...) and (S, B, ...)"
+        )
+    likelihood.check(y, outputs.shape[2:])
 
 
 def _check_targets(y: np.ndarray, dims: int) -> None:

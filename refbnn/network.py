@@ -142,8 +142,9 @@ class Network:
 
     def slice_of_layer(self, index: int) -> slice:
         """Where the weights of one layer lie in a flat array; InputError if it has none."""
-        if not 0 <= index < len(self.layers) or not self.layers[index].parameter_shapes():
-            raise InputError(f"layer {index}: expected the index of a layer with weights")
+        known = isinstance(index, int | np.integer) and 0 <= index < len(self.layers)
+        if not known or not self.layers[index].parameter_shapes():
+            raise InputError(f"layer {index!r}: expected the index of a layer with weights")
         own = [self.layout.slices[f"{index}.{name}"] for name in self._names(index)]
         return slice(own[0].start, own[-1].stop)
 
