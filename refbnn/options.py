@@ -30,13 +30,14 @@ class Options:
     patience: int | None = None
     dtype: str = "float32"
     seed: int = 0
+    threads: int = 1
 
     def __post_init__(self):
         from refbnn.likelihood import likelihood_named
         from refbnn.optimise import SCHEDULES
 
         likelihood_named(self.likelihood)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("n_samples", 1), ("kl_warmup", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("n_samples", 1), ("kl_warmup", 0), ("threads", 1)):
             _require_integer(name, getattr(self, name), least)
         if self.patience is not None:
             _require_integer("patience", self.patience, 1)
@@ -56,7 +57,7 @@ class Options:
         from refbnn.elbo import Objective
         from refbnn.likelihood import likelihood_named
 
-        return Objective(likelihood_named(self.likelihood), self.n_samples, self.local)
+        return Objective(likelihood_named(self.likelihood), self.n_samples, self.local, self.threads)
 
 
 def _require_integer(name: str, value: object, least: int) -> None:

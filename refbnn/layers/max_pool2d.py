@@ -50,7 +50,7 @@ def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
     return grad_x
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def forward_loops(x, y, window, stride, padding):
     """Fill y (N, OH, OW) with the greatest entry of every window of x (N, H, W).
 
@@ -77,7 +77,7 @@ def forward_loops(x, y, window, stride, padding):
                 y[n, i, j] = best
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def backward_loops(x, grad_y, grad_x, window, stride, padding):
     """Add ∂L/∂y (N, OH, OW) to grad_x (N, H, W), each entry at the maximum of its window.
 
