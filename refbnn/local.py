@@ -99,7 +99,8 @@ def backward(
         if tape.noise is None or tape.spread is None:
             grad_y = _present(layer.backward(tape.x, {}, grad_y)[0])
             continue
-        h = grad_y * tape.noise / (2 * tape.spread)
+        # An output without spread, of zero inputs or of scales that underflow, has no noise.
+        h = grad_y * tape.noise / np.where(tape.spread > 0, 2 * tape.spread, np.inf)
         grad_x, from_mean = layer.backward(tape.x, mean[index], grad_y, need)
         grad_square, from_var = layer.backward(tape.x * tape.x, var[index], h, need)
         grad_mean[index] = {name: g.sum(axis=0) for name, g in from_mean.items()}
