@@ -69,7 +69,8 @@ def forward(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[Tape]]:
     """Outputs (S, B, ...) for inputs (B, ...), from µ and σ² of each layer's weights."""
-    tapes, lead = [], (n_samples,)
+    tapes: list[Tape] = []
+    lead: tuple[int, ...] = (n_samples,)
     for layer, mu, sigma2 in zip(layers, mean, var, strict=True):
         if not mu:
             tapes.append(Tape(x))
