@@ -23,6 +23,7 @@ from numba import njit
 
 from refbnn.elbo import Loss, correlation_name, flat_loss_and_gradient
 from refbnn.errors import InputError
+from refbnn.memory import keep_freed_memory
 from refbnn.moments import all_finite
 from refbnn.network import Network
 from refbnn.optimise import SCHEDULES, Adam, clip
@@ -82,6 +83,7 @@ class Training:
     best: Best | None = None
 
     def __post_init__(self):
+        keep_freed_memory()
         self.options.objective.check(self.net)
         if not self.net.layout.size:
             raise InputError("train: no layer has weights; expected at least one")

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from figures import inverse_ways, kl_error, noise_fits, noise_inverse_cdf, noise_speed
+from figures import (
+    inverse_ways,
+    kl_error,
+    noise_fits,
+    noise_inverse_cdf,
+    noise_speed,
+    training_peers,
+    training_speed,
+)
 from refbnn import cli
+from refbnn.architectures import ARCHITECTURES
+from refbnn.network import Network
 from refbnn.noise import DeviceLaw, Gaussian
 
 UNCORRECTED_IS_BAD = ("singular and vanishing edge", "two vanishing edges")
@@ -201,3 +211,36 @@ def test_wrong_calls_are_one_line(words, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_the_table_of_training_steps_names_what_is_absent(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_peers, "find_spec", lambda package: None)
+    ticks: list[str] = []
+    numbers = training_speed.measure(tmp_path, 0, ticks.append, 1)
+    assert len(ticks) == training_speed.steps() == len(numbers["cases"])
+    assert numbers["absent"] == ["Pyro", "bayesian-torch"]
+    for case in numbers["cases"]:
+        (times,) = case["step_ms"].values()
+        assert 0.0 < times["lower_quartile"] <= times["median"] <= times["upper_quartile"]
+    rows = training_speed.as_text(numbers).splitlines()
+    assert len(rows) == 1 + len(ticks)
+    assert all(row.split()[-2:] == ["absent", "absent"] for row in rows[1:])
+    assert (tmp_path / "training_speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("network", ["mlp", "lenet5"])
+def test_other_tools_train_the_same_network(network):
+    """Their steps run, and Pyro's parameters are of this network's shapes."""
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra: peers)")
+    pyro = pytest.importorskip("pyro", reason="Pyro is not installed (extra: peers)")
+    chosen = ARCHITECTURES[network]
+    rng = np.random.default_rng(0)
+    x, y = rng.random((8, *chosen.input_shape), dtype=np.float32), rng.integers(0, 10, 8)
+    net = Network(chosen.layers(10), input_shape=chosen.input_shape)
+    steps = training_peers.steps(net.layers, x, y, 8)
+    assert set(steps) <= {"Pyro", "bayesian-torch"}
+    for step in steps.values():
+        assert np.isfinite(step())
+    params = pyro.get_param_store()
+    shapes = sorted(tuple(v.shape) for n, v in params.items() if ".locs." in n)
+    assert shapes == sorted(p.shape for p in net.parameters().values())

@@ -15,6 +15,7 @@ MODULES = {
     "inverse_cdf": "noise_inverse_cdf",
     "kl_error": "kl_error",
     "speed": "noise_speed",
+    "training_speed": "training_speed",
 }
 
 

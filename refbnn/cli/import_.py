@@ -66,7 +66,14 @@ def run(arguments: argparse.Namespace) -> list[str]:
         (site, "×".join(map(str, p.shape)), abs(p.mean).mean(), p.scale.mean())
         for site, p in sites.items()
     ]
-    print(tabulate(rows, headers=("site", "shape", "mean |µ|", "mean σ"), floatfmt=".4g"))
+    print(
+        tabulate(
+            rows,
+            headers=("site", "shape", "mean |µ|", "mean σ"),
+            floatfmt=".4g",
+            disable_numparse=[0, 1],
+        )
+    )
     layers = "layers assumed" if architecture is None else f"layers of {arguments.arch}"
     print(f"\n{layers}: {', '.join(map(str, net.layers))}")
     print(f"{arguments.out}: Gaussian law, prior N(0, {prior.scale:g}²)")

@@ -48,8 +48,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     if arguments.out is not None:
         require_writable(arguments.out)
     net = load(arguments.model)
+    x = _read(arguments.inputs)
     try:
-        x = net.shaped(_read(arguments.inputs))
+        x = net.shaped(x)
     except InputError as error:
         raise InputError(f"{arguments.inputs}: {error}") from None
     chosen = {
@@ -84,14 +85,14 @@ def _read(path: Path):
             x = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise InputError(f"{reason}; expected an array in NumPy's format") from None
+            raise InputError(f"{path}: {reason}; expected an array in NumPy's format") from None
     else:
         x = read_idx(path)
     if x.dtype.kind not in "fiu" or x.ndim < 2 or not x.size:
-        raise InputError(f"{x.dtype} of shape {x.shape}; expected numbers (N, ...)")
+        raise InputError(f"{path}: {x.dtype} of shape {x.shape}; expected numbers (N, ...)")
     x = x / 255.0 if x.dtype == np.uint8 else np.asarray(x, float)
     if not np.isfinite(x).all():
-        raise InputError("holds NaN or infinity; expected finite numbers")
+        raise InputError(f"{path}: holds NaN or infinity; expected finite numbers")
     return x
 
 

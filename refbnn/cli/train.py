@@ -17,7 +17,7 @@ _PRIORS = {  # classes of refbnn.prior, with what their numbers mean
     "gaussian": ("GaussianPrior", "SCALE"),
     "laplace": ("LaplacePrior", "SCALE"),
     "student": ("StudentTPrior", "DOF,SCALE"),
-    "mixture": ("ScaleMixturePrior", "SHARE,WIDE,NARROW"),
+    "mixture": ("ScaleMixturePrior", "SHARE,SCALE,SCALE"),
 }
 
 
@@ -137,6 +137,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     likelihood = arguments.likelihood or (
         "categorical" if examples.task == "classes" else "gaussian"
     )
+    fields = {f.name for f in dataclasses.fields(Options)} - {"likelihood"}
+    chosen = Options(likelihood, **{name: getattr(arguments, name) for name in fields})
     net = Network(
         architecture.layers(examples.n_outputs * (2 if likelihood == "gaussian" else 1)),
         law=law,
@@ -147,7 +149,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
     )
     x, y = net.shaped(examples.x), examples.y
     kept, held_out = _split(len(x), arguments.validation, arguments.seed)
-    fields = {f.name for f in dataclasses.fields(Options)} - {"likelihood"}
     with _Progress(arguments.epochs) as progress, threadpool_limits(arguments.threads, "blas"):
         history = train(
             net,
@@ -158,8 +159,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             resume=arguments.resume,
             on_step=progress.step,
             on_epoch=progress.epoch,
-            likelihood=likelihood,
-            **{name: getattr(arguments, name) for name in fields},
+            **dataclasses.asdict(chosen),
         )
     if arguments.json is not None:
         write_text(arguments.json, as_json({"epochs": _rows(history)}))
@@ -187,9 +187,12 @@ def _prior(text: str):
         raise InputError(f"--prior {text}: expected one of {', '.join(_PRIORS)}")
     kind, meaning = _PRIORS[name]
     try:
-        return getattr(prior, kind)(*(float(number) for number in numbers.split(",")))
-    except (TypeError, ValueError):
-        raise InputError(f"--prior {text}: expected {name}:{meaning}") from None
+        values = [float(number) for number in numbers.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != len(meaning.split(",")):
+        raise InputError(f"--prior {text}: expected {name}:{meaning}")
+    return getattr(prior, kind)(*values)
 
 
 def _split(n: int, share: float, seed: int):

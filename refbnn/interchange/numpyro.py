@@ -15,7 +15,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
@@ -31,6 +33,16 @@ from refbnn.interchange.sites import (
 )
 
 _EXPECTED = "an .npz file of a NumPyro AutoNormal guide's parameters"
+_BROKEN_HEADER = (  # NumPy reads a header as Python's literals, by Python's parser
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    SyntaxError,
+    TokenError,
+    RecursionError,
+    MemoryError,
+)
 _LOC, _SCALE = "_auto_loc", "_auto_scale"
 
 
@@ -71,7 +83,9 @@ def _array(path: Path, name: str, data: bytes) -> np.ndarray:
     file = io.BytesIO(data)
     try:
         read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, by_columns, dtype = read_header[npy.read_magic(file)](file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, on headers that Python 2 wrote
+            shape, by_columns, dtype = read_header[npy.read_magic(file)](file)
         content = data[file.tell() :]
         if dtype.kind != "f":
             raise InputError(f"{path}: {name[:80]!r} is of type {dtype}; expected floats")
@@ -79,7 +93,7 @@ def _array(path: Path, name: str, data: bytes) -> np.ndarray:
         values = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, OverflowError, SyntaxError) as error:
+    except _BROKEN_HEADER as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{path}: {name[:80]!r} is no array ({reason}); expected {_EXPECTED}"
