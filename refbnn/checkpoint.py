@@ -38,7 +38,7 @@ from refbnn.files import require_writable, written_atomically
 from refbnn.layers import Layer, Residual
 from refbnn.network import Network
 from refbnn.noise import DeviceLaw, storage
-from refbnn.plain_data import as_fields, make
+from refbnn.plain_data import LARGEST, as_fields, make
 from refbnn.posterior import Posterior
 from refbnn.prior import (
     DevicePrior,
@@ -316,7 +316,7 @@ def _differing(ours: Mapping, theirs: Any) -> str:
 
 
 def _integers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(v) is int for v in value)
+    return isinstance(value, list) and all(type(v) is int and abs(v) < LARGEST for v in value)
 
 
 def _write(path: str | Path, header: dict[str, Any], arrays: Arrays) -> None:

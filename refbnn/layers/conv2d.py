@@ -143,7 +143,7 @@ class Conv2d:
             object.__setattr__(self, name, value)
         sizes = (self.in_channels, self.out_channels, self.groups)
         if not all(isinstance(size, int) and size >= 1 for size in sizes):
-            raise InputError(f"{self}: expected channels and groups, whole numbers of at least 1")
+            raise InputError(f"{self}: expected whole channels and groups of at least 1")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise InputError(f"{self}: expected channels that are multiples of groups")
 
