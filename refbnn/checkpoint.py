@@ -17,10 +17,11 @@ file. Writing is whole or not at all.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -33,11 +34,11 @@ import numpy as np
 from refbnn import layers as layer_types
 from refbnn.elbo import Loss
 from refbnn.errors import InputError
-from refbnn.files import written_atomically
+from refbnn.files import require_writable, written_atomically
 from refbnn.layers import Layer, Residual
 from refbnn.network import Network
 from refbnn.noise import DeviceLaw, storage
-from refbnn.plain_data import as_fields, make
+from refbnn.plain_data import LARGEST, as_fields, make
 from refbnn.posterior import Posterior
 from refbnn.prior import (
     DevicePrior,
@@ -52,6 +53,12 @@ from refbnn.training import Best, Epoch, Options, Training
 FORMAT, VERSION = "refbnn network", 1
 _LARGEST_HEADER = 50_000_000  # bytes; laws may have thousands of panels, runs thousands of epochs
 _MOST_LAYERS = 10_000
+_DEEPEST = 20  # residual blocks in residual blocks
+_ARRAY = re.compile(
+    rb"\x93NUMPY\x01\x00..{'descr': '([<|][a-z]\d)', 'fortran_order': False, "
+    rb"'shape': (\([\d, ]*\)), } *\n",
+    re.DOTALL,
+)
 _LAYERS = {name: getattr(layer_types, name) for name in layer_types.__all__ if name != "Layer"}
 _PRIORS = {
     prior.__name__: prior
@@ -69,6 +76,12 @@ def save(path: str | Path, net: Network) -> None:
         If the file cannot be written, or law, prior or a layer is of no kind that can be loaded.
     """
     _write(path, _network_data(net), _network_arrays(net))
+
+
+def check(path: str | Path, net: Network) -> None:
+    """InputError unless `save` could write this network to this file: asked before long work."""
+    require_writable(path)
+    _network_data(net)
 
 
 def load(path: str | Path) -> Network:
@@ -144,6 +157,7 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
             _restore(training, run, archive)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             raise InputError(f"{path}: its run is incomplete; expected all of its state") from None
+        training.refresh()
     return training
 
 
@@ -155,6 +169,8 @@ def _restore(training: Training, run: Mapping[str, Any], archive: _Archive) -> N
         for name, (shape, dtype) in form.items():
             held[name][...] = archive.array(f"adam/{letter}/{name}", shape, dtype)
     adam.steps = int(run["adam_steps"])
+    if adam.steps < 0:
+        raise ValueError
     training.rng.bit_generator.state = run["random_state"]
     training.history = [
         Epoch(
@@ -204,10 +220,12 @@ def _network(archive: _Archive) -> Network:
     shape, correlated = header.get("input_shape"), header.get("correlated", [])
     if not (shape is None or _integers(shape)) or not _integers(correlated):
         raise InputError(f"{source}: input_shape, correlated: expected lists of integers")
+    sizes = [sum(map(math.prod, layer.parameter_shapes().values())) for layer in layers]
+    if correlated != sorted(set(correlated) & set(range(len(layers)))):
+        raise InputError(f"{source}: correlated: expected indices of layers, ascending")
     # Before any array is made: what the layers claim must fit into the file.
-    claimed = sum(math.prod(s) for layer in layers for s in layer.parameter_shapes().values())
-    if 16 * claimed > archive.size:
-        raise InputError(f"{source}: claims {claimed} weights; expected as many as it holds")
+    if 16 * sum(sizes) + 8 * sum(sizes[index] ** 2 for index in correlated) > archive.size:
+        raise InputError(f"{source}: claims {sum(sizes)} weights; expected as many as it holds")
     try:
         net = Network(
             layers,
@@ -247,7 +265,9 @@ def _layer_data(layer: Layer) -> dict[str, Any]:
     return {"type": kind} | as_fields(layer)
 
 
-def _layers(data: Any, source: str) -> list[Layer]:
+def _layers(data: Any, source: str, depth: int = 0) -> list[Layer]:
+    if depth > _DEEPEST:
+        raise InputError(f"{source}: expected at most {_DEEPEST} blocks in each other")
     if not isinstance(data, list) or not 0 < len(data) <= _MOST_LAYERS:
         raise InputError(f'{source}: "layers": expected a list of 1 to {_MOST_LAYERS} layers')
     layers: list[Layer] = []
@@ -257,7 +277,7 @@ def _layers(data: Any, source: str) -> list[Layer]:
             raise InputError(f"{source}: layer {index}: expected a type of {', '.join(_LAYERS)}")
         what = f"{source}: layer {index}: {kind.__name__}"
         if kind is Residual:
-            layers.append(Residual(tuple(_layers(given.get("layers"), what))))
+            layers.append(Residual(tuple(_layers(given.get("layers"), what, depth + 1))))
         else:
             layers.append(make(kind, {k: v for k, v in given.items() if k != "type"}, what))
     return layers
@@ -296,7 +316,7 @@ def _differing(ours: Mapping, theirs: Any) -> str:
 
 
 def _integers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(v) is int for v in value)
+    return isinstance(value, list) and all(type(v) is int and abs(v) < LARGEST for v in value)
 
 
 def _write(path: str | Path, header: dict[str, Any], arrays: Arrays) -> None:
@@ -330,9 +350,9 @@ class _Archive:
 
     def __enter__(self) -> _Archive:
         raw = self._read("header", _LARGEST_HEADER)
-        _, dtype, body = self._parsed("header", raw)
+        form, body = self._parsed("header", raw)
         try:
-            header = json.loads(body.decode()) if dtype == np.uint8 else None
+            header = json.loads(body.decode()) if form == f"|u1 ({len(body)},)" else None
         except (ValueError, RecursionError):
             header = None
         if not isinstance(header, dict):
@@ -347,11 +367,12 @@ class _Archive:
         """The array of that name; InputError unless it has exactly this shape and type."""
         bytes_wanted = math.prod(shape) * np.dtype(dtype).itemsize
         raw = self._read(name, bytes_wanted + 10_000)
-        found_shape, found_dtype, body = self._parsed(name, raw)
-        if found_shape != shape or found_dtype != np.dtype(dtype) or len(body) != bytes_wanted:
+        found, body = self._parsed(name, raw)
+        wanted = f"{np.dtype(dtype).str} {shape}"
+        if found != wanted or len(body) != bytes_wanted:
             raise InputError(
-                f"{self.source}: {name}: {found_dtype} of shape {found_shape}; "
-                f"expected {np.dtype(dtype)} of shape {shape}"
+                f"{self.source}: {name}: {len(body)} bytes of {found}; "
+                f"expected {bytes_wanted} of {wanted}"
             )
         return np.frombuffer(body, dtype).reshape(shape).copy()
 
@@ -370,22 +391,18 @@ class _Archive:
             EOFError,
             ValueError,
             RuntimeError,
+            struct.error,
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
             raise InputError(f"{self.source}: {name}: {error}; expected a whole file") from None
 
-    def _parsed(self, name: str, raw: bytes) -> tuple[tuple[int, ...], np.dtype, bytes]:
-        """Shape, type and bytes of an array in NumPy's format, version 1, C order."""
-        file = io.BytesIO(raw)
-        try:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            if fortran or dtype.hasobject:
-                raise ValueError
-        except (ValueError, RecursionError, MemoryError):
-            raise InputError(
-                f"{self.source}: {name}: expected an array in NumPy's format"
-            ) from None
-        return shape, dtype, raw[file.tell() :]
+    def _parsed(self, name: str, raw: bytes) -> tuple[str, bytes]:
+        """Type and shape, such as "<f8 (3, 4)", and bytes of an array in NumPy's format.
+
+        Matched as text, never evaluated: what NumPy writes of plain arrays has this form alone.
+        """
+        match = _ARRAY.match(raw)
+        if match is None or match.end() != 10 + int.from_bytes(raw[8:10], "little"):
+            raise InputError(f"{self.source}: {name}: expected a plain array in NumPy's format")
+        return f"{match[1].decode()} {match[2].decode()}", raw[match.end() :]

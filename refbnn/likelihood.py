@@ -175,7 +175,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 def likelihood_named(name: str) -> Likelihood:
     """The likelihood of that name; InputError if there is none."""
-    if name not in LIKELIHOODS:
+    if name not in tuple(LIKELIHOODS):
         raise InputError(f"likelihood {name!r}; expected one of {', '.join(LIKELIHOODS)}")
     return LIKELIHOODS[name]
 

@@ -69,7 +69,8 @@ def forward(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[Tape]]:
     """Outputs (S, B, ...) for inputs (B, ...), from µ and σ² of each layer's weights."""
-    tapes, lead = [], (n_samples,)
+    tapes: list[Tape] = []
+    lead: tuple[int, ...] = (n_samples,)
     for layer, mu, sigma2 in zip(layers, mean, var, strict=True):
         if not mu:
             tapes.append(Tape(x))
@@ -99,7 +100,8 @@ def backward(
         if tape.noise is None or tape.spread is None:
             grad_y = _present(layer.backward(tape.x, {}, grad_y)[0])
             continue
-        h = grad_y * tape.noise / (2 * tape.spread)
+        # An output without spread, of zero inputs or of scales that underflow, has no noise.
+        h = grad_y * tape.noise / np.where(tape.spread > 0, 2 * tape.spread, np.inf)
         grad_x, from_mean = layer.backward(tape.x, mean[index], grad_y, need)
         grad_square, from_var = layer.backward(tape.x * tape.x, var[index], h, need)
         grad_mean[index] = {name: g.sum(axis=0) for name, g in from_mean.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from refbnn.errors import InputError
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
     from refbnn.elbo import Objective
 
 TYPES = ("float32", "float64")
+_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "n_samples": 1,
+    "kl_warmup": 0,
+    "patience": 1,
+    "seed": 0,
+    "threads": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -37,15 +47,17 @@ class Options:
         from refbnn.optimise import SCHEDULES
 
         likelihood_named(self.likelihood)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("n_samples", 1), ("kl_warmup", 0), ("threads", 1)):
-            _require_integer(name, getattr(self, name), least)
-        if self.patience is not None:
-            _require_integer("patience", self.patience, 1)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None or name != "patience":
+                object.__setattr__(self, name, _integer(name, value, least))
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0.0):
-                raise InputError(f"train: {name} is {value}; expected a number above 0")
-        for name, known in (("schedule", SCHEDULES), ("dtype", TYPES)):
+            if value is not None or name != "clip_norm":
+                object.__setattr__(self, name, _positive(name, value))
+        if not isinstance(self.local, bool):
+            raise InputError(f"train: local is {self.local!r}; expected True or False")
+        for name, known in (("schedule", tuple(SCHEDULES)), ("dtype", TYPES)):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"train: {name} {getattr(self, name)!r}; expected one of {', '.join(known)}"
@@ -60,6 +72,14 @@ class Options:
         return Objective(likelihood_named(self.likelihood), self.n_samples, self.local, self.threads)
 
 
-def _require_integer(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def _integer(name: str, value: object, least: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise InputError(f"train: {name} is {value!r}; expected an integer of at least {least}")
+    return int(value)
+
+
+def _positive(name: str, value: object) -> float:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value > 0.0):  # type: ignore[arg-type, operator]
+        raise InputError(f"train: {name} is {value!r}; expected a number above 0")
+    return float(value)  # type: ignore[arg-type]

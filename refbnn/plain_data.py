@@ -1,4 +1,4 @@
-"""Dataclasses as plain data for JSON, and back: numbers, short words, and lists of them."""
+"""Dataclasses as plain data for JSON, and back: numbers, lists of them, and words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 
-LONGEST_WORD = 200
+LARGEST = 2**63  # integers beyond are no sizes, and Python may not even print them
 _DEEPEST = 5  # of lists in lists
 
 
@@ -28,14 +28,15 @@ def make(kind: type, given: Mapping[str, Any], what: str, **ready: Any):
     Raises
     ------
     InputError
-        If a field is unknown, holds anything but numbers, short words and lists of them, or the
-        class refuses them.
+        If a field is unknown, holds anything but numbers, lists of them, or a word where the class
+        has one, or the class refuses them.
     """
     names = [f.name for f in fields(kind)]
+    words = [f.name for f in fields(kind) if f.type == "str"]
     if unknown := sorted(set(given) - set(names)):
         raise InputError(f"{what}: unknown {', '.join(map(repr, unknown))}; expected {names}")
     for name, value in given.items():
-        if not _plain(value):
+        if not (_plain(value) or (name in words and isinstance(value, str))):
             raise InputError(f"{what}: {name} is {str(value)[:40]!r}; expected numbers")
     try:
         return kind(**{name: _tuples(value) for name, value in given.items()}, **ready)
@@ -46,13 +47,13 @@ def make(kind: type, given: Mapping[str, Any], what: str, **ready: Any):
 
 
 def _plain(value: Any) -> bool:
-    """Whether a value is a number, a short word, or lists of numbers."""
-    if isinstance(value, str):
-        return value.isprintable() and len(value) <= LONGEST_WORD
+    """Whether a value is a number or lists of numbers."""
     pending, depth = [value], 0
     while pending and depth < _DEEPEST:
         flat = [v for v in pending if not isinstance(v, list | tuple)]
         if any(isinstance(v, bool) or not isinstance(v, int | float) for v in flat):
+            return False
+        if any(isinstance(v, int) and abs(v) >= LARGEST for v in flat):
             return False
         pending = [inner for v in pending if isinstance(v, list | tuple) for inner in v]
         depth += 1

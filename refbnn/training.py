@@ -103,7 +103,7 @@ class Training:
         self._work.correlation = {
             i: self.parameters[correlation_name(i)] for i in self.net.correlation
         }
-        self._refresh()
+        self.refresh()
 
     @property
     def parameters(self) -> Arrays:
@@ -165,7 +165,8 @@ class Training:
         Raises
         ------
         InputError
-            If the loss is NaN or infinite; the network keeps what the last epoch left.
+            If the loss is NaN or infinite, the network keeps what the last epoch left; or if the
+            validation score is.
         """
         options, done = self.options, len(self.history)
         order = self.rng.permutation(len(x))
@@ -175,7 +176,8 @@ class Training:
             batch = order[start : start + options.batch_size]
             progress = (done + number / len(starts)) / options.epochs
             try:
-                loss = self.step(x[batch], y[batch], len(x), progress)
+                with np.errstate(all="ignore"):  # what is not finite is found, and said where
+                    loss = self.step(x[batch], y[batch], len(x), progress)
             except InputError as error:
                 raise InputError(
                     self._where(error, x[batch], done + 1, number + 1, len(starts))
@@ -186,7 +188,7 @@ class Training:
                 on_step(number + 1, len(starts))
         if not self._finite():
             raise InputError(self._where("", x[:0], done + 1, len(starts), len(starts)))
-        self._refresh()
+        self.refresh()
         score = None if validation is None else self._score(*validation, done + 1)
         epoch = Epoch(done + 1, Loss(nll, kl), self._kl_weight((done + 1) / options.epochs), score)
         self.history.append(epoch)
@@ -198,14 +200,14 @@ class Training:
     def finish(self) -> None:
         """Give the network the parameters of the best epoch, if validation chose one."""
         if self.best is not None:
-            self._refresh(self.best.parameters)
+            self.refresh(self.best.parameters)
 
     def _kl_weight(self, progress: float) -> float:
         if not self.options.kl_warmup:
             return 1.0
         return min(1.0, progress * self.options.epochs / self.options.kl_warmup)
 
-    def _refresh(self, parameters: Arrays | None = None) -> None:
+    def refresh(self, parameters: Arrays | None = None) -> None:
         """Bring the network up to date; it holds float64, exactly what was trained."""
         held = self.parameters if parameters is None else parameters
         means = self.net.layout.views(held["mean"].astype(float))
@@ -220,8 +222,15 @@ class Training:
         The same posterior noise every epoch, so that epochs differ by their parameters alone.
         """
         rng = stream(self.options.seed, "validation")
-        outputs = self.net.sample(x, _VALIDATION_SAMPLES, rng)
-        return float(self.options.objective.likelihood.predictive_score(outputs, y).mean())
+        with np.errstate(all="ignore"):
+            outputs = self.net.sample(x, _VALIDATION_SAMPLES, rng)
+            score = float(self.options.objective.likelihood.predictive_score(outputs, y).mean())
+        if not np.isfinite(score):
+            raise InputError(
+                f"train: epoch {epoch}: the validation score is {score}; expected a finite number, "
+                "try a smaller learning_rate"
+            )
+        return score
 
     def _where(self, error: object, x: np.ndarray, epoch: int, step: int, steps: int) -> str:
         """What to say of a step whose loss is not finite: the first layer that overflows at µ."""
@@ -267,7 +276,8 @@ def train(
         Held-out data. Each epoch is scored by the mean of −log p(y | x) in nats an example, under
         8 posterior samples; the network ends with the parameters of the best epoch.
     checkpoint : path, optional
-        File that holds network and run after every epoch (`refbnn.checkpoint`).
+        File that holds network and run after every epoch (`refbnn.checkpoint`); at the end, the
+        network of the best epoch.
     resume : bool
         Go on from the checkpoint if it is there; bit-identical to not having stopped. Options,
         data and architecture must be those of the start.
@@ -320,24 +330,30 @@ def train(
     path = None if checkpoint is None else Path(checkpoint)
     if resume and path is None:
         raise InputError("train: resume without a checkpoint; expected a file to go on from")
+    data = ""
+    if path is not None:
+        store.check(path, net)
+        data = fingerprint(x, y, *(validation or ()))
     if resume and path is not None and path.exists():
-        training = store.load_training(path, net, chosen, fingerprint(x, y))
+        training = store.load_training(path, net, chosen, data)
     else:
         training = Training(net, chosen)
     while not training.finished:
         epoch = training.run_epoch(x, y, validation, on_step)
         if path is not None:
-            store.save_training(path, training, fingerprint(x, y))
+            store.save_training(path, training, data)
         if on_epoch is not None:
             on_epoch(epoch)
     training.finish()
+    if path is not None and training.best is not None:
+        store.save_training(path, training, data)  # now with the network of the best epoch
     return training.history
 
 
-def fingerprint(x: np.ndarray, y: np.ndarray) -> str:
-    """SHA-256 of the data, so that a run is not resumed on other data."""
+def fingerprint(*arrays: np.ndarray) -> str:
+    """SHA-256 of all data, so that a run is not resumed on other data."""
     digest = hashlib.sha256()
-    for array in (x, y):
+    for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
@@ -380,7 +396,8 @@ def _checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarra
             f"train: {what} are {x.dtype} of shape {x.shape} and {y.dtype} of shape {y.shape}; "
             "expected numbers (N, ...) and (N, ...), N > 0"
         )
-    x = x.astype(options.dtype, copy=False)
+    with np.errstate(over="ignore"):
+        x = x.astype(options.dtype, copy=False)
     if not all_finite(x):
         raise InputError(f"train: {what}: x holds NaN or infinity; expected finite numbers")
     options.objective.likelihood.check(y, net.check_input(x.shape[1:]))

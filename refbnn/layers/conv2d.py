@@ -141,8 +141,9 @@ class Conv2d:
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             value = pair(getattr(self, name), least, f"Conv2d: {name}")
             object.__setattr__(self, name, value)
-        if min(self.in_channels, self.out_channels, self.groups) < 1:
-            raise InputError(f"{self}: expected channels and groups of at least 1")
+        sizes = (self.in_channels, self.out_channels, self.groups)
+        if not all(isinstance(size, int) and size >= 1 for size in sizes):
+            raise InputError(f"{self}: expected whole channels and groups of at least 1")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise InputError(f"{self}: expected channels that are multiples of groups")
 

@@ -96,10 +96,12 @@ class Dense:
     out_features: int
 
     def __post_init__(self):
-        if self.in_features < 1 or self.out_features < 1:
-            raise InputError(
-                f"Dense({self.in_features}, {self.out_features}): expected sizes of at least 1"
-            )
+        for size in (self.in_features, self.out_features):
+            if not isinstance(size, int) or size < 1:
+                raise InputError(
+                    f"Dense({self.in_features!r}, {self.out_features!r}): "
+                    "expected whole numbers of at least 1"
+                )
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Shapes of `weight` and `bias`."""

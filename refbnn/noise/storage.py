@@ -26,13 +26,14 @@ from refbnn.noise.gaussian import Gaussian
 from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law
 from refbnn.noise.mixture import Mixture
-from refbnn.plain_data import LONGEST_WORD, as_fields, make
+from refbnn.plain_data import as_fields, make
 
 FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
     law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
 }
 _GREATEST = 1e100  # of location and scale: what samples are multiplied and added by
+_LONGEST_WORD = 200
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 
@@ -60,10 +61,10 @@ class Measured:
                 f"measured: location {self.location}, scale {self.scale}; "
                 f"expected numbers up to {_GREATEST:g}, the scale above 0"
             )
-        if not (self.quantity.isprintable() and len(self.quantity) <= LONGEST_WORD):
+        if not (self.quantity.isprintable() and len(self.quantity) <= _LONGEST_WORD):
             raise InputError(
                 f"measured: quantity {self.quantity[:40]!r}; "
-                f"expected up to {LONGEST_WORD} printable characters"
+                f"expected up to {_LONGEST_WORD} printable characters"
             )
 
 
