@@ -155,6 +155,8 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
         training = Training(net, options)
         try:
             _restore(training, run, archive)
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             raise InputError(f"{path}: its run is incomplete; expected all of its state") from None
         training.refresh()
