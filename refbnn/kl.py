@@ -91,19 +91,27 @@ def divergence(
     return result
 
 
-def total(
-    mean: np.ndarray, scale: np.ndarray, law: Law, prior: Prior
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """KL of all weights together, in nats, and its derivatives; for training, where it is fast.
+def add_total(
+    mean: np.ndarray,
+    scale: np.ndarray,
+    law: Law,
+    prior: Prior,
+    weight: float,
+    grads: Mapping[str, np.ndarray],
+) -> float:
+    """KL of all weights together, in nats; `weight` times its derivatives is added to gradients.
+
+    For training: one pass over flat arrays where the prior is Gaussian.
 
     Parameters
     ----------
     mean, scale : (P,), float32 or float64
         For other than Gaussian priors, float32 is computed in float64.
-
-    Returns
-    -------
-    float, and two arrays (P,) of the type of `mean`
+    law, prior
+    weight : float
+        Of the derivatives; KL is returned in full.
+    grads : mapping
+        "mean" and "scale", (P,): changed in place.
 
     Raises
     ------
@@ -111,28 +119,31 @@ def total(
         As `divergence`.
     """
     if isinstance(prior, GaussianPrior):
-        s = prior.scale
-        precision = mean.dtype.type(s**-2)
-        squares, d_mean, d_scale = _gaussian_terms(mean, scale, precision)
-        logs = float(np.log(scale).sum(dtype=float))
+        s, number = prior.scale, mean.dtype.type
+        squares = _add_gaussian(
+            mean, scale, number(s**-2), number(weight), grads["mean"], grads["scale"]
+        )
         constant = 0.5 * np.log(2.0 * np.pi * s**2) - law.entropy
-        return constant * mean.size + squares / (2.0 * s**2) - logs, d_mean, d_scale
+        with np.errstate(divide="ignore"):  # a scale that has become 0: infinite
+            logs = float(np.log(scale).sum(dtype=float))
+        return constant * mean.size + squares / (2.0 * s**2) - logs
     weights = Posterior(mean.astype(float), scale.astype(float))
     (d,) = divergence({"weights": weights}, law, prior).values()
-    return float(d.value.sum()), d.d_mean.astype(mean.dtype), d.d_scale.astype(mean.dtype)
+    for name, derivative in (("mean", d.d_mean), ("scale", d.d_scale)):
+        grads[name][...] += weight * derivative
+    return float(d.value.sum())
 
 
 @njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
-def _gaussian_terms(mean, scale, precision):
-    """Σ(µ² + σ²), in double precision, and both derivatives of `closed_form`, in one pass."""
+def _add_gaussian(mean, scale, precision, weight, grad_mean, grad_scale):
+    """Add both derivatives of `closed_form`; Σ(µ² + σ²) in double precision is returned."""
     squares = 0.0
-    d_mean, d_scale = np.empty_like(mean), np.empty_like(mean)
     one = mean.dtype.type(1)
     for i in range(mean.size):
         squares += mean[i] * mean[i] + scale[i] * scale[i]
-        d_mean[i] = mean[i] * precision
-        d_scale[i] = scale[i] * precision - one / scale[i]
-    return squares, d_mean, d_scale
+        grad_mean[i] += weight * mean[i] * precision
+        grad_scale[i] += weight * (scale[i] * precision - one / scale[i])
+    return squares
 
 
 def _divergence(posterior: Posterior, law: Law, prior: Prior, name: str) -> Divergence:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from refbnn.elbo import Objective
 
 TYPES = ("float32", "float64")
-_LEAST = {"epochs": 1, "batch_size": 1, "n_samples": 1, "kl_warmup": 0, "patience": 1, "seed": 0}
+_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "n_samples": 1,
+    "kl_warmup": 0,
+    "patience": 1,
+    "seed": 0,
+    "threads": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Options:
     patience: int | None = None
     dtype: str = "float32"
     seed: int = 0
+    threads: int = 1
 
     def __post_init__(self):
         from refbnn.likelihood import likelihood_named
@@ -60,7 +69,9 @@ class Options:
         from refbnn.elbo import Objective
         from refbnn.likelihood import likelihood_named
 
-        return Objective(likelihood_named(self.likelihood), self.n_samples, self.local)
+        return Objective(
+            likelihood_named(self.likelihood), self.n_samples, self.local, self.threads
+        )
 
 
 def _integer(name: str, value: object, least: int) -> int:

@@ -304,6 +304,10 @@ def train(
         "float32" (default) or "float64", of the arithmetic.
     seed : int
         Of the order of examples and of the posterior samples.
+    threads : int
+        Parts of each minibatch that are computed at the same time (1). Sums round differently for
+        another number. Hold BLAS itself to one thread (threadpoolctl): its threads wait for each
+        other after every product.
 
     Returns
     -------

@@ -116,7 +116,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", metavar="FILE", type=Path, help="also write every epoch's loss as JSON"
     )
-    options.add_threads(parser)
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=options.integer_from(1),
+        default=Options.threads,
+        help="parts of each minibatch computed at the same time; sums round differently for "
+        "another number (default: %(default)s)",
+    )
     options.add_seed(parser)
 
 
@@ -149,7 +156,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     )
     x, y = net.shaped(examples.x), examples.y
     kept, held_out = _split(len(x), arguments.validation, arguments.seed)
-    with _Progress(arguments.epochs) as progress, threadpool_limits(arguments.threads, "blas"):
+    with _Progress(arguments.epochs) as progress, threadpool_limits(1, "blas"):
         history = train(
             net,
             x[kept],

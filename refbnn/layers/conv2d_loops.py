@@ -111,7 +111,7 @@ def _stacked(array, n_own, samples, dtype):
 # never negative, which lets the compiler use vectors.
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _forward(x, weight, y, kernel, stride, padding, width):
     """Fill y, weight with the bias."""
     n_samples, n_images, n_groups, _, n_windows = y.shape
@@ -124,7 +124,7 @@ def _forward(x, weight, y, kernel, stride, padding, width):
                 np.dot(weight[s % len(weight), g], columns, y[s, n, g])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _grad_weights(x, grad_y, grad, kernel, stride, padding, width):
     """Add (∂L/∂W, ∂L/∂b)ᵀ to grad (S, g, C/g·K·L + 1, O/g)."""
     n_samples, n_groups, n_rows, n_out = grad.shape
@@ -139,7 +139,7 @@ def _grad_weights(x, grad_y, grad, kernel, stride, padding, width):
                 grad[s, g] += product
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _grad_input(weight, grad_y, grad, kernel, stride, padding, width):
     """Add ∂L/∂x to grad, of the shape of x; weight without the bias."""
     n_samples, n_images, n_groups = grad.shape[:3]
@@ -152,14 +152,14 @@ def _grad_input(weight, grad_y, grad, kernel, stride, padding, width):
                 _add_back(columns, grad[s, n, g], shifted, kernel, stride, padding, width)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _shifted_image(shape, dtype, kernel, stride, padding, width):
     """Space for one channel, cut for every horizontal shift: (L, s, ⌈(H + 2p)/s⌉·OW), zeros."""
     n_rows = (shape[-2] + 2 * padding[0] + stride[0] - 1) // stride[0]
     return np.zeros((kernel[1], stride[0], n_rows * width), dtype)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _inside(shift, n_pixels, stride, padding, width):
     """First window whose pixel at this shift is in the image, their number, the first pixel."""
     first = max(0, -((shift - padding) // stride))
@@ -167,7 +167,7 @@ def _inside(shift, n_pixels, stride, padding, width):
     return first, max(0, last - first), first * stride + shift - padding
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(columns, x, shifted, kernel, stride, padding, width):
     """Fill the rows of X for one image x (C/g, H, W); the zeros around `shifted` stay zero."""
     n_channels, height, n_pixels = x.shape
@@ -193,7 +193,7 @@ def _fill(columns, x, shifted, kernel, stride, padding, width):
                     target[j] = window[j]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add_back(columns, grad, shifted, kernel, stride, padding, width):
     """Add each entry of ∂L/∂X to the pixel of grad (C/g, H, W) that `_fill` takes it from."""
     n_channels, height, n_pixels = grad.shape

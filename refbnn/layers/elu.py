@@ -3,17 +3,32 @@
 Formulas
 --------
 Forward: as above. Backward: ∂L/∂x = ∂L/∂y where x > 0, else α eˣ ∂L/∂y.
+
+Moments for x ~ N(m, v): in closed form from E[e^{kx}; x < 0] = exp(km + k²v/2)Φ(−(m + kv)/√v),
+k = 0, 1, 2, and the moments of max(0, x); but these cancel for small v and in the left tail.
+So panels (`refbnn.gaussian_panels`) of the difference of y at m + t and m, αeᵐ(eᵗ − 1) where both
+lie left of 0, with a knot at the kink.
+
+Range: mean to rounding times max(α, √v), variance to 1e-12 relative (measured 5e-14 for m/√v in
+[−35, 35], v from 1e-6 to 1e4). 2 µs an entry.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
+from refbnn import gaussian_panels as panels
 from refbnn.errors import InputError
 from refbnn.layers.layer import Arrays, Shape
+from refbnn.moments import Moments, deterministic
+from refbnn.posterior import Posterior
+
+_KNOTS = np.array([-40.0, -28.0, -18.0, -10.0, -4.0, 0.0])
 
 
 def forward(x, alpha):
@@ -24,6 +39,41 @@ def forward(x, alpha):
 def backward(x, grad_y, alpha):
     """∂L/∂x from x and g = ∂L/∂y; any shape."""
     return np.where(x > 0, grad_y, alpha * np.exp(np.minimum(x, 0)) * grad_y)
+
+
+@njit(cache=True, error_model="numpy")
+def _difference(m, t, alpha):
+    """y(m + t) − y(m)."""
+    x = m + t
+    if m > 0.0:
+        return t if x > 0.0 else alpha * math.expm1(x) - m
+    if x > 0.0:
+        return x - alpha * math.expm1(m)
+    if t < 1.0:
+        return alpha * math.exp(m) * math.expm1(t)
+    return alpha * (math.exp(x) - math.exp(m))
+
+
+@njit(cache=True, error_model="numpy")
+def _shift_and_var(m, v, alpha, knots, room, shift, var):
+    t, w, d = np.empty(room), np.empty(room), np.empty(room)
+    for i in range(m.size):
+        if v[i] == 0.0:
+            shift[i], var[i] = 0.0, 0.0
+            continue
+        n = panels.nodes(m[i], math.sqrt(v[i]), knots, t, w)
+        for j in range(n):
+            d[j] = _difference(m[i], t[j], alpha)
+        shift[i], var[i] = panels.shift_and_variance(d[:n], w[:n])
+
+
+def moments(x: Moments, alpha) -> Moments:
+    """Moments of y for Gaussian x; any shape."""
+    shift, var = np.empty(x.shape), np.empty(x.shape)
+    m, v = (np.ascontiguousarray(part, dtype=float).ravel() for part in (x.mean, x.var))
+    room = panels.room(_KNOTS)
+    _shift_and_var(m, v, alpha, _KNOTS, room, shift.reshape(-1), var.reshape(-1))
+    return Moments(forward(x.mean.astype(float), alpha) + shift, var)
 
 
 @dataclass(frozen=True)
@@ -55,3 +105,7 @@ class ELU:
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See `backward` of this module."""
         return backward(x, grad_y, self.alpha), {}
+
+    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
+        """See `moments` of this module."""
+        return moments(x if isinstance(x, Moments) else deterministic(x), self.alpha)

@@ -9,20 +9,39 @@ Forward, kernel (K, L), stride (s, t), padding (p, q); entries outside the image
 
 Backward: ∂L/∂y_ij goes to the place of the maximum; among equal entries to the first in row
 order. A NaN counts as greatest: it reaches the output, and takes the gradient.
+
+Moments: those of the greatest of independent Gaussians, `refbnn.maximum`. Windows that overlap have
+dependent outputs; only their own means and variances are right, what follows takes them for
+independent.
+
+Method
+------
+"exact" is the default: mean and variance to 3e-12, at 12 µs a window of 2×2 and 19 µs one of 3×3.
+"tree" and "chain" repeat Clark's approximation, forty and twenty times faster, and wrong: for four
+entries with means from N(0, 1) and variances uniform on [0.1, 2], by 9 % (tree) and 7 % (chain) of
+the variance in the mean square and 33 % at most; for nine by 19 % and 15 %, 48 % at most. The mean
+is off by up to 0.09 standard deviations. They are for networks too large for "exact", and for
+comparison with kernels that can afford nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.lib.stride_tricks import sliding_window_view
 
+from refbnn import maximum
 from refbnn.errors import InputError
 from refbnn.layers.layer import Arrays, Shape
+from refbnn.moments import Moments, deterministic
+from refbnn.posterior import Posterior
 
 Pair = tuple[int, int]
+
+_METHODS = {"exact": maximum.exact, "tree": maximum.tree, "chain": maximum.chain}
 
 
 def windows(x, kernel: Pair, stride: Pair, padding: Pair, outside=-np.inf):
@@ -50,7 +69,15 @@ def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
     return grad_x
 
 
-@njit(cache=True)
+def moments(x: Moments, kernel: Pair, stride: Pair, padding: Pair, method: str) -> Moments:
+    """Moments of the greatest entries; x (..., H, W) -> (..., OH, OW), method as in MaxPool2d."""
+    mean = windows(x.mean, kernel, stride, padding)
+    var = windows(x.var, kernel, stride, padding, outside=0.0)
+    shape = (*mean.shape[:-2], -1)
+    return Moments(*_METHODS[method](mean.reshape(shape), var.reshape(shape)))
+
+
+@njit(cache=True, nogil=True)
 def forward_loops(x, y, window, stride, padding):
     """Fill y (N, OH, OW) with the greatest entry of every window of x (N, H, W).
 
@@ -77,7 +104,7 @@ def forward_loops(x, y, window, stride, padding):
                 y[n, i, j] = best
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def backward_loops(x, grad_y, grad_x, window, stride, padding):
     """Add ∂L/∂y (N, OH, OW) to grad_x (N, H, W), each entry at the maximum of its window.
 
@@ -122,11 +149,14 @@ class MaxPool2d:
     padding : int or (int, int)
         Rows and columns of −∞ on either side, at most half the kernel's: every window must reach
         into the image.
+    method : {"exact", "tree", "chain"}
+        Of the moments; at the top of the file.
     """
 
     kernel_size: int | Pair
     stride: int | Pair | None = None
     padding: int | Pair = 0
+    method: str = "exact"
 
     def __post_init__(self):
         kernel = _pair("kernel size", self.kernel_size, 1)
@@ -139,6 +169,10 @@ class MaxPool2d:
             )
         for name, value in (("kernel_size", kernel), ("stride", stride), ("padding", padding)):
             object.__setattr__(self, name, value)
+        if self.method not in _METHODS:
+            raise InputError(
+                f"MaxPool2d: method {self.method!r}; expected one of {', '.join(_METHODS)}"
+            )
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """No weights."""
@@ -174,6 +208,13 @@ class MaxPool2d:
         grad_x = np.zeros(x.shape, grad_y.dtype)
         backward_loops(_images(x), _images(grad_y), _images(grad_x), *self._loop_sizes())
         return grad_x, {}
+
+    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
+        """See `moments` of this module; x (..., C, H, W)."""
+        if not isinstance(x, Moments):
+            return deterministic(self.forward(x, {}))
+        self.output_shape(x.shape[-3:])
+        return moments(x, *self._sizes(), self.method)
 
     def _sizes(self) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and padding, all pairs by now."""

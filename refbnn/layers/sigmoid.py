@@ -4,16 +4,35 @@ Formulas
 --------
 Forward: as above (SciPy's `expit`, stable in both tails). Backward: ∂L/∂x = y(1 − y) ∂L/∂y, with
 y(1 − y) = e/(1 + e)², e = exp(−|x|): relative accuracy in both tails.
+
+Moments for x ~ N(m, v), with σ the sigmoid: no closed form; panels (`refbnn.gaussian_panels`) of
+the difference
+
+    σ(m + t) − σ(m) = σ(m) σ(−m − t) (eᵗ − 1),
+
+which loses nothing for small t. For m > 0 through 1 − σ(x) = σ(−x). Knots lie 4 from the kink that
+σ becomes for large v, and further apart further out.
+
+Range: mean and variance to 1e-12 relative for m ≤ 0 (measured 4e-14 for m/√v ≥ −35, v from 1e-6 to
+1e4), the mean to rounding for m > 0; 0 where they underflow. 2.4 µs an entry.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.special import expit
 
+from refbnn import gaussian_panels as panels
 from refbnn.layers.layer import Arrays, Shape
+from refbnn.moments import Moments, deterministic
+from refbnn.posterior import Posterior
+
+_KNOTS = np.array([-40.0, -28.0, -18.0, -10.0, -4.0, 0.0, 4.0, 10.0, 18.0, 28.0, 40.0])
 
 
 def forward(x):
@@ -25,6 +44,47 @@ def backward(x, grad_y):
     """∂L/∂x from x and g = ∂L/∂y; any shape."""
     e = np.exp(-np.abs(x))
     return grad_y * (e / np.square(1 + e))
+
+
+@njit(cache=True, error_model="numpy")
+def _logistic(x):
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+@njit(cache=True, error_model="numpy")
+def _shift_and_var(m, v, k, knots, room, shift, var):
+    t, w, d = np.empty(room), np.empty(room), np.empty(room)
+    for i in range(m.size):
+        if v[i] == 0.0:
+            shift[i], var[i] = 0.0, 0.0
+            continue
+        low = -abs(m[i])
+        n = panels.nodes(low, math.sqrt(v[i]), knots, t, w)
+        start = _logistic(k * low)
+        for j in range(n):
+            after = k * (low + t[j])
+            if k * t[j] < 1.0:
+                d[j] = start * _logistic(-after) * math.expm1(k * t[j])
+            else:
+                d[j] = _logistic(after) - start
+        shift[i], var[i] = panels.shift_and_variance(d[:n], w[:n])
+        if m[i] > 0.0:
+            shift[i] = -shift[i]
+
+
+def shift_and_var(x: Moments, k=1.0):
+    """E[σ(kx)] − σ(k E[x]) and Var[σ(kx)] for Gaussian x and k > 0; any shape."""
+    shift, var = np.empty(x.shape), np.empty(x.shape)
+    m, v = (np.ascontiguousarray(part, dtype=float).ravel() for part in (x.mean, x.var))
+    knots = _KNOTS / k
+    _shift_and_var(m, v, k, knots, panels.room(knots), shift.reshape(-1), var.reshape(-1))
+    return shift, var
+
+
+def moments(x: Moments) -> Moments:
+    """Moments of σ(x) for Gaussian x; any shape."""
+    shift, var = shift_and_var(x)
+    return Moments(expit(x.mean.astype(float)) + shift, var)
 
 
 @dataclass(frozen=True)
@@ -48,3 +108,7 @@ class Sigmoid:
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See `backward` of this module."""
         return backward(x, grad_y), {}
+
+    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
+        """See `moments` of this module."""
+        return moments(x if isinstance(x, Moments) else deterministic(x))
