@@ -152,7 +152,7 @@ def test_bad_sizes_are_refused(arguments, words):
 
 @pytest.mark.parametrize("shape", [(3, 3), (1, 1, 3), (2, 1, 4, 4)])
 def test_bad_inputs_are_refused(shape):
-    with pytest.raises(InputError, match="input has shape|image of"):
+    with pytest.raises(InputError, match=r"input has shape|image of"):
         MaxPool2d(2).output_shape(shape)
 
 
