@@ -222,14 +222,14 @@ class _Archive:
     source : str
         Its path, for errors.
     size : int
-        Bytes of all arrays together; no more than the file has.
+        Bytes of the file: no array in it is larger.
     header : dict
     """
 
     def __init__(self, path: str | Path):
         self.source = str(path)
         self._members = read_members(Path(path), "a checkpoint (.npz)", stored=True)
-        self.size = sum(map(len, self._members.values()))
+        self.size = Path(path).stat().st_size
         form, body = self._parsed("header")
         try:
             whole = form == f"|u1 ({len(body)},)" and len(body) <= _LARGEST_HEADER
