@@ -4,6 +4,7 @@ import pytest
 from refbnn import InputError, Network
 from refbnn.architectures import ARCHITECTURES, architecture_named
 from refbnn.layers import Conv2d, Dense, MaxPool2d, ReLU
+from refbnn.layers.layer import Shape
 
 # By hand: inputs × outputs + biases of each layer, of 10 outputs.
 WEIGHTS = {
@@ -56,7 +57,8 @@ def test_a_rectifier_follows_every_layer_but_the_last(name):
 
 def test_images_shrink_as_said():
     net = Network(architecture_named("vgg7").layers(10))
-    shape, pooled = (1, 28, 28), []
+    shape: Shape = (1, 28, 28)
+    pooled = []
     for layer in net.layers:
         shape = layer.output_shape(shape)
         if isinstance(layer, MaxPool2d):

@@ -22,6 +22,7 @@ from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed, 
 from refbnn.prior import GaussianPrior, LaplacePrior
 from verification import gradient
 
+UNUSED = np.random.default_rng(0)  # where the noise is given
 LAWS = {
     "Gaussian": Gaussian(),
     "two peaks": Bimodal(0.9, 0.3, 2.0),
@@ -119,9 +120,11 @@ def test_the_loss_is_an_average_over_samples():
 
     z = net.law.sample(np.random.default_rng(1), (3, net.layout.size))
     together = loss_and_gradient(
-        net.with_noise(Replayed(net.law, z)), x, y, 8, None, Objective(n_samples=3)
+        net.with_noise(Replayed(net.law, z)), x, y, 8, UNUSED, Objective(n_samples=3)
     )
-    alone = [loss_and_gradient(net.with_noise(Replayed(net.law, row)), x, y, 8, None) for row in z]
+    alone = [
+        loss_and_gradient(net.with_noise(Replayed(net.law, row)), x, y, 8, UNUSED) for row in z
+    ]
     assert together[0].nll == pytest.approx(np.mean([loss.nll for loss, _ in alone]), rel=1e-13)
     for part in ("mean", "scale"):
         for name, array in getattr(together[1], part).items():
@@ -152,3 +155,25 @@ def test_minibatches_are_unbiased(name):
     error = np.hypot(stats.sem(parts), stats.sem(whole))
     assert abs(np.mean(parts) - np.mean(whole)) < 4 * error
     assert error < 0.1  # of some 8 nats
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("build", [mlp, lenet])
+def test_parts_in_parallel_add_up(build, threads):
+    """Seven examples in two, three and seven parts: one loss and gradient but for rounding."""
+    net = build(4)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((7, *net.input_shape)), rng.integers(0, 4, 7)
+
+    def found(threads):
+        objective = Objective(n_samples=2, threads=threads)
+        return loss_and_gradient(net, x, y, 50, np.random.default_rng(1), objective)
+
+    (loss, grad), (again, _) = found(threads), found(threads)
+    one, grad_one = found(1)
+    assert again == loss  # the parts are added up in their order
+    assert loss.kl == one.kl
+    assert loss.nll == pytest.approx(one.nll, rel=1e-13)
+    for part in ("mean", "scale"):
+        for name, array in getattr(grad_one, part).items():
+            np.testing.assert_allclose(getattr(grad, part)[name], array, rtol=1e-11, atol=1e-11)

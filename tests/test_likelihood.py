@@ -27,15 +27,15 @@ def case(name, n_samples=4, batch=5, seed=0):
     return outputs, rng.standard_normal((batch, 2 if name == "gaussian" else 4))
 
 
-def log_density(name, output, target):
+def log_density(name, output, target) -> float:
     """Log p of one example under one sample, by SciPy."""
     if name == "categorical":
         return log_softmax(output)[target]
     m, t = output[:2], output[2:]
-    return stats.norm.logpdf(target, m, np.exp(t / 2)).sum()
+    return float(stats.norm.logpdf(target, m, np.exp(t / 2)).sum())
 
 
-def energy_loop(outputs, target):
+def energy_loop(outputs, target) -> float:
     """The energy score of one example, outputs (S, D), by its definition."""
     s = len(outputs)
     to_target = sum(np.linalg.norm(f - target) for f in outputs)
@@ -61,16 +61,15 @@ def test_value_against_loops(name):
 def test_predictive_score_against_loops(name):
     """−log of the mean density, example by example."""
     outputs, y = case(name)
+
+    def score(b) -> float:
+        if name == "energy":
+            return energy_loop(outputs[:, b], y[b])
+        return -np.log(np.mean([np.exp(log_density(name, o[b], y[b])) for o in outputs]))
+
     got = LIKELIHOODS[name].predictive_score(outputs, y)
-    if name == "energy":
-        want = [energy_loop(outputs[:, b], y[b]) for b in range(len(y))]
-    else:
-        want = [
-            -np.log(np.mean([np.exp(log_density(name, o[b], y[b])) for o in outputs]))
-            for b in range(len(y))
-        ]
     assert got.shape == (5,)
-    np.testing.assert_allclose(got, want, rtol=1e-12)
+    np.testing.assert_allclose(got, [score(b) for b in range(5)], rtol=1e-12)
 
 
 @NAMES

@@ -19,7 +19,7 @@ from refbnn.layers import (
 from refbnn.likelihood import Categorical, EnergyScore
 from refbnn.noise import Bimodal
 
-NORM = BatchNorm2d([0.1, -0.2], [0.5, 1.5], [1.2, 0.8], [0.1, 0.0])
+NORM = BatchNorm2d(*np.array([[0.1, -0.2], [0.5, 1.5], [1.2, 0.8], [0.1, 0.0]]))
 NETWORKS = {
     "dense": lambda: Network([Dense(3, 5), ReLU(), Dense(5, 4), Tanh(), Dense(4, 3)], seed=1),
     "conv": lambda: Network(

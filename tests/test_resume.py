@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal, Gaussian
 from refbnn.prior import GaussianPrior
 
-OPTIONS = {"epochs": 5, "batch_size": 4, "seed": 3}
-CASES = {
+OPTIONS: dict[str, Any] = {"epochs": 5, "batch_size": 4, "seed": 3}
+CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "float64": {"dtype": "float64", "schedule": "linear", "n_samples": 2},
     "validation": {"validation": True, "patience": 4},
@@ -119,7 +120,7 @@ def test_resumed_is_bit_identical(name, at_step, tmp_path):
 def test_a_finished_run_stays_as_it_is(name, tmp_path):
     first = run(tmp_path / "net.npz", CASES[name])
     before = members_of(tmp_path / "net.npz")
-    called = []
+    called: list = []
     again = run(tmp_path / "net.npz", CASES[name], resume=True, on_epoch=called.append)
     assert_same(again, first)
     assert not called
@@ -146,7 +147,7 @@ def test_without_resume_a_file_is_replaced(tmp_path):
     assert_same(run(tmp_path / "net.npz", {}), run(tmp_path / "other.npz", {}))
 
 
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "epochs": {"epochs": 6},
     "batch_size": {"batch_size": 5},
     "learning_rate": {"learning_rate": 1e-3},

@@ -1,5 +1,7 @@
 """What each step of a run does: rate, order, batches, samples, weight of KL, clipping, stopping."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,10 @@ class Recorder:
     """Runs `train` and keeps what every step was given and made of it."""
 
     def __init__(self, monkeypatch):
-        self.rates, self.grads, self.batches, self.calls = [], [], [], []
+        self.rates: list[float] = []
+        self.grads: list[dict[str, np.ndarray]] = []
+        self.batches: list[np.ndarray] = []
+        self.calls: list[tuple] = []
         adam, loss = Adam.step, elbo.flat_loss_and_gradient
 
         def step(optimiser, grads, rate):
@@ -161,7 +166,7 @@ def test_clipping_bounds_the_norm_of_all_arrays_together():
 
 def test_clipping_in_a_run(recorder):
     """µ, ρ and what correlates weights: all in one norm; the same run without it is longer."""
-    options = {"epochs": 1, "batch_size": 5, "dtype": "float64"}
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 5, "dtype": "float64"}
     train(small_network(correlated=[0]), *data(), **options)
     assert set(recorder.grads[0]) == {"mean", "rho", "correlation.0"}
     free = recorder.grads[0]
@@ -206,7 +211,8 @@ def test_the_validation_score_is_the_mixture_of_samples():
         wanted.append(-np.log(p.mean(axis=0)[np.arange(7), held[1]]).mean())
 
     history = train(net, x, y, validation=held, epochs=3, seed=2, on_epoch=on_epoch)
-    np.testing.assert_allclose([e.validation for e in history], wanted, rtol=1e-12)
+    scores = [epoch.validation for epoch in history]
+    np.testing.assert_allclose(np.array(scores, float), wanted, rtol=1e-12)
 
 
 def test_a_validation_score_that_overflows_is_refused():
@@ -274,7 +280,7 @@ def test_gradients_in_single_precision_agree():
                 x.astype(dtype),
                 y,
                 40,
-                None,
+                np.random.default_rng(0),
                 Objective(Categorical(), 2),
                 0.5,
             )
@@ -293,7 +299,9 @@ def test_gradients_in_single_precision_agree():
 def test_a_loss_that_is_not_finite_is_placed(tmp_path, monkeypatch):
     """Which epoch, step and layer; the network and the file keep what the last epoch left."""
     x, y = data(10)
-    net, path, kept, runs = small_network(), tmp_path / "net.npz", [], []
+    net, path = small_network(), tmp_path / "net.npz"
+    kept: list[dict] = []
+    runs: list[Training] = []
     start = Training.__post_init__
 
     def spied(self):
@@ -390,9 +398,8 @@ def test_options_out_of_range_are_refused(option, value, words):
 
 def test_options_take_the_numbers_of_numpy():
     """As a loop over np.arange gives them; kept as plain numbers, which a file can hold."""
-    chosen = Options(
-        epochs=np.int64(3), seed=np.uint8(1), learning_rate=np.float32(0.5), clip_norm=2
-    )
+    given: dict[str, Any] = {"epochs": np.int64(3), "seed": np.uint8(1), "clip_norm": 2}
+    chosen = Options(learning_rate=np.float32(0.5), **given)  # type: ignore[arg-type]
     assert (chosen.epochs, chosen.seed, chosen.learning_rate, chosen.clip_norm) == (3, 1, 0.5, 2.0)
     assert type(chosen.epochs) is type(chosen.seed) is int
     assert type(chosen.learning_rate) is type(chosen.clip_norm) is float
@@ -433,3 +440,14 @@ def test_scales_start_where_they_were():
     Training(net, Options(dtype="float64"))
     np.testing.assert_allclose(net.parameters()["0.weight"].scale, scales, rtol=1e-13)
     assert inverse_softplus(np.array(30.0)) == pytest.approx(30.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_loss_that_overflows_warns_of_nothing_else(threads):
+    """One line, the error: no warning from the arithmetic, in whatever thread (they are errors)."""
+    net = small_network()
+    weight = Posterior(np.full((4, 3), 10.0), np.full((4, 3), 0.1))
+    net.set_parameters({**net.parameters(), "0.weight": weight})
+    words = "epoch 1, step 1 of 1: loss is nan .* layer 0, Dense, overflows at the means"
+    with pytest.raises(InputError, match=words):
+        train(net, 1e38 * np.ones((10, 3)), np.zeros(10, int), epochs=1, threads=threads)
