@@ -1,9 +1,10 @@
 """Members of a zip file that somebody else wrote, read within limits.
 
-Checkpoints are such files; `torch.save` and `numpy.savez` both write zip files (PKWARE, .ZIP File Format Specification 6.3).
-A zip file may claim any size for what it holds, hold a member twice, or let members overlap, so
-that a few kilobytes unpack to gigabytes. What is read here is limited beforehand by the sizes that
-the file's directory states, and `zipfile` never unpacks more than stated and checks each sum.
+Checkpoints, and what `torch.save` and `numpy.savez` write, are zip files (PKWARE, .ZIP File Format
+Specification 6.3). A zip file may claim any size for what it holds, hold a member twice, or let
+members overlap, so that a few kilobytes unpack to gigabytes. What is read here is limited
+beforehand by the sizes that the file's directory states, and `zipfile` never unpacks more than
+stated and checks each sum.
 """
 
 from __future__ import annotations
