@@ -21,7 +21,6 @@ import json
 import math
 import os
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -393,7 +392,6 @@ class _Archive:
             EOFError,
             ValueError,
             RuntimeError,
-            struct.error,
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
