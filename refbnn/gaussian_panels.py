@@ -1,4 +1,4 @@
-"""Nodes and weights for E[f(x)], x ~ N(m, s²), where f changes on a scale of its own.
+"""Mean and variance of f(x), x ~ N(m, s²), where f changes on a scale of its own.
 
 Formulas
 --------
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 from numpy.polynomial import legendre
 
@@ -29,54 +30,67 @@ _REACH = 9.5
 _WIDTH = 2.5
 _FALL = 16.0
 _FARTHEST = 38.0
+_BLOCK = 256  # entries at once: some hundred nodes each
 _NODES, _WEIGHTS = legendre.leggauss(16)
 
 
-def room(knots):
-    """Greatest number of nodes that `nodes` makes."""
-    longest = 2.0 * _REACH + _FARTHEST
-    shortest_tail = _REACH / (_FALL / math.hypot(_REACH, _FARTHEST))
-    return _NODES.size * (math.ceil(longest / _WIDTH + shortest_tail) + 2 + len(knots))
-
-
-@njit(cache=True, error_model="numpy")
-def nodes(m, s, knots, t, w):
-    """Write nodes t = x − m and weights, Σ w f(m + t) ≈ E[f(x)]; return their number.
+def shift_and_variance(m, v, difference, knots):
+    """E[f(x)] − f(m) and Var[f(x)] for x ~ N(m, v).
 
     Parameters
     ----------
-    m, s : float, s > 0
+    m, v : ndarray, one shape
+    difference : callable (m, t) -> d
+        f(m + t) − f(m) for arrays of one shape. Overflow in a branch that is not taken is no harm.
     knots : ndarray
-        Ascending.
-    t, w : ndarray, with `room` for the nodes
+        Ascending, 0 among them.
+
+    Returns
+    -------
+    shift, var : ndarray, same shape; both 0 where v = 0
     """
-    zero = min(max(-m / s, 0.0), _FARTHEST)
-    end = math.hypot(zero, _REACH)
-    left, count, knot = -_REACH, 0, 0
-    while left < end:
-        while knot < knots.size and (knots[knot] - m) / s <= left:
-            knot += 1
-        width = min(_WIDTH, _FALL / left) if left >= zero > 0.0 else _WIDTH
-        right = min(left + width, end)
-        if knot < knots.size:
-            right = min(right, (knots[knot] - m) / s)
-        half = 0.5 * (right - left)
-        for k in range(_NODES.size):
-            z = left + half * (1.0 + _NODES[k])
-            t[count] = s * z
-            w[count] = half * _WEIGHTS[k] * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-            count += 1
-        left = right
-    return count
-
-
-@njit(cache=True)
-def shift_and_variance(d, w):
-    """E[d] and E[(d − E[d])²] from values and weights at the nodes."""
-    shift, var = 0.0, 0.0
-    for k in range(d.size):
-        shift += w[k] * d[k]
-    for k in range(d.size):
-        away = d[k] - shift
-        var += (w[k] * away) * away  # in this order nothing overflows before the sum does
+    shift, var = np.zeros(np.shape(m)), np.zeros(np.shape(m))
+    spread = np.flatnonzero(v)
+    for start in range(0, spread.size, _BLOCK):
+        own = spread[start : start + _BLOCK]
+        m_own = np.ravel(m)[own].astype(float)
+        t, w, first = _nodes(m_own, np.sqrt(np.ravel(v)[own].astype(float)), knots)
+        repeats = np.diff(first, append=t.size)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            d = difference(np.repeat(m_own, repeats), t)
+        mean = np.add.reduceat(w * d, first)
+        away = d - np.repeat(mean, repeats)
+        shift.flat[own] = mean
+        # In this order nothing overflows before the sum does.
+        var.flat[own] = np.add.reduceat((w * away) * away, first)
     return shift, var
+
+
+@njit(cache=True, error_model="numpy")
+def _nodes(m, s, knots):
+    """Nodes t and weights φ(z)dz of all entries in a row, and where each entry's begin."""
+    longest = 2.0 * _REACH + _FARTHEST
+    tail = _REACH * math.hypot(_REACH, _FARTHEST) / _FALL
+    room = _NODES.size * (math.ceil(longest / _WIDTH + tail) + 2 + knots.size)
+    t, w = np.empty(m.size * room), np.empty(m.size * room)
+    first = np.empty(m.size, np.int64)
+    count = 0
+    for i in range(m.size):
+        first[i] = count
+        zero = min(max(-m[i] / s[i], 0.0), _FARTHEST)
+        left, end, knot = -_REACH, math.hypot(zero, _REACH), 0
+        while left < end:
+            while knot < knots.size and (knots[knot] - m[i]) / s[i] <= left:
+                knot += 1
+            width = min(_WIDTH, _FALL / left) if left >= zero > 0.0 else _WIDTH
+            right = min(left + width, end)
+            if knot < knots.size:
+                right = min(right, (knots[knot] - m[i]) / s[i])
+            half = 0.5 * (right - left)
+            for k in range(_NODES.size):
+                z = left + half * (1.0 + _NODES[k])
+                t[count] = s[i] * z
+                w[count] = half * _WEIGHTS[k] * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+                count += 1
+            left = right
+    return t[:count], w[:count], first

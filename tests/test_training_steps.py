@@ -14,8 +14,9 @@ from refbnn.noise import Bimodal, DeviceLaw
 from refbnn.optimise import Adam, clip
 from refbnn.options import Options
 from refbnn.prior import DevicePrior, GaussianPrior
+from refbnn.softplus import inverse_softplus
 from refbnn.streams import stream
-from refbnn.training import Training, inverse_softplus
+from refbnn.training import Training
 
 
 def small_network(**options):

@@ -10,7 +10,7 @@ So panels (`refbnn.gaussian_panels`) of the difference of y at m + t and m, αe�
 lie left of 0, with a knot at the kink.
 
 Range: mean to rounding times max(α, √v), variance to 1e-12 relative (measured 5e-14 for m/√v in
-[−35, 35], v from 1e-6 to 1e4). 2 µs an entry.
+[−35, 35], v from 1e-6 to 1e4). 5 µs an entry.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
-from refbnn import gaussian_panels as panels
+from refbnn import gaussian_panels
 from refbnn.errors import InputError
 from refbnn.layers.layer import Arrays, Shape
 from refbnn.moments import Moments, deterministic
@@ -41,38 +40,20 @@ def backward(x, grad_y, alpha):
     return np.where(x > 0, grad_y, alpha * np.exp(np.minimum(x, 0)) * grad_y)
 
 
-@njit(cache=True, error_model="numpy")
 def _difference(m, t, alpha):
-    """y(m + t) − y(m)."""
+    """y(m + t) − y(m), each case without cancellation."""
     x = m + t
-    if m > 0.0:
-        return t if x > 0.0 else alpha * math.expm1(x) - m
-    if x > 0.0:
-        return x - alpha * math.expm1(m)
-    if t < 1.0:
-        return alpha * math.exp(m) * math.expm1(t)
-    return alpha * (math.exp(x) - math.exp(m))
-
-
-@njit(cache=True, error_model="numpy")
-def _shift_and_var(m, v, alpha, knots, room, shift, var):
-    t, w, d = np.empty(room), np.empty(room), np.empty(room)
-    for i in range(m.size):
-        if v[i] == 0.0:
-            shift[i], var[i] = 0.0, 0.0
-            continue
-        n = panels.nodes(m[i], math.sqrt(v[i]), knots, t, w)
-        for j in range(n):
-            d[j] = _difference(m[i], t[j], alpha)
-        shift[i], var[i] = panels.shift_and_variance(d[:n], w[:n])
+    from_right = np.where(x > 0, t, alpha * np.expm1(x) - m)
+    near = alpha * np.exp(m) * np.expm1(t)
+    far = np.where(x > 0, x - alpha * np.expm1(m), alpha * (np.exp(x) - np.exp(m)))
+    return np.where(m > 0, from_right, np.where((x > 0) | (t >= 1), far, near))
 
 
 def moments(x: Moments, alpha) -> Moments:
     """Moments of y for Gaussian x; any shape."""
-    shift, var = np.empty(x.shape), np.empty(x.shape)
-    m, v = (np.ascontiguousarray(part, dtype=float).ravel() for part in (x.mean, x.var))
-    room = panels.room(_KNOTS)
-    _shift_and_var(m, v, alpha, _KNOTS, room, shift.reshape(-1), var.reshape(-1))
+    shift, var = gaussian_panels.shift_and_variance(
+        x.mean, x.var, lambda m, t: _difference(m, t, alpha), _KNOTS
+    )
     return Moments(forward(x.mean.astype(float), alpha) + shift, var)
 
 

@@ -22,21 +22,19 @@ through Φ(m + t) − Φ(m) = φ(m)∫₀ᵗ exp(−mu − u²/2) du.
 
 Range: variance to 1e-12 relative (measured 9e-14 for m/s₁ in [−35, 35], v from 1e-6 to 1e4, but
 for the point m = −0.7518, v → 0, where y′ = 0), the mean to the same of its larger term; 0 where
-they underflow. 4 µs an entry.
+they underflow. 8 µs an entry.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.polynomial import legendre
 from scipy.special import owens_t
 
-from refbnn import gaussian_panels as panels
+from refbnn import gaussian_panels
 from refbnn.layers.layer import Arrays, Shape
 from refbnn.moments import Moments, deterministic
 from refbnn.normal import cdf, lower_rectified, pdf
@@ -59,51 +57,29 @@ def backward(x, grad_y):
     return grad_y * (cdf(t) + t * pdf(t)).astype(x.dtype, copy=False)
 
 
-@njit(cache=True, error_model="numpy")
-def _cdf(x):
-    return 0.5 * math.erfc(-x * math.sqrt(0.5))
-
-
-@njit(cache=True, error_model="numpy")
-def _difference(m, t, cdf, pdf):
-    """y(m + t) − y(m), with cdf = Φ(m), pdf = φ(m)."""
+def _difference(m, t):
+    """y(m + t) − y(m), for m > 0 from y(x) = x + y(−x)."""
     x = m + t
-    if abs(t) * (1.0 + abs(m)) > _CLOSE:
-        if m > 0.0:  # y(x) = x + y(−x)
-            return t - x * _cdf(-x) + m * (1.0 - cdf)
-        return x * _cdf(x) - m * cdf
-    step = 0.0
-    for q in range(_NODES.size):
-        u = 0.5 * t * (1.0 + _NODES[q])
-        step += 0.5 * _WEIGHTS[q] * math.exp(-u * (m + 0.5 * u))
-    return t * (cdf + x * pdf * step)
-
-
-@njit(cache=True, error_model="numpy")
-def _variance(m, v, knots, room, var):
-    t, w, d = np.empty(room), np.empty(room), np.empty(room)
-    for i in range(m.size):
-        if v[i] == 0.0:
-            var[i] = 0.0
-            continue
-        n = panels.nodes(m[i], math.sqrt(v[i]), knots, t, w)
-        cdf, pdf = _cdf(m[i]), math.exp(-0.5 * m[i] * m[i]) / math.sqrt(2.0 * math.pi)
-        for j in range(n):
-            d[j] = _difference(m[i], t[j], cdf, pdf)
-        var[i] = panels.shift_and_variance(d[:n], w[:n])[1]
+    right = m > 0
+    d = np.where(right, t, 0.0) + forward(np.where(right, -x, x)) - forward(-np.abs(m))
+    close = np.abs(t) * (1.0 + np.abs(m)) < _CLOSE
+    m, t, x = m[close], t[close], x[close]
+    u = 0.5 * t * (1.0 + _NODES[:, np.newaxis])
+    step = pdf(m) * (0.5 * _WEIGHTS @ np.exp(-u * (m + 0.5 * u)))
+    d[close] = t * (cdf(m) + x * step)
+    return d
 
 
 def moments(x: Moments) -> Moments:
     """Moments of xΦ(x) for Gaussian x; any shape."""
-    m, v = (np.ascontiguousarray(part, dtype=float) for part in (x.mean, x.var))
+    m, v = x.mean.astype(float), x.var.astype(float)
     s1 = np.sqrt(1.0 + v)
     h = m / s1
     phi = pdf(np.clip(h, -_REACH, _REACH))
     with np.errstate(over="ignore", under="ignore"):
         left = s1 * lower_rectified(np.maximum(-h, 0.0))[1] - phi / s1
     mean = np.where(h < -1.0, left, m * cdf(h) + v / s1 * phi)
-    var = np.empty(x.shape)
-    _variance(m.ravel(), v.ravel(), _KNOTS, panels.room(_KNOTS), var.reshape(-1))
+    var = gaussian_panels.shift_and_variance(m, v, _difference, _KNOTS)[1]
     return Moments(mean, var)
 
 

@@ -14,20 +14,18 @@ which loses nothing for small t. For m > 0 through 1 − σ(x) = σ(−x). Knots
 σ becomes for large v, and further apart further out.
 
 Range: mean and variance to 1e-12 relative for m ≤ 0 (measured 4e-14 for m/√v ≥ −35, v from 1e-6 to
-1e4), the mean to rounding for m > 0; 0 where they underflow. 2.4 µs an entry.
+1e4), the mean to rounding for m > 0; 0 where they underflow. 7 µs an entry.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.special import expit
 
-from refbnn import gaussian_panels as panels
+from refbnn import gaussian_panels
 from refbnn.layers.layer import Arrays, Shape
 from refbnn.moments import Moments, deterministic
 from refbnn.posterior import Posterior
@@ -46,44 +44,23 @@ def backward(x, grad_y):
     return grad_y * (e / np.square(1 + e))
 
 
-@njit(cache=True, error_model="numpy")
-def _logistic(x):
-    return 1.0 / (1.0 + math.exp(-x))
+def _difference(m, t):
+    """σ(m + t) − σ(m) for m ≤ 0."""
+    near = expit(m) * expit(-(m + t)) * np.expm1(t)
+    return np.where(t < 1.0, near, expit(m + t) - expit(m))
 
 
-@njit(cache=True, error_model="numpy")
-def _shift_and_var(m, v, k, knots, room, shift, var):
-    t, w, d = np.empty(room), np.empty(room), np.empty(room)
-    for i in range(m.size):
-        if v[i] == 0.0:
-            shift[i], var[i] = 0.0, 0.0
-            continue
-        low = -abs(m[i])
-        n = panels.nodes(low, math.sqrt(v[i]), knots, t, w)
-        start = _logistic(k * low)
-        for j in range(n):
-            after = k * (low + t[j])
-            if k * t[j] < 1.0:
-                d[j] = start * _logistic(-after) * math.expm1(k * t[j])
-            else:
-                d[j] = _logistic(after) - start
-        shift[i], var[i] = panels.shift_and_variance(d[:n], w[:n])
-        if m[i] > 0.0:
-            shift[i] = -shift[i]
-
-
-def shift_and_var(x: Moments, k=1.0):
+def shift_and_variance(x: Moments, k: float) -> tuple[np.ndarray, np.ndarray]:
     """E[σ(kx)] − σ(k E[x]) and Var[σ(kx)] for Gaussian x and k > 0; any shape."""
-    shift, var = np.empty(x.shape), np.empty(x.shape)
-    m, v = (np.ascontiguousarray(part, dtype=float).ravel() for part in (x.mean, x.var))
-    knots = _KNOTS / k
-    _shift_and_var(m, v, k, knots, panels.room(knots), shift.reshape(-1), var.reshape(-1))
-    return shift, var
+    shift, var = gaussian_panels.shift_and_variance(
+        -np.abs(x.mean), x.var, lambda m, t: _difference(k * m, k * t), _KNOTS / k
+    )
+    return np.where(x.mean > 0, -shift, shift), var
 
 
 def moments(x: Moments) -> Moments:
     """Moments of σ(x) for Gaussian x; any shape."""
-    shift, var = shift_and_var(x)
+    shift, var = shift_and_variance(x, 1.0)
     return Moments(expit(x.mean.astype(float)) + shift, var)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.layers.layer import Arrays, Shape
-from refbnn.layers.sigmoid import shift_and_var
+from refbnn.layers.sigmoid import shift_and_variance
 from refbnn.moments import Moments, deterministic
 from refbnn.posterior import Posterior
 
@@ -39,7 +39,7 @@ def backward(x, grad_y):
 
 def moments(x: Moments) -> Moments:
     """Moments of tanh x for Gaussian x; any shape."""
-    shift, var = shift_and_var(x, 2.0)
+    shift, var = shift_and_variance(x, 2.0)
     return Moments(np.tanh(x.mean.astype(float)) + 2 * shift, 4 * var)
 
 
