@@ -21,8 +21,8 @@ from refbnn.training import Training
 GAUSSIAN = Gaussian()  # one for all, since it builds its inverse distribution function once
 
 
-def small_network(**options):
-    return Network([Dense(3, 4), ReLU(), Dense(4, 3)], **{"seed": 0, "law": GAUSSIAN} | options)
+def small_network(law=GAUSSIAN, **options):
+    return Network([Dense(3, 4), ReLU(), Dense(4, 3)], law=law, **options)
 
 
 def data(n=10, seed=0):
