@@ -282,6 +282,16 @@ def test_flipped_bytes_load_or_are_refused(saved):
             assert all(np.isfinite(p.mean).all() for p in net.parameters().values())
 
 
+def test_members_that_lie_elsewhere_are_refused(saved):
+    """The place of the first member, in the table at the end of the file, up to its very end."""
+    whole = saved.read_bytes()
+    with zipfile.ZipFile(saved) as archive:
+        field = archive.start_dir + 42
+    for place in (7, len(whole) // 2, len(whole) - 10, len(whole) - 1, len(whole) + 50, 2**32 - 2):
+        saved.write_bytes(whole[:field] + struct.pack("<I", place) + whole[field + 4 :])
+        refused(saved, "expected")
+
+
 def test_garbage_that_begins_like_an_archive_is_refused(saved):
     rng = np.random.default_rng(1)
     for _ in range(50):

@@ -27,7 +27,7 @@ def case(name, n_samples=4, batch=5, seed=0):
     return outputs, rng.standard_normal((batch, 2 if name == "gaussian" else 4))
 
 
-def log_density(name, output, target) -> float:
+def log_density(name, output, target):
     """Log p of one example under one sample, by SciPy."""
     if name == "categorical":
         return log_softmax(output)[target]
@@ -35,7 +35,7 @@ def log_density(name, output, target) -> float:
     return float(stats.norm.logpdf(target, m, np.exp(t / 2)).sum())
 
 
-def energy_loop(outputs, target) -> float:
+def energy_loop(outputs, target):
     """The energy score of one example, outputs (S, D), by its definition."""
     s = len(outputs)
     to_target = sum(np.linalg.norm(f - target) for f in outputs)
@@ -62,7 +62,7 @@ def test_predictive_score_against_loops(name):
     """−log of the mean density, example by example."""
     outputs, y = case(name)
 
-    def score(b) -> float:
+    def score(b):
         if name == "energy":
             return energy_loop(outputs[:, b], y[b])
         return -np.log(np.mean([np.exp(log_density(name, o[b], y[b])) for o in outputs]))
@@ -132,7 +132,7 @@ def test_extreme_logits_stay_exact(dtype):
     value, grad = Categorical()(outputs, np.array([2, 1]))
     # −log p = 2e4 and log 3; the softmax is one-hot, and a third each.
     assert value == pytest.approx(2e4 + np.log(3), rel=1e-6)
-    np.testing.assert_allclose(grad[0], [[1, 0, -1], [1 / 3, -2 / 3, 1 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(grad[0], [[1.0, 0.0, -1.0], [1 / 3, -2 / 3, 1 / 3]], rtol=1e-6)
     score = Categorical().predictive_score(outputs, np.array([2, 1]))
     np.testing.assert_allclose(score, [2e4, np.log(3)], rtol=1e-6)
 
