@@ -11,6 +11,7 @@ Source of the question: arXiv 2501.05564 shows insensitivity to the shape under 
 
 What to look for. A correlated weight is itself a sum, θ_i = µ_i + σ_i Σ_j R_ij z_j, so its law is
 nearer to a Gaussian than that of z; but the sums that a logit takes have fewer independent parts.
+The first weighs more: with correlation the distance falls to the floor sooner.
 """
 
 from __future__ import annotations
