@@ -3,7 +3,8 @@
 The file is a plain NumPy archive, nothing in it is compressed or pickled:
 
     header             UTF-8 bytes of a JSON object: format, version, layers, input shape, law,
-                       prior, names of all arrays; for a run its options, history, random state
+                       prior, names of all arrays; for a run its options, history, random state;
+                       variance_factor where it is not 1
     mean/0.weight ...  µ of every weight array, float64
     scale/0.weight ... σ
     correlation/4      A of a correlated layer (`refbnn.correlation`)
@@ -188,6 +189,7 @@ def _restore(training: Training, run: Mapping[str, Any], archive: _Archive) -> N
 
 
 def _network_data(net: Network) -> dict[str, Any]:
+    calibrated = net.variance_factor != 1.0  # left out otherwise, as in files before there was one
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -196,6 +198,7 @@ def _network_data(net: Network) -> dict[str, Any]:
         "law": storage.as_data(net.law),
         "prior": _prior_data(net.prior),
         "correlated": sorted(net.correlation),
+        **({"variance_factor": net.variance_factor} if calibrated else {}),
     }
 
 
@@ -253,7 +256,10 @@ def _network(archive: _Archive) -> Network:
                 f"{source}: correlation of layer {index}: expected finite, below the diagonal"
             )
         net.correlation[index] = stored
-    return net
+    factor = header.get("variance_factor", 1.0)
+    if type(factor) not in (int, float) or not 0.0 < factor < LARGEST:
+        raise InputError(f"{source}: variance_factor: expected a positive number")
+    return net.with_variance_factor(factor)
 
 
 def _layer_data(layer: Layer) -> dict[str, Any]:
