@@ -1,4 +1,4 @@
-"""Measures of calibration against loops, closed forms, and predictors calibrated by construction."""
+"""Measures of calibration against loops, closed forms, and calibrated predictors."""
 
 import numpy as np
 import pytest
