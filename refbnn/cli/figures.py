@@ -1,4 +1,4 @@
-"""`refbnn figures`: the pictures of the noise part, with their numbers."""
+"""`refbnn figures`: the pictures, with their numbers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MODULES = {
     "reliability": "reliability",
     "softmax_error": "softmax_error",
     "speed": "noise_speed",
+    "correlated_shape": "correlated_shape",
     "training_speed": "training_speed",
 }
 
