@@ -49,9 +49,8 @@ def test_ece_by_loops(n_bins):
 def test_ece_of_calibrated_predictions_is_chance_and_vanishes(bins):
     found = []
     for n, repetitions in ((500, 40), (50_000, 10)):
-        diagrams = [
-            reliability(*calibrated(n, 4, seed), bins=bins) for seed in range(1, repetitions + 1)
-        ]
+        drawn = [calibrated(n, 4, seed) for seed in range(1, repetitions + 1)]
+        diagrams = [reliability(q, y, bins=bins) for q, y in drawn]
         ece = np.array([d.ece for d in diagrams])
         expected = np.mean([d.ece_if_calibrated for d in diagrams])
         # 4 standard errors, and 5 % for a sum of few Bernoulli trials that is taken as normal.

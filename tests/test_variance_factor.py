@@ -30,8 +30,8 @@ def test_propagation_uses_it_and_sampling_does_not():
     wider = network(scale=0.2 * np.sqrt(2.0))
     np.testing.assert_allclose(other.propagate(x).var, wider.propagate(x).var, rtol=1e-13)
     np.testing.assert_allclose(other.propagate(x).mean, wider.propagate(x).mean, rtol=1e-13)
-    draws = [n.sample(x, 3, np.random.default_rng(0)) for n in (net, other)]
-    np.testing.assert_array_equal(*draws)
+    ours, theirs = (n.sample(x, 3, np.random.default_rng(0)) for n in (net, other))
+    np.testing.assert_array_equal(ours, theirs)
     assert net.variance_factor == 1.0
     assert other.with_noise(net.law).variance_factor == 2.0
     for bad in (0.0, -1.0, np.nan, np.inf):

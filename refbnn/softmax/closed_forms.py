@@ -23,7 +23,8 @@ V_cc = (1 − 2/C)/α_c + Σ_j α_j⁻¹/C²; solved for its parameters,
 Softmax sees logits less their mean, which have µ_c = m_c − m̄ and V_cc = (1 − 2/C)v_c + Σ_j v_j/C².
 (The 2022 paper conditions on Σ_c ℓ_c = 0 instead; that depends on a shift of m.) With α₀ = Σα:
 E[p_c] = α_c/α₀, SME = ψ(α₀ + 1) − Σ_c (α_c/α₀) ψ(α_c + 1). Its mean does not tend to the softmax
-as v → 0 for C > 2: only the C-dimensional set α_c = 1/v_c = e^{m_c + const} has an exact inverse.
+as v → 0 for C > 2: only the C-dimensional set α_c = 1/v_c = e^{m_c + const} has an exact inverse,
+and off it logits that differ by several units make α so large that mutual information is lost.
 
 *Delta method*: Taylor to second order in ℓ − m, with L_c = log p_c and H = −Σ p_c L_c:
 
