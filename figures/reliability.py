@@ -3,9 +3,9 @@
 Shown, from packaged data: left and middle, reliability diagrams of a 784-100-100-10 network for
 plain and ambiguous digits (`dirty-mnist-subset`, 2000 test images), in bins of equal mass; right,
 coverage curves of a 784-100-100-2 network for the angles of rotated digits
-(`rotated-mnist-subset`, 1000 test images). Each by SVI (100 passes), by PFP, and by PFP with the variance factor that meets the
-epistemic uncertainty of SVI on a tenth of the training data, which is not trained on. Bars and the
-grey band: one standard error if the predictions were calibrated.
+(`rotated-mnist-subset`, 1000 test images). Each by SVI (100 passes), by PFP, and by PFP with the
+variance factor that meets the epistemic uncertainty of SVI on a tenth of the training data, which
+is not trained on. Bars and the grey band: one standard error if the predictions were calibrated.
 
 What to look for. SVI and PFP with its factor should lie on each other, whether or not either lies
 on the diagonal: a wrong posterior is not the propagation's fault.

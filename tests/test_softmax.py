@@ -47,6 +47,14 @@ def test_two_classes_are_an_integral_over_their_difference(m, other):
         assert q.aleatoric[0] == pytest.approx(H, abs=1e-13)
 
 
+def test_wide_logits_keep_absolute_accuracy():
+    for s in (12.0, 40.0, 100.0):
+        q = by_quadrature(logits([3.0 * s, s], [s**2, 4.0]))
+        first, second, H = two_classes(2.0 * s, s**2 + 4.0)
+        np.testing.assert_allclose(q.probabilities[0], [first, second], atol=1e-13)
+        assert q.aleatoric[0] == pytest.approx(H, abs=1e-13)
+
+
 def tensor(mean, s, n):
     """C-dimensional Gauss–Hermite rule: E[p] and E[H]."""
     nodes, weights = special.roots_hermitenorm(n)

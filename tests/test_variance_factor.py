@@ -39,6 +39,16 @@ def test_propagation_uses_it_and_sampling_does_not():
             net.with_variance_factor(bad)
 
 
+def test_kernels_use_it():
+    from kernels import compile_network
+
+    net, x = network().with_variance_factor(2.0), inputs(4)
+    found, exact = compile_network(net, 4)(x), net.propagate(x)
+    # float32 rounding of sums of 12 terms; without the factor the variance is half of it.
+    np.testing.assert_allclose(found.var, exact.var, rtol=1e-5)
+    np.testing.assert_allclose(found.mean, exact.mean, rtol=1e-5, atol=1e-6)
+
+
 def test_one_dense_layer_needs_none():
     """There propagation is exact: the factor differs from 1 by the noise of 100 passes."""
     net, x = network(layers=[Dense(6, 3)]), inputs(400)

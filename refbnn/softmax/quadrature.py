@@ -33,7 +33,7 @@ g, which is at most 2 Σ_k |Γ(1 + 2πik/h)| (Poisson's formula; the transform o
 result is that of the product lattice, which is never formed. As a function of one logit, p is a
 logistic function, analytic in |Im ℓ| < π, so the trapezoidal rule w_i = η φ((ℓ_i − m)/s)/s errs by
 2 exp(α²/2s² − 2πα/η), times a factor of order one, with α the smaller of π and 2πs²/η (the contour
-moved by iα; Trefethen & Weideman 2014): below 3e-16 where η = 1/2 for s ≥ 1.2, 1/4 for s ≥ 0.35,
+moved by iα; Trefethen & Weideman 2014): below 1e-15 where η = 1/2 for s ≥ 1.2, 1/4 for s ≥ 0.35,
 1/8 for s ≥ 0.175, 1/16 for s ≥ 0.0875. A smaller s takes 12 points of the last lattice around m,
 w_i = E[L_i(ℓ)] with L_i Lagrange's polynomials, the mean by six Gauss–Hermite nodes: exact to
 degree 11, error of order (12!/24!)^½ (s/π)¹² < 1e-16 and (η/π)¹² Π|i − ½|² < 1e-15.
