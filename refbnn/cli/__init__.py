@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from refbnn.cli import (
+    calibrate,
     data,
     evaluate,
     figures,
@@ -45,7 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "noise laws, variational inference, moment propagation and TVM kernels.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (reproduce, verify, figures, noise, data, train, evaluate, predict, import_):
+    for module in (
+        reproduce,
+        verify,
+        figures,
+        noise,
+        data,
+        train,
+        calibrate,
+        evaluate,
+        predict,
+        import_,
+    ):
         command = commands.add_parser(
             module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword
             help=module.HELP,
