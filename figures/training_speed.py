@@ -78,9 +78,9 @@ def _calls(network: str, threads: int, seed: int) -> dict[str, Step]:
     """One training step of every tool."""
     chosen = ARCHITECTURES[network]
     rng = stream(seed, "training speed")
-    x = rng.random((_BATCH, *chosen.input_shape), dtype=np.float32)
+    x = rng.random((_BATCH, *chosen.input_shape()), dtype=np.float32)
     y = rng.integers(0, _CLASSES, _BATCH)
-    net = Network(chosen.layers(_CLASSES), input_shape=chosen.input_shape, seed=seed)
+    net = Network(chosen.layers(_CLASSES), input_shape=chosen.input_shape(), seed=seed)
     options = Options(
         learning_rate=training_peers.LEARNING_RATE, batch_size=_BATCH, seed=seed, threads=threads
     )

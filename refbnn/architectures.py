@@ -10,43 +10,66 @@ narrow12, input 784:
     12 dense layers, 16 wide: deep and narrow, where the shape of the law may matter
     (arXiv 2501.05564, outlook).
 
-ReLU between layers with weights.
+ReLU between layers with weights. Inputs are those of digits; for other images the first layer,
+and the dense one behind convolutions, have other sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
+from typing import Protocol
 
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.layer import Shape
 
+DIGITS: Shape = (1, 28, 28)  # channels, height, width of an image
+
+
+class _Layers(Protocol):
+    def __call__(self, n_outputs: int, image: Shape = DIGITS) -> list[Layer]: ...
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers for a number of outputs, and the shape of one input."""
+    """A family of networks, by their number of outputs and the shape of an image.
 
-    input_shape: Shape
-    layers: Callable[[int], list[Layer]]
+    Parameters
+    ----------
+    layers : callable (n_outputs, image) -> list of Layer
+        `image` is (channels, height, width), by default that of a digit.
+    flat : bool
+        Whether the network takes images as rows.
+    """
+
+    layers: _Layers
+    flat: bool = False
+
+    def input_shape(self, image: Shape = DIGITS) -> Shape:
+        """Shape of one input that is made from an image."""
+        return (prod(image),) if self.flat else image
 
 
-def mlp(n_outputs: int) -> list[Layer]:
+def mlp(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
     """784-100-100-outputs."""
-    return [Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, n_outputs)]
+    return [Dense(prod(image), 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, n_outputs)]
 
 
-def lenet5(n_outputs: int) -> list[Layer]:
+def lenet5(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
     """Two convolutions, three dense layers."""
-    return [
-        Conv2d(1, 6, 5, padding=2),
+    layers: list[Layer] = [
+        Conv2d(image[0], 6, 5, padding=2),
         ReLU(),
         MaxPool2d(2),
         Conv2d(6, 16, 5),
         ReLU(),
         MaxPool2d(2),
         Flatten(),
-        Dense(400, 120),
+    ]
+    return [
+        *layers,
+        Dense(_features(layers, image), 120),
         ReLU(),
         Dense(120, 84),
         ReLU(),
@@ -54,31 +77,32 @@ def lenet5(n_outputs: int) -> list[Layer]:
     ]
 
 
-def vgg7(n_outputs: int) -> list[Layer]:
+def vgg7(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
     """Six convolutions, one dense layer; 28 → 14 → 7 → 3 pixels."""
     layers: list[Layer] = []
-    channels = 1
+    channels = image[0]
     for width in (32, 64, 128):
         for _ in range(2):
             layers += [Conv2d(channels, width, 3, padding=1), ReLU()]
             channels = width
         layers.append(MaxPool2d(2))
-    return [*layers, Flatten(), Dense(channels * 3 * 3, n_outputs)]
+    layers.append(Flatten())
+    return [*layers, Dense(_features(layers, image), n_outputs)]
 
 
-def narrow12(n_outputs: int) -> list[Layer]:
+def narrow12(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
     """784-16-…-16-outputs, 12 dense layers."""
-    layers: list[Layer] = [Dense(784, 16), ReLU()]
+    layers: list[Layer] = [Dense(prod(image), 16), ReLU()]
     for _ in range(10):
         layers += [Dense(16, 16), ReLU()]
     return [*layers, Dense(16, n_outputs)]
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "mlp": Architecture((784,), mlp),
-    "lenet5": Architecture((1, 28, 28), lenet5),
-    "vgg7": Architecture((1, 28, 28), vgg7),
-    "narrow12": Architecture((784,), narrow12),
+    "mlp": Architecture(mlp, flat=True),
+    "lenet5": Architecture(lenet5),
+    "vgg7": Architecture(vgg7),
+    "narrow12": Architecture(narrow12, flat=True),
 }
 
 
@@ -87,3 +111,10 @@ def architecture_named(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise InputError(f"architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]
+
+
+def _features(layers: list[Layer], shape: Shape) -> int:
+    """Entries of what the layers make of one input; InputError if it is too small for them."""
+    for layer in layers:
+        shape = layer.output_shape(shape)
+    return prod(shape)

@@ -18,8 +18,6 @@ file. Writing is whole or not at all.
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn import structure
+from refbnn import npy, structure
 from refbnn.archive import read_members
 from refbnn.elbo import Loss
 from refbnn.errors import InputError
@@ -37,11 +35,6 @@ from refbnn.posterior import Posterior
 from refbnn.training import Best, Epoch, Options, Training
 
 _LARGEST_HEADER = 50_000_000  # bytes; laws may have thousands of panels, runs thousands of epochs
-_ARRAY = re.compile(
-    rb"\x93NUMPY\x01\x00..{'descr': '([<|][a-z]\d)', 'fortran_order': False, "
-    rb"'shape': (\([\d, ]*\)), } *\n",
-    re.DOTALL,
-)
 Arrays = dict[str, np.ndarray]
 
 
@@ -230,10 +223,10 @@ class _Archive:
         self.source = str(path)
         self._members = read_members(Path(path), "a checkpoint (.npz)", stored=True)
         self.size = Path(path).stat().st_size
-        form, body = self._parsed("header")
+        text = self._parsed("header")
         try:
-            whole = form == f"|u1 ({len(body)},)" and len(body) <= _LARGEST_HEADER
-            header = json.loads(body.decode()) if whole else None
+            whole = text.dtype == np.uint8 and text.ndim == 1 and text.size <= _LARGEST_HEADER
+            header = json.loads(text.tobytes().decode()) if whole else None
         except (ValueError, RecursionError):
             header = None
         if not isinstance(header, dict):
@@ -242,25 +235,16 @@ class _Archive:
 
     def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """The array of that name; InputError unless it has exactly this shape and type."""
-        found, body = self._parsed(name)
-        wanted = f"{np.dtype(dtype).str} {shape}"
-        expected = math.prod(shape) * np.dtype(dtype).itemsize
-        if found != wanted or len(body) != expected:
+        array = self._parsed(name)
+        if array.shape != shape or array.dtype.str != dtype:
             raise InputError(
-                f"{self.source}: {name}: {len(body)} bytes of {found}; "
-                f"expected {expected} of {wanted}"
+                f"{self.source}: {name}: {array.dtype.str} of shape {array.shape}; "
+                f"expected {dtype} of shape {shape}"
             )
-        return np.frombuffer(body, dtype).reshape(shape).copy()
+        return array.copy()
 
-    def _parsed(self, name: str) -> tuple[str, bytes]:
-        """Type and shape, such as "<f8 (3, 4)", and bytes of an array in NumPy's format.
-
-        Matched as text, never evaluated: what NumPy writes of plain arrays has this form alone.
-        """
+    def _parsed(self, name: str) -> np.ndarray:
         raw = self._members.get(f"{name}.npy")
         if raw is None:
             raise InputError(f"{self.source}: {name} is missing; expected a checkpoint")
-        match = _ARRAY.match(raw)
-        if match is None or match.end() != 10 + int.from_bytes(raw[8:10], "little"):
-            raise InputError(f"{self.source}: {name}: expected a plain array in NumPy's format")
-        return f"{match[1].decode()} {match[2].decode()}", raw[match.end() :]
+        return npy.parse(raw, f"{self.source}: {name}")

@@ -176,7 +176,7 @@ def flat_loss_and_gradient(
     """
     sampled = _local_terms if objective.local else _sampled_terms
     nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, objective)
-    total_kl = kl.add_total(mean, scale, net.law, net.prior, kl_weight, grads)
+    total_kl = kl.add_total(mean, scale, net.law, net.prior, kl_weight, grads, net.layout)
     factor = mean.dtype.type(kl_weight)
     for index, A in net.correlation.items():
         added, d_A = correlation.divergence(A)

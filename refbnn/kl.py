@@ -45,6 +45,7 @@ from numba import njit
 from refbnn import kl_loops
 from refbnn.errors import InputError
 from refbnn.law_tree import LawTree
+from refbnn.layout import Layout
 from refbnn.noise.law import Law
 from refbnn.posterior import Posterior
 from refbnn.prior import (
@@ -98,6 +99,7 @@ def add_total(
     prior: Prior,
     weight: float,
     grads: Mapping[str, np.ndarray],
+    layout: Layout,
 ) -> float:
     """KL of all weights together, in nats; `weight` times its derivatives is added to gradients.
 
@@ -112,6 +114,8 @@ def add_total(
         Of the derivatives; KL is returned in full.
     grads : mapping
         "mean" and "scale", (P,): changed in place.
+    layout : Layout
+        Of the flat arrays, so that errors name a weight.
 
     Raises
     ------
@@ -127,11 +131,11 @@ def add_total(
         with np.errstate(divide="ignore"):  # a scale that has become 0: infinite
             logs = float(np.log(scale).sum(dtype=float))
         return constant * mean.size + squares / (2.0 * s**2) - logs
-    weights = Posterior(mean.astype(float), scale.astype(float))
-    (d,) = divergence({"weights": weights}, law, prior).values()
-    for name, derivative in (("mean", d.d_mean), ("scale", d.d_scale)):
-        grads[name][...] += weight * derivative
-    return float(d.value.sum())
+    means, scales = layout.views(mean.astype(float)), layout.views(scale.astype(float))
+    named = divergence({n: Posterior(means[n], scales[n]) for n in means}, law, prior)
+    grads["mean"] += weight * layout.flatten({n: d.d_mean for n, d in named.items()})
+    grads["scale"] += weight * layout.flatten({n: d.d_scale for n, d in named.items()})
+    return sum(float(d.value.sum()) for d in named.values())
 
 
 @njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")

@@ -212,7 +212,7 @@ class Network:
         -------
         (n_samples, B, ...)
         """
-        x = np.asarray(x, dtype=float)
+        x = np.asarray(x)
         shape = self.check_input(x.shape[1:])
         if n_samples < 1:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
@@ -220,7 +220,7 @@ class Network:
         for output in outputs:  # never more than one set of weights in memory
             weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
             for rows in _blocks(len(x)):
-                output[rows] = self.forward(x[rows], weights)[0]
+                output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
 
     def propagate(self, x: np.ndarray | Moments) -> Moments:

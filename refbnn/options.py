@@ -55,8 +55,14 @@ class Options:
             value = getattr(self, name)
             if value is not None or name != "clip_norm":
                 object.__setattr__(self, name, _positive(name, value))
+        if self.kl_warmup >= self.epochs:
+            raise InputError(
+                f"train: kl_warmup is {self.kl_warmup}; expected less than epochs, {self.epochs}"
+            )
         if not isinstance(self.local, bool):
             raise InputError(f"train: local is {self.local!r}; expected True or False")
+        if self.local and self.threads > 1:
+            raise InputError(f"train: local with {self.threads} threads; expected one")
         for name, known in (("schedule", tuple(SCHEDULES)), ("dtype", TYPES)):
             if getattr(self, name) not in known:
                 raise InputError(

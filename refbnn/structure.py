@@ -32,6 +32,7 @@ from refbnn.prior import (
 
 FORMAT, VERSION = "refbnn network", 1
 _MOST_LAYERS = 10_000
+_MOST_ENTRIES = 50_000_000  # of one activation, 0.4 GB
 _DEEPEST = 20  # residual blocks in residual blocks
 _LAYERS = {name: getattr(layer_types, name) for name in layer_types.__all__ if name != "Layer"}
 _PRIORS = {
@@ -98,15 +99,28 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
     if type(factor) not in (int, float) or not 0.0 < factor < LARGEST:
         raise InputError(f"{source}: variance_factor: expected a positive number")
     try:
-        return Network(
+        net = Network(
             layers,
             law=law,
             prior=prior,
             input_shape=None if shape is None else tuple(shape),
             correlated=correlated,
         ).with_variance_factor(factor)
+        _check_activations(net)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+    return net
+
+
+def _check_activations(net: Network) -> None:
+    """InputError if one input would take absurd memory: padding costs no weights."""
+    shape = net.input_shape
+    for index, layer in enumerate(net.layers if shape is not None else []):
+        shape = layer.output_shape(shape)
+        if math.prod(shape) > _MOST_ENTRIES:
+            raise InputError(
+                f"layer {index}: outputs {shape}; expected at most {_MOST_ENTRIES} entries"
+            )
 
 
 def _layer_data(layer: Layer) -> dict[str, Any]:

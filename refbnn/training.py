@@ -8,7 +8,6 @@ bit (with the same packages, processor and number of BLAS threads).
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from refbnn.options import Options
 from refbnn.posterior import Posterior
 from refbnn.softplus import inverse_softplus, softplus, softplus_and_slope
 from refbnn.streams import stream
+from refbnn.training_data import checked, fingerprint
 
 _VALIDATION_SAMPLES = 8  # enough to rank epochs; 30 would cost as much as a short epoch
 Arrays = dict[str, np.ndarray]
@@ -51,6 +51,10 @@ class Epoch:
     loss: Loss
     kl_weight: float = 1.0
     validation: float | None = None
+
+
+class _NotFiniteError(InputError):
+    """A loss that is NaN or infinite."""
 
 
 @dataclass
@@ -115,7 +119,7 @@ class Training:
         )
         return done >= self.options.epochs or stalled
 
-    def step(self, x: np.ndarray, y: np.ndarray, n_data: int, progress: float) -> Loss:
+    def step(self, x: np.ndarray, y: np.ndarray, n_data: int, epochs_done: float) -> Loss:
         """One update from one minibatch.
 
         Parameters
@@ -124,9 +128,15 @@ class Training:
             x of the options' type.
         n_data : int
             N.
-        progress : float
-            Share of the run that is done, in [0, 1): of the learning rate's schedule and of KL's
-            warm-up.
+        epochs_done : float
+            Place in the run, below the number of epochs: of the learning rate's schedule and of
+            KL's warm-up.
+
+        Raises
+        ------
+        InputError
+            If KL is not defined at these parameters, or the loss is NaN or infinite; nothing is
+            updated then.
         """
         scale, slope = softplus_and_slope(self.parameters["rho"])
         loss, grads = flat_loss_and_gradient(
@@ -138,15 +148,15 @@ class Training:
             n_data,
             self.rng,
             self.options.objective,
-            self._kl_weight(progress),
+            self._kl_weight(epochs_done),
         )
         if not np.isfinite(loss.total):
-            raise InputError(f"loss is {loss.nll} (likelihood) + {loss.kl} (KL)")
+            raise _NotFiniteError(f"loss is {loss.nll} (likelihood) + {loss.kl} (KL)")
         grads["rho"] = grads.pop("scale") * slope
         if self.options.clip_norm is not None:
             grads = clip(grads, self.options.clip_norm)
-        rate = self.options.learning_rate * SCHEDULES[self.options.schedule](progress)
-        self.adam.step(grads, rate)
+        factor = SCHEDULES[self.options.schedule](epochs_done / self.options.epochs)
+        self.adam.step(grads, factor * self.options.learning_rate)
         return loss
 
     def run_epoch(
@@ -161,8 +171,8 @@ class Training:
         Raises
         ------
         InputError
-            If the loss is NaN or infinite, the network keeps what the last epoch left; or if the
-            validation score is.
+            If the loss or the validation score is NaN or infinite; the network keeps what the last
+            epoch left.
         """
         options, done = self.options, len(self.history)
         order = self.rng.permutation(len(x))
@@ -170,38 +180,46 @@ class Training:
         nll = kl = 0.0
         for number, start in enumerate(starts):
             batch = order[start : start + options.batch_size]
-            progress = (done + number / len(starts)) / options.epochs
+            place = f"train: epoch {done + 1}, step {number + 1} of {len(starts)}"
             try:
                 with np.errstate(all="ignore"):  # what is not finite is found, and said where
-                    loss = self.step(x[batch], y[batch], len(x), progress)
+                    loss = self.step(x[batch], y[batch], len(x), done + number / len(starts))
+            except _NotFiniteError as error:
+                raise InputError(f"{place}: {self._explained(error, x[batch])}") from None
             except InputError as error:
-                raise InputError(
-                    self._where(error, x[batch], done + 1, number + 1, len(starts))
-                ) from None
+                raise InputError(f"{place}: {error}") from None
             nll += loss.nll / len(starts)
             kl += loss.kl / len(starts)
             if on_step is not None:
                 on_step(number + 1, len(starts))
         if not self._finite():
-            raise InputError(self._where("", x[:0], done + 1, len(starts), len(starts)))
+            raise InputError(f"{place}: {self._explained('', x[:0])}")
+        kept = self.net.parameters(), dict(self.net.correlation)
         self.refresh()
-        score = None if validation is None else self._score(*validation, done + 1)
-        epoch = Epoch(done + 1, Loss(nll, kl), self._kl_weight((done + 1) / options.epochs), score)
-        self.history.append(epoch)
-        if score is not None and (self.best is None or score < self.best.score):
+        score = None
+        if validation is not None:
+            try:
+                score = self._score(*validation, done + 1)
+            except InputError:
+                self.net.set_parameters(kept[0])
+                self.net.correlation.update(kept[1])
+                raise
+        weight = self._kl_weight(done + 1)
+        self.history.append(Epoch(done + 1, Loss(nll, kl), weight, score))
+        # While KL warms up the posterior is a tempered one: no candidate.
+        if score is not None and weight == 1.0 and (self.best is None or score < self.best.score):
             copies = {name: array.copy() for name, array in self.parameters.items()}
             self.best = Best(done + 1, score, copies)
-        return epoch
+        return self.history[-1]
 
     def finish(self) -> None:
         """Give the network the parameters of the best epoch, if validation chose one."""
         if self.best is not None:
             self.refresh(self.best.parameters)
 
-    def _kl_weight(self, progress: float) -> float:
-        if not self.options.kl_warmup:
-            return 1.0
-        return min(1.0, progress * self.options.epochs / self.options.kl_warmup)
+    def _kl_weight(self, epochs_done: float) -> float:
+        warmup = self.options.kl_warmup
+        return min(1.0, epochs_done / warmup) if warmup else 1.0
 
     def refresh(self, parameters: Arrays | None = None) -> None:
         """Bring the network up to date; it holds float64, exactly what was trained."""
@@ -228,19 +246,17 @@ class Training:
             )
         return score
 
-    def _where(self, error: object, x: np.ndarray, epoch: int, step: int, steps: int) -> str:
-        """What to say of a step whose loss is not finite: the first layer that overflows at µ."""
-        place = f"train: epoch {epoch}, step {step} of {steps}"
+    def _explained(self, error: object, x: np.ndarray) -> str:
+        """What to say of a loss that is not finite: the first layer that overflows at µ."""
         if not self._finite():
-            return f"{place}: a weight is no longer finite; expected a smaller learning_rate"
-        place = f"{place}: {error}"
+            return "a weight is no longer finite; expected a smaller learning_rate"
         with np.errstate(all="ignore"):
             y, inputs = self._work.forward(x, self._work.layout.views(self.parameters["mean"]))
         for index, output in enumerate([*inputs[1:], y]):
             if not np.isfinite(output).all():
                 kind = type(self.net.layers[index]).__name__
-                return f"{place}; the output of layer {index}, {kind}, overflows at the means"
-        return f"{place}; expected finite numbers, try a smaller learning_rate"
+                return f"{error}; the output of layer {index}, {kind}, overflows at the means"
+        return f"{error}; expected finite numbers, try a smaller learning_rate"
 
     def _finite(self) -> bool:
         return all(all_finite(array) for array in self.parameters.values())
@@ -270,10 +286,11 @@ def train(
         Targets as the likelihood wants them (`refbnn.likelihood`).
     validation : (x, y), optional
         Held-out data. Each epoch is scored by the mean of −log p(y | x) in nats an example, under
-        8 posterior samples; the network ends with the parameters of the best epoch.
+        8 posterior samples; the network ends with the parameters of the best epoch, of those in
+        which KL counts in full.
     checkpoint : path, optional
         File that holds network and run after every epoch (`refbnn.checkpoint`); at the end, the
-        network of the best epoch.
+        network of the best epoch. One that is there is refused without `resume`.
     resume : bool
         Go on from the checkpoint if it is there; bit-identical to not having stopped. Options,
         data and architecture must be those of the start.
@@ -289,9 +306,10 @@ def train(
     schedule : str
         "cosine" (default), "linear" or "constant", over all epochs.
     local : bool
-        Local reparameterisation: less noise in the gradient, Gaussian law only.
+        Local reparameterisation: less noise in the gradient, Gaussian law only, one thread.
     kl_warmup : int
-        Epochs over which the weight of KL grows from 0 to 1, in equal steps (0: always 1).
+        Epochs over which the weight of KL grows from 0 to 1, in equal steps (0: always 1); fewer
+        than `epochs`.
     clip_norm : float, optional
         Longest gradient, in all of µ and ρ together; nats for the whole data set.
     patience : int, optional
@@ -318,9 +336,9 @@ def train(
     from refbnn import checkpoint as store
 
     chosen = Options(**options)
-    x, y = _checked(net, x, y, chosen, "x and y")
+    x, y = checked(net, x, y, chosen, "x and y")
     if validation is not None:
-        validation = _checked(net, *validation, chosen, "validation x and y")
+        validation = checked(net, *validation, chosen, "validation x and y")
     elif chosen.patience is not None:
         raise InputError("train: patience without validation data; expected both")
     path = None if checkpoint is None else Path(checkpoint)
@@ -328,6 +346,8 @@ def train(
         raise InputError("train: resume without a checkpoint; expected a file to go on from")
     data = ""
     if path is not None:
+        if path.exists() and not resume:
+            raise InputError(f"{path}: is there; expected resume to go on with it, or another name")
         store.check(path, net)
         data = fingerprint(x, y, *(validation or ()))
     if resume and path is not None and path.exists():
@@ -344,28 +364,3 @@ def train(
     if path is not None and training.best is not None:
         store.save_training(path, training, data)  # now with the network of the best epoch
     return training.history
-
-
-def fingerprint(*arrays: np.ndarray) -> str:
-    """SHA-256 of all data, so that a run is not resumed on other data."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Data as training wants it, x of the options' type."""
-    x, y = np.asarray(x), np.asarray(y)
-    if x.dtype.kind not in "fiu" or x.ndim < 2 or y.shape[:1] != x.shape[:1] or not len(x):
-        raise InputError(
-            f"train: {what} are {x.dtype} of shape {x.shape} and {y.dtype} of shape {y.shape}; "
-            "expected numbers (N, ...) and (N, ...), N > 0"
-        )
-    with np.errstate(over="ignore"):
-        x = x.astype(options.dtype, copy=False)
-    if not all_finite(x):
-        raise InputError(f"train: {what}: x holds NaN or infinity; expected finite numbers")
-    options.objective.likelihood.check(y, net.check_input(x.shape[1:]))
-    return x, y

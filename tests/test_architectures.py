@@ -31,16 +31,16 @@ def test_every_architecture_is_tested():
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_sizes_and_shapes(name):
     chosen = architecture_named(name)
-    net = Network(chosen.layers(10), input_shape=chosen.input_shape, seed=0)
+    net = Network(chosen.layers(10), input_shape=chosen.input_shape(), seed=0)
     assert net.layout.size == WEIGHTS[name]
     deep = [layer for layer in net.layers if isinstance(layer, Dense | Conv2d)]
     assert len(deep) == WITH_WEIGHTS[name]
-    x = np.random.default_rng(0).random((2, *chosen.input_shape))
+    x = np.random.default_rng(0).random((2, *chosen.input_shape()))
     outputs = net.sample(x, 2, np.random.default_rng(1))
     assert outputs.shape == (2, 2, 10)
     assert np.isfinite(outputs).all()
-    assert net.check_input(chosen.input_shape) == (10,)
-    assert Network(chosen.layers(3)).check_input(chosen.input_shape) == (3,)
+    assert net.check_input(chosen.input_shape()) == (10,)
+    assert Network(chosen.layers(3)).check_input(chosen.input_shape()) == (3,)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

@@ -235,8 +235,8 @@ def test_other_tools_train_the_same_network(network):
     pyro = pytest.importorskip("pyro", reason="Pyro is not installed (extra: peers)")
     chosen = ARCHITECTURES[network]
     rng = np.random.default_rng(0)
-    x, y = rng.random((8, *chosen.input_shape), dtype=np.float32), rng.integers(0, 10, 8)
-    net = Network(chosen.layers(10), input_shape=chosen.input_shape)
+    x, y = rng.random((8, *chosen.input_shape()), dtype=np.float32), rng.integers(0, 10, 8)
+    net = Network(chosen.layers(10), input_shape=chosen.input_shape())
     steps = training_peers.steps(net.layers, x, y, 8)
     assert set(steps) <= {"Pyro", "bayesian-torch"}
     for step in steps.values():

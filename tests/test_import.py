@@ -106,10 +106,16 @@ def test_an_architecture_takes_the_sites_or_names_the_misfit():
         assemble(
             sites,
             prior=PRIOR,
-            architecture=Architecture((5,), lambda n: [Dense(5, 8), Dense(8, n)]),
+            architecture=Architecture(
+                lambda n_outputs, image=(5,): [Dense(5, 8), Dense(8, n_outputs)]
+            ),
         )
     with pytest.raises(InputError, match=r"2 weights, fc1\.weight, fc2\.weight; expected 1"):
-        assemble(sites, prior=PRIOR, architecture=Architecture((4,), lambda n: [Dense(4, n)]))
+        assemble(
+            sites,
+            prior=PRIOR,
+            architecture=Architecture(lambda n_outputs, image=(4,): [Dense(4, n_outputs)]),
+        )
 
 
 def test_lenet_5_is_taken_whole():

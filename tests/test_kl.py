@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from refbnn import InputError, Posterior, kl, kl_loops, law_tree
+from refbnn.layout import Layout
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed, Law
 from refbnn.prior import (
     DevicePrior,
@@ -497,7 +498,8 @@ TOTAL_PRIORS: list[Prior] = [
 def total(mean, scale, law, prior, weight, start=0.0):
     """What `add_total` returns, and what it adds to gradients that begin at some number."""
     grads = {"mean": np.full_like(mean, start), "scale": np.full_like(scale, start)}
-    value = kl.add_total(mean, scale, law, prior, weight, grads)
+    layout = Layout({"weights": mean.shape})
+    value = kl.add_total(mean, scale, law, prior, weight, grads, layout)
     return value, grads["mean"] - start, grads["scale"] - start
 
 

@@ -78,7 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except (InputError, OSError) as error:  # the latter: standard output on a full disk, say
         message = " ".join(str(error).splitlines())  # one line, whatever a file is called
+        message = message.removeprefix(f"{arguments.command}: ")
         print(f"refbnn {arguments.command}: {message}", file=sys.stderr)
+        return WRONG_INPUT
+    except MemoryError as error:
+        print(f"refbnn {arguments.command}: not enough memory ({error})", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         print(f"refbnn {arguments.command}: interrupted", file=sys.stderr)

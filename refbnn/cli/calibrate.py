@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from refbnn.cli import arguments as options
-from refbnn.cli.train import split
 from refbnn.errors import InputError
 from refbnn.files import require_writable
 
@@ -55,6 +54,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load, save
+    from refbnn.training_data import held_out
     from refbnn.variance_factor import BOUNDS, choose
 
     if arguments.out is not None:
@@ -63,10 +63,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
         require_writable(arguments.out)
     net = load(arguments.model)
     examples = data.load(arguments.data, "train")
-    _, held_out = split(len(examples.x), arguments.validation, arguments.seed)
-    if not len(held_out):
-        raise InputError(f"--validation {arguments.validation:g}: expected a share above 0")
-    x, y = net.shaped(examples.x[held_out]), examples.y[held_out]
+    held = held_out(examples.x, arguments.validation, arguments.seed)
+    x, y = net.shaped(examples.x[held]), examples.y[held]
     if examples.task == "classes" and net.check_input(x.shape[1:]) != (examples.n_outputs,):
         raise InputError(
             f"{arguments.model}: outputs {net.check_input(x.shape[1:])}; expected "

@@ -79,13 +79,13 @@ def _read(path: Path):
     import numpy as np
 
     from refbnn.data import read_idx
+    from refbnn.npy import parse
 
     if path.suffix == ".npy":
-        try:  # mapped: what the header claims must be in the file
-            x = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise InputError(f"{path}: {reason}; expected an array in NumPy's format") from None
+        try:
+            x = parse(path.read_bytes(), str(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; expected an array") from None
     else:
         x = read_idx(path)
     if x.dtype.kind not in "fiu" or x.ndim < 2 or not x.size:

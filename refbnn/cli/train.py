@@ -135,6 +135,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.architectures import architecture_named
     from refbnn.cli.report import as_json
     from refbnn.noise import Gaussian, load_law
+    from refbnn.training_data import held_out
 
     _check_out(arguments)
     architecture = architecture_named(arguments.arch)
@@ -147,21 +148,29 @@ def run(arguments: argparse.Namespace) -> list[str]:
     fields = {f.name for f in dataclasses.fields(Options)} - {"likelihood"}
     chosen = Options(likelihood, **{name: getattr(arguments, name) for name in fields})
     net = Network(
-        architecture.layers(examples.n_outputs * (2 if likelihood == "gaussian" else 1)),
+        architecture.layers(
+            examples.n_outputs * (2 if likelihood == "gaussian" else 1), examples.x.shape[1:]
+        ),
         law=law,
         prior=prior,
         seed=arguments.seed,
-        input_shape=architecture.input_shape,
+        input_shape=architecture.input_shape(examples.x.shape[1:]),
         correlated=() if arguments.correlated is None else (arguments.correlated,),
     )
+    source = examples.source
     x, y = net.shaped(examples.x), examples.y
-    kept, held_out = split(len(x), arguments.validation, arguments.seed)
+    validation = None
+    if arguments.validation:
+        held = held_out(x, arguments.validation, arguments.seed)
+        validation = x[held], y[held]
+        x, y = x[~held], y[~held]
+    del examples  # or the data would be there twice
     with _Progress(arguments.epochs) as progress, threadpool_limits(1, "blas"):
         history = train(
             net,
-            x[kept],
-            y[kept],
-            validation=(x[held_out], y[held_out]) if len(held_out) else None,
+            x,
+            y,
+            validation=validation,
             checkpoint=arguments.out,
             resume=arguments.resume,
             on_step=progress.step,
@@ -171,7 +180,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     if arguments.json is not None:
         write_text(arguments.json, as_json({"epochs": _rows(history)}))
     _print(history)
-    print(f"\n{arguments.out}: {arguments.arch}, {net.layout.size} weights, {examples.source}")
+    print(f"\n{arguments.out}: {arguments.arch}, {net.layout.size} weights, {source}")
     return []
 
 
@@ -181,6 +190,8 @@ def _check_out(arguments: argparse.Namespace) -> None:
         raise InputError(f"{out}: expected a name that ends in .npz")
     if out.exists() and not arguments.resume:
         raise InputError(f"{out}: is there; expected --resume to go on with it, or another name")
+    if arguments.json is not None and arguments.json.resolve() == out.resolve():
+        raise InputError(f"--json {out}: expected another file than the checkpoint")
     for path in (out, arguments.json):
         if path is not None:
             require_writable(path)
@@ -200,19 +211,6 @@ def _prior(text: str):
     if len(values) != len(meaning.split(",")):
         raise InputError(f"--prior {text}: expected {name}:{meaning}")
     return getattr(prior, kind)(*values)
-
-
-def split(n: int, share: float, seed: int):
-    """Indices to train on and to hold out, both ascending."""
-    import numpy as np
-
-    from refbnn.streams import stream
-
-    if not 0.0 <= share < 1.0:
-        raise InputError(f"--validation {share:g}: expected a share of at least 0 and below 1")
-    order = stream(seed, "validation split").permutation(n)
-    held_out = round(share * n)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def _rows(history) -> list[dict]:

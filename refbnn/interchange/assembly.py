@@ -69,7 +69,7 @@ def assemble(
         except InputError as error:
             errors.append(error)
             continue
-        input_shape = None if architecture is None else architecture.input_shape
+        input_shape = None if architecture is None else architecture.input_shape()
         net = Network(layers, prior=prior, input_shape=input_shape)
         net.set_parameters(parameters)
         found.append(net)

@@ -12,16 +12,11 @@ objects, which are pickles, are refused.
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import warnings
 from pathlib import Path
-from tokenize import TokenError
 
-import numpy as np
-from numpy.lib import format as npy
-
+from refbnn import npy
 from refbnn.archive import read_members
 from refbnn.errors import InputError
 from refbnn.interchange.sites import (
@@ -33,16 +28,6 @@ from refbnn.interchange.sites import (
 )
 
 _EXPECTED = "an .npz file of a NumPyro AutoNormal guide's parameters"
-_BROKEN_HEADER = (  # NumPy reads a header as Python's literals, by Python's parser
-    ValueError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    SyntaxError,
-    TokenError,
-    RecursionError,
-    MemoryError,
-)
 _LOC, _SCALE = "_auto_loc", "_auto_scale"
 
 
@@ -57,7 +42,8 @@ def read(path: str | os.PathLike[str]) -> Sites:
     path = Path(path)
     members = read_members(path, _EXPECTED, stored=False)
     read_in = {
-        name.removesuffix(".npy"): _array(path, name, data) for name, data in members.items()
+        name.removesuffix(".npy"): npy.parse(data, f"{path}: {name[:80]!r}")
+        for name, data in members.items()
     }
     arrays = require_arrays(path, read_in, _EXPECTED)
     sites: Sites = {}
@@ -77,25 +63,3 @@ def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key: "fc2" before "fc10"."""
     parts = re.findall(r"([0-9]+)|([^0-9]+)", name)
     return [(int(digits), "") if digits else (-1, text) for digits, text in parts]
-
-
-def _array(path: Path, name: str, data: bytes) -> np.ndarray:
-    file = io.BytesIO(data)
-    try:
-        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy's, on headers that Python 2 wrote
-            shape, by_columns, dtype = read_header[npy.read_magic(file)](file)
-        content = data[file.tell() :]
-        if dtype.kind != "f":
-            raise InputError(f"{path}: {name[:80]!r} is of type {dtype}; expected floats")
-        # The length must be what the header claims: frombuffer and reshape see to it.
-        values = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
-    except InputError:
-        raise
-    except _BROKEN_HEADER as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{path}: {name[:80]!r} is no array ({reason}); expected {_EXPECTED}"
-        ) from None
-    return values
