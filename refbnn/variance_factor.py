@@ -27,7 +27,8 @@ Why the first is the default: measured on 784-100-100-10 trained on MNIST by sam
     none        1      0.105       0.019   0.035 / 0.226         0.934
     log_score   0.32   0.100       0.010   0.008 / 0.064         0.928
 
-With "epistemic" PFP stands in for sampling; "log_score" buys 0.005 nats and a smaller ECE inside
+On LeNet-5 (100 and 400 test images) "epistemic" finds about 1.45, "log_score" ends at its lower
+bound. With "epistemic" PFP stands in for sampling; "log_score" buys 0.005 nats and a smaller ECE inside
 the distribution with most of the mutual information outside it.
 
 Search

@@ -299,7 +299,7 @@ def too_large(field):
             "layer 1: SimpleNamespace has no kernel; expected Dense",
         ),
         (Network([ReLU()]), {}, "number of input features is unknown"),
-            (too_large("mean"), {}, "too large for float32"),
+        (too_large("mean"), {}, "too large for float32"),
         (too_large("scale"), {}, "too large for float32"),
     ],
 )

@@ -12,6 +12,7 @@ from refbnn.files import require_writable
 
 HELP = "choose the factor on the weights' variance that propagation uses, on validation data"
 _VALIDATION = 0.1
+_EXAMPLES = 1000
 _CRITERIA = ("epistemic", "log_score")
 
 
@@ -28,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_VALIDATION,
         help="use this share of the training data: with the share and seed of `refbnn train`, what "
         "was held out there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--examples",
+        metavar="N",
+        type=options.integer_from(1),
+        default=_EXAMPLES,
+        help="of these at most so many, evenly spaced: each is propagated some 25 times "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--criterion",
@@ -66,6 +75,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     _, held_out = split(len(examples.x), arguments.validation, arguments.seed)
     if not len(held_out):
         raise InputError(f"--validation {arguments.validation:g}: expected a share above 0")
+    held_out = held_out[:: -(-len(held_out) // arguments.examples)]
     x, y = net.shaped(examples.x[held_out]), examples.y[held_out]
     if examples.task == "classes" and net.check_input(x.shape[1:]) != (examples.n_outputs,):
         raise InputError(
