@@ -27,8 +27,9 @@ Why the first is the default: measured on 784-100-100-10 trained on MNIST by sam
     none        1      0.105       0.019   0.035 / 0.226         0.934
     log_score   0.32   0.100       0.010   0.008 / 0.064         0.928
 
-With "epistemic" PFP stands in for sampling; "log_score" buys 0.005 nats and a smaller ECE inside
-the distribution with most of the mutual information outside it.
+On LeNet-5 MI is met between 1.4 and 1.5 (100 test images), and "log_score" ends on its lower bound
+(400). With "epistemic" PFP stands in for sampling; "log_score" buys 0.005 nats and a smaller ECE
+inside the distribution with most of the mutual information outside it.
 
 Search
 ------

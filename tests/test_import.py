@@ -1,17 +1,19 @@
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refbnn import cli
-from refbnn.architectures import ARCHITECTURES, Architecture
+from refbnn.architectures import ARCHITECTURES, DIGITS, Architecture
 from refbnn.checkpoint import load
 from refbnn.cli import import_
 from refbnn.errors import InputError
 from refbnn.interchange import READERS
 from refbnn.interchange.assembly import assemble
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
+from refbnn.layers.layer import Shape
 from refbnn.posterior import Posterior
 from refbnn.prior import GaussianPrior
 
@@ -94,28 +96,25 @@ def test_sites_that_fit_no_network_are_named(shapes, said):
         assemble(sites_of(**shapes), prior=PRIOR)
 
 
-def test_an_architecture_takes_the_sites_or_names_the_misfit():
-    def layers(n_outputs: int) -> list[Layer]:
-        return [Dense(4, 8), Dense(8, n_outputs)]
+def with_sizes(*sizes):
+    """An architecture of dense layers in a row, of these sizes but for the outputs."""
 
+    def layers(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
+        return [Dense(*pair) for pair in pairwise([*sizes, n_outputs])]
+
+    return Architecture(layers, flat=True)
+
+
+def test_an_architecture_takes_the_sites_or_names_the_misfit():
     sites = READERS["pyro"](PYRO)
-    net = assemble(sites, prior=GaussianPrior(0.5), architecture=Architecture((4,), layers))
-    assert net.layers == layers(3)
+    chosen = with_sizes(4, 8)
+    net = assemble(sites, prior=GaussianPrior(0.5), architecture=chosen)
+    assert net.layers == chosen.layers(3)
     assert net.prior == GaussianPrior(0.5)
     with pytest.raises(InputError, match=r"site 'fc1.weight' has shape .*weight of layer 0"):
-        assemble(
-            sites,
-            prior=PRIOR,
-            architecture=Architecture(
-                lambda n_outputs, image=(5,): [Dense(5, 8), Dense(8, n_outputs)]
-            ),
-        )
+        assemble(sites, prior=PRIOR, architecture=with_sizes(5, 8))
     with pytest.raises(InputError, match=r"2 weights, fc1\.weight, fc2\.weight; expected 1"):
-        assemble(
-            sites,
-            prior=PRIOR,
-            architecture=Architecture(lambda n_outputs, image=(4,): [Dense(4, n_outputs)]),
-        )
+        assemble(sites, prior=PRIOR, architecture=with_sizes(4))
 
 
 def test_lenet_5_is_taken_whole():

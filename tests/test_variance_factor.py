@@ -156,7 +156,11 @@ def test_the_command(tmp_path, capsys):
     out = tmp_path / "new.npz"
     assert cli.main([*words, "-o", str(out)]) == 0
     factor = load(out).variance_factor
-    assert f"{factor:.4f}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{factor:.4f}" in shown
+    assert "50 examples" in shown
+    assert cli.main([*words, "--examples", "20"]) == 0
+    assert "17 examples" in capsys.readouterr().out  # each third
     assert factor != 1.0
     assert cli.main(["evaluate", str(out), "--id", "mnist-subset", "--samples", "2"]) == 0
     shown = capsys.readouterr().out

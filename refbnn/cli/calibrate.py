@@ -11,6 +11,7 @@ from refbnn.files import require_writable
 
 HELP = "choose the factor on the weights' variance that propagation uses, on validation data"
 _VALIDATION = 0.1
+_EXAMPLES = 1000
 _CRITERIA = ("epistemic", "log_score")
 
 
@@ -27,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_VALIDATION,
         help="use this share of the training data: with the share and seed of `refbnn train`, what "
         "was held out there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--examples",
+        metavar="N",
+        type=options.integer_from(1),
+        default=_EXAMPLES,
+        help="of these at most so many, evenly spaced: each is propagated some 25 times "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--criterion",
@@ -63,7 +72,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
         require_writable(arguments.out)
     net = load(arguments.model)
     examples = data.load(arguments.data, "train")
-    held = held_out(examples.x, arguments.validation, arguments.seed)
+    held = held_out(examples.x, arguments.validation, arguments.seed).nonzero()[0]
+    held = held[:: -(-len(held) // arguments.examples)]
     x, y = net.shaped(examples.x[held]), examples.y[held]
     if examples.task == "classes" and net.check_input(x.shape[1:]) != (examples.n_outputs,):
         raise InputError(

@@ -69,7 +69,9 @@ def assemble(
         except InputError as error:
             errors.append(error)
             continue
-        input_shape = None if architecture is None else architecture.input_shape()
+        # A dense first layer tells the shape of its input by itself.
+        images = architecture is not None and not architecture.flat
+        input_shape = architecture.input_shape() if architecture and images else None
         net = Network(layers, prior=prior, input_shape=input_shape)
         net.set_parameters(parameters)
         found.append(net)
