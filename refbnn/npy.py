@@ -54,5 +54,7 @@ def parse(raw: bytes, source: str) -> np.ndarray:
         raise InputError(
             f"{source}: {length} bytes of {dtype.str} {shape}; expected as many as that"
         )
-    order = "F" if match[3] == b"True" else "C"
-    return np.frombuffer(raw, dtype, offset=match.end()).reshape(shape, order=order)
+    numbers = np.frombuffer(raw, dtype, offset=match.end())
+    if match[3] == b"True":  # by columns
+        return numbers.reshape(shape[::-1]).T
+    return numbers.reshape(shape)

@@ -114,8 +114,10 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
 
 def _check_activations(net: Network) -> None:
     """InputError if one input would take absurd memory: padding costs no weights."""
+    if net.input_shape is None:
+        return
     shape = net.input_shape
-    for index, layer in enumerate(net.layers if shape is not None else []):
+    for index, layer in enumerate(net.layers):
         shape = layer.output_shape(shape)
         if math.prod(shape) > _MOST_ENTRIES:
             raise InputError(

@@ -346,9 +346,9 @@ def train(
         raise InputError("train: resume without a checkpoint; expected a file to go on from")
     data = ""
     if path is not None:
+        store.check(path, net)
         if path.exists() and not resume:
             raise InputError(f"{path}: is there; expected resume to go on with it, or another name")
-        store.check(path, net)
         data = fingerprint(x, y, *(validation or ()))
     if resume and path is not None and path.exists():
         training = store.load_training(path, net, chosen, data)

@@ -331,12 +331,11 @@ def test_a_pickle_never_runs(saved, tmp_path, member):
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (np.zeros((3, 4)), r"\(3, 4\); expected 96 of <f8 \(4, 3\)"),
+        (np.zeros((3, 4)), r"<f8 of shape \(3, 4\); expected <f8 of shape \(4, 3\)"),
         (np.zeros(12), r"\(12,\); expected"),
-        (np.zeros((4, 3), np.float32), r"<f4 \(4, 3\); expected"),
-        (np.zeros((4, 3), ">f8"), "expected a plain array"),
-        (np.zeros((4, 3), np.int64), r"<i8 \(4, 3\); expected"),
-        (np.zeros((4, 3), order="F"), "expected a plain array"),
+        (np.zeros((4, 3), np.float32), r"<f4 of shape \(4, 3\); expected"),
+        (np.zeros((4, 3), ">f8"), ">f8 of shape"),
+        (np.zeros((4, 3), np.int64), r"<i8 of shape \(4, 3\); expected"),
         (np.zeros((4, 3), "f8,i4"), "expected a plain array"),
         (np.full((4, 3), np.nan), "NaN or infinity"),
         (np.full((4, 3), np.inf), "NaN or infinity"),

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from refbnn import Network, cli, load, save
+from refbnn import InputError, Network, cli, load, predict, save
 from refbnn.architectures import architecture_named
 from refbnn.data import mnist_subset, packaged
 from refbnn.noise import DeviceLaw, load_law, save_law
 from refbnn.prior import LaplacePrior
+from refbnn.training_data import held_out
 
 IMAGES = packaged("mnist-subset-test-images-idx3-ubyte.gz")
 
@@ -66,10 +68,12 @@ def test_train_evaluate_and_predict(capsys, tmp_path):
     assert run(capsys, "predict", "m.npz", IMAGES, "-o", "p.csv") == (0, "", "")
     with open("p.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    x, y = mnist_subset()[2:]  # pixels divided by 255
+    expected = predict(net, x, method="pfp").probabilities.max(axis=-1)
+    got = [float(row["probability"]) for row in rows]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
     labels = np.array([int(row["label"]) for row in rows])
-    assert np.mean(labels == mnist_subset()[3]) == pytest.approx(
-        numbers["pfp"]["accuracy"], abs=0.02
-    )
+    assert np.mean(labels == y) == pytest.approx(numbers["pfp"]["accuracy"], abs=0.02)
     for row in rows:
         parts = float(row["aleatoric_nats"]) + float(row["mutual_information_nats"])
         assert float(row["entropy_nats"]) == pytest.approx(parts, abs=1e-9)
@@ -86,6 +90,33 @@ def test_a_regression_with_learned_variance(capsys):
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "index,mean_0,epistemic_sd_0,aleatoric_sd_0"
     assert len(out.splitlines()) == 1001
+
+
+def test_a_picture_is_never_on_both_sides_of_validation():
+    """Ambiguous digits come ten times each, with other labels."""
+    pictures = np.random.default_rng(0).random((50, 1, 4, 4)).astype(np.float32)
+    x = np.repeat(pictures, 10, axis=0)
+    held = held_out(x, 0.2, seed=3)
+    assert held.sum() == 100
+    assert not set(map(bytes, x[held])) & set(map(bytes, x[~held]))
+    assert not np.array_equal(held, held_out(x, 0.2, seed=4))
+    for share in (0.0, 1.0, 0.001, np.nan):
+        with pytest.raises(InputError, match="validation share"):
+            held_out(x, share, seed=3)
+
+
+def test_faces_train_every_architecture(capsys, tmp_path):
+    """Images of three channels, 32 by 32."""
+    rng = np.random.default_rng(0)
+    for n in range(20):
+        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{20 + n}_0_0_2017010{n % 10}.jpg")
+    for arch in ("mlp", "lenet5", "vgg7", "narrow12"):
+        code, _, err = train(
+            capsys, "--epochs", 1, arch=arch, data=f"utkface:{tmp_path}", out=f"{arch}.npz"
+        )
+        assert (code, err) == (0, ""), arch
+        assert load(f"{arch}.npz").output_shape == (2,)
 
 
 def test_early_stopping_and_correlated_layer(capsys):
@@ -140,7 +171,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(capsys):
         (["--likelihood", "poisson"], "expected one of categorical, gaussian, energy"),
         (["--likelihood", "gaussian"], "expected finite floats"),
         (["--likelihood", "energy"], "expected at least 2"),
-        (["--validation", "1.5"], "expected a share"),
+        (["--validation", "1.5"], "validation share is 1.5"),
         (["--patience", "3"], "without validation data"),
         (["--correlated", "1"], "layer with weights"),
         (["--correlated", "0"], "expected at most 4096"),
@@ -177,8 +208,8 @@ def test_bad_models_and_inputs(capsys):
     np.save("short.npy", np.zeros((2, 783)))
     np.save("nan.npy", np.full((2, 784), np.nan))
     np.save("objects.npy", np.array([[{}]]), allow_pickle=True)
-    with open("text.npy", "w", encoding="utf-8") as file:
-        file.write("not an array")
+    Path("text.npy").write_text("not an array")
+    Path("archive.npy").write_bytes(Path("m.npz").read_bytes())
     for words, said in (
         (["predict", "absent.npz", IMAGES], "absent.npz"),
         (["predict", "text.npy", IMAGES], "expected a checkpoint"),
@@ -187,6 +218,7 @@ def test_bad_models_and_inputs(capsys):
         (["predict", "m.npz", "nan.npy"], "NaN"),
         (["predict", "m.npz", "objects.npy"], "objects.npy"),
         (["predict", "m.npz", "text.npy"], "text.npy"),
+        (["predict", "m.npz", "archive.npy"], "expected a plain array"),
         (["predict", "m.npz", IMAGES, "--targets", 3], "expected 3 or"),
         (["predict", "m.npz", IMAGES, "-o", "absent/p.csv"], "not writable"),
         (["evaluate", "m.npz", "--id", "nothing"], "no data set of that name"),

@@ -162,7 +162,7 @@ def test_the_command_writes_a_checkpoint_that_loads(capsys, tmp_path, tool, path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([PYRO, "--from", "numpyro"], "'archive/data.pkl' is no array"),
+        ([PYRO, "--from", "numpyro"], "'archive/data.pkl': expected a plain array"),
         ([PYRO, "--from", "bayesian-torch"], "'params' is a dict; expected a state dict"),
         (["none.pt", "--from", "pyro"], "none.pt: not a file"),
         ([PYRO, "--from", "pyro", "--arch", "mlp"], r"\.pt: 2 weights, .*; expected 3"),

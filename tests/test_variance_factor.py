@@ -168,7 +168,7 @@ def test_the_command(tmp_path, capsys):
     for measure in ("ece", "brier_score"):
         assert measure in shown
     for wrong, message in (
-        (["--validation", "0"], "expected a share above 0"),
+        (["--validation", "0"], "expected above 0 and below 1"),
         (["-o", "x.txt"], "ends in .npz"),
         (["--data", "digits"], "digits"),
     ):
