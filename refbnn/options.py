@@ -69,7 +69,9 @@ class Options:
         from refbnn.elbo import Objective
         from refbnn.likelihood import likelihood_named
 
-        return Objective(likelihood_named(self.likelihood), self.n_samples, self.local, self.threads)
+        return Objective(
+            likelihood_named(self.likelihood), self.n_samples, self.local, self.threads
+        )
 
 
 def _integer(name: str, value: object, least: int) -> int:

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from refbnn.noise import Bimodal, HeavyTailed, Law
 from refbnn.streams import stream
-from verification import conv2d, dense, gradient, kernels, kl, relu, sampling
+from verification import conv2d, covariance, dense, gradient, kernels, kl, relu, sampling
 from verification.check import Check
 
 __all__ = ["SHAPES", "Check", "Step", "as_rows", "as_text", "steps"]
@@ -42,10 +42,11 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     """Every check for every law by label, and the kernels for one target."""
     listed = []
     for label, law in laws.items():
-        for module in (sampling, kl, gradient, dense, conv2d):
+        for module in (sampling, kl, gradient, dense, conv2d, covariance):
             name = f"{module.__name__.rpartition('.')[2]}, {label}"
             listed.append(Step(name, _bind(module.check, label, law)))
     listed.append(Step("relu", relu.check))
+    listed.append(Step("covariance of relu", covariance.check_rectified))
     listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
     return listed
 

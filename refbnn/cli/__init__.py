@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from refbnn.cli import (
     data,
+    diagnose,
     evaluate,
     figures,
     import_,
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "noise laws, variational inference, moment propagation and TVM kernels.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (reproduce, verify, figures, noise, data, train, evaluate, predict, import_):
+    for module in (
+        reproduce, verify, figures, noise, data, train, evaluate, predict, diagnose, import_,
+    ):  # fmt: skip
         command = commands.add_parser(
             module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword
             help=module.HELP,
