@@ -17,7 +17,7 @@ Cumulants of independent terms add: over the inputs, for every entry of a layer 
 sum is that layer's own forward pass with functions of µ and σ for weights. *Exact* for any law and
 independent inputs; even Gaussian weights and inputs give 6µmσ²s² ≠ 0: a product is not Gaussian.
 
-*First order*: mean and variance of every activation are those of propagation, and γ_x, κ_x are those
+*First order*: mean and variance of every activation are those of propagation; γ_x, κ_x are those
 of a rectified Gaussian behind ReLU (moments h_n of `refbnn.normal`), kept by Flatten, and 0 behind
 any other layer. What a pre-activation's own skewness does to the next layer is of second order in
 1/√width, and left out.
@@ -149,8 +149,8 @@ def rectified_shape(x: Moments) -> Shape:
         a = np.where(x.var > 0.0, x.mean / np.sqrt(x.var), np.inf)
     ordinary = np.abs(a) < 6.0
     a = np.where(ordinary, a, 0.0)
-    h0, h1, h2 = lower_rectified(np.abs(a))
-    # h_n(a) at a > 0 from h_n(−a): h₀ = 1 − h₀, h₁ = a + h₁, h₂ = 1 + a² − h₂.
+    _, h1, h2 = lower_rectified(np.abs(a))
+    # h_n(a) at a > 0 from h_n(−a): h₁ = a + h₁, h₂ = 1 + a² − h₂.
     h1 = np.where(a > 0.0, a + h1, h1)
     h2 = np.where(a > 0.0, 1.0 + a**2 - h2, h2)
     h3 = a * h2 + 2.0 * h1

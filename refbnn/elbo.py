@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -218,7 +219,9 @@ def _of_parts(net, theta, x, y, scaling, objective):
 
     size = -(-len(x) // objective.threads)
     first, *others = (slice(start, start + size) for start in range(0, len(x), size))
-    pending = [_pool(objective.threads).submit(pass_over, rows) for rows in others]
+    pool = _pool(objective.threads)
+    # A copy of the context each: NumPy keeps there what becomes of numbers that are not finite.
+    pending = [pool.submit(copy_context().run, pass_over, rows) for rows in others]
     nll, g = pass_over(first)
     for future in pending:
         more_nll, more_g = future.result()

@@ -63,7 +63,8 @@ _STEEPEST = 1e3  # times that P may fall over a tail; a density that falls furth
 _BINS = 1024
 _INTERVALS, _LOW_DEGREE = 2048, 5  # of the table
 _CUBIC, _SINGLE_ERROR = 3, 3e-8  # of the table in float32; its error in units of the bulk's range
-_LEAST_UNIFORM = 2.0**-54  # stands for 0, which a generator of multiples of 2⁻⁵³ may return
+# Stands for 0, which a generator of multiples of 2⁻⁵³, in float32 of 2⁻²⁴, may return.
+_LEAST_UNIFORM, _LEAST_UNIFORM_SINGLE = 2.0**-54, 2.0**-25
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ class InverseCDF:
     def of_probabilities(self, u: np.ndarray) -> np.ndarray:
         """G(u) for u of the pieces' type that is known to lie in [0, 1]; always finite.
 
-        In a tail over L, 0 stands for 2⁻⁵⁴, half of the least number a generator returns.
+        In a tail over L, 0 stands for half of the least number a generator returns: 2⁻⁵⁴, in
+        float32 2⁻²⁵.
         """
         x = np.array(u, order="C")
         self.apply(x.reshape(-1))
@@ -210,7 +212,7 @@ class InverseCDF:
             u,
             x,
             tuple(number(end) for end in (*self.ends, *self.origins, *self.powers)),
-            number(_LEAST_UNIFORM),
+            number(_LEAST_UNIFORM_SINGLE if x.dtype == np.float32 else _LEAST_UNIFORM),
             self.bulk.as_tuple(),
             *(tail.as_tuple() for tail in self.tails),
         )

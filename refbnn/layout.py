@@ -34,7 +34,7 @@ class Layout:
         """Arrays by name, (..., *shape), that share memory with a flat one, (..., P)."""
         lead = flat.shape[:-1]
         return {
-            name: flat[..., part].reshape(*lead, *self.shapes[name])
+            name: flat[..., part].reshape((*lead, *self.shapes[name]))
             for name, part in self.slices.items()
         }
 

@@ -23,6 +23,7 @@ from refbnn.streams import stream
 Weights = dict[str, np.ndarray]
 
 _INITIAL_SCALE = 0.05  # σ before training: He's means of a 784-wide layer have this spread
+_GAUSSIAN = Gaussian()  # one for all: its inverse is built once
 _BLOCK = 500  # inputs at a time, to bound the memory of activations
 
 
@@ -75,7 +76,7 @@ class Network:
         self.input_shape = input_shape
         if input_shape is not None:
             self.check_input(input_shape)
-        self.law: Law = Gaussian() if law is None else law
+        self.law: Law = _GAUSSIAN if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
         rng = stream(seed, "initial means")
         self._posteriors = {

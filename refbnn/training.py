@@ -3,10 +3,6 @@
 A run is a `Training`: its whole state are arrays and the state of one random generator, so that it
 can stop after any epoch, be saved (`refbnn.checkpoint`) and go on as if it had not stopped, bit for
 bit (with the same packages, processor and number of BLAS threads).
-
-    σ = softplus(ρ) = max(ρ, 0) + log1p(t),   dσ/dρ = 1/(1 + e^−ρ) = (1 or t)/(1 + t),   t = e^−|ρ|,
-
-1 for ρ ≥ 0 and t for ρ < 0: both keep relative accuracy for small σ, in float32 too.
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from refbnn.elbo import Loss, correlation_name, flat_loss_and_gradient
 from refbnn.errors import InputError
@@ -29,6 +24,7 @@ from refbnn.network import Network
 from refbnn.optimise import SCHEDULES, Adam, clip
 from refbnn.options import Options
 from refbnn.posterior import Posterior
+from refbnn.softplus import inverse_softplus, softplus, softplus_and_slope
 from refbnn.streams import stream
 
 _VALIDATION_SAMPLES = 8  # enough to rank epochs; 30 would cost as much as a short epoch
@@ -357,35 +353,6 @@ def fingerprint(*arrays: np.ndarray) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def softplus(rho: np.ndarray) -> np.ndarray:
-    """σ = log(1 + e^ρ), without overflow."""
-    return softplus_and_slope(rho)[0]
-
-
-def softplus_and_slope(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """σ and dσ/dρ, of the shape and type of ρ."""
-    t = np.abs(rho)
-    np.negative(t, out=t)
-    np.exp(t, out=t)  # NumPy's exp and log1p are vectorised, Numba's are not
-    scale = np.log1p(t)
-    _finish_softplus(rho.reshape(-1), scale.reshape(-1), t.reshape(-1))
-    return scale, t
-
-
-@njit(cache=True, error_model="numpy")
-def _finish_softplus(rho, scale, t):
-    """σ in place of log1p(t), and dσ/dρ in place of t."""
-    zero, one = rho.dtype.type(0), rho.dtype.type(1)
-    for i in range(rho.size):
-        scale[i] += max(rho[i], zero)
-        t[i] = (one if rho[i] >= zero else t[i]) / (one + t[i])
-
-
-def inverse_softplus(sigma: np.ndarray) -> np.ndarray:
-    """ρ = log(e^σ − 1) = σ + log(1 − e^−σ)."""
-    return sigma + np.log(-np.expm1(-sigma))
 
 
 def _checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray, np.ndarray]:

@@ -175,16 +175,16 @@ def test_gradient_of_the_loss_at_fixed_noise(kl_weight):
         assert grad.correlation[0][index] == pytest.approx(slope, rel=1e-6, abs=1e-6)
     start = net.parameters()
     for name, part in [("0.weight", "mean"), ("0.weight", "scale"), ("0.bias", "scale")]:
-        index = (1,) if name == "0.bias" else (2, 1)
+        at_weight = (1,) if name == "0.bias" else (2, 1)
         values = []
         for sign in (1, -1):
             arrays = {"mean": start[name].mean.copy(), "scale": start[name].scale.copy()}
-            arrays[part][index] += sign * step
+            arrays[part][at_weight] += sign * step
             net.set_parameters({**start, name: Posterior(**arrays)})
             values.append(value())
         net.set_parameters(start)
         slope = (values[0] - values[1]) / (2 * step)
-        assert getattr(grad, part)[name][index] == pytest.approx(slope, rel=1e-6, abs=1e-6)
+        assert getattr(grad, part)[name][at_weight] == pytest.approx(slope, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("law", [Gaussian(), Bimodal(0.9)])

@@ -177,7 +177,7 @@ def test_it_closes_the_gap_of_the_diagonal_mode():
     full = np.sqrt(covariance.propagate(net, x).marginal.var) / spread
     diagonal = np.sqrt(net.propagate(x).var) / spread
     # At width 12 neither is exact: pre-activations of the second layer are not quite Gaussian.
-    assert diagonal.max() < 0.85
+    assert diagonal.max() < 1.0  # every covariance ignored is positive
     assert np.sqrt(np.mean((full - 1.0) ** 2)) < np.sqrt(np.mean((diagonal - 1.0) ** 2)) / 10
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from torch_bytes import refused, tensor, text, write
 
+from refbnn import archive
 from refbnn.errors import InputError
-from refbnn.interchange import READERS, archive
+from refbnn.interchange import READERS
 from refbnn.interchange.numpyro import read as read_numpyro
 from refbnn.interchange.pyro import read as read_pyro
 from refbnn.interchange.torch_file import read_torch

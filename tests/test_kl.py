@@ -484,3 +484,65 @@ def test_singularities_decide_on_panels():
     ends = DEVICE_PRIORS[1].loop_form().parameters  # finite at the lower end
     got = kl_loops._singularities(kl_loops.DEVICE, np.array(ends), 0.0, 0.1)
     assert got == (-np.inf, 0.0, DEVICE_PRIORS[1].support[1], 0.0)
+
+
+TOTAL_PRIORS: list[Prior] = [
+    GaussianPrior(0.4),
+    LaplacePrior(0.3),
+    StudentTPrior(4.0, 0.5),
+    ScaleMixturePrior(0.4, 1.0, 0.1),
+]
+
+
+def total(mean, scale, law, prior, weight, start=0.0):
+    """What `add_total` returns, and what it adds to gradients that begin at some number."""
+    grads = {"mean": np.full_like(mean, start), "scale": np.full_like(scale, start)}
+    value = kl.add_total(mean, scale, law, prior, weight, grads)
+    return value, grads["mean"] - start, grads["scale"] - start
+
+
+@pytest.mark.parametrize("law", [Gaussian(), Bimodal(0.8, 0.3, 2.0), DeviceLaw(-0.5, 0.5, (0.3,))])
+@pytest.mark.parametrize("prior", TOTAL_PRIORS, ids=lambda prior: type(prior).__name__)
+def test_the_total_is_the_sum_over_weights(law, prior):
+    """In float64 to rounding; in float32 to that of the terms that cancel in each derivative."""
+    rng = np.random.default_rng(0)
+    mean, scale = 0.5 * rng.standard_normal(300), rng.uniform(0.01, 1.0, 300)
+    want = kl.divergence({"w": Posterior(mean, scale)}, law, prior)["w"]
+    value, d_mean, d_scale = total(mean, scale, law, prior, 1.0)
+    assert isinstance(value, float)
+    assert value == pytest.approx(want.value.sum(), rel=1e-13)
+    np.testing.assert_allclose(d_mean, want.d_mean, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(d_scale, want.d_scale, rtol=1e-13, atol=1e-12)
+    # Weighted, and added to what is there: 2 is as large as the derivatives, and rounds with them.
+    again, d_mean, d_scale = total(mean, scale, law, prior, 0.3, start=2.0)
+    assert again == value
+    np.testing.assert_allclose(d_mean, 0.3 * want.d_mean, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(d_scale, 0.3 * want.d_scale, rtol=1e-13, atol=1e-13)
+    small = mean.astype(np.float32), scale.astype(np.float32)
+    want = kl.divergence({"w": Posterior(*(a.astype(float) for a in small))}, law, prior)["w"]
+    value, d_mean, d_scale = total(*small, law, prior, 1.0)
+    assert d_mean.dtype == d_scale.dtype == np.float32
+    # Sums are in float64; log σ of 300 float32 numbers, up to 4.6, rounds to 3e-7 each at most.
+    assert value == pytest.approx(want.value.sum(), abs=300 * 3e-7)
+    np.testing.assert_allclose(d_mean, want.d_mean, rtol=3e-7, atol=1e-6)
+    # σ/s² and 1/σ, each to 6e-8, are subtracted.
+    np.testing.assert_allclose(d_scale, want.d_scale, rtol=3e-7, atol=2e-7 * (1 / scale).max())
+
+
+def test_the_total_of_a_device_prior():
+    law = DeviceLaw(0.5, 1.0, (0.3,))
+    prior = DevicePrior(law, 0.0, 1.0)
+    rng = np.random.default_rng(1)
+    mean, scale = rng.uniform(-0.1, 0.1, 20), rng.uniform(0.1, 0.5, 20)
+    want = kl.divergence({"w": Posterior(mean, scale)}, law, prior)["w"]
+    value, d_mean, d_scale = total(mean, scale, law, prior, 1.0)
+    assert value == pytest.approx(want.value.sum(), rel=1e-13)
+    np.testing.assert_array_equal(d_mean, want.d_mean)
+    np.testing.assert_array_equal(d_scale, want.d_scale)
+    with pytest.raises(InputError, match="so KL is infinite"):
+        total(mean + 5.0, scale, law, prior, 1.0)
+
+
+def test_a_scale_that_has_become_zero_makes_the_total_infinite():
+    value, _, _ = total(np.zeros(3), np.array([0.1, 0.0, 1.0]), Gaussian(), GaussianPrior(), 1.0)
+    assert value == np.inf

@@ -32,7 +32,7 @@ def log_density(name, output, target):
     if name == "categorical":
         return log_softmax(output)[target]
     m, t = output[:2], output[2:]
-    return stats.norm.logpdf(target, m, np.exp(t / 2)).sum()
+    return float(stats.norm.logpdf(target, m, np.exp(t / 2)).sum())
 
 
 def energy_loop(outputs, target):
@@ -61,16 +61,15 @@ def test_value_against_loops(name):
 def test_predictive_score_against_loops(name):
     """−log of the mean density, example by example."""
     outputs, y = case(name)
+
+    def score(b):
+        if name == "energy":
+            return energy_loop(outputs[:, b], y[b])
+        return -np.log(np.mean([np.exp(log_density(name, o[b], y[b])) for o in outputs]))
+
     got = LIKELIHOODS[name].predictive_score(outputs, y)
-    if name == "energy":
-        want = [energy_loop(outputs[:, b], y[b]) for b in range(len(y))]
-    else:
-        want = [
-            -np.log(np.mean([np.exp(log_density(name, o[b], y[b])) for o in outputs]))
-            for b in range(len(y))
-        ]
     assert got.shape == (5,)
-    np.testing.assert_allclose(got, want, rtol=1e-12)
+    np.testing.assert_allclose(got, [score(b) for b in range(5)], rtol=1e-12)
 
 
 @NAMES
@@ -133,7 +132,7 @@ def test_extreme_logits_stay_exact(dtype):
     value, grad = Categorical()(outputs, np.array([2, 1]))
     # −log p = 2e4 and log 3; the softmax is one-hot, and a third each.
     assert value == pytest.approx(2e4 + np.log(3), rel=1e-6)
-    np.testing.assert_allclose(grad[0], [[1, 0, -1], [1 / 3, -2 / 3, 1 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(grad[0], [[1.0, 0.0, -1.0], [1 / 3, -2 / 3, 1 / 3]], rtol=1e-6)
     score = Categorical().predictive_score(outputs, np.array([2, 1]))
     np.testing.assert_allclose(score, [2e4, np.log(3)], rtol=1e-6)
 

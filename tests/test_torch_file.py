@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from torch_bytes import SIX, program, refused, storage, tensor, text, write
 
-from refbnn.interchange import READERS, archive, plain_pickle
+from refbnn import archive
+from refbnn.interchange import READERS, plain_pickle
 from refbnn.interchange.torch_file import read_torch
 
 

@@ -8,8 +8,9 @@ from refbnn.layers import Dense, ReLU
 from refbnn.noise import DeviceLaw, Gaussian
 from refbnn.optimise import Adam
 from refbnn.prior import GaussianPrior, StudentTPrior
+from refbnn.softplus import inverse_softplus, softplus, softplus_and_slope
 from refbnn.streams import stream
-from refbnn.training import Epoch, inverse_softplus, softplus, softplus_and_slope
+from refbnn.training import Epoch
 
 LAWS = [Gaussian(), DeviceLaw(-0.5, 0.5, (0.3,))]
 

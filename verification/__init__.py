@@ -10,7 +10,18 @@ from tabulate import tabulate
 
 from refbnn.noise import Bimodal, HeavyTailed, Law
 from refbnn.streams import stream
-from verification import conv2d, covariance, dense, gradient, kernels, kl, relu, sampling
+from verification import (
+    activations,
+    conv2d,
+    covariance,
+    dense,
+    gradient,
+    kernels,
+    kl,
+    max_pool2d,
+    relu,
+    sampling,
+)
 from verification.check import Check
 
 __all__ = ["SHAPES", "Check", "Step", "as_rows", "as_text", "steps"]
@@ -46,7 +57,8 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
             name = f"{module.__name__.rpartition('.')[2]}, {label}"
             listed.append(Step(name, _bind(module.check, label, law)))
     listed.append(Step("relu", relu.check))
-    listed.append(Step("covariance of relu", covariance.check_rectified))
+    listed.append(Step("activations", activations.check))
+    listed.append(Step("max_pool2d", max_pool2d.check))
     listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
     return listed
 

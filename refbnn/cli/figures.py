@@ -1,4 +1,4 @@
-"""`refbnn figures`: the pictures of the noise part, with their numbers."""
+"""`refbnn figures`: the pictures, with their numbers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ MODULES = {
     "inverse_cdf": "noise_inverse_cdf",
     "kl_error": "kl_error",
     "speed": "noise_speed",
+    "correlated_shape": "correlated_shape",
     "training_speed": "training_speed",
 }
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from refbnn.interchange.sites import Sites
 from refbnn.interchange.state_dict import Convention, read_state_dict
-from refbnn.training import softplus
+from refbnn.softplus import softplus
 
 _CONVENTION = Convention(
     library="bayesian-torch",

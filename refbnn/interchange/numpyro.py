@@ -22,8 +22,8 @@ from tokenize import TokenError
 import numpy as np
 from numpy.lib import format as npy
 
+from refbnn.archive import read_members
 from refbnn.errors import InputError
-from refbnn.interchange.archive import read_members
 from refbnn.interchange.sites import (
     Sites,
     posterior_of_site,

@@ -38,7 +38,7 @@ from refbnn.interchange.sites import (
     unchanged,
 )
 from refbnn.interchange.torch_file import read_torch
-from refbnn.training import softplus
+from refbnn.softplus import softplus
 
 _EXPECTED = "the parameter store of a Pyro AutoNormal guide (pyro.get_param_store().save)"
 

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from refbnn.archive import LARGEST, read_members
 from refbnn.errors import InputError
-from refbnn.interchange.archive import LARGEST, read_members
 from refbnn.interchange.plain_pickle import Loader, Name, load
 
 _EXPECTED = "a file of torch.save in its zip format (PyTorch 1.6 or later)"

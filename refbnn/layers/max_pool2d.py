@@ -9,38 +9,47 @@ Forward, kernel (K, L), stride (s, t), padding (p, q); entries outside the image
 
 Backward: ∂L/∂y_ij goes to the place of the maximum; among equal entries to the first in row
 order. A NaN counts as greatest: it reaches the output, and takes the gradient.
+
+Moments: those of the greatest of independent Gaussians, `refbnn.maximum`. Windows that overlap have
+dependent outputs; only their own means and variances are right, what follows takes them for
+independent.
+
+Method
+------
+"exact" is the default: mean and variance to 3e-12, at 12 µs a window of 2×2 and 27 µs one of 3×3.
+"tree" and "chain" repeat Clark's approximation, 50 and 25 times faster, and wrong: for four entries
+with means from N(0, 1) and variances uniform on [0.1, 2], by 9 % (tree) and 7 % (chain) of the
+variance in the mean square and 33 % at most; for nine by 19 % and 15 %, 48 % at most. The mean is
+off by up to 0.09 standard deviations. They are for networks too large for "exact", and for
+comparison with kernels that can afford nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.lib.stride_tricks import sliding_window_view
 
+from refbnn import maximum
 from refbnn.errors import InputError
 from refbnn.layers.layer import Arrays, Shape
+from refbnn.layers.windows import Pair, padded, pair, windowed_shape, windows
+from refbnn.moments import Moments, deterministic
+from refbnn.posterior import Posterior
 
-Pair = tuple[int, int]
-
-
-def windows(x, kernel: Pair, stride: Pair, padding: Pair, outside=-np.inf):
-    """Windows of the padded images, a view: x (..., H, W) -> (..., OH, OW, K, L)."""
-    (p, q), (s, t) = padding, stride
-    around = [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)]
-    padded = np.pad(x, around, constant_values=outside) if p or q else x
-    return sliding_window_view(padded, kernel, axis=(-2, -1))[..., ::s, ::t, :, :]
+_METHODS = {"exact": maximum.exact, "tree": maximum.tree, "chain": maximum.chain}
 
 
 def forward(x, kernel: Pair, stride: Pair, padding: Pair):
     """Greatest entry of every window; x (..., H, W) -> (..., OH, OW)."""
-    return windows(x, kernel, stride, padding).max(axis=(-2, -1))
+    return windows(padded(x, padding, -np.inf), kernel, stride).max(axis=(-2, -1))
 
 
 def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
     """∂L/∂x (..., H, W) from x (..., H, W) and g = ∂L/∂y (..., OH, OW)."""
-    window = windows(x, kernel, stride, padding)
+    window = windows(padded(x, padding, -np.inf), kernel, stride)
     first = window.reshape(*window.shape[:-2], -1).argmax(axis=-1)
     a, b = np.divmod(first, kernel[1])
     *leading, i, j = np.indices(first.shape, sparse=True)
@@ -48,6 +57,14 @@ def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
     grad_x = np.zeros(x.shape, grad_y.dtype)
     np.add.at(grad_x, (*leading, s * i - p + a, t * j - q + b), grad_y)
     return grad_x
+
+
+def moments(x: Moments, kernel: Pair, stride: Pair, padding: Pair, method: str) -> Moments:
+    """Moments of the greatest entries; x (..., H, W) -> (..., OH, OW), method as in MaxPool2d."""
+    mean = windows(padded(x.mean, padding, -np.inf), kernel, stride)
+    var = windows(padded(x.var, padding), kernel, stride)
+    shape = (*mean.shape[:-2], -1)
+    return Moments(*_METHODS[method](mean.reshape(shape), var.reshape(shape)))
 
 
 @njit(cache=True, nogil=True)
@@ -122,16 +139,19 @@ class MaxPool2d:
     padding : int or (int, int)
         Rows and columns of −∞ on either side, at most half the kernel's: every window must reach
         into the image.
+    method : {"exact", "tree", "chain"}
+        Of the moments; at the top of the file.
     """
 
     kernel_size: int | Pair
     stride: int | Pair | None = None
     padding: int | Pair = 0
+    method: str = "exact"
 
     def __post_init__(self):
-        kernel = _pair("kernel size", self.kernel_size, 1)
-        stride = kernel if self.stride is None else _pair("stride", self.stride, 1)
-        padding = _pair("padding", self.padding, 0)
+        kernel = pair(self.kernel_size, 1, "MaxPool2d: kernel_size")
+        stride = kernel if self.stride is None else pair(self.stride, 1, "MaxPool2d: stride")
+        padding = pair(self.padding, 0, "MaxPool2d: padding")
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
             raise InputError(
                 f"MaxPool2d: padding {padding} with kernel size {kernel}; "
@@ -139,6 +159,10 @@ class MaxPool2d:
             )
         for name, value in (("kernel_size", kernel), ("stride", stride), ("padding", padding)):
             object.__setattr__(self, name, value)
+        if self.method not in _METHODS:
+            raise InputError(
+                f"MaxPool2d: method {self.method!r}; expected one of {', '.join(_METHODS)}"
+            )
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """No weights."""
@@ -146,19 +170,7 @@ class MaxPool2d:
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) -> (C, OH, OW)."""
-        kernel, stride, padding = self._sizes()
-        if len(shape) != 3 or any(
-            n + 2 * p < k for n, k, p in zip(shape[1:], kernel, padding, strict=True)
-        ):
-            raise InputError(
-                f"MaxPool2d: input has shape {shape}; "
-                f"expected (channels, height, width) of at least {kernel} with padding {padding}"
-            )
-        rows, columns = (
-            (n + 2 * p - k) // s + 1
-            for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True)
-        )
-        return (shape[0], rows, columns)
+        return windowed_shape(f"{self}", shape, *self._sizes())
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
         """See `forward_loops` of this module; x (..., C, H, W)."""
@@ -175,6 +187,13 @@ class MaxPool2d:
         backward_loops(_images(x), _images(grad_y), _images(grad_x), *self._loop_sizes())
         return grad_x, {}
 
+    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
+        """See `moments` of this module; x (..., C, H, W)."""
+        if not isinstance(x, Moments):
+            return deterministic(self.forward(x, {}))
+        self.output_shape(x.shape[-3:])
+        return moments(x, *self._sizes(), self.method)
+
     def _sizes(self) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and padding, all pairs by now."""
         return self.kernel_size, self.stride, self.padding  # type: ignore[return-value]
@@ -187,14 +206,3 @@ class MaxPool2d:
 def _images(x):
     """(..., H, W) -> (N, H, W), contiguous; a view where it is so already."""
     return np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
-
-
-def _pair(name: str, value: int | Pair, least: int) -> Pair:
-    """One number for both directions, or two; InputError if not whole numbers ≥ least."""
-    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in pair)
-    if len(pair) != 2 or not whole or min(pair) < least:
-        raise InputError(
-            f"MaxPool2d: {name} {value!r}; expected one or two whole numbers of at least {least}"
-        )
-    return int(pair[0]), int(pair[1])

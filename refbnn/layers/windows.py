@@ -30,6 +30,8 @@ def pair(value: int | Pair, least: int, name: str) -> Pair:
     """
     try:
         both = value if isinstance(value, tuple | list) else (value, value)
+        if any(isinstance(number, bool) for number in both):
+            raise TypeError
         vertical, horizontal = (index(number) for number in both)
     except (TypeError, ValueError):
         vertical = horizontal = least - 1
@@ -61,10 +63,11 @@ def windowed_shape(name: str, shape: Shape, kernel: Pair, stride: Pair, padding:
     return shape[0], rows, columns
 
 
-def padded(x: np.ndarray, padding: Pair) -> np.ndarray:
-    """Images (..., H, W) amid zeros -> (..., H + 2p, W + 2q)."""
+def padded(x: np.ndarray, padding: Pair, outside: float = 0.0) -> np.ndarray:
+    """Images (..., H, W) amid equal numbers -> (..., H + 2p, W + 2q)."""
     p, q = padding
-    return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)]) if p or q else x
+    around = [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)]
+    return np.pad(x, around, constant_values=outside) if p or q else x
 
 
 def windows(x: np.ndarray, kernel: Pair, stride: Pair) -> np.ndarray:

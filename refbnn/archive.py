@@ -1,9 +1,10 @@
 """Members of a zip file that somebody else wrote, read within limits.
 
-`torch.save` and `numpy.savez` both write zip files (PKWARE, .ZIP File Format Specification 6.3).
-A zip file may claim any size for what it holds, hold a member twice, or let members overlap, so
-that a few kilobytes unpack to gigabytes. What is read here is limited beforehand by the sizes that
-the file's directory states, and `zipfile` never unpacks more than stated and checks each sum.
+Checkpoints, and what `torch.save` and `numpy.savez` write, are zip files (PKWARE, .ZIP File Format
+Specification 6.3). A zip file may claim any size for what it holds, hold a member twice, or let
+members overlap, so that a few kilobytes unpack to gigabytes. What is read here is limited
+beforehand by the sizes that the file's directory states, and `zipfile` never unpacks more than
+stated and checks each sum.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def read_members(path: Path, expected: str, *, stored: bool) -> dict[str, bytes]
     expected : str
         What the file should be, for errors.
     stored : bool
-        Whether members must lie there uncompressed, as torch.save writes them. Together they are
-        then not longer than the file.
+        Whether members must lie there uncompressed. Together they are then not longer than the
+        file.
 
     Raises
     ------
@@ -76,10 +77,7 @@ def _check(path: Path, infos: list[zipfile.ZipInfo], most: int, stored: bool) ->
             raise InputError(f"{path}: holds {info.filename[:80]!r} twice; expected it once")
         seen.add(info.filename)
         if stored and info.compress_type != zipfile.ZIP_STORED:
-            raise InputError(
-                f"{path}: {info.filename[:80]!r} is compressed; "
-                "expected it stored, as torch.save does"
-            )
+            raise InputError(f"{path}: {info.filename[:80]!r} is compressed; expected it stored")
     claimed = sum(info.file_size for info in infos)
     if claimed > most:
         raise InputError(f"{path}: members of {claimed} bytes together; expected at most {most}")
