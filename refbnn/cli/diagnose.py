@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     header += ["|excess kurtosis| 50 %", "95 %", "max", "KL 50 % (nats)", "95 %", "flagged %"]
     header += ["variance, full/diagonal"]
     print(tabulate([list(_flat(row)) for row in rows], header, floatfmt=".3g"))
-    last = layers[-1].flagged(threshold)
-    inputs = last.reshape(len(x), -1).any(axis=1).nonzero()[0].tolist()
+    last = layers[-1].flagged(threshold).reshape(len(x), -1)
+    inputs = [index for index, row in enumerate(last) if row.any()]
     print(f"inputs with a flagged output: {len(inputs)} of {len(x)}")
     if arguments.json is not None:
         numbers = {
