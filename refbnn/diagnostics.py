@@ -22,6 +22,9 @@ of a rectified Gaussian behind ReLU (moments h_n of `refbnn.normal`), kept by Fl
 any other layer. What a pre-activation's own skewness does to the next layer is of second order in
 1/√width, and left out.
 
+*Not seen*: the correlation of a layer's inputs, which adds to variance and cumulants alike. Of the
+variance the ratio full/diagonal shows it, where `refbnn.covariance` applies.
+
 *Divergence* of y from the Gaussian of its mean and variance, Edgeworth's expansion in the
 standardised cumulants γ_y = κ₃/v^{3/2} and κ_y = κ₄/v² (e.g. Comon 1994, eq. 3.8):
 

@@ -99,6 +99,7 @@ def test_first_layer_is_exact_for_known_inputs():
     error = skewness.std(axis=0, ddof=1) / np.sqrt(40)
     # 1000 samples bias a skewness by O(1/1000).
     assert (np.abs(skewness.mean(axis=0) - found.shape.skewness) < 5 * error + 0.05).all()
+    assert found.variance_ratio is not None
     np.testing.assert_allclose(found.variance_ratio, 1.0, rtol=1e-12)
 
 
