@@ -17,8 +17,8 @@ right again.
 
 *Trained network.* 784-100-100-10 trained on the packaged digits; its scales are then multiplied, up
 to four times, so that sampled networks contradict each other; inputs are clothes. MI in the mean
-over inputs, by propagation (diagonal; full covariance; diagonal times the variance factor that
-meets sampled MI on digits; given 30 draws of the first layer) over MI by 2000 samples of the
+over inputs, by propagation (diagonal; full covariance; diagonal with the variance factor
+that meets sampled MI on digits; given 30 draws of the first layer) over MI by 2000 samples of the
 network.
 """
 
@@ -33,13 +33,14 @@ from scipy.optimize import brentq
 from scipy.special import entr, softmax
 
 from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
-from refbnn import Moments, Network, Posterior, conditional, covariance, data, predict, train
+from refbnn import Network, Posterior, conditional, covariance, data, predict, train
 from refbnn.covariance import JointMoments
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal
-from refbnn.prediction import from_propagated
+from refbnn.softmax import by_quadrature
 from refbnn.streams import stream
 from refbnn.uncertainty import auroc
+from refbnn.variance_factor import choose
 
 CLASSES = 10
 LOGITS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0)
@@ -84,11 +85,11 @@ def constructed(seed: int) -> dict:
     """MI of the constructed logits, exactly and by propagated moments; the factor it would take."""
 
     def of(joint: JointMoments, kind: str, factor: float = 1.0) -> float:
-        rng = stream(seed, "high epistemic")  # common random numbers
         scaled = JointMoments(joint.mean, factor * joint.cov)
         if kind == "full":
+            rng = stream(seed, "high epistemic")
             return float(covariance.from_joint(scaled, _DRAWS, rng).mutual_information[0])
-        return float(from_propagated(scaled.marginal, _DRAWS, rng).mutual_information[0])
+        return float(by_quadrature(scaled.marginal).mutual_information[0])
 
     rows = []
     for L in LOGITS:
@@ -135,7 +136,7 @@ def as_network(seed: int, L: float = 10.0) -> dict:
     x = np.ones((1, 1))
     by = {
         "sampled": predict(net, x, method="svi", n_samples=20_000, seed=seed),
-        "diagonal": predict(net, x, n_samples=20_000, seed=seed),
+        "diagonal": predict(net, x),
         "full": covariance.predict(net, x, n_samples=20_000, seed=seed),
         "conditional": conditional.predict(net, x, n_draws=5000, seed=seed),
     }
@@ -148,25 +149,25 @@ def trained_network(seed: int, epochs: int = 15) -> dict:
     net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=seed)
     train(net, net.shaped(digits.x), digits.y, epochs=epochs, seed=seed)
     fitted = net.parameters()
-    inside = net.shaped(data.load("mnist-subset", "test").x)[:_INPUTS]
+    test = data.load("mnist-subset", "test")
+    inside = net.shaped(test.x)[:_INPUTS]
     outside = net.shaped(clothes.x)[:_INPUTS]
     rows, separation = [], []
     for times in SCALES:
         net.set_parameters({n: Posterior(p.mean, times * p.scale) for n, p in fitted.items()})
-        factor = _factor(net, inside, seed)
+        factor = choose(net, inside, test.y[:_INPUTS], seed=seed).factor
+        scaled = net.with_variance_factor(factor)
         scores: dict[str, list[np.ndarray]] = {}
         for name, x in (("digits", inside), ("clothes", outside)):
             samples = net.sample(x, _SAMPLES, stream(seed, "trained"))
             spread = samples.std(axis=0)
             diagonal, joint = net.propagate(x), covariance.propagate(net, x)
-            rng = stream(seed, "factor")
-            scaled = Moments(diagonal.mean, factor * diagonal.var)
             p = softmax(samples, axis=-1)
             mi = entr(p.mean(axis=0)).sum(axis=-1) - entr(p).sum(axis=-1).mean(axis=0)
             found = {
-                "diagonal": predict(net, x, seed=seed),
+                "diagonal": predict(net, x),
                 "full": covariance.predict(net, x, seed=seed),
-                "factor": from_propagated(scaled, 1000, rng),
+                "factor": predict(scaled, x),
                 "conditional": conditional.predict(net, x, seed=seed),
             }
             by_kind = {kind: q.mutual_information for kind, q in found.items()}
@@ -197,19 +198,6 @@ def trained_network(seed: int, epochs: int = 15) -> dict:
         "rows": rows,
         "digits_from_clothes_by_mi": separation,
     }
-
-
-def _factor(net: Network, x: np.ndarray, seed: int) -> float:
-    """Variance factor with which diagonal propagation has the mean MI of 500 samples."""
-    target = predict(net, x, method="svi", n_samples=500, seed=seed + 1).mutual_information.mean()
-    moments = net.propagate(x)
-
-    def miss(factor: float) -> float:
-        scaled = Moments(moments.mean, factor * moments.var)
-        found = from_propagated(scaled, 300, stream(seed, "factor"))
-        return float(found.mutual_information.mean() - target)
-
-    return float(brentq(miss, 0.05, 50.0, xtol=1e-2))
 
 
 def _draw(logits: dict, trained: dict, path: Path) -> None:

@@ -107,7 +107,7 @@ def compile_network(
 def _program(net: Network, batch: int, target: Target) -> Program:
     n_in = _features(net)
     (n_out,) = net.check_input((n_in,))
-    parameters = net.parameters()
+    parameters = net.propagated_parameters()
     x = target.activation("x", batch, n_in)
     mean, var = x, None
     weights: list[tuple[te.Tensor, np.ndarray]] = []

@@ -12,6 +12,8 @@ correlation that the first layer makes nor the shape of its law is approximated 
 may have several modes, as where sampled networks contradict each other, which one Gaussian cannot
 say. (Rao–Blackwell: what is integrated exactly does not add to the variance of the K draws.)
 
+Weights have the posterior's own variances, without a variance factor.
+
 Cost: K times a propagation of the layers behind, with the same θ₁ for every input. Error: Monte
 Carlo, ∝ 1/√K, in the part of the spread that θ₁ makes.
 """

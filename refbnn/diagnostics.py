@@ -22,6 +22,8 @@ of a rectified Gaussian behind ReLU (moments h_n of `refbnn.normal`), kept by Fl
 any other layer. What a pre-activation's own skewness does to the next layer is of second order in
 1/√width, and left out.
 
+Weights have the posterior's own variances, without a variance factor.
+
 *Not seen*: the correlation of a layer's inputs, which adds to variance and cumulants alike. Of the
 variance the ratio full/diagonal shows it, where `refbnn.covariance` applies.
 

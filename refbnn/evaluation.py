@@ -1,8 +1,8 @@
-"""What a network's predictions are worth, in numbers: accuracy, log scores, out-of-distribution.
+"""What a network's predictions are worth: accuracy, scores, calibration, out-of-distribution.
 
 Log score: mean of −log p̄(y | x), in nats an example, where p̄ is the predictive distribution; of a
 regression, the Gaussian with the predictive mean and total variance. Less is better, and it is
-proper (Gneiting & Raftery 2007).
+proper (Gneiting & Raftery 2007). Measures of calibration: `refbnn.calibration`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from refbnn.calibration import brier, coverage, reliability
 from refbnn.uncertainty import Prediction, TargetPrediction, auroc
+
+_LEVEL = 0.9  # of the central interval whose coverage is shown
 
 SCORES: dict[str, Callable[[Prediction], np.ndarray]] = {
     "mutual information": lambda p: p.mutual_information,
@@ -33,10 +36,14 @@ def of_classes(
     outside : Prediction, optional
         Of out-of-distribution data, for AUROC by each of `SCORES`, with standard errors.
     """
-    p = inside.probabilities[np.arange(len(y)), y]
-    with np.errstate(divide="ignore"):  # a probability may round to 0: then the score is infinite
-        log_score = -np.log(p).mean()
-    measures = {"accuracy": inside.accuracy(y), "log_score_nats": float(log_score)}
+    diagram = reliability(inside, y)
+    measures = {
+        "accuracy": inside.accuracy(y),
+        "log_score_nats": log_score(inside, y),
+        "brier_score": brier(inside, y),
+        "ece": diagram.ece,
+        "ece_if_calibrated": diagram.ece_if_calibrated,
+    }
     for name, score in SCORES.items():
         key = name.replace(" ", "_")
         measures[f"{key}_inside_nats"] = float(score(inside).mean())
@@ -49,12 +56,22 @@ def of_classes(
 
 def of_targets(prediction: TargetPrediction, y: np.ndarray) -> dict[str, float]:
     """Measures of a regression, in the units of y (B, D); spreads are root mean squares."""
-    variance = prediction.epistemic + prediction.aleatoric
-    gap = y - prediction.mean
-    log_score = 0.5 * (gap**2 / variance + np.log(2.0 * np.pi * variance)).sum(axis=-1)
     return {
-        "rmse": float(np.sqrt(np.mean(gap**2))),
-        "log_score_nats": float(log_score.mean()),
+        "rmse": float(np.sqrt(np.mean((y - prediction.mean) ** 2))),
+        "log_score_nats": log_score(prediction, y),
         "epistemic_spread": float(np.sqrt(prediction.epistemic.mean())),
         "aleatoric_spread": float(np.sqrt(prediction.aleatoric.mean())),
+        f"coverage_at_{_LEVEL}": float(coverage(prediction, y, np.array([_LEVEL])).share[0]),
+        "coverage_deviation": coverage(prediction, y).deviation,
     }
+
+
+def log_score(prediction: Prediction | TargetPrediction, y: np.ndarray) -> float:
+    """Mean of −log p̄(y | x) in nats an example; for labels (B,) of int, or targets (B, D)."""
+    if isinstance(prediction, Prediction):
+        p = prediction.probabilities[np.arange(len(y)), y]
+        with np.errstate(divide="ignore"):  # a probability may be 0: then the score is infinite
+            return float(-np.log(p).mean())
+    variance = prediction.epistemic + prediction.aleatoric
+    square = (y - prediction.mean) ** 2 / variance
+    return float(0.5 * (square + np.log(2.0 * np.pi * variance)).sum(axis=-1).mean())

@@ -50,6 +50,9 @@ class Network:
         Where each weight array lies in a flat one.
     correlation : dict of int to ndarray
         A of each correlated layer, zero at first; training changes it.
+    variance_factor : float
+        What `propagate` multiplies the variance of every weight by, 1 at first; `sample` does not.
+        See `refbnn.variance_factor`.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Network:
             self.check_input(input_shape)
         self.law: Law = _GAUSSIAN if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
+        self.variance_factor = 1.0
         rng = stream(seed, "initial means")
         self._posteriors = {
             f"{index}.{name}": _initial_posterior(shape, rng)
@@ -121,6 +125,27 @@ class Network:
         other._posteriors = dict(self._posteriors)
         other.correlation = dict(self.correlation)
         return other
+
+    def with_variance_factor(self, factor: float) -> Network:
+        """Return a network of the same weights that propagates `factor` times their variance.
+
+        Raises
+        ------
+        InputError
+            If the factor is not positive and finite.
+        """
+        if not 0.0 < factor < np.inf:
+            raise InputError(f"variance factor {factor!r}; expected a positive, finite number")
+        other = self.with_noise(self.law)
+        other.variance_factor = float(factor)
+        return other
+
+    def propagated_parameters(self) -> dict[str, Posterior]:
+        """As `parameters`, with the variances that `propagate` uses: σ² times the factor."""
+        ratio = np.sqrt(self.variance_factor)
+        if ratio == 1.0:
+            return self.parameters()
+        return {n: Posterior(p.mean, ratio * p.scale) for n, p in self._posteriors.items()}
 
     def draw(self, rng: np.random.Generator, n_samples: int = 1) -> tuple[Weights, Weights]:
         """Draw posterior samples: the weights θ = µ + σ z and the noise z, by name.
@@ -201,6 +226,8 @@ class Network:
     def propagate(self, x: np.ndarray | Moments) -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
+        Every weight has the variance σ² times `variance_factor`.
+
         Raises
         ------
         InputError
@@ -215,14 +242,14 @@ class Network:
         if not isinstance(x, Moments):
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
-        parts = [self._propagated(_rows(x, rows)) for rows in _blocks(x.shape[0])]
+        own = self.by_layer(self.propagated_parameters())
+        parts = [self._propagated(_rows(x, rows), own) for rows in _blocks(x.shape[0])]
         return Moments(
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.var for part in parts]),
         )
 
-    def _propagated(self, x: np.ndarray | Moments) -> Moments:
-        own = self.by_layer(self._posteriors)
+    def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
         for layer, posteriors in zip(self.layers, own, strict=True):
             x = layer.moments(x, posteriors)
         assert isinstance(x, Moments)  # there is at least one layer

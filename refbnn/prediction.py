@@ -7,6 +7,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.moments import Moments
 from refbnn.network import Network
+from refbnn.softmax import by_quadrature, by_sampling
 from refbnn.streams import stream
 from refbnn.uncertainty import (
     Prediction,
@@ -18,8 +19,6 @@ from refbnn.uncertainty import (
 
 METHODS = ("pfp", "svi")
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
-LOGIT_SAMPLES = 1000  # draws of propagated logits: cheap, no forward pass
-_BLOCK = 256  # inputs at a time, to bound the memory of their draws
 
 
 def predict(
@@ -37,10 +36,11 @@ def predict(
     net : Network
     x : (B, ...)
     method : str
-        "pfp": one propagation, then `n_samples` draws of independent Gaussian logits with common
-        random numbers for all inputs. "svi": `n_samples` passes with sampled weights.
+        "pfp": one propagation, then the integrals over independent Gaussian logits. "svi":
+        `n_samples` passes with sampled weights.
     n_samples : int, optional
-        Default 1000 for "pfp", 30 for "svi".
+        For "svi" 30 by default. For "pfp" the integrals are by quadrature, exact and without
+        random numbers; with n_samples they are by that many draws of the logits.
     seed : int
 
     Raises
@@ -51,7 +51,8 @@ def predict(
     _check(method, n_samples)
     rng = stream(seed, "predict")
     if method == "pfp":
-        return from_propagated(net.propagate(x), n_samples or LOGIT_SAMPLES, rng)
+        logits = net.propagate(x)
+        return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
     samples = net.sample(x, n_samples or SVI_SAMPLES, rng)
     return from_logit_samples(samples, Moments(samples.mean(axis=0), samples.var(axis=0, ddof=1)))
 
@@ -99,16 +100,3 @@ def _check(method: str, n_samples: int | None) -> None:
         raise InputError(f"predict: method {method!r}; expected {' or '.join(map(repr, METHODS))}")
     if n_samples is not None and n_samples < 2:
         raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")
-
-
-def from_propagated(logits: Moments, n_samples: int, rng: np.random.Generator) -> Prediction:
-    """Prediction from the moments (B, C) of logits taken as independent Gaussians."""
-    z = rng.standard_normal((n_samples, 1, logits.shape[-1]))
-    spread = np.sqrt(logits.var)
-    probabilities, aleatoric = np.empty(logits.shape), np.empty(logits.shape[0])
-    for start in range(0, logits.shape[0], _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        part = Moments(logits.mean[rows], logits.var[rows])
-        block = from_logit_samples(part.mean + spread[rows] * z, part)
-        probabilities[rows], aleatoric[rows] = block.probabilities, block.aleatoric
-    return Prediction(logits, probabilities, aleatoric)

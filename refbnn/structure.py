@@ -5,7 +5,8 @@
      "correlated": []}
 
 Layers and priors are dataclasses: their fields by name. Laws are as `refbnn.noise.storage` keeps
-them. Residual blocks hold layers, the device-shaped prior a law.
+them. Residual blocks hold layers, the device-shaped prior a law. Where the network's variance
+factor is not 1, "variance_factor" holds it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def of_network(net: Network) -> dict[str, Any]:
     InputError
         If law, prior or a layer is of no kind that can be read back.
     """
+    calibrated = net.variance_factor != 1.0  # left out otherwise, as in files before there was one
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -55,6 +57,7 @@ def of_network(net: Network) -> dict[str, Any]:
         "law": storage.as_data(net.law),
         "prior": _prior_data(net.prior),
         "correlated": sorted(net.correlation),
+        **({"variance_factor": net.variance_factor} if calibrated else {}),
     }
 
 
@@ -91,6 +94,9 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
     # Before any array is made: what the layers claim must fit into the file.
     if 16 * sum(sizes) + 8 * sum(sizes[index] ** 2 for index in correlated) > most_bytes:
         raise InputError(f"{source}: claims {sum(sizes)} weights; expected as many as it holds")
+    factor = header.get("variance_factor", 1.0)
+    if type(factor) not in (int, float) or not 0.0 < factor < LARGEST:
+        raise InputError(f"{source}: variance_factor: expected a positive number")
     try:
         return Network(
             layers,
@@ -98,7 +104,7 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
             prior=prior,
             input_shape=None if shape is None else tuple(shape),
             correlated=correlated,
-        )
+        ).with_variance_factor(factor)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 

@@ -6,6 +6,7 @@ from refbnn import kl
 from refbnn.layers import conv2d, dense, relu
 from refbnn.moments import Moments
 from refbnn.noise import DeviceLaw, Gaussian, Law
+from verification import softmax
 from verification.check import MomentEstimate, against_monte_carlo, blocks
 
 LAWS: dict[str, Law] = {"device law": DeviceLaw(-0.3, 0.2, (0.3, 0.8)), "Gaussian law": Gaussian()}
@@ -63,6 +64,14 @@ def test_a_wrong_kl_gradient_is_caught(monkeypatch):
     monkeypatch.setattr(kl, "divergence", wrong)
     checks = STEPS["kl, device law"].run(50_000, seed=0)
     assert [check.holds for check in checks] == [False] * 5  # one a prior
+
+
+def test_a_wrong_softmax_is_caught(monkeypatch):
+    """Variance a tenth too large: 2 % of the mutual information."""
+    exact = softmax.by_quadrature
+    monkeypatch.setattr(softmax, "by_quadrature", lambda x: exact(Moments(x.mean, 1.1 * x.var)))
+    checks = STEPS["softmax"].run(50_000, seed=0)
+    assert [check.holds for check in checks] == [False, False]
 
 
 def test_a_wrong_sampler_is_caught(monkeypatch):

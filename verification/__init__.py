@@ -21,6 +21,7 @@ from verification import (
     max_pool2d,
     relu,
     sampling,
+    softmax,
 )
 from verification.check import Check
 
@@ -59,6 +60,7 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     listed.append(Step("relu", relu.check))
     listed.append(Step("activations", activations.check))
     listed.append(Step("max_pool2d", max_pool2d.check))
+    listed.append(Step("softmax", softmax.check))
     listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
     return listed
 

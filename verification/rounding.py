@@ -45,7 +45,9 @@ def network_bound(net: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     m_error, v_error = np.zeros_like(x), np.zeros_like(x)
     for index, layer in enumerate(net.layers):
         if isinstance(layer, Dense):
-            weight, bias = (net.parameters()[f"{index}.{name}"] for name in ("weight", "bias"))
+            weight, bias = (
+                net.propagated_parameters()[f"{index}.{name}"] for name in ("weight", "bias")
+            )
             out = dense.moments(Moments(mean, var), weight, bias)
             rounding = 6.0 * U * np.sqrt(layer.in_features + 7)
             v_error = np.sqrt(

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from refbnn.cli import (
+    calibrate,
     data,
     diagnose,
     evaluate,
@@ -47,8 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in (
-        reproduce, verify, figures, noise, data, train, evaluate, predict, diagnose, import_,
-    ):  # fmt: skip
+        reproduce,
+        verify,
+        figures,
+        noise,
+        data,
+        train,
+        calibrate,
+        evaluate,
+        predict,
+        diagnose,
+        import_,
+    ):
         command = commands.add_parser(
             module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword
             help=module.HELP,

@@ -64,8 +64,8 @@ def add_method(parser: argparse.ArgumentParser, more: tuple[str, ...], default: 
         "--samples",
         type=integer_from(2),
         metavar="N",
-        help="passes with sampled weights (default: 30), or draws of propagated logits "
-        "(default: 1000)",
+        help="passes with sampled weights (default: 30); draws of propagated logits in place of "
+        "quadrature",
     )
 
 

@@ -50,11 +50,16 @@ def run(arguments: argparse.Namespace) -> list[str]:
     keys = list(next(iter(numbers.values())))
     rows = [[key, *(numbers[method][key] for method in methods)] for key in keys]
     print(tabulate(rows, ["", *(method.upper() for method in methods)], floatfmt=".4f"))
+    if net.variance_factor != 1.0:
+        print(f"\nPFP with {net.variance_factor:.4g} times the variance of every weight")
     if arguments.json is not None:
         sets = {"in_distribution": inside.source}
         if outside is not None:
             sets["out_of_distribution"] = outside.source
-        write_text(arguments.json, as_json({"data": sets, "by_method": numbers}))
+        write_text(
+            arguments.json,
+            as_json({"data": sets, "variance_factor": net.variance_factor, "by_method": numbers}),
+        )
     return []
 
 

@@ -16,6 +16,8 @@ MODULES = {
     "kl_error": "kl_error",
     "high_epistemic": "high_epistemic",
     "pfp_error": "pfp_error",
+    "reliability": "reliability",
+    "softmax_error": "softmax_error",
     "speed": "noise_speed",
     "correlated_shape": "correlated_shape",
     "training_speed": "training_speed",

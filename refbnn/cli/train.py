@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         correlated=() if arguments.correlated is None else (arguments.correlated,),
     )
     x, y = net.shaped(examples.x), examples.y
-    kept, held_out = _split(len(x), arguments.validation, arguments.seed)
+    kept, held_out = split(len(x), arguments.validation, arguments.seed)
     with _Progress(arguments.epochs) as progress, threadpool_limits(1, "blas"):
         history = train(
             net,
@@ -202,7 +202,7 @@ def _prior(text: str):
     return getattr(prior, kind)(*values)
 
 
-def _split(n: int, share: float, seed: int):
+def split(n: int, share: float, seed: int):
     """Indices to train on and to hold out, both ascending."""
     import numpy as np
 

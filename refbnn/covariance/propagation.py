@@ -16,6 +16,9 @@ approximation of this mode; the diagonal mode, whose yardstick it is, also ignor
 
 *Flatten*: before the first dense layer alone, where nothing is correlated yet.
 
+The weights have the posterior's own variances: a variance factor (`refbnn.variance_factor`) makes
+up for what the diagonal mode ignores, and has no place here.
+
 Cost, for each input and a hidden layer of n units: 2n³ multiplications of the dense layer, n² Φ₂
 integrals halved by symmetry for the ReLU (about 2 ms for n = 100), n² numbers of memory. The
 diagonal mode needs 3n² multiplications and n rectified moments.

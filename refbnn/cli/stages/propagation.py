@@ -12,7 +12,7 @@ from figures import predictive_moments, uncertainty
 from refbnn import Moments, Network, evaluation, predict
 from refbnn.cli.report import Picture, Section, Table
 from refbnn.data import fashion_subset, mnist_subset
-from refbnn.prediction import LOGIT_SAMPLES, SVI_SAMPLES
+from refbnn.prediction import SVI_SAMPLES
 from refbnn.uncertainty import Prediction
 from verification import Check
 
@@ -140,8 +140,8 @@ def _section(numbers, agreement, first, n_in, n_out) -> Section:
         "Propagate",
         [
             f"{n_in} packaged MNIST test digits and {n_out} Fashion-MNIST test images as "
-            "out-of-distribution input. PFP: one pass of means and variances, then "
-            f"{LOGIT_SAMPLES} draws of independent Gaussian logits. SVI: {SVI_SAMPLES} passes with "
+            "out-of-distribution input. PFP: one pass of means and variances, then the integrals "
+            f"over independent Gaussian logits by quadrature. SVI: {SVI_SAMPLES} passes with "
             "weights drawn from the law. AUROC tells the two data sets apart by the score named; "
             "± is one standard error from the choice of images (binomial; Hanley and McNeil), not "
             "from that of posterior samples or of the training run.",

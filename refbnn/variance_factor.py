@@ -1,0 +1,151 @@
+"""The variance factor: how much of the weights' variance a propagation should use.
+
+A posterior trained by sampling is one thing, propagating it another: PFP takes the activations of a
+layer as independent, though they share the weights and inputs before them, and so loses variance
+layer by layer (arXiv 2511.23440 multiplies by a "calibration factor"). Here σ² is replaced by f σ²
+in `Network.propagate`, with one f > 0 for all weights; `Network.sample` keeps σ².
+
+Criteria
+--------
+*epistemic* (default): f makes PFP's mean epistemic uncertainty over the validation inputs that of
+SVI, |log (U_PFP/U_SVI)| least, with U the mean mutual information of classes or the mean epistemic
+variance of targets. It corrects what propagation loses and nothing else, and needs no labels.
+U_SVI is from 100 passes; MI of S passes is biased by about Σ_c Var p_c/(2S p̄_c), some per cent.
+
+*log_score*: f minimises the mean of −log p̄_f(y | x), a proper score: least, in expectation, at the
+predictive distribution nearest to the truth in Kullback–Leibler divergence. It asks another
+question, whether the posterior itself is too wide for data like those of training (it often is: the
+"cold posterior" of Wenzel et al. 2020), and answers it by taking away epistemic uncertainty, which
+those data do not need and others do.
+
+Why the first is the default: measured on 784-100-100-10 trained on MNIST by sampling, f chosen on
+1500 of its test images, shown on 1500 others and 1500 of Fashion-MNIST:
+
+    criterion   f      log score   ECE     MI inside / outside   AUROC by MI (± 0.005)
+    (SVI, 100 passes)  0.117       0.036   0.073 / 0.458         0.959
+    epistemic   1.47   0.120       0.036   0.072 / 0.394         0.944
+    none        1      0.105       0.019   0.035 / 0.226         0.934
+    log_score   0.32   0.100       0.010   0.008 / 0.064         0.928
+
+With "epistemic" PFP stands in for sampling; "log_score" buys 0.005 nats and a smaller ECE inside
+the distribution with most of the mutual information outside it.
+
+Search
+------
+Brent's bounded method (`scipy.optimize.minimize_scalar`) in log f, to 1e-3, in [1/16, 64]. An
+optimum within 2 % of an end is reported as lying on the bound: then no factor serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from refbnn.errors import InputError
+from refbnn.evaluation import log_score
+from refbnn.network import Network
+from refbnn.prediction import predict, predict_targets
+from refbnn.uncertainty import Prediction, TargetPrediction
+
+CRITERIA = ("epistemic", "log_score")
+BOUNDS = (1.0 / 16.0, 64.0)
+_TOLERANCE = 1e-3  # of log f
+_NEAR = 0.02  # of log f: this close to a bound is on it
+_SVI_SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A variance factor and how it was found.
+
+    Parameters
+    ----------
+    factor : float
+    criterion : str
+    before, after : float
+        The criterion with factor 1, and with the one chosen; for "epistemic" the absolute logarithm
+        of a ratio, for "log_score" nats an example.
+    on_bound : bool
+        Whether the search ended at a bound.
+    """
+
+    factor: float
+    criterion: str
+    before: float
+    after: float
+    on_bound: bool
+
+
+def choose(
+    net: Network,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    criterion: str = "epistemic",
+    seed: int = 0,
+    on_step: Callable[[], None] | None = None,
+) -> Choice:
+    """Choose the factor on validation data; the network stays as it is.
+
+    Parameters
+    ----------
+    net : Network
+    x : (N, ...)
+    y : (N,) of int, or (N, D)
+        Labels, or targets of a regression; "epistemic" uses their shape alone.
+    criterion : {"epistemic", "log_score"}
+    seed : int
+        Of SVI's passes.
+    on_step : callable, optional
+        Called after every prediction of the data.
+
+    Raises
+    ------
+    InputError
+        If the criterion is unknown, the data do not fit the network or each other, or the criterion
+        is not finite: weights without any variance, say.
+    """
+    y = np.asarray(y)
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion {criterion!r}; expected {' or '.join(CRITERIA)}")
+    if len(x) != len(y) or not len(y):
+        raise InputError(f"{len(x)} examples, {len(y)} answers; expected as many, at least one")
+
+    def predicted(candidate: Network, **how) -> Prediction | TargetPrediction:
+        if y.ndim == 1:
+            return predict(candidate, x, **how)
+        return predict_targets(candidate, x, y.shape[1], **how)
+
+    if criterion == "epistemic":
+        wanted = _epistemic(predicted(net, method="svi", n_samples=_SVI_SAMPLES, seed=seed))
+
+    def value(log_factor: float) -> float:
+        prediction = predicted(net.with_variance_factor(float(np.exp(log_factor))))
+        if criterion == "log_score":
+            found = log_score(prediction, y)
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = float(np.abs(np.log(_epistemic(prediction) / wanted)))
+        if on_step is not None:
+            on_step()
+        if not np.isfinite(found):
+            raise InputError(
+                f"{criterion} is {found} with the factor {np.exp(log_factor):.3g}; expected a "
+                "finite number"
+            )
+        return found
+
+    before = value(0.0)
+    ends = np.log(BOUNDS)
+    found = minimize_scalar(value, bounds=ends, method="bounded", options={"xatol": _TOLERANCE})
+    on_bound = bool(np.abs(ends - found.x).min() < _NEAR)
+    return Choice(float(np.exp(found.x)), criterion, before, float(found.fun), on_bound)
+
+
+def _epistemic(prediction: Prediction | TargetPrediction) -> np.floating:
+    if isinstance(prediction, Prediction):
+        return prediction.mutual_information.mean()
+    return prediction.epistemic.mean()
