@@ -7,11 +7,13 @@ import pytest
 from scipy import integrate, stats
 
 from figures import (
+    high_epistemic,
     inverse_ways,
     kl_error,
     noise_fits,
     noise_inverse_cdf,
     noise_speed,
+    pfp_error,
     training_peers,
     training_speed,
 )
@@ -244,3 +246,49 @@ def test_other_tools_train_the_same_network(network):
     params = pyro.get_param_store()
     shapes = sorted(tuple(v.shape) for n, v in params.items() if ".locs." in n)
     assert shapes == sorted(p.shape for p in net.parameters().values())
+
+
+def test_high_epistemic_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(high_epistemic, "LOGITS", (8.0, 10.0))
+    monkeypatch.setattr(high_epistemic, "SCALES", (1.0,))
+    monkeypatch.setattr(high_epistemic, "_SAMPLES", 100)
+    monkeypatch.setattr(high_epistemic, "_INPUTS", 20)
+    exact = high_epistemic.trained_network
+    monkeypatch.setattr(high_epistemic, "trained_network", lambda seed: exact(seed, epochs=1))
+    ticks: list[str] = []
+    numbers = high_epistemic.make(tmp_path, 0, 50_000, ticks.append)
+    assert len(ticks) == high_epistemic.steps()
+    for row in numbers["constructed"]["rows"]:
+        assert row["diagonal_mi_nats"] < row["full_mi_nats"] < row["mi_nats"]
+    (logit,) = numbers["constructed"]["logits_of_44_percent"]
+    assert 8.0 < logit < 10.0
+    (separation,) = numbers["trained"]["digits_from_clothes_by_mi"]
+    assert set(separation) > {"sampled_auroc", "diagonal_auroc", "full_auroc", "conditional_auroc"}
+    assert (tmp_path / "high_epistemic.png").exists()
+
+
+def test_propagation_error_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(pfp_error, "WIDTHS", (1, 2, 512, 1024))
+    monkeypatch.setattr(pfp_error, "NETWORK_WIDTHS", (4, 64))
+    monkeypatch.setattr(pfp_error, "_DRAWS", 1 << 17)
+    ticks: list[str] = []
+    numbers = pfp_error.make(tmp_path, 0, 50_000, ticks.append)
+    assert len(ticks) == pfp_error.steps()
+    slopes = numbers["slopes_512_to_1024"]
+    # The next order of the expansion, 1/n times cumulants of size 10.
+    for name, slope in (("bimodal", -2), ("device", -1), ("heavy-tailed", -2)):
+        assert slopes[name] == pytest.approx(slope, abs=0.02)
+    for rows in numbers["sums"].values():
+        for row in rows:
+            gap = abs(row["sampled_kl_nats"] - row["binned_kl_nats"])
+            assert gap <= 5.0 * row["sampled_kl_se_nats"]
+            if "w1_over_spread" in row:
+                bound = min(row["berry_esseen_w1_over_spread"], row["talagrand_w1_over_spread"])
+                assert row["relu_mean_error"] <= row["w1_over_spread"] <= bound
+    floor = numbers["networks"]["exact_propagation_shows"]
+    for case in numbers["networks"]["cases"]:
+        if case["depth"] == 1:  # exact: the pre-activation of known inputs and normal weights
+            for key, value in floor.items():
+                assert case[key] < 1.6 * value
+    assert (tmp_path / "pfp_error.png").exists()
+    assert (tmp_path / "pfp_law.png").exists()

@@ -13,6 +13,7 @@ from refbnn.streams import stream
 from verification import (
     activations,
     conv2d,
+    covariance,
     dense,
     gradient,
     kernels,
@@ -53,7 +54,7 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     """Every check for every law by label, and the kernels for one target."""
     listed = []
     for label, law in laws.items():
-        for module in (sampling, kl, gradient, dense, conv2d):
+        for module in (sampling, kl, gradient, dense, conv2d, covariance):
             name = f"{module.__name__.rpartition('.')[2]}, {label}"
             listed.append(Step(name, _bind(module.check, label, law)))
     listed.append(Step("relu", relu.check))

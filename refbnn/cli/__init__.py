@@ -17,6 +17,7 @@ from typing import NoReturn
 from refbnn.cli import (
     calibrate,
     data,
+    diagnose,
     evaluate,
     figures,
     import_,
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         calibrate,
         evaluate,
         predict,
+        diagnose,
         import_,
     ):
         command = commands.add_parser(

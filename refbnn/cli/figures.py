@@ -14,6 +14,8 @@ MODULES = {
     "fits": "noise_fits",
     "inverse_cdf": "noise_inverse_cdf",
     "kl_error": "kl_error",
+    "high_epistemic": "high_epistemic",
+    "pfp_error": "pfp_error",
     "reliability": "reliability",
     "softmax_error": "softmax_error",
     "speed": "noise_speed",

@@ -1,0 +1,53 @@
+"""Prediction from correlated Gaussian logits: samples with common random numbers.
+
+z ↦ m + F z with F Fᵀ = Σ and the same standard normal z for every input. F = V √Λ from the
+eigenvectors and eigenvalues of Σ; eigenvalues below 0 by rounding count as 0. (A Cholesky factor
+would do where Σ is positive definite; a network whose last weights are known has a Σ that is not.)
+The softmax does not see what all logits share, so that of Σ only Var(z_c − z_d) matters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refbnn.covariance.propagation import JointMoments, propagate
+from refbnn.errors import InputError
+from refbnn.network import Network
+from refbnn.streams import stream
+from refbnn.uncertainty import Prediction, from_logit_samples
+
+LOGIT_SAMPLES = 1000
+_BLOCK = 256  # inputs at a time, to bound the memory of their draws
+
+
+def from_joint(logits: JointMoments, n_samples: int, rng: np.random.Generator) -> Prediction:
+    """Prediction from the joint moments of B vectors of C logits."""
+    z = rng.standard_normal((n_samples, 1, logits.mean.shape[1]))
+    probabilities, aleatoric = np.empty(logits.mean.shape), np.empty(len(logits.mean))
+    for start in range(0, len(logits.mean), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        samples = logits.mean[rows] + (factor(logits.cov[rows]) @ z[..., np.newaxis])[..., 0]
+        block = from_logit_samples(
+            samples, JointMoments(logits.mean[rows], logits.cov[rows]).marginal
+        )
+        probabilities[rows], aleatoric[rows] = block.probabilities, block.aleatoric
+    return Prediction(logits.marginal, probabilities, aleatoric)
+
+
+def factor(cov: np.ndarray) -> np.ndarray:
+    """F with F Fᵀ = cov, (..., n, n)."""
+    value, vector = np.linalg.eigh(cov)
+    return vector * np.sqrt(np.maximum(value, 0.0))[..., np.newaxis, :]
+
+
+def predict(net: Network, x: np.ndarray, *, n_samples: int = LOGIT_SAMPLES, seed: int = 0):
+    """Predict classes as `refbnn.predict` does by "pfp", with the covariance of the logits.
+
+    Raises
+    ------
+    InputError
+        As `refbnn.covariance.propagate`, or if n_samples < 2.
+    """
+    if n_samples < 2:
+        raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")
+    return from_joint(propagate(net, x), n_samples, stream(seed, "predict"))
