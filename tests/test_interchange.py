@@ -167,7 +167,7 @@ def test_numpyro_files_that_are_wrong(tmp_path):
     for data in (header.getvalue(), broken, b"", b"\x93NUMPY\x09\x00", b"PK"):
         with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
             file.writestr("w_auto_loc.npy", data)
-        assert "0 bytes" in refused(tmp_path / "b.npz", read_numpyro)
+        assert "expected" in refused(tmp_path / "b.npz", read_numpyro)
 
 
 def test_numpyro_sites_come_in_natural_order(tmp_path):
