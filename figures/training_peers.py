@@ -98,7 +98,7 @@ def _pyro(net, x, y, n_data: int) -> Step:
     from pyro.nn.module import to_pyro_module_
 
     pyro.clear_param_store()
-    pyro.enable_validation(False)
+    pyro.enable_validation(True)  # its default, which a user gets
     to_pyro_module_(net)
     for module in list(net.modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):

@@ -5,6 +5,7 @@ weights, forward, backward, KL, Adam. Networks: MLP 784-100-100-10 and LeNet-5. 
 in one process, so that other work on the machine falls on all alike; once with one thread and once
 with as many as the machine has. A turn begins with a pause and a few steps that do not count: the
 threads of one tool still spin for some 30 ms after its last step, and would hold up the next one's.
+Each tool runs as it is by default: Pyro checks what is sampled, which is a quarter of its time.
 Tools that are not installed (extra `peers`) are named as absent.
 
 What to look for: the ratios. Milliseconds belong to the machine and the hour; nothing in the tests
