@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from refbnn import correlation
+from refbnn import correlation, raw_moments
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Layer
 from refbnn.layers.layer import Shape
@@ -24,6 +24,7 @@ Weights = dict[str, np.ndarray]
 
 _INITIAL_SCALE = 0.05  # σ before training: He's means of a 784-wide layer have this spread
 _GAUSSIAN = Gaussian()  # one for all: its inverse is built once
+_FORMS = ("variance", "raw")
 _BLOCK = 500  # inputs at a time, to bound the memory of activations
 
 
@@ -223,10 +224,17 @@ class Network:
                 output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
 
-    def propagate(self, x: np.ndarray | Moments) -> Moments:
+    def propagate(self, x: np.ndarray | Moments, *, form: str = "variance") -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
         Every weight has the variance σ² times `variance_factor`.
+
+        Parameters
+        ----------
+        x : ndarray or Moments
+        form : {"variance", "raw"}
+            Of the variance of dense layers and convolutions: the layers' own, which does not
+            cancel, or `refbnn.raw_moments`.
 
         Raises
         ------
@@ -234,6 +242,8 @@ class Network:
             If x does not fit, or a layer's weights are correlated: the formulas are those of
             independent weights.
         """
+        if form not in _FORMS:
+            raise InputError(f"propagate: form {form!r}; expected {' or '.join(map(repr, _FORMS))}")
         if self.correlation:
             raise InputError(
                 f"propagate: layers {sorted(self.correlation)} have correlated weights; expected "
@@ -243,15 +253,18 @@ class Network:
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
         own = self.by_layer(self.propagated_parameters())
-        parts = [self._propagated(_rows(x, rows), own) for rows in _blocks(x.shape[0])]
+        parts = [self._propagated(_rows(x, rows), own, form) for rows in _blocks(x.shape[0])]
         return Moments(
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.var for part in parts]),
         )
 
-    def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
+    def _propagated(self, x: np.ndarray | Moments, own: list[dict], form: str) -> Moments:
         for layer, posteriors in zip(self.layers, own, strict=True):
-            x = layer.moments(x, posteriors)
+            if form == "raw":
+                x = raw_moments.moments(layer, x, posteriors)
+            else:
+                x = layer.moments(x, posteriors)
         assert isinstance(x, Moments)  # there is at least one layer
         return x
 

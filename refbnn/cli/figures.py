@@ -20,6 +20,7 @@ MODULES = {
     "softmax_error": "softmax_error",
     "speed": "noise_speed",
     "correlated_shape": "correlated_shape",
+    "variance_forms": "variance_forms",
     "training_speed": "training_speed",
 }
 
