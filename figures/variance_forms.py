@@ -102,7 +102,7 @@ def _draw(errors, times, path: Path) -> None:
     left.set(
         xlabel="r: mean over standard deviation, inputs and weights",
         ylabel="greatest relative error of the variance",
-        ylim=(1e-8, 10.0),
+        ylim=(1e-8, 100.0),
     )
     left.legend(fontsize=8)
     for place, of_form in enumerate(times.values()):
