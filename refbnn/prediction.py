@@ -46,9 +46,16 @@ def predict(
     Raises
     ------
     InputError
-        If the method is unknown, n_samples < 2, or x does not fit the network.
+        If the method is unknown, n_samples < 2, x does not fit the network, or the outputs are no
+        logits (C,) of C ≥ 2 classes.
     """
     _check(method, n_samples)
+    n_outputs = _flat_outputs(net, x)
+    if n_outputs < 2:
+        raise InputError(
+            f"predict: network of {n_outputs} output; expected at least 2, the logits of classes "
+            "(targets of a regression: predict_targets, or --targets D)"
+        )
     rng = stream(seed, "predict")
     if method == "pfp":
         logits = net.propagate(x)
@@ -80,10 +87,10 @@ def predict_targets(
     Raises
     ------
     InputError
-        As `predict`, or if the outputs are neither D nor 2D.
+        As `predict`, or if the outputs are neither (D,) nor (2D,).
     """
     _check(method, n_samples)
-    (n_outputs,) = net.check_input(np.shape(x)[1:])
+    n_outputs = _flat_outputs(net, x)
     if n_outputs not in (n_targets, 2 * n_targets):
         raise InputError(
             f"network of {n_outputs} outputs for {n_targets} targets; expected {n_targets} or, "
@@ -93,6 +100,17 @@ def predict_targets(
         return from_output_moments(net.propagate(x), n_targets)
     samples = net.sample(x, n_samples or SVI_SAMPLES, stream(seed, "predict"))
     return from_output_samples(samples, n_targets)
+
+
+def _flat_outputs(net: Network, x: np.ndarray) -> int:
+    """Number of outputs for one input; InputError unless they are one row."""
+    shape = net.check_input(np.shape(x)[1:])
+    if len(shape) != 1:
+        raise InputError(
+            f"predict: network with outputs of shape {shape} an input; expected one row of them, "
+            "as after Flatten"
+        )
+    return shape[0]
 
 
 def _check(method: str, n_samples: int | None) -> None:
