@@ -137,7 +137,7 @@ def as_network(seed: int, L: float = 10.0) -> dict:
     by = {
         "sampled": predict(net, x, method="svi", n_samples=20_000, seed=seed),
         "diagonal": predict(net, x),
-        "full": covariance.predict(net, x, n_samples=20_000, seed=seed),
+        "full": predict(net, x, method="full", n_samples=20_000, seed=seed),
         "conditional": conditional.predict(net, x, n_draws=5000, seed=seed),
     }
     return {"logit": L} | {f"{k}_mi_nats": float(p.mutual_information[0]) for k, p in by.items()}
@@ -166,7 +166,7 @@ def trained_network(seed: int, epochs: int = 15) -> dict:
             mi = entr(p.mean(axis=0)).sum(axis=-1) - entr(p).sum(axis=-1).mean(axis=0)
             found = {
                 "diagonal": predict(net, x),
-                "full": covariance.predict(net, x, seed=seed),
+                "full": predict(net, x, method="full", seed=seed),
                 "factor": predict(scaled, x),
                 "conditional": conditional.predict(net, x, seed=seed),
             }

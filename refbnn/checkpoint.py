@@ -12,7 +12,8 @@ The file is a plain NumPy archive, nothing in it is compressed or pickled:
 
 Files from outside are hostile until parsed: the header is read first; from it follow the names,
 shapes and types of all arrays; each must be there, in exactly this form, and no larger than the
-file. Writing is whole or not at all.
+file. Writing is whole or not at all, and refuses what could not be read again: files above
+`refbnn.archive.LARGEST` bytes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn import npy, structure
-from refbnn.archive import read_members
+from refbnn import archive, npy, structure
 from refbnn.elbo import Loss
 from refbnn.errors import InputError
 from refbnn.files import require_writable, written_atomically
@@ -35,6 +35,11 @@ from refbnn.posterior import Posterior
 from refbnn.training import Best, Epoch, Options, Training
 
 _LARGEST_HEADER = 50_000_000  # bytes; laws may have thousands of panels, runs thousands of epochs
+# Bytes at most, in the file: of an array beside its numbers (two zip entries of 76 bytes and its
+# name each, NumPy's header of 128); of a run in the header beside its epochs; of one epoch (four
+# numbers of up to 24 digits and their names).
+_BESIDE_ARRAY, _BESIDE_EPOCHS, _EPOCH = 512, 4096, 160
+_MOST_STEPS = 2**53  # of Adam: a float counts them still
 Arrays = dict[str, np.ndarray]
 
 
@@ -49,10 +54,36 @@ def save(path: str | Path, net: Network) -> None:
     _write(path, structure.of_network(net), _network_arrays(net))
 
 
-def check(path: str | Path, net: Network) -> None:
-    """InputError unless `save` could write this network to this file: asked before long work."""
+def check(
+    path: str | Path, net: Network, options: Options | None = None, *, validated: bool = False
+) -> None:
+    """Ask, before long work, whether a file could be written, and read again.
+
+    Parameters
+    ----------
+    path : path
+    net : Network
+    options : Options, optional
+        Of a run of training that is to be saved with the network.
+    validated : bool
+        Whether that run has validation data, so that the best epoch is kept.
+
+    Raises
+    ------
+    InputError
+        If `save`, or with options `save_training`, could not write there, or wrote a larger file
+        than `load` reads.
+    """
     require_writable(path)
-    structure.of_network(net)
+    header = len(_encoded(structure.of_network(net)))
+    weights = net.layout.size
+    pairs = [A.size for A in net.correlation.values()]
+    sizes = [8 * p.mean.size for p in net.parameters().values()] * 2 + [8 * n for n in pairs]
+    if options is not None:
+        header += _BESIDE_EPOCHS + _EPOCH * options.epochs
+        held = [np.dtype(options.dtype).itemsize * n for n in (weights, weights, *pairs)]
+        sizes += held * (4 if validated else 3)
+    _check_sizes(path, header, sizes)
 
 
 def load(path: str | Path) -> Network:
@@ -105,11 +136,11 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
     InputError
         If the file cannot be read, holds no run, or one of another network, options or data.
     """
-    archive = _Archive(path)
-    header, run = archive.header, archive.header.get("run")
+    file = _Archive(path)
+    header, run = file.header, file.header.get("run")
     if not isinstance(run, Mapping):
         raise InputError(f"{path}: holds no run of training; expected one to go on with")
-    stored = _network(archive)
+    stored = _network(file)
     for what, ours, theirs in (
         ("network", structure.of_network(net), {k: v for k, v in header.items() if k != "run"}),
         ("options", asdict(options), run.get("options")),
@@ -124,7 +155,7 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
     net.correlation |= stored.correlation
     training = Training(net, options)
     try:
-        _restore(training, run, archive)
+        _restore(training, run, file)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
@@ -133,15 +164,15 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
     return training
 
 
-def _restore(training: Training, run: Mapping[str, Any], archive: _Archive) -> None:
+def _restore(training: Training, run: Mapping[str, Any], file: _Archive) -> None:
     """Give a fresh run the state that was saved."""
     adam = training.adam
     form = {n: (p.shape, p.dtype.str) for n, p in adam.parameters.items()}
     for letter, held in (("p", adam.parameters), ("m", adam.m), ("v", adam.v)):
         for name, (shape, dtype) in form.items():
-            held[name][...] = archive.array(f"adam/{letter}/{name}", shape, dtype)
+            held[name][...] = file.array(f"adam/{letter}/{name}", shape, dtype)
     adam.steps = int(run["adam_steps"])
-    if adam.steps < 0:
+    if not 0 <= adam.steps <= _MOST_STEPS:
         raise ValueError
     training.rng.bit_generator.state = run["random_state"]
     training.history = [
@@ -154,7 +185,7 @@ def _restore(training: Training, run: Mapping[str, Any], archive: _Archive) -> N
         for number, epoch in enumerate(run["history"], start=1)
     ]
     if run["best"] is not None:
-        parameters = {n: archive.array(f"best/{n}", *form[n]) for n in form}
+        parameters = {n: file.array(f"best/{n}", *form[n]) for n in form}
         best = run["best"]
         training.best = Best(int(best["epoch"]), float(best["score"]), parameters)
 
@@ -168,21 +199,19 @@ def _network_arrays(net: Network) -> Arrays:
     )
 
 
-def _network(archive: _Archive) -> Network:
-    source = archive.source
-    net = structure.network(archive.header, source, archive.size)
+def _network(file: _Archive) -> Network:
+    source = file.source
+    net = structure.network(file.header, source, file.size)
     posteriors = {}
     for name, p in net.parameters().items():
-        mean, scale = (
-            archive.array(f"{part}/{name}", p.shape, "<f8") for part in ("mean", "scale")
-        )
+        mean, scale = (file.array(f"{part}/{name}", p.shape, "<f8") for part in ("mean", "scale"))
         try:
             posteriors[name] = Posterior(mean, scale)
         except InputError as error:
             raise InputError(f"{source}: {name}: {error}") from None
     net.set_parameters(posteriors)
     for index, A in net.correlation.items():
-        stored = archive.array(f"correlation/{index}", A.shape, "<f8")
+        stored = file.array(f"correlation/{index}", A.shape, "<f8")
         if not (np.isfinite(stored).all() and (np.triu(stored) == 0.0).all()):
             raise InputError(
                 f"{source}: correlation of layer {index}: expected finite, below the diagonal"
@@ -200,11 +229,29 @@ def _differing(ours: Mapping, theirs: Any) -> str:
 
 
 def _write(path: str | Path, header: dict[str, Any], arrays: Arrays) -> None:
-    text = json.dumps(header, allow_nan=False).encode()
+    text = _encoded(header)
+    _check_sizes(path, len(text), [array.nbytes for array in arrays.values()])
     members = {"header": np.frombuffer(text, np.uint8)}
     members |= {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with written_atomically(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, **members)
+
+
+def _encoded(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, allow_nan=False).encode()
+
+
+def _check_sizes(path: str | Path, header: int, sizes: list[int]) -> None:
+    """InputError unless a file of such a header and arrays, in bytes, could be read again."""
+    if header > _LARGEST_HEADER:
+        raise InputError(
+            f"{path}: a header of {header} bytes; expected at most {_LARGEST_HEADER} (fewer epochs)"
+        )
+    whole = sum(_BESIDE_ARRAY + size for size in (header, *sizes))
+    if whole > archive.LARGEST:
+        raise InputError(
+            f"{path}: a checkpoint of {whole} bytes; expected at most {archive.LARGEST}"
+        )
 
 
 class _Archive:
@@ -221,7 +268,7 @@ class _Archive:
 
     def __init__(self, path: str | Path):
         self.source = str(path)
-        self._members = read_members(Path(path), "a checkpoint (.npz)", stored=True)
+        self._members = archive.read_members(Path(path), "a checkpoint (.npz)", stored=True)
         self.size = Path(path).stat().st_size
         text = self._parsed("header")
         try:

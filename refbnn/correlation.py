@@ -64,7 +64,7 @@ def uncorrelated(n: int) -> np.ndarray:
 
 
 def mix(A: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """U = R z; A (n, n), z (..., n) -> (..., n)."""
+    """The mixed noise u = R z; A (n, n), z (..., n) -> (..., n)."""
     return (z + z @ A.T) / _row_lengths(A)
 
 

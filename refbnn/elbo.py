@@ -7,8 +7,9 @@ For a minibatch of B out of N examples and one posterior sample θ = µ + σ z,
     L = (N/B)·Σ_batch −log p(y | x, θ)  +  λ·KL(q‖p):
 
 the minibatch term is scaled up to the whole data set, the KL is counted once; with λ = 1, L
-estimates the negative evidence lower bound without bias. (Libraries that average the likelihood
-over the batch must divide the KL by N to agree.) λ < 1 only while KL warms up. With
+estimates the negative evidence lower bound without bias (exceptions: `loss_and_gradient`).
+(Libraries that average the likelihood over the batch must divide the KL by N to agree.) λ < 1 only
+while KL warms up. With
 g = ∂(first term)/∂θ from the layers' backward passes, the pathwise gradients are (Kingma & Welling
 2014; Blundell et al. 2015)
 
@@ -122,7 +123,11 @@ def loss_and_gradient(
     *,
     kl_weight: float = 1.0,
 ) -> tuple[Loss, Gradient]:
-    """Unbiased estimate of the loss and of its gradient from one minibatch.
+    """Estimate of the loss and of its gradient from one minibatch.
+
+    Without bias, but for two cases. With `local` and convolutions it is so for a surrogate, whose
+    positions of a map have noise of their own (`refbnn.local`), not for L. The energy score is no
+    −log p: its estimate is unbiased too, but the loss is then a score plus KL, no evidence bound.
 
     Parameters
     ----------

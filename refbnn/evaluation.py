@@ -3,6 +3,10 @@
 Log score: mean of −log p̄(y | x), in nats an example, where p̄ is the predictive distribution; of a
 regression, the Gaussian with the predictive mean and total variance. Less is better, and it is
 proper (Gneiting & Raftery 2007). Measures of calibration: `refbnn.calibration`.
+
+A key that ends in _se is the standard error of the measure before it, from the choice of examples
+(not from that of posterior samples or of the training run): of a mean of n numbers, their sample
+standard deviation over √n; infinite for one example, or where the mean is.
 """
 
 from __future__ import annotations
@@ -38,17 +42,17 @@ def of_classes(
     """
     diagram = reliability(inside, y)
     measures = {
-        "accuracy": inside.accuracy(y),
-        "log_score_nats": log_score(inside, y),
+        **_mean("accuracy", inside.labels == y),
+        **_mean("log_score_nats", log_scores(inside, y)),
         "brier_score": brier(inside, y),
         "ece": diagram.ece,
         "ece_if_calibrated": diagram.ece_if_calibrated,
     }
     for name, score in SCORES.items():
         key = name.replace(" ", "_")
-        measures[f"{key}_inside_nats"] = float(score(inside).mean())
+        measures |= _mean(f"{key}_inside_nats", score(inside))
         if outside is not None:
-            measures[f"{key}_outside_nats"] = float(score(outside).mean())
+            measures |= _mean(f"{key}_outside_nats", score(outside))
             area, error = auroc(score(inside), score(outside))
             measures[f"auroc_{key}"], measures[f"auroc_{key}_se"] = area, error
     return measures
@@ -58,7 +62,7 @@ def of_targets(prediction: TargetPrediction, y: np.ndarray) -> dict[str, float]:
     """Measures of a regression, in the units of y (B, D); spreads are root mean squares."""
     return {
         "rmse": float(np.sqrt(np.mean((y - prediction.mean) ** 2))),
-        "log_score_nats": log_score(prediction, y),
+        **_mean("log_score_nats", log_scores(prediction, y)),
         "epistemic_spread": float(np.sqrt(prediction.epistemic.mean())),
         "aleatoric_spread": float(np.sqrt(prediction.aleatoric.mean())),
         f"coverage_at_{_LEVEL}": float(coverage(prediction, y, np.array([_LEVEL])).share[0]),
@@ -67,11 +71,24 @@ def of_targets(prediction: TargetPrediction, y: np.ndarray) -> dict[str, float]:
 
 
 def log_score(prediction: Prediction | TargetPrediction, y: np.ndarray) -> float:
-    """Mean of −log p̄(y | x) in nats an example; for labels (B,) of int, or targets (B, D)."""
+    """Mean of `log_scores`."""
+    return float(log_scores(prediction, y).mean())
+
+
+def log_scores(prediction: Prediction | TargetPrediction, y: np.ndarray) -> np.ndarray:
+    """−log p̄(y | x) in nats of each example, (B,); for labels (B,) of int, or targets (B, D)."""
     if isinstance(prediction, Prediction):
         p = prediction.probabilities[np.arange(len(y)), y]
         with np.errstate(divide="ignore"):  # a probability may be 0: then the score is infinite
-            return float(-np.log(p).mean())
+            return -np.log(p)
     variance = prediction.epistemic + prediction.aleatoric
     square = (y - prediction.mean) ** 2 / variance
-    return float(0.5 * (square + np.log(2.0 * np.pi * variance)).sum(axis=-1).mean())
+    return 0.5 * (square + np.log(2.0 * np.pi * variance)).sum(axis=-1)
+
+
+def _mean(key: str, values: np.ndarray) -> dict[str, float]:
+    """Mean of values (B,) and its standard error, under the key and key_se."""
+    mean, n = float(values.mean()), len(values)
+    known = n > 1 and np.isfinite(mean)
+    error = float(values.std(ddof=1) / np.sqrt(n)) if known else np.inf
+    return {key: mean, f"{key}_se": error}

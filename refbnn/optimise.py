@@ -33,15 +33,17 @@ class Adam:
 
     Parameters
     ----------
-    parameters : mapping of str to ndarray, any shape, contiguous
-        Starting values; they are not copied.
+    parameters : mapping of str to ndarray, any shape
+        Starting values. The attribute of this name holds the arrays that change: these, or a copy
+        in C order of one that is not contiguous.
     """
 
     def __init__(self, parameters: Mapping[str, np.ndarray]):
-        self.parameters = dict(parameters)
+        # In C order, so that `reshape(-1)` in `step` is a view.
+        self.parameters = {name: np.asarray(p, order="C") for name, p in parameters.items()}
         self.steps = 0
-        self.m = {name: np.zeros_like(p) for name, p in parameters.items()}
-        self.v = {name: np.zeros_like(p) for name, p in parameters.items()}
+        self.m = {name: np.zeros_like(p) for name, p in self.parameters.items()}
+        self.v = {name: np.zeros_like(p) for name, p in self.parameters.items()}
 
     def step(self, grads: Mapping[str, np.ndarray], learning_rate: float) -> None:
         """One update of every array from its gradient of the same shape and type."""

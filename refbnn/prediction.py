@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from refbnn import covariance
 from refbnn.errors import InputError
 from refbnn.moments import Moments
 from refbnn.network import Network
@@ -17,7 +18,8 @@ from refbnn.uncertainty import (
     from_output_samples,
 )
 
-METHODS = ("pfp", "svi")
+METHODS = ("pfp", "full", "svi")
+JOINT_SAMPLES = 1000  # draws of correlated logits: cheap beside their covariance
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
 
 
@@ -36,23 +38,34 @@ def predict(
     net : Network
     x : (B, ...)
     method : str
-        "pfp": one propagation, then the integrals over independent Gaussian logits. "svi":
-        `n_samples` passes with sampled weights.
+        "pfp": one propagation, then the integrals over independent Gaussian logits. "full": one
+        propagation with all covariances of a dense network (`refbnn.covariance`, some hundred
+        times the cost), then draws of its correlated logits. "svi": `n_samples` passes with
+        sampled weights.
     n_samples : int, optional
-        For "svi" 30 by default. For "pfp" the integrals are by quadrature, exact and without
+        For "svi" 30 by default, for "full" 1000. For "pfp" the integrals are by quadrature, exact and without
         random numbers; with n_samples they are by that many draws of the logits.
     seed : int
 
     Raises
     ------
     InputError
-        If the method is unknown, n_samples < 2, or x does not fit the network.
+        If the method is unknown, n_samples < 2, x does not fit the network, or the outputs are no
+        logits (C,) of C ≥ 2 classes.
     """
     _check(method, n_samples)
+    n_outputs = _flat_outputs(net, x)
+    if n_outputs < 2:
+        raise InputError(
+            f"predict: network of {n_outputs} output; expected at least 2, the logits of classes "
+            "(targets of a regression: predict_targets, or --targets D)"
+        )
     rng = stream(seed, "predict")
     if method == "pfp":
         logits = net.propagate(x)
         return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
+    if method == "full":
+        return covariance.from_joint(covariance.propagate(net, x), n_samples or JOINT_SAMPLES, rng)
     samples = net.sample(x, n_samples or SVI_SAMPLES, rng)
     return from_logit_samples(samples, Moments(samples.mean(axis=0), samples.var(axis=0, ddof=1)))
 
@@ -80,10 +93,10 @@ def predict_targets(
     Raises
     ------
     InputError
-        As `predict`, or if the outputs are neither D nor 2D.
+        As `predict`, or if the outputs are neither (D,) nor (2D,).
     """
     _check(method, n_samples)
-    (n_outputs,) = net.check_input(np.shape(x)[1:])
+    n_outputs = _flat_outputs(net, x)
     if n_outputs not in (n_targets, 2 * n_targets):
         raise InputError(
             f"network of {n_outputs} outputs for {n_targets} targets; expected {n_targets} or, "
@@ -91,8 +104,21 @@ def predict_targets(
         )
     if method == "pfp":
         return from_output_moments(net.propagate(x), n_targets)
+    if method == "full":
+        return from_output_moments(covariance.propagate(net, x).marginal, n_targets)
     samples = net.sample(x, n_samples or SVI_SAMPLES, stream(seed, "predict"))
     return from_output_samples(samples, n_targets)
+
+
+def _flat_outputs(net: Network, x: np.ndarray) -> int:
+    """Number of outputs for one input; InputError unless they are one row."""
+    shape = net.check_input(np.shape(x)[1:])
+    if len(shape) != 1:
+        raise InputError(
+            f"predict: network with outputs of shape {shape} an input; expected one row of them, "
+            "as after Flatten"
+        )
+    return shape[0]
 
 
 def _check(method: str, n_samples: int | None) -> None:

@@ -21,11 +21,11 @@ def softplus(rho: np.ndarray) -> np.ndarray:
 
 
 def softplus_and_slope(rho: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """σ and dσ/dρ, of the shape and type of ρ."""
-    t = np.abs(rho)
+    """σ and dσ/dρ, of the shape and type of ρ; in C order, so that reshape(-1) is a view."""
+    t = np.abs(rho, out=np.empty(rho.shape, rho.dtype))
     np.negative(t, out=t)
     np.exp(t, out=t)  # NumPy's exp and log1p are vectorised, Numba's are not
-    scale = np.log1p(t)
+    scale = np.log1p(t, out=np.empty(rho.shape, rho.dtype))
     _finish_softplus(rho.reshape(-1), scale.reshape(-1), t.reshape(-1))
     return scale, t
 

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 import refbnn.layers
-from refbnn import InputError, Network, Posterior, load, predict, save, train
+from refbnn import (
+    InputError,
+    Network,
+    Posterior,
+    archive,
+    checkpoint,
+    load,
+    predict,
+    save,
+    train,
+)
 from refbnn.layers import (
     ELU,
     GELU,
@@ -32,6 +42,7 @@ from refbnn.layers import (
     Tanh,
 )
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed, Mixture
+from refbnn.options import Options
 from refbnn.prior import (
     DevicePrior,
     GaussianPrior,
@@ -205,6 +216,55 @@ def test_what_cannot_be_loaded_is_not_saved(tmp_path):
                 on_step=lambda *_: pytest.fail("began"),
             )
     assert os.listdir(tmp_path) == []
+
+
+# Sizes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("validated", [False, True])
+def test_what_could_not_be_read_again_is_refused_before_training(
+    tmp_path, monkeypatch, dtype, validated
+):
+    """The size asked for beforehand is at least the file's, and little more."""
+    path = tmp_path / "net.npz"
+    x, y = np.eye(4)[:, :3], np.array([0, 1, 2, 0])
+    options = {"epochs": 3, "dtype": dtype, "validation": (x, y) if validated else None}
+
+    def run(**more):
+        net = Network([Dense(3, 40), ReLU(), Dense(40, 3)], correlated=[0])
+        train(net, x, y, checkpoint=path, **options, **more)
+
+    run()
+    size = path.stat().st_size
+    # Arrays: 13, or 16 with the best epoch, of 512 bytes beside numbers; 4096 and 480 of the run.
+    monkeypatch.setattr(archive, "LARGEST", size + 17 * 512 + 4096 + 480)
+    run()
+    monkeypatch.setattr(archive, "LARGEST", size)
+    load(path)
+    monkeypatch.setattr(archive, "LARGEST", size - 1)
+    with pytest.raises(InputError, match=f"{size} bytes"):
+        load(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"a checkpoint of \d+ bytes; expected at most"):
+        run(on_step=lambda *_: pytest.fail("began"))
+    assert path.read_bytes() == before
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    path = tmp_path / "net.npz"
+    save(path, small())
+    size = path.stat().st_size
+    path.unlink()
+    monkeypatch.setattr(archive, "LARGEST", size - 1)
+    with pytest.raises(InputError, match=r"a checkpoint of \d+ bytes; expected at most"):
+        save(path, small())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_header_that_could_not_be_read_again_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a header of \d+ bytes; expected at most"):
+        checkpoint.check(tmp_path / "net.npz", small(), Options(epochs=1_000_000))
 
 
 # Hostile files ---------------------------------------------------------------------------------

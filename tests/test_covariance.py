@@ -207,7 +207,7 @@ def test_factor_and_prediction():
     # Where logits are independent it is what `predict` says: the same to Monte Carlo error.
     net = Network([Dense(6, 4)])
     x = rng.standard_normal((10, 6))
-    a = covariance.predict(net, x, n_samples=40_000)
+    a = predict(net, x, method="full", n_samples=40_000)
     b = predict(net, x, method="pfp", n_samples=40_000)
     np.testing.assert_allclose(a.probabilities, b.probabilities, atol=5 * 0.5 / 200)
 
@@ -225,7 +225,7 @@ def test_factor_and_prediction():
         (lambda: covariance.propagate(a_network(), np.full((1, 6), np.nan)), "NaN"),
         (lambda: JointMoments(np.zeros((1, 2)), np.zeros((1, 2))), "(B, n, n)"),
         (lambda: JointMoments(np.zeros((1, 1)), -np.ones((1, 1, 1))), "negative variance"),
-        (lambda: covariance.predict(a_network(), np.zeros((1, 6)), n_samples=1), "at least 2"),
+        (lambda: predict(a_network(), np.zeros((1, 6)), method="full", n_samples=1), "at least 2"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_refused(call, said):

@@ -193,6 +193,7 @@ def test_show_command(capsys, mnist, tmp_path, name):
         (["show", "mnits", "-o", "a.png"], "no data set of that name"),
         (["show", "fashion-subset", "--split", "train", "-o", "a.png"], "has no train split"),
         (["show", "mnist-subset"], "required: -o"),
+        (["show", "mnist-subset", "-o", "a.xyz"], "a.xyz: expected a name that ends in .png"),
         (["show", "mnist-subset", "-o", "absent/a.png"], "not writable"),
         (["show", "utkface:absent", "-o", "a.png"], "expected a folder of UTKFace"),
     ],

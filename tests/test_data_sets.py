@@ -277,3 +277,11 @@ def test_one_of_two_ambiguous_files_is_refused(torch_files, own_folders):
     (own_folders / "ambiguous_mnist/amnist_labels.pt").unlink()
     with pytest.raises(InputError, match=r"amnist_labels\.pt is not here"):
         load("ambiguous-mnist", "train")
+
+
+@pytest.mark.parametrize(("n", "labels"), [(3, (3, 0)), (0, (0, 10)), (0, (0,))])
+def test_published_ambiguous_mnist_without_labels_is_refused(torch_files, n, labels):
+    torch_files["amnist_samples.pt"] = np.zeros((n, 1, 28, 28), np.float32)
+    torch_files["amnist_labels.pt"] = np.zeros(labels, int)
+    with pytest.raises(InputError, match="a picture\\), at least one"):
+        load("ambiguous-mnist", "train")

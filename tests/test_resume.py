@@ -236,6 +236,8 @@ def without(name):
         entry(adam_steps=-1),
         entry(adam_steps=None),
         entry(adam_steps=float("inf")),
+        entry(adam_steps=10**400),  # no float: the first step would overflow
+        entry(adam_steps=2**53 + 1),
         entry(best={"epoch": "x", "score": 1}),
         entry(best=7),
         entry(best={}),

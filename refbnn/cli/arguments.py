@@ -56,9 +56,10 @@ def add_method(parser: argparse.ArgumentParser, more: tuple[str, ...], default: 
     """--method, with more choices than pfp and svi, and --samples."""
     parser.add_argument(
         "--method",
-        choices=("pfp", "svi", *more),
+        choices=("pfp", "full", "svi", *more),
         default=default,
-        help="by propagation or by sampling (default: %(default)s)",
+        help="by propagation, by propagation with all covariances (dense networks) or by sampling "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--samples",

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from refbnn.errors import InputError
+
 HELP = "list the data sets, fetch their files, draw examples"
 _PUBLISHED = ("mnist", "fashion-mnist", "ambiguous-mnist")
 
@@ -82,6 +84,8 @@ def _show(arguments: argparse.Namespace) -> None:
     from refbnn.data import load
     from refbnn.files import require_writable, written_atomically
 
+    if arguments.out.suffix != ".png":
+        raise InputError(f"{arguments.out}: expected a name that ends in .png")
     require_writable(arguments.out)
     dataset = load(arguments.name, arguments.split)
     with written_atomically(arguments.out) as path:

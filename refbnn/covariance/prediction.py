@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn.covariance.propagation import JointMoments, propagate
-from refbnn.errors import InputError
-from refbnn.network import Network
-from refbnn.streams import stream
+from refbnn.covariance.propagation import JointMoments
 from refbnn.uncertainty import Prediction, from_logit_samples
 
-LOGIT_SAMPLES = 1000
 _BLOCK = 256  # inputs at a time, to bound the memory of their draws
 
 
@@ -38,16 +34,3 @@ def factor(cov: np.ndarray) -> np.ndarray:
     """F with F Fᵀ = cov, (..., n, n)."""
     value, vector = np.linalg.eigh(cov)
     return vector * np.sqrt(np.maximum(value, 0.0))[..., np.newaxis, :]
-
-
-def predict(net: Network, x: np.ndarray, *, n_samples: int = LOGIT_SAMPLES, seed: int = 0):
-    """Predict classes as `refbnn.predict` does by "pfp", with the covariance of the logits.
-
-    Raises
-    ------
-    InputError
-        As `refbnn.covariance.propagate`, or if n_samples < 2.
-    """
-    if n_samples < 2:
-        raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")
-    return from_joint(propagate(net, x), n_samples, stream(seed, "predict"))

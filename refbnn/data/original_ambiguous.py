@@ -64,10 +64,11 @@ def read_original(
         or labels.ndim not in (1, 2)
         or len(labels) != len(samples)
         or not np.issubdtype(labels.dtype, np.integer)
+        or not labels.size
     ):
         raise InputError(
             f"{labels_path}: holds {_described(labels)}; "
-            f"expected whole numbers, ({len(samples)}, labels a picture)"
+            f"expected whole numbers, ({len(samples)}, labels a picture), at least one"
         )
     labels = labels.reshape(len(labels), -1)
     split_at = N_TRAIN // labels.shape[1]

@@ -31,7 +31,7 @@ _KNOTS = np.array([-40.0, -28.0, -18.0, -10.0, -4.0, 0.0])
 
 
 def forward(x, alpha):
-    """X where x > 0, else α(eˣ − 1); any shape."""
+    """The input x where x > 0, else α(eˣ − 1); any shape."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 

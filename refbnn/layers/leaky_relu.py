@@ -33,7 +33,7 @@ from refbnn.posterior import Posterior
 
 
 def forward(x, slope):
-    """X where x > 0, else λx; any shape."""
+    """The input x where x > 0, else λx; any shape."""
     return np.where(x > 0, x, slope * x)
 
 

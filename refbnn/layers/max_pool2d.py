@@ -17,11 +17,19 @@ independent.
 Method
 ------
 "exact" is the default: mean and variance to 3e-12, at 12 µs a window of 2×2 and 27 µs one of 3×3.
-"tree" and "chain" repeat Clark's approximation, 50 and 25 times faster, and wrong: for four entries
-with means from N(0, 1) and variances uniform on [0.1, 2], by 9 % (tree) and 7 % (chain) of the
-variance in the mean square and 33 % at most; for nine by 19 % and 15 %, 48 % at most. The mean is
-off by up to 0.09 standard deviations. They are for networks too large for "exact", and for
-comparison with kernels that can afford nothing else.
+"tree" and "chain" repeat Clark's approximation, 50 and 25 times faster, and wrong. Errors against
+"exact" in a million windows with means from N(0, 1) and variances uniform on [0.1, 2]; of the
+variance relative, of the mean in standard deviations; root mean square, and what 99 % of windows
+stay below (no bound: the worst of the million were off by 41 to 55 %, and by 0.08 to 0.16):
+
+    entries, method    variance, rms   99 %      mean, rms   99 %
+    4, tree            8.6 %           22.7 %    0.007       0.027
+    4, chain           7.3 %           20.7 %    0.008       0.029
+    9, tree            18.9 %          35.7 %    0.023       0.061
+    9, chain           14.7 %          29.7 %    0.014       0.043
+
+They are for networks too large for "exact", and for comparison with kernels that can afford nothing
+else.
 """
 
 from __future__ import annotations
@@ -55,7 +63,9 @@ def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
     *leading, i, j = np.indices(first.shape, sparse=True)
     (p, q), (s, t) = padding, stride
     grad_x = np.zeros(x.shape, grad_y.dtype)
-    np.add.at(grad_x, (*leading, s * i - p + a, t * j - q + b), grad_y)
+    # Where all of a window is −∞, the first is one of padding: moved inside, as in the loops.
+    row, column = np.maximum(s * i - p + a, 0), np.maximum(t * j - q + b, 0)
+    np.add.at(grad_x, (*leading, row, column), grad_y)
     return grad_x
 
 

@@ -70,7 +70,7 @@ class Residual:
         return shape
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
-        """X + f(x)."""
+        """The sum x + f(x)."""
         return x + self._inputs(x, weights)[-1]
 
     def backward(
