@@ -43,8 +43,8 @@ def predict(
         times the cost), then draws of its correlated logits. "svi": `n_samples` passes with
         sampled weights.
     n_samples : int, optional
-        For "svi" 30 by default, for "full" 1000. For "pfp" the integrals are by quadrature, exact and without
-        random numbers; with n_samples they are by that many draws of the logits.
+        For "svi" 30 by default, for "full" 1000. For "pfp" the integrals are by quadrature, exact
+        and without random numbers; with n_samples they are by that many draws of the logits.
     seed : int
 
     Raises
