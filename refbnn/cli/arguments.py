@@ -65,8 +65,8 @@ def add_method(parser: argparse.ArgumentParser, more: tuple[str, ...], default: 
         "--samples",
         type=integer_from(2),
         metavar="N",
-        help="passes with sampled weights (default: 30); draws of propagated logits in place of "
-        "quadrature",
+        help="svi: passes with sampled weights (default: 30); full: draws of the logits "
+        "(default: 1000); pfp: draws of the logits in place of quadrature",
     )
 
 

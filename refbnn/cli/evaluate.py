@@ -15,8 +15,7 @@ HELP = "measure a trained network: accuracy, log score, uncertainty in and out o
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, data, method."""
     parser.epilog = (
-        "--samples is the number of sampled passes; with --method both of these alone, with "
-        "--method pfp of draws of the logits. The mutual information of N sampled passes is too "
+        "With --method both, --samples are those of svi. The mutual information of N sampled passes is too "
         "low by about the factor 1 - 1/N, 3 % for 30. Standard errors are from the choice of "
         "examples."
     )
