@@ -15,9 +15,9 @@ HELP = "measure a trained network: accuracy, log score, uncertainty in and out o
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, data, method."""
     parser.epilog = (
-        "With --method both, --samples are those of svi. The mutual information of N sampled passes is too "
-        "low by about the factor 1 - 1/N, 3 % for 30. Standard errors are from the choice of "
-        "examples."
+        "With --method both, --samples are those of svi. The mutual information of N sampled "
+        "passes is too low by about the factor 1 - 1/N, 3 % for 30. Standard errors are from the "
+        "choice of examples."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     parser.add_argument(
