@@ -209,7 +209,9 @@ def _network(file: _Archive) -> Network:
             posteriors[name] = Posterior(mean, scale)
         except InputError as error:
             raise InputError(f"{source}: {name}: {error}") from None
+    factor = net.variance_factor  # of these weights, which are only now its
     net.set_parameters(posteriors)
+    net.variance_factor = factor
     for index, A in net.correlation.items():
         stored = file.array(f"correlation/{index}", A.shape, "<f8")
         if not (np.isfinite(stored).all() and (np.triu(stored) == 0.0).all()):

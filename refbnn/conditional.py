@@ -7,9 +7,10 @@ propagate through the rest; with K draws,
 
     p(y | x) = E_θ₁ p(y | x, θ₁) ≈ (1/K) Σ_k N(y; m_k(x), v_k(x)).
 
-Given θ₁ the second layer's inputs are known. So its outputs *are* independent, and neither the
-correlation that the first layer makes nor the shape of its law is approximated any more: logits
-may have several modes, as where sampled networks contradict each other, which one Gaussian cannot
+Given θ₁ the second layer's inputs are known. So the outputs of a dense second layer *are*
+independent (those of a convolution share their kernel, and are not), and neither the correlation
+that the first layer makes nor the shape of its law is approximated any more: logits may have
+several modes, as where sampled networks contradict each other, which one Gaussian cannot
 say. (Rao–Blackwell: what is integrated exactly does not add to the variance of the K draws.)
 
 Weights have the posterior's own variances, without a variance factor.

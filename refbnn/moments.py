@@ -31,6 +31,12 @@ class Moments:
     var: np.ndarray
 
     def __post_init__(self):
+        for part in (self.mean, self.var):
+            if not isinstance(part, np.ndarray | np.generic) or part.dtype.kind not in "fiu":
+                raise InputError(
+                    f"moments: {getattr(part, 'dtype', type(part).__name__)}; expected arrays of "
+                    "real numbers"
+                )
         if self.mean.shape != self.var.shape:
             raise InputError(
                 f"moments: mean has shape {self.mean.shape} and variance {self.var.shape}; "

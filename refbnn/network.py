@@ -100,7 +100,7 @@ class Network:
         return dict(self._posteriors)
 
     def set_parameters(self, posteriors: Mapping[str, Posterior]) -> None:
-        """Replace the means and scales of every weight.
+        """Replace the means and scales of every weight; the variance factor is 1 again.
 
         Raises
         ------
@@ -118,9 +118,13 @@ class Network:
                     f"expected {self._posteriors[name].shape}"
                 )
         self._posteriors = {name: posteriors[name] for name in self._posteriors}
+        self.variance_factor = 1.0  # that of other weights would not be theirs
 
     def with_noise(self, law: Law) -> Network:
-        """Return a network of the same means and scales with another shape of noise."""
+        """Return a network of the same means and scales with another shape of noise.
+
+        Its variance factor is kept: propagation does not see the shape.
+        """
         other = copy.copy(self)
         other.law = law
         other._posteriors = dict(self._posteriors)

@@ -41,7 +41,7 @@ def predict(
         "pfp": one propagation, then the integrals over independent Gaussian logits. "full": one
         propagation with all covariances of a dense network (`refbnn.covariance`, some hundred
         times the cost), then draws of its correlated logits. "svi": `n_samples` passes with
-        sampled weights.
+        sampled weights. The network's variance factor is used by "pfp" alone.
     n_samples : int, optional
         For "svi" 30 by default, for "full" 1000. For "pfp" the integrals are by quadrature, exact
         and without random numbers; with n_samples they are by that many draws of the logits.

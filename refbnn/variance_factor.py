@@ -47,6 +47,7 @@ from scipy.optimize import minimize_scalar
 
 from refbnn.errors import InputError
 from refbnn.evaluation import log_score
+from refbnn.likelihood import Categorical
 from refbnn.network import Network
 from refbnn.prediction import predict, predict_targets
 from refbnn.uncertainty import Prediction, TargetPrediction
@@ -114,6 +115,12 @@ def choose(
         raise InputError(f"criterion {criterion!r}; expected {' or '.join(CRITERIA)}")
     if len(x) != len(y) or not len(y):
         raise InputError(f"{len(x)} examples, {len(y)} answers; expected as many, at least one")
+    if y.ndim == 1:
+        Categorical().check(y, net.check_input(np.shape(x)[1:]))
+    elif y.ndim != 2 or y.dtype.kind != "f":
+        raise InputError(
+            f"answers are {y.dtype} of shape {y.shape}; expected labels (N,) or targets (N, D)"
+        )
 
     def predicted(candidate: Network, **how) -> Prediction | TargetPrediction:
         if y.ndim == 1:

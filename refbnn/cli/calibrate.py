@@ -94,7 +94,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     ]
     print(tabulate(rows, [f"{len(y)} examples", "before", "after"], floatfmt=".4f"))
     if found.on_bound:
-        return [f"the optimum lies inside the bounds, {BOUNDS[0]:g} to {BOUNDS[1]:g}; not saved"]
+        return [
+            f"{found.criterion} still falls at the bound {found.factor:g} of {BOUNDS[0]:g} to "
+            f"{BOUNDS[1]:g}: no factor serves, nothing is saved"
+        ]
     if arguments.out is not None:
         save(arguments.out, net.with_variance_factor(found.factor))
     return []

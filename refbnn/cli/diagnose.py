@@ -58,6 +58,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     last = layers[-1].flagged(threshold).reshape(len(x), -1)
     inputs = [index for index, row in enumerate(last) if row.any()]
     print(f"inputs with a flagged output: {len(inputs)} of {len(x)}")
+    print("not seen: what the correlation of a layer's inputs adds to skewness and kurtosis")
+    reset = [str(i) for i, layer in enumerate(net.layers[:-1]) if not _is_followed(layer)]
+    if reset:
+        print(f"taken for Gaussian, whatever they are: outputs of the layers {', '.join(reset)}")
+    if net.variance_factor != 1.0:
+        print("without the network's variance factor")
     if arguments.json is not None:
         numbers = {
             "data": examples.source,
@@ -68,6 +74,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
         }
         write_text(arguments.json, as_json(numbers))
     return []
+
+
+def _is_followed(layer) -> bool:
+    """Whether the shape of a layer's outputs is carried on, or has weights of its own."""
+    from refbnn.layers import Flatten, ReLU
+
+    return isinstance(layer, Flatten | ReLU) or bool(layer.parameter_shapes())
 
 
 def _row(layer, threshold: float) -> dict:

@@ -65,7 +65,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
         print(
             f"SVI: the mutual information of {n} samples is too low by about the factor 1 - 1/{n}"
         )
+    if net.variance_factor != 1.0 and "full" in methods:
+        print("FULL without the network's variance factor, which is chosen for PFP")
     if net.variance_factor != 1.0 and "pfp" in methods:
+        numbers["pfp"]["variance_factor"] = net.variance_factor
         print(f"PFP with {net.variance_factor:.4g} times the variance of every weight")
     if arguments.json is not None:
         sets = {"in_distribution": inside.source}
@@ -73,7 +76,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             sets["out_of_distribution"] = outside.source
         write_text(
             arguments.json,
-            as_json({"data": sets, "variance_factor": net.variance_factor, "by_method": numbers}),
+            as_json({"data": sets, "by_method": numbers}),
         )
     return []
 

@@ -26,6 +26,7 @@ diagonal mode needs 3n² multiplications and n rectified moments.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ from refbnn.moments import Moments, all_finite
 from refbnn.network import Network
 from refbnn.posterior import Posterior
 
-_BLOCK = 50  # inputs at a time, to bound the memory of covariances
+_MOST_ENTRIES = 20_000_000  # of one layer's covariances, 160 MB
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,21 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
         x = np.asarray(x, dtype=float)
     n = len(x.mean) if isinstance(x, Moments | JointMoments) else len(x)
     parts = []
-    for start in range(0, max(n, 1), _BLOCK):
-        *_, last = propagate_layers(net, _rows(x, slice(start, start + _BLOCK)))
+    block = block_size(net)
+    for start in range(0, max(n, 1), block):
+        # One layer's covariances at a time.
+        (last,) = deque(propagate_layers(net, _rows(x, slice(start, start + block))), maxlen=1)
         assert isinstance(last, JointMoments)  # there is a dense layer
         parts.append(last)
     return JointMoments(
         np.concatenate([part.mean for part in parts]), np.concatenate([part.cov for part in parts])
     )
+
+
+def block_size(net: Network) -> int:
+    """Inputs at a time, so that covariances take bounded memory: they are the widths squared."""
+    widths = (layer.out_features for layer in net.layers if isinstance(layer, Dense))
+    return max(1, _MOST_ENTRIES // max(widths, default=1) ** 2)
 
 
 def obstacle(net: Network) -> str | None:

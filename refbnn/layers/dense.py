@@ -130,6 +130,7 @@ class Dense:
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` and `moments_of_known` of this module."""
+        self.output_shape(x.shape[1:])
         weight, bias = posteriors["weight"], posteriors["bias"]
         if isinstance(x, Moments):
             return moments(x, weight, bias)
