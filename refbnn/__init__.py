@@ -6,6 +6,7 @@ The names below load on first use, so that the command line answers at once.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from refbnn.posterior import Posterior
     from refbnn.prediction import predict
     from refbnn.training import train
+
+# By default Numba keeps what it has compiled beside the sources. In an installed package pip does
+# not remove those files, and the folder that stays hides an editable install made afterwards.
+_CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(_CACHE, "refbnn", "numba"))
 
 __all__ = ["InputError", "Moments", "Network", "Posterior", "load", "predict", "save", "train"]
 

@@ -1,5 +1,6 @@
 """The linter, the formatter and the type checker hold over the whole tree."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,3 +16,23 @@ def test_tool_is_content(words):
         [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compiled_functions_are_kept_outside_the_package():
+    """Files beside the sources would outlive an uninstall, and hide the package's next install."""
+    program = (
+        "import os, refbnn.optimise, numba; print(numba.config.CACHE_DIR);"
+        "print(os.path.dirname(refbnn.__file__))"
+    )
+    environment = {n: v for n, v in os.environ.items() if n != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cache, package = done.stdout.splitlines()
+    assert cache
+    assert not cache.startswith(package)
