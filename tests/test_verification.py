@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import verification
-from refbnn import kl
-from refbnn.layers import conv2d, dense, relu
+from refbnn import covariance, kl, raw_moments
+from refbnn.layers import AvgPool2d, BatchNorm2d, Flatten, Residual, conv2d, dense, relu
 from refbnn.moments import Moments
 from refbnn.noise import DeviceLaw, Gaussian, Law
 from verification import softmax
@@ -50,6 +50,46 @@ def test_a_wrong_mean_is_caught(monkeypatch, module, function, name):
     right[:] = [getattr(module, function)]
     monkeypatch.setattr(module, function, wrong_mean)
     assert not all(check.holds for check in STEPS[name].run(50_000, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("owner", "case"),
+    [
+        (AvgPool2d, "average pooling"),
+        (BatchNorm2d, "batch normalisation"),
+        (Flatten, "flatten"),
+        (Residual, "residual"),
+        (raw_moments, "raw form"),
+    ],
+)
+@pytest.mark.parametrize(("shift", "factor"), [(0.05, 1.0), (0.0, 1.1)])
+def test_a_wrong_layer_is_caught(monkeypatch, owner, case, shift, factor):
+    """A variance wrong by a tenth: 16 standard errors of Gaussian samples; the mean as above."""
+    exact = owner.moments
+
+    def wrong(*args):
+        y = exact(*args)
+        return Moments(y.mean + shift * np.sqrt(y.var), factor * y.var)
+
+    monkeypatch.setattr(owner, "moments", wrong)
+    checks = STEPS["layers, Gaussian law"].run(50_000, seed=0)
+    assert [check.name for check in checks if case in check.name]
+    for check in checks:
+        assert check.holds != (case in check.name), check
+
+
+def test_a_wrong_covariance_of_rectified_is_caught(monkeypatch):
+    """Correlations turned round."""
+    exact = covariance.rectified_covariance
+
+    def wrong(mean, cov):
+        own_mean, own_cov = exact(mean, cov)
+        n = mean.shape[1]
+        return own_mean, np.where(np.eye(n, dtype=bool), own_cov, -own_cov)
+
+    monkeypatch.setattr(covariance, "rectified_covariance", wrong)
+    (check,) = STEPS["relu covariance"].run(50_000, seed=0)
+    assert not check.holds
 
 
 def test_a_wrong_kl_gradient_is_caught(monkeypatch):

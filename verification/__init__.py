@@ -18,6 +18,7 @@ from verification import (
     gradient,
     kernels,
     kl,
+    layers,
     max_pool2d,
     relu,
     sampling,
@@ -54,10 +55,11 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     """Every check for every law by label, and the kernels for one target."""
     listed = []
     for label, law in laws.items():
-        for module in (sampling, kl, gradient, dense, conv2d, covariance):
+        for module in (sampling, kl, gradient, dense, conv2d, layers, covariance):
             name = f"{module.__name__.rpartition('.')[2]}, {label}"
             listed.append(Step(name, _bind(module.check, label, law)))
     listed.append(Step("relu", relu.check))
+    listed.append(Step("relu covariance", covariance.check_rectified))
     listed.append(Step("activations", activations.check))
     listed.append(Step("max_pool2d", max_pool2d.check))
     listed.append(Step("softmax", softmax.check))

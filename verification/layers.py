@@ -1,0 +1,117 @@
+"""Moments of the remaining layers, and of the raw form, against samples written out here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from refbnn import raw_moments
+from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, Flatten, Residual
+from refbnn.moments import Moments
+from refbnn.noise import Law
+from refbnn.posterior import Posterior
+from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
+
+_IMAGE = (2, 3, 4)  # C, H, W
+_WIDTHS = (3, 4)  # of the block's input and output, and of what lies between
+
+Draw = Callable[[int], np.ndarray]
+
+
+def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> list[Check]:
+    """Mean and variance of every output; inputs and weights are drawn from the law.
+
+    The residual block gets known inputs: there its variance is exact.
+    """
+    cases = {**_of_images(law, rng), **_of_rows(law, rng)}
+    return [
+        _against(f"{name} ({label})", claim, outputs, n_samples)
+        for name, (claim, outputs) in cases.items()
+    ]
+
+
+def _of_images(law, rng) -> dict[str, tuple[Moments, Draw]]:
+    """Average pooling, batch normalisation and flattening of one random image."""
+    x = Moments(rng.standard_normal((1, *_IMAGE)), rng.uniform(0.1, 2.0, (1, *_IMAGE)))
+    centre, var, gamma, beta = rng.uniform(0.2, 2.0, (4, _IMAGE[0]))
+    centre, gamma = -centre, gamma * [1.0, -1.0]
+    eps = 0.1
+
+    def images(size):
+        return x.mean + np.sqrt(x.var) * law.sample(rng, (size, *_IMAGE))
+
+    def pooled(size):
+        around = np.pad(images(size), [(0, 0), (0, 0), (0, 0), (1, 1)])
+        windows = [
+            [around[:, :, top : top + 2, left : left + 3].sum((2, 3)) / 6 for left in (0, 2)]
+            for top in (0, 1)
+        ]  # OH, OW, S, C
+        return np.array(windows).transpose(2, 3, 0, 1)
+
+    def normalised(size):
+        image = images(size)
+        channels = [
+            gamma[c] * (image[:, c] - centre[c]) / np.sqrt(var[c] + eps) + beta[c]
+            for c in range(_IMAGE[0])
+        ]
+        return np.stack(channels, axis=1)
+
+    def flat(size):
+        image = images(size)
+        return np.stack([image[:, c, i, j] for c, i, j in np.ndindex(*_IMAGE)], axis=1)
+
+    normalise = BatchNorm2d(centre, var, gamma, beta, eps)
+    return {
+        "average pooling moments": (AvgPool2d((2, 3), (1, 2), (0, 1)).moments(x, {}), pooled),
+        "batch normalisation moments": (normalise.moments(x, {}), normalised),
+        "flatten moments": (Flatten().moments(x, {}), flat),
+    }
+
+
+def _of_rows(law, rng) -> dict[str, tuple[Moments, Draw]]:
+    """A residual block of two dense layers; a dense layer in the raw form."""
+    n, between = _WIDTHS
+    block = Residual((Dense(n, between), Dense(between, n)))
+    own = {
+        name: Posterior(rng.standard_normal(shape), rng.uniform(0.1, 1.0, shape))
+        for name, shape in block.parameter_shapes().items()
+    }
+    known = rng.standard_normal((1, n))
+    x = Moments(known, rng.uniform(0.1, 2.0, (1, n)))
+
+    def dense(index, inputs):
+        w, b = (
+            own[f"{index}.{name}"].mean
+            + own[f"{index}.{name}"].scale
+            * law.sample(rng, (len(inputs), *own[f"{index}.{name}"].shape))
+            for name in ("weight", "bias")
+        )
+        return np.einsum("soi,si->so", w, inputs) + b
+
+    def residual(size):
+        return known + dense(1, dense(0, np.tile(known, (size, 1))))
+
+    def of_random(size):
+        return dense(0, x.mean + np.sqrt(x.var) * law.sample(rng, (size, n)))
+
+    first = {"weight": own["0.weight"], "bias": own["0.bias"]}
+    return {
+        "residual moments, known input": (block.moments(known, own), residual),
+        "dense moments, raw form": (raw_moments.moments(Dense(n, between), x, first), of_random),
+    }
+
+
+def _against(name: str, claim: Moments, outputs: Draw, n_samples: int) -> Check:
+    estimate = MomentEstimate(claim.mean)
+    for size in blocks(n_samples):
+        estimate.add(outputs(size)[:, np.newaxis])
+    mean_and_var, error = estimate.result()
+    return against_monte_carlo(
+        name,
+        "mean and variance of each output against samples, computed one by one",
+        np.stack([claim.mean, claim.var]),
+        mean_and_var,
+        error,
+        n_samples,
+    )
