@@ -1,5 +1,6 @@
 """Softmax statistics of Gaussian logits, each against integrals computed in another way."""
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
@@ -45,6 +46,24 @@ def test_two_classes_are_an_integral_over_their_difference(m, other):
         # The range that the module promises, relative; the entropy absolute.
         np.testing.assert_allclose(q.probabilities[0], [first, second], rtol=1e-12)
         assert q.aleatoric[0] == pytest.approx(H, abs=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread"), [((0.0, -150.0), (8.0, 0.5)), ((0.0, -300.0), (0.5, 7.9))]
+)
+def test_tails_of_wide_logits(mean, spread):
+    """E[logistic(x)] = e^{d + v/2} E[1/(1 + e^x′)], x ~ N(d, v), x′ ~ N(d + v, v): here ≈ 1."""
+    with mpmath.workdps(25):
+        d, v = mpmath.mpf(mean[1] - mean[0]), sum(mpmath.mpf(s) ** 2 for s in spread)
+
+        def integrand(z):
+            return mpmath.npdf(z) / (1 + mpmath.exp(d + v + mpmath.sqrt(v) * z))
+
+        rest = mpmath.quad(integrand, list(range(-14, 16, 2)))
+        want = float(mpmath.exp(d + v / 2) * rest)
+    q = by_quadrature(logits(mean, np.square(spread)))
+    # The relative range that the module promises.
+    assert q.probabilities[0, 1] == pytest.approx(want, rel=1e-12, abs=0.0)
 
 
 def test_wide_logits_keep_absolute_accuracy():
