@@ -7,13 +7,17 @@ ReLU: propagation takes the pre-activation X, of mean m and variance v, for Z ~ 
 the Wasserstein distance of the laws of X and Z (the least ‖X − Z‖_p over all joint laws),
 
     (1)  |E relu(X) − E relu(Z)| ≤ W₁,
+    (1′) |E relu(X) − E relu(Z)| ≤ W₁/2,
     (2)  |sd relu(X) − sd relu(Z)| ≤ W₂.
 
 Proof. |relu(x) − relu(z)| ≤ |x − z|. (1) For every joint law |E relu(X) − E relu(Z)| ≤ E|X − Z|;
 take the least. (2) Write ‖·‖ for the root mean square and f̄ = f − E f. By the triangle inequality
 |‖f̄(X)‖ − ‖f̄(Z)‖| ≤ ‖f̄(X) − f̄(Z)‖, at most ‖f(X) − f(Z)‖ since centring only takes away, at most
-‖X − Z‖ for f = relu; take the least. ∎ The same holds for every activation of slope at most 1 in
-size: leaky ReLU, ELU, tanh, sigmoid.
+‖X − Z‖ for f = relu; take the least. ∎ (1) and (2) hold for every activation of slope at most 1 in
+size: leaky ReLU of a slope in [−1, 1], ELU with |α| ≤ 1, tanh, sigmoid.
+
+(1′) relu(x) = x/2 + |x|/2 and E X = E Z, so the difference is ½(E|X| − E|Z|), and |·| has slopes
+±1. ∎ For ReLU alone.
 
 For the sum X = Σ X_i of independent terms, β_i = E|X_i − E X_i|³ and v = Σ v_i,
 

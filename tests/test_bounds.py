@@ -28,7 +28,7 @@ def test_errors_behind_a_relu_lie_under_the_bounds(name, n):
     assert found.wasserstein <= min(berry_esseen, talagrand)
     for a in (-2.0, -0.5, 0.0, 0.7, 2.0):
         d_mean, d_sd = found.relu_error(a)
-        assert abs(d_mean) <= found.wasserstein
+        assert abs(d_mean) <= found.wasserstein / 2.0
         assert abs(d_sd) <= talagrand
     assert abs(found.relu_error(0.0)[0]) > 1e-4  # the bounds are not empty
 
@@ -84,6 +84,26 @@ def test_third_absolute_moments():
     assert third_absolute_moment(Gaussian()) == pytest.approx(2 * np.sqrt(2 / np.pi), rel=1e-12)
     uniform = DeviceLaw(0.0, 0.0)
     assert third_absolute_moment(uniform) == pytest.approx(np.sqrt(27) / 4, rel=1e-12)
+
+
+def test_half_the_distance_is_reached():
+    """±1 at equal odds and 0: one mean, W₁ = 1, and the means behind ReLU differ by 1/2."""
+    x, z = np.array([-1.0, 1.0]), np.array([0.0, 0.0])
+    w1 = stats.wasserstein_distance(x, z)
+    assert np.maximum(x, 0.0).mean() - np.maximum(z, 0.0).mean() == w1 / 2.0
+    rng = np.random.default_rng(0)
+    for _ in range(20):  # any two laws of one mean, here of 30 atoms
+        x, z = rng.standard_exponential(30), rng.standard_normal(30)
+        x, z = x - x.mean() + 0.3, z - z.mean() + 0.3
+        gap = abs(np.maximum(x, 0.0).mean() - np.maximum(z, 0.0).mean())
+        assert gap <= stats.wasserstein_distance(x, z) / 2.0 + 1e-15  # a rounding
+
+
+def test_the_bound_by_divergence_is_reached_by_a_shift():
+    """N(0, v) and N(µ, v): W₂ = |µ| (shift every point), KL = µ²/2v."""
+    shift, var = np.array([0.3, -2.0]), np.array([0.7, 5.0])
+    found = wasserstein_from_divergence(var, shift**2 / (2.0 * var))
+    np.testing.assert_allclose(found, np.abs(shift), rtol=1e-15)
 
 
 def test_bound_of_a_dense_layer():
