@@ -34,7 +34,7 @@ Range
 -----
 a, b in [−35, 35]: relative error below 1e-12 for ρ ≥ 0, up to ρ = 1, where C is the variance of a
 rectified Gaussian for a = b. For ρ < 0 the two terms have opposite signs: absolute error below
-1e-14 |ρ|Φ(a)Φ(b) + 1e-12 J. About half a microsecond a pair.
+3e-13 |ρ|Φ(a)Φ(b), and C = 0 where that product underflows. About half a microsecond a pair.
 """
 
 from __future__ import annotations
