@@ -103,6 +103,34 @@ def test_first_layer_is_exact_for_known_inputs():
     np.testing.assert_allclose(found.variance_ratio, 1.0, rtol=1e-12)
 
 
+def test_second_layer_behind_independent_units():
+    """One unit a channel, of weights of its own: exact for Gaussian weights and known inputs."""
+    net = Network([Conv2d(1, 3, 2), ReLU(), Flatten(), Dense(3, 2)], input_shape=(1, 2, 2))
+    rng = np.random.default_rng(0)
+    spread = {"0.weight": 0.4, "0.bias": 0.3, "3.weight": 0.2, "3.bias": 0.1}
+    own = {
+        name: Posterior(rng.normal(0.0, 0.4, p.shape), np.full(p.shape, spread[name]))
+        for name, p in net.parameters().items()
+    }
+    own["3.weight"] = Posterior(np.array([[1.0, 0.5, 0.2], [-1.0, 0.1, 0.6]]), np.full((2, 3), 0.2))
+    net.set_parameters(own)
+    x = np.array([[[[1.0, -0.5], [0.3, 0.8]]]])
+    found = diagnose(net, x)[1].shape
+
+    def draw(name):
+        return own[name].mean + own[name].scale * rng.standard_normal((400_000, *own[name].shape))
+
+    hidden = np.einsum("socij,cij->so", draw("0.weight"), x[0]) + draw("0.bias")
+    y = np.einsum("soi,si->so", draw("3.weight"), np.maximum(hidden, 0.0)) + draw("3.bias")
+    parts = y.reshape(40, 10_000, 2)
+    for wanted, statistic in ((found.skewness, stats.skew), (found.kurtosis, stats.kurtosis)):
+        sampled = statistic(parts, axis=1)
+        error = sampled.std(axis=0, ddof=1) / np.sqrt(40)
+        # 5 standard errors; 10,000 samples bias these by O(1/10,000).
+        assert (np.abs(sampled.mean(axis=0) - wanted[0]) < 5.0 * error + 0.003).all()
+        assert np.abs(wanted).max() > 0.3
+
+
 def test_divergence_falls_with_the_width():
     """Slope −1 for a skewed law, −2 for a symmetric one: exact for equal terms."""
     for law, slope in ((DeviceLaw(-0.3, 1.2, (0.3, 0.8)), -1), (Bimodal(0.9), -2)):
