@@ -7,6 +7,7 @@ from refbnn import Network, Posterior, conditional, predict
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal
+from refbnn.softmax import by_quadrature
 
 
 def test_known_first_weights_leave_propagation():
@@ -21,6 +22,22 @@ def test_known_first_weights_leave_propagation():
     for k in range(3):
         np.testing.assert_allclose(given.mean[k], plain.mean, rtol=1e-12)
         np.testing.assert_allclose(given.var[k], plain.var, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.25, 3.0])
+def test_probabilities_are_those_of_the_inner_variance(scale):
+    """Known first weights leave one Gaussian; the integral over it is the other way."""
+    net = Network([Dense(1, 1), ReLU(), Dense(1, 2)])
+    none = {name: Posterior(np.zeros(p.shape), np.zeros(p.shape))
+            for name, p in net.parameters().items()}  # fmt: skip
+    spread = Posterior(np.array([1.0, 0.0]), np.array([scale, scale]))
+    net.set_parameters(none | {"2.bias": spread})
+    q = conditional.predict(net, np.zeros((1, 1)), n_draws=2000)
+    exact = by_quadrature(net.propagate(np.zeros((1, 1))))
+    assert exact.logits.var[0] == pytest.approx(scale**2)
+    # 80,000 samples of numbers in [0, 1]: at most 0.5/283 each; 5 of these.
+    np.testing.assert_allclose(q.probabilities, exact.probabilities, atol=0.009)
+    np.testing.assert_allclose(q.mutual_information, exact.mutual_information, atol=0.009)
 
 
 def test_moments_of_the_mixture_are_those_of_the_network():
