@@ -11,16 +11,13 @@ and for known inputs, v = 0, as in a first layer:
 
     m'_o = Σ_i m_i µ_oi + µ_b        v'_o = Σ_i m_i² σ_oi² + σ_b²
 
-The sums of `refbnn.layers.dense`, grouped by what is read: the second moment v + m² is formed
-once an input, not once a product, and µ² in registers, so that a weight is two numbers. One loop
-for both moments reads them once (the joint operator of arXiv 2511.23440, section 5). That paper's
-variance, Σ E[x²]E[w²] − (mµ)², cancels when m² ≫ v: at m = 100, √v = 0.01 nothing is left of it
-in float32. Here every term of the variance is positive.
+The sums of `refbnn.layers.dense`, grouped by what is read (`kernels.products`): one loop for both
+moments reads weights and inputs once, the joint operator of arXiv 2511.23440, section 5.
 
 Range
 -----
 With u = 2⁻²⁴, n inputs and γ_k = ku/(1 − ku) (Higham 2002, lemma 3.1), while nothing overflows
-and no product underflows:
+and no weight or product underflows:
 
     |error of m'| ≤ γ_{n+3} (Σ|m µ| + |µ_b|)        |error of v'| ≤ γ_{n+7} v'
 
@@ -30,112 +27,133 @@ squares and by products.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import tvm
-from tvm import te, tirx
+from tvm import te
 
 from kernels import targets
-from kernels.targets import Kernel, Program, Target
-from refbnn.errors import InputError
+from kernels.kernel import Kernel
+from kernels.kernel import build as build_program
+from kernels.products import bias_terms, joint_sum, n_sums, products, variance, weight_terms
+from kernels.program import Activation, Program, Rows, Step
+from kernels.targets import Target
 from refbnn.posterior import Posterior
 
 
-def pack(weight: Posterior, bias: Posterior, lanes: int) -> list[np.ndarray]:
-    """Lay the weights out in the order in which the hand schedule reads them, once, in float32.
+def pack(values: np.ndarray, lanes: int) -> np.ndarray:
+    """Lay weights or biases out in the order in which the hand schedule reads them.
 
     Outputs are padded with zeros to whole vectors, out = pack·lanes + lane, and an input's
     weights to the outputs of one pack are neighbours: one vector register.
 
     Parameters
     ----------
-    weight : Posterior of shape (out, in)
-    bias : Posterior of shape (out,)
+    values : (out, ...)
     lanes : int
 
     Returns
     -------
-    µ, σ² : (packs, in, lanes)
-    µ_b, σ_b² : (packs, lanes)
-
-    Raises
-    ------
-    InputError
-        If a mean or variance is too large for float32.
+    (packs, ..., lanes)
     """
-    with np.errstate(over="ignore"):
-        packed = [_pack(values, lanes) for values in (weight.mean, weight.var, bias.mean, bias.var)]
-    if not all(np.isfinite(values).all() for values in packed):
-        raise InputError("dense kernel: a mean or variance of a weight is too large for float32")
-    return packed
-
-
-def _pack(values: np.ndarray, lanes: int) -> np.ndarray:
-    """(out, ...) -> (packs, ..., lanes) in float32, padded with zeros."""
     n_out, *rest = values.shape
     n_packs = -(-n_out // lanes)
-    rows = np.zeros((n_packs * lanes, *rest), np.float32)
+    rows = np.zeros((n_packs * lanes, *rest))
     rows[:n_out] = values
-    return np.ascontiguousarray(np.moveaxis(rows.reshape(n_packs, lanes, *rest), 1, -1))
+    return np.moveaxis(rows.reshape(n_packs, lanes, *rest), 1, -1)
 
 
-def compute(
-    name: str, mean: te.Tensor, var: te.Tensor | None, weights: list[te.Tensor]
-) -> tuple[te.Tensor, te.Tensor]:
-    """Say what is computed: the moments of y.
+def add(
+    program: Program,
+    name: str,
+    x: Activation,
+    weight: Posterior,
+    bias: Posterior,
+    form: str = "variance",
+) -> Activation:
+    """Apply the layer.
 
     Parameters
     ----------
+    program : Program
     name : str
         Starts the names of the blocks, by which `schedule` finds them.
-    mean, var : (batch, in padded); var is None for known inputs
-    weights : tensors of the shapes that `pack` returns
-
-    Returns
-    -------
-    mean, var : (batch, packs·lanes)
+    x : Activation in `Rows`
+    weight : Posterior of shape (out, in)
+    bias : Posterior of shape (out,)
+    form : {"variance", "raw", "mean"}
+        See `kernels.products`.
     """
-    w_mean, w_var, b_mean, b_var = weights
-    batch = mean.shape[0]
-    n_packs, n_in, lanes = w_mean.shape
+    lanes = program.target.lanes
+    n_out, n_in = weight.shape
+    layout = Rows(n_out, lanes)
+    known = x.var is None
 
-    def second(i, j):
+    def packed(what: str, arrays: list[np.ndarray]) -> list[te.Tensor]:
+        return [program.weight(f"{name}_{what}", pack(array, lanes)) for array in arrays]
+
+    w = packed("weight", weight_terms(weight, form))
+    b = packed("bias", bias_terms(bias, form))
+    moments = compute(name, x, w, b, form)
+    kind = "known" if known else "random"
+    n_packs = layout.tensor_shape(1)[1] // lanes
+    sums = n_sums(form, known)
+    rows, packs = tile(program.batch, n_packs, sums, program.target.registers)
+    program.steps.append(
+        Step(
+            workload=f"dense {n_in}x{n_out} batch {program.batch} {kind} {form}",
+            by_hand={"rows": rows, "packs": packs},
+            space={"rows": range(1, min(program.batch, 12) + 1), "packs": range(1, n_packs + 1)},
+            transform=partial(schedule, name=name, form=form, target=program.target),
+        )
+    )
+    return Activation(layout, moments[0], moments[1] if form != "mean" else None)
+
+
+def compute(
+    name: str, x: Activation, w: list[te.Tensor], b: list[te.Tensor], form: str
+) -> list[te.Tensor]:
+    """Say what is computed: the moments of y, (batch, packs·lanes).
+
+    Parameters
+    ----------
+    name, form : as in `add`
+    x : Activation, mean and variance (batch, in padded)
+    w : list of (packs, in, lanes)
+        Terms of the weights.
+    b : list of (packs, lanes)
+        Mean and variance of the biases.
+    """
+    mean, var = x.mean, x.var
+    batch = mean.shape[0]
+    n_packs, n_in, lanes = w[0].shape
+
+    def second_moment(i, j):
         square = mean[i, j] * mean[i, j]
         return square if var is None else var[i, j] + square
 
-    x2 = te.compute(mean.shape, second, name=f"{name}_second")
-
-    # The two products of the variance are summed apart, one fused multiply-add each. Added to
-    # each other before the sum, they would cost a product and a sum more: 10 % of the time.
+    x2 = te.compute(mean.shape, second_moment, name=f"{name}_second") if form != "mean" else None
     k = te.reduce_axis((0, n_in), name="k")
 
     def terms(i, p, lane):
-        mu = w_mean[p, k, lane]
-        products = [mean[i, k] * mu, x2[i, k] * w_var[p, k, lane]]
-        if var is not None:
-            products.append(var[i, k] * (mu * mu))
-        return _joint_sum(products, axis=k)
+        m, second, v = (None if t is None else t[i, k] for t in (mean, x2, var))
+        weights = [term[p, k, lane] for term in w]
+        return joint_sum(products(m, second, v, weights, form), axis=k)
 
-    m_sum, *v_sums = te.compute((batch, n_packs, lanes), terms, name=f"{name}_sums")
+    sums = te.compute((batch, n_packs, lanes), terms, name=f"{name}_sums")
+    m_sum, *v_sums = sums if isinstance(sums, list | tuple) else [sums]
 
     def epilogue(i, o):
         p, lane = o // lanes, o % lanes
-        v_sum = sum((v[i, p, lane] for v in v_sums[1:]), v_sums[0][i, p, lane])
-        return m_sum[i, p, lane] + b_mean[p, lane], v_sum + b_var[p, lane]
+        m = m_sum[i, p, lane] + b[0][p, lane]
+        if form == "mean":
+            return m
+        return m, variance([v[i, p, lane] for v in v_sums], form) + b[1][p, lane]
 
-    return te.compute((batch, n_packs * lanes), epilogue, name=name)
-
-
-def _joint_sum(products, axis):
-    """Several sums in one loop."""
-    zero = tirx.const(0.0, "float32")
-    reducer = te.comm_reducer(
-        lambda a, b: tuple([x + y for x, y in zip(a, b, strict=True)]),
-        lambda *types: tuple([zero for _ in types]),
-        name="joint_sum",
-    )
-    return reducer(tuple(products), axis=axis)
+    out = te.compute((batch, n_packs * lanes), epilogue, name=name)
+    return list(out) if isinstance(out, list | tuple) else [out]
 
 
 def tile(batch: int, n_packs: int, sums: int, registers: int) -> tuple[int, int]:
@@ -154,31 +172,32 @@ def tile(batch: int, n_packs: int, sums: int, registers: int) -> tuple[int, int]
     return rows, balanced(n_packs, max(1, registers * 5 // 8 // (sums * rows)))
 
 
-def schedule(sch: tvm.s_tir.Schedule, name: str, target: Target) -> None:
-    """Say how it is computed: one decision a paragraph.
+def schedule(
+    sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, form: str, target: Target
+) -> None:
+    """Say how it is computed: one decision a paragraph; rows and packs of a tile are decided.
 
     No loop is parallel: at a few to some hundred microseconds a layer, handing work to a second
     core costs more than it brings (measured on two cores).
     """
-    second = sch.get_sblock(f"{name}_second")
-    sums = sch.get_sblock(f"{name}_sums")
-    out = sch.get_sblock(f"{name}_v0")  # mean and variance share one nest of loops
-
     # Second moments first, in a pass over whole vectors: in the loop over k they would be formed
     # again for every tile of packs.
-    _, column = sch.get_loops(second)
-    _, lane = sch.split(column, [None, target.lanes])
-    sch.vectorize(lane)
+    if form != "mean":
+        _, column = sch.get_loops(sch.get_sblock(f"{name}_second"))
+        _, lane = sch.split(column, [None, target.lanes])
+        sch.vectorize(lane)
 
-    # Outputs by packs, whole vectors too.
+    # Outputs by packs, whole vectors too. Mean and variance share one nest of loops.
+    sums = sch.get_sblock(f"{name}_sums")
+    out = sch.get_sblock(name if form == "mean" else f"{name}_v0")
     row, column = sch.get_loops(out)
     pack_, lane = sch.split(column, [None, target.lanes])
     sch.vectorize(lane)
 
     # Tiles of rows and packs: a weight that is read serves all rows of a tile, an input all packs,
     # and the independent sums hide the latency of the multiply-adds.
-    batch, n_packs = int(sch.get(row).extent), int(sch.get(pack_).extent)
-    rows, packs = tile(batch, n_packs, len(sch.get(sums).writes), target.registers)
+    batch = int(sch.get(row).extent)
+    rows, packs = decisions["rows"], decisions["packs"]
     if rows == batch:
         # One tile of rows: biases are added to its sums in the registers.
         pack_tile, pack_ = sch.split(pack_, [None, packs])
@@ -210,25 +229,6 @@ def schedule(sch: tvm.s_tir.Schedule, name: str, target: Target) -> None:
     sch.decompose_reduction(sums, k)
 
 
-def program(
-    weight: Posterior, bias: Posterior, batch: int, target: Target, known_input: bool
-) -> Program:
-    """The layer alone, inputs m and v, or x alone if they are known; parameters as in `build`."""
-    n_out, n_in = weight.shape
-    mean = target.activation("mean", batch, n_in)
-    var = None if known_input else target.activation("var", batch, n_in)
-    arrays = pack(weight, bias, target.lanes)
-    tensors = [te.placeholder(array.shape, name="weight") for array in arrays]
-    return Program(
-        inputs=[mean] if var is None else [mean, var],
-        n_in=n_in,
-        weights=list(zip(tensors, arrays, strict=True)),
-        outputs=compute("dense", mean, var, tensors),
-        n_out=n_out,
-        hand=[partial(schedule, name="dense", target=target)],
-    )
-
-
 def build(
     weight: Posterior,
     bias: Posterior,
@@ -236,6 +236,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     known_input: bool = False,
+    form: str = "variance",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -246,12 +247,30 @@ def build(
     target, schedule : str
         As in `kernels.compile_network`.
     known_input : bool
+    form : str
+        As in `add`.
 
     Returns
     -------
     Kernel
         Called with m and v, or with x alone for known inputs, each (batch, in); gives mean and
-        variance, (batch, out).
+        variance, (batch, out); in the form "mean" the mean alone.
     """
     cpu = targets.target(target)
-    return targets.build(program(weight, bias, batch, cpu, known_input), cpu, schedule)
+    return build_program(alone(weight, bias, batch, cpu, known_input, form), schedule)
+
+
+def alone(
+    weight: Posterior,
+    bias: Posterior,
+    batch: int,
+    target: Target,
+    known_input: bool,
+    form: str = "variance",
+) -> Program:
+    """The program of the layer alone; parameters as in `build`."""
+    program = Program(target, batch)
+    layout = Rows(weight.shape[1], target.lanes)
+    x = program.known(layout) if known_input else program.random(layout)
+    program.give(add(program, "dense", x, weight, bias, form))
+    return program

@@ -11,16 +11,14 @@ inputs are still in the first cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import tvm
-from tvm import te, tirx
 
-from kernels import dense, relu, targets
-from kernels.targets import Kernel, Program, Target
+from kernels import dense, elementwise, relu, targets
+from kernels.kernel import Kernel, build
+from kernels.program import Program, Rows
+from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.moments import Moments, all_finite
@@ -100,40 +98,29 @@ def compile_network(
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
         or a weight is too large for float32.
     """
-    cpu = targets.target(target)
-    return CompiledNetwork(targets.build(_program(net, batch_size, cpu), cpu, schedule))
+    return CompiledNetwork(build(_program(net, batch_size, targets.target(target)), schedule))
 
 
 def _program(net: Network, batch: int, target: Target) -> Program:
     n_in = _features(net)
-    (n_out,) = net.check_input((n_in,))
+    net.check_input((n_in,))
     parameters = net.propagated_parameters()
-    x = target.activation("x", batch, n_in)
-    mean, var = x, None
-    weights: list[tuple[te.Tensor, np.ndarray]] = []
-    hand: list[Callable[[tvm.s_tir.Schedule], None]] = []
+    program = Program(target, batch)
+    x = program.known(Rows(n_in, target.lanes))
     for index, layer in enumerate(net.layers):
         name = f"layer{index}"
         match layer:
             case Dense():
                 posteriors = parameters[f"{index}.weight"], parameters[f"{index}.bias"]
-                arrays = dense.pack(*posteriors, target.lanes)
-                tensors = [te.placeholder(array.shape, name=f"{name}_weight") for array in arrays]
-                weights += zip(tensors, arrays, strict=True)
-                mean, var = dense.compute(name, mean, var, tensors)
-                hand.append(partial(dense.schedule, name=name, target=target))
+                x = dense.add(program, name, x, *posteriors)
             case ReLU():
-                if var is None:
-                    var = te.compute(
-                        mean.shape, lambda *_: tirx.const(0.0, "float32"), name="known"
-                    )
-                mean, var = relu.compute(name, mean, var)
-                hand.append(partial(relu.schedule, name=name, target=target))
+                x = elementwise.add(program, name, "relu", relu.value, relu.moments, x)
             case _:
                 raise InputError(
                     f"layer {index}: {type(layer).__name__} has no kernel; expected Dense or ReLU"
                 )
-    return Program([x], n_in, weights, [mean, var], n_out, hand)
+    program.give(x)
+    return program
 
 
 def _features(net: Network) -> int:

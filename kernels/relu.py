@@ -42,15 +42,12 @@ The variance is never negative and neither moment is NaN, for any finite m and v
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
-import tvm
 from numpy.polynomial import chebyshev
-from tvm import te, tirx
+from tvm import tirx
 
-from kernels import targets
-from kernels.targets import Kernel, Program, Target
+from kernels import elementwise
+from kernels.kernel import Kernel
 from refbnn.normal import lower_rectified, pdf
 
 RELATIVE_ERROR = 2e-6  # twice what is observed for |m/√v| ≤ 10: see the range above
@@ -110,7 +107,7 @@ def _density(x2):
     return power * _horner(_POWER, _f32(2.0) * (z - k).astype("float32"))
 
 
-def rectified_moments(mean, var):
+def moments(mean, var):
     """Moments of max(0, x) for x ~ N(mean, var), of one element: TVM expressions in and out."""
     m64 = mean.astype("float64")
     x2 = m64 * m64 / tirx.max(var.astype("float64"), _f64(1e-300))
@@ -125,40 +122,9 @@ def rectified_moments(mean, var):
     return tirx.max(mean, zero) + tirx.sqrt(var) * h1, var * (h2 - h1 * h1 + above)
 
 
-def compute(name: str, mean: te.Tensor, var: te.Tensor) -> tuple[te.Tensor, te.Tensor]:
-    """Say what is computed: the moments of y.
-
-    Parameters
-    ----------
-    name : str
-        Starts the names of the blocks, by which `schedule` finds them.
-    mean, var : (batch, features padded)
-
-    Returns
-    -------
-    mean, var : same shape; the padding stays 0
-    """
-    return te.compute(mean.shape, lambda i, j: rectified_moments(mean[i, j], var[i, j]), name=name)
-
-
-def schedule(sch: tvm.s_tir.Schedule, name: str, target: Target) -> None:
-    """Say how it is computed: whole vectors at a time; both moments share one nest of loops."""
-    _, column = sch.get_loops(sch.get_sblock(f"{name}_v0"))
-    _, lane = sch.split(column, [None, target.lanes])
-    sch.vectorize(lane)
-
-
-def program(batch: int, n: int, target: Target) -> Program:
-    """The layer alone; parameters as in `build`."""
-    inputs = [target.activation(name, batch, n) for name in ("mean", "var")]
-    return Program(
-        inputs=inputs,
-        n_in=n,
-        weights=[],
-        outputs=compute("relu", *inputs),
-        n_out=n,
-        hand=[partial(schedule, name="relu", target=target)],
-    )
+def value(x):
+    """max(0, x), of one element of known value."""
+    return tirx.max(x, _f32(0.0))
 
 
 def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
@@ -175,5 +141,4 @@ def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> K
     Kernel
         Called with mean and variance, (batch, n) each; gives mean and variance of that shape.
     """
-    cpu = targets.target(target)
-    return targets.build(program(batch, n, cpu), cpu, schedule)
+    return elementwise.build("relu", value, moments, batch, n, target, schedule)

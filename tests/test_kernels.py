@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import bench, compile_network, dense, relu, targets
+from kernels.kernel import build
+from kernels.program import Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.layers import dense as dense_reference
@@ -68,14 +70,35 @@ def test_dense_of_known_inputs_is_within_the_rounding_bound(schedule, batch, n_i
     assert (np.abs(var - expected.var) <= v_bound).all()
 
 
+@SCHEDULES
+@pytest.mark.parametrize("known", [False, True])
+def test_dense_in_other_forms(schedule, known):
+    rng = np.random.default_rng(9)
+    shape = 33, 45
+    weight = Posterior(rng.standard_normal(shape), rng.random(shape))
+    bias = Posterior(rng.standard_normal(33), rng.random(33))
+    x = Moments(rng.standard_normal((7, 45)), rng.random((7, 45)) * (not known))
+    inputs = (x.mean,) if known else (x.mean, x.var)
+    mean, var = dense.build(weight, bias, 7, "host", schedule, known, "raw")(*inputs)
+    expected = dense_reference.moments(x, weight, bias)
+    m_bound, _ = dense_bound(x, weight, bias)
+    # Both sums of the raw form are rounded as the mean is: relative to their terms.
+    squares = x.mean**2 + x.var
+    size = squares @ (weight.mean**2 + weight.var).T + bias.var
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    assert (np.abs(var - expected.var) <= gamma(2 * 45 + 14) * size).all()
+    (only,) = dense.build(weight, bias, 7, "host", schedule, True, "mean")(x.mean)
+    assert (np.abs(only - expected.mean) <= m_bound).all()
+
+
 @pytest.mark.parametrize(("lanes", "registers"), [(4, 16), (4, 32), (8, 16)])
 def test_dense_for_narrower_registers(lanes, registers):
     narrow = targets.Target("narrow", lanes, registers, targets.target("host").llvm)
     rng = np.random.default_rng(7)
     weight, bias = wild_layer(rng, 31, 45)
     x = Moments(wild(rng, (7, 31)), np.abs(wild(rng, (7, 31))))
-    program = dense.program(weight, bias, 7, narrow, known_input=False)
-    mean, var = targets.build(program, narrow, "hand")(x.mean, x.var)
+    program = dense.alone(weight, bias, 7, narrow, known_input=False)
+    mean, var = build(program, "hand")(x.mean, x.var)
     expected = dense_reference.moments(x, weight, bias)
     m_bound, v_bound = dense_bound(x, weight, bias)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
@@ -118,16 +141,17 @@ def test_a_tile_fits_the_registers_and_the_layer(batch, n_packs, sums, registers
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 def test_packing_keeps_every_weight_and_pads_with_zeros(lanes):
-    weight = Posterior(np.arange(1.0, 16.0).reshape(5, 3), np.full((5, 3), 2.0))
-    bias = Posterior(np.arange(5.0), np.ones(5))
-    w_mean, w_var, b_mean, b_var = dense.pack(weight, bias, lanes)
-    for packed, values in ((w_mean, weight.mean), (w_var, weight.var)):
-        rows = np.moveaxis(packed, 2, 1).reshape(-1, 3)
-        np.testing.assert_array_equal(rows[:5], values)
-        assert not rows[5:].any()
-    np.testing.assert_array_equal(b_mean.ravel()[:5], bias.mean)
-    np.testing.assert_array_equal(b_var.ravel()[:5], bias.var)
-    assert not b_var.ravel()[5:].any()
+    values = np.arange(1.0, 16.0).reshape(5, 3)
+    rows = np.moveaxis(dense.pack(values, lanes), 2, 1).reshape(-1, 3)
+    np.testing.assert_array_equal(rows[:5], values)
+    assert not rows[5:].any()
+    np.testing.assert_array_equal(dense.pack(values[:, 0], lanes).ravel()[:5], values[:, 0])
+
+
+def test_weights_below_the_least_normal_number_count_as_zero():
+    program = Program(targets.target("host"), 1)
+    program.weight("w", np.array([1e-39, -1e-45, 2.0**-126, -1.0]))
+    np.testing.assert_array_equal(program.weights[0][1], np.array([0.0, 0.0, 2.0**-126, -1.0]))
 
 
 @pytest.fixture(scope="module", params=["hand", "default"])
@@ -292,7 +316,7 @@ def too_large(field):
     [
         (Network([Dense(3, 2)]), {"batch_size": 0}, "batch_size is 0; expected at least 1"),
         (Network([Dense(3, 2)]), {"target": "z80"}, "target 'z80' is unknown; expected one of: h"),
-        (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown; expected one of: h"),
+        (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown; expected one of: d"),
         (
             Network([Dense(3, 2), FOREIGN]),
             {},
@@ -314,11 +338,8 @@ def test_host_target_describes_a_vector_unit():
     assert host.lanes in (4, 8, 16)
     assert host.registers in (16, 32)
     assert host.llvm["fast-math-contract"] is True
-    assert [host.padded(n) for n in (1, host.lanes, host.lanes + 1)] == [
-        host.lanes,
-        host.lanes,
-        2 * host.lanes,
-    ]
+    padded = [Rows(n, host.lanes).tensor_shape(3) for n in (1, host.lanes, host.lanes + 1)]
+    assert padded == [(3, host.lanes), (3, host.lanes), (3, 2 * host.lanes)]
 
 
 def test_latency_ranks_a_quick_and_a_slow_function_in_bounded_calls():
