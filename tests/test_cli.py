@@ -210,13 +210,19 @@ def test_json_goes_through_links_and_into_pipes(tmp_path):
 def test_a_broken_kernel_is_named(capsys, monkeypatch):
     """Wrong weights, negative variances and NaN are failed checks, not wrong input."""
     import verification
-    from kernels import dense
+    from kernels.program import Program
 
-    exact = dense.pack
+    exact = Program.weight
     steps = [step for step in verification.steps({}, "host") if step.name == "kernels"]
     monkeypatch.setattr(verification, "steps", lambda *_: steps)
     for factor in (1.001, -1.0, float("nan")):
-        monkeypatch.setattr(dense, "pack", lambda *a, f=factor: [f * array for array in exact(*a)])
+
+        def broken(program, name, values, factor=factor):
+            tensor = exact(program, name, values)
+            program.weights[-1] = tensor, np.float32(factor) * program.weights[-1][1]
+            return tensor
+
+        monkeypatch.setattr(Program, "weight", broken)
         code, _, err = run(capsys, "verify", "--mc-samples", 50_000)
         assert code == 1
         for schedule in ("default", "hand"):
