@@ -56,6 +56,7 @@ class Adam:
             _update(
                 *(array.reshape(-1) for array in (p, grads[name], m, v)),
                 *(number(c) for c in (rate, _EPSILON * root, 1.0 - _BETA_1, 1.0 - _BETA_2)),
+                np.finfo(p.dtype).tiny,
             )
 
 
@@ -67,8 +68,13 @@ def clip(grads: Mapping[str, np.ndarray], most: float) -> dict[str, np.ndarray]:
 
 
 @njit(cache=True, fastmath={"contract"}, error_model="numpy")  # no branch at each division
-def _update(p, g, m, v, rate, epsilon, share_1, share_2):
+def _update(p, g, m, v, rate, epsilon, share_1, share_2, tiny):
+    # A mean that the data do not need decays towards 0, and so do its gradients. Below the least
+    # normal number they count as 0: a processor takes a hundred times as long over subnormal ones.
+    zero = p.dtype.type(0)
     for i in range(p.size):
-        m[i] += share_1 * (g[i] - m[i])
+        first = m[i] + share_1 * (g[i] - m[i])
+        m[i] = zero if abs(first) < tiny else first
         v[i] += share_2 * (g[i] * g[i] - v[i])
-        p[i] -= rate * m[i] / (np.sqrt(v[i]) + epsilon)
+        value = p[i] - rate * m[i] / (np.sqrt(v[i]) + epsilon)
+        p[i] = zero if abs(value) < tiny else value

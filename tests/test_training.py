@@ -75,6 +75,16 @@ def test_adam_follows_its_recurrence():
         np.testing.assert_allclose(adam.parameters["p"], p, rtol=1e-12)
 
 
+def test_adam_leaves_no_subnormal_numbers_and_keeps_nan():
+    adam = Adam({"p": np.array([1e-38, 1.0, np.nan], np.float32)})
+    gradient = np.array([0.0, 1e-38, 0.0], np.float32)
+    for _ in range(30):  # the moment of the second, 1e-39 after one step, would stay subnormal
+        adam.step({"p": gradient}, 0.1)
+        gradient[:] = 0.0
+    np.testing.assert_array_equal(adam.parameters["p"], np.float32([0.0, 1.0, np.nan]))
+    assert not adam.m["p"][:2].any()
+
+
 def test_one_step_of_training_by_hand():
     """One batch, one epoch: Adam's first step is the learning rate against each gradient's sign."""
     net = small_network()
