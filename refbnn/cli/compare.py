@@ -10,7 +10,7 @@ from refbnn.errors import InputError
 from refbnn.files import require_writable, write_text
 
 HELP = "compare propagation with many sampled passes; exit code 1 if a limit is missed"
-_SAMPLES, _INPUTS, _LEAST = 10_000, 1000, 40
+_SAMPLES, _INPUTS, _LEAST = 10_000, 1000, 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +105,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     sizes = f"{len(x)} inputs" + ("" if x_outside is None else f" and {len(x_outside)} outside")
     print(f"\n{sizes}; SVI: {arguments.samples} passes. absolute_difference: mean over inputs")
     print(
-        f"±: one standard error: from SVI's passes (jackknife of {BLOCKS} blocks), then from the "
-        "choice of inputs"
+        f"±: one standard error, from SVI's passes ({BLOCKS} blocks of them), then from the choice "
+        "of inputs"
     )
     if arguments.method == "full":
         print(f"FULL: {JOINT_SAMPLES} draws of the logits, without any variance factor")
