@@ -14,6 +14,7 @@ WORDS = ["compare", "m.npz", "--id", "mnist-subset", "--samples", "40"]
 
 
 def run(capsys, *words):
+    code: object
     try:
         code = cli.main([str(word) for word in words])
     except SystemExit as end:
@@ -57,7 +58,7 @@ def test_numbers_and_verdict(capsys, tmp_path, net):
 
 
 def test_exit_codes(capsys, net):
-    """Hardly any noise: both say the same. Much noise behind a ReLU, four passes' worth: not so."""
+    """Hardly any noise: both say the same. Much noise behind a narrow layer: not so."""
     code, out, err = run(capsys, *WORDS)
     assert (code, err) == (0, "")
     assert "held: accuracy within 0.20 points" in out
@@ -66,10 +67,10 @@ def test_exit_codes(capsys, net):
         {n: Posterior(p.mean, np.full(p.shape, 0.3)) for n, p in net.parameters().items()}
     )
     save("m.npz", net)
-    code, out, err = run(capsys, *WORDS, "--inputs", 200)
+    code, out, err = run(capsys, *WORDS, "--inputs", 200, "--ood", "fashion-subset")
     assert code == 1
-    assert "missed: accuracy within 0.20 points" in out
-    assert "refbnn compare: check failed: accuracy of PFP is off by" in err
+    assert "missed: auroc_mutual_information within 0.0100" in out
+    assert "refbnn compare: check failed: auroc_mutual_information of PFP is off by" in err
     assert "Traceback" not in err
 
 
@@ -101,14 +102,17 @@ def test_what_cannot_be_compared(capsys, tmp_path):
     assert "expected (100,)" in refused(*WORDS)
     save("m.npz", _correlated())
     assert "layers [2] have correlated weights" in refused(*WORDS)
-    layers = [Conv2d(1, 1, 5), MaxPool2d(4), Flatten(), Dense(36, 10)]
-    save("m.npz", Network(layers, input_shape=(1, 28, 28)))
+    net = Network(
+        [Conv2d(1, 1, 5), MaxPool2d(4), Flatten(), Dense(36, 10)], input_shape=(1, 28, 28)
+    )
+    save("m.npz", net)
     assert "layer 0 is Conv2d; expected Dense" in refused(*WORDS, "--method", "full")
 
 
 def _correlated() -> Network:
-    layers = [Flatten(), Dense(784, 10), Dense(10, 10)]
-    return Network(layers, input_shape=(1, 28, 28), correlated=[2])
+    return Network(
+        [Flatten(), Dense(784, 10), Dense(10, 10)], input_shape=(1, 28, 28), correlated=[2]
+    )
 
 
 def test_fewest_samples_are_those_of_the_blocks():

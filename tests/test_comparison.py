@@ -56,12 +56,12 @@ def test_measures_are_those_of_evaluation(case, method):
 
 def test_monte_carlo_errors_are_the_spread_of_repetitions(case):
     net, _, _, outside = case
-    x = np.random.default_rng(5).standard_normal((200, 4))
+    x = np.random.default_rng(5).standard_normal((100, 4))
     # By the mean weights: labels of the propagation would be right only where noise is not.
     means = {name: p.mean for name, p in net.parameters().items()}
     y = net.forward(x, means)[0].argmax(axis=-1)
     y[::2] = (y[::2] + 1) % 3
-    runs = [compare(net, x, y, outside, n_samples=96, seed=seed) for seed in range(40)]
+    runs = [compare(net, x, y, outside, n_samples=64, seed=seed) for seed in range(40)]
     for key in runs[0]:
         spread = np.std([run[key].difference for run in runs], ddof=1)
         stated = np.sqrt(np.mean([run[key].monte_carlo_se ** 2 for run in runs]))
@@ -98,8 +98,9 @@ def test_errors_from_the_choice_of_inputs(case):
         draws["auroc_mutual_information"].append(area[0] - area[1])
     for key, values in draws.items():
         # 600 draws: 3 %; the bootstrap's own bias 1/n and ties of repeated inputs: some 10 %.
-        assert found[key].inputs_se == pytest.approx(np.std(values), rel=0.2)
-        assert found[key].inputs_se > 0.0
+        wanted = np.std(values)
+        assert wanted > 0.0
+        assert found[key].inputs_se == pytest.approx(wanted, rel=0.2)
 
 
 def test_limits(case):

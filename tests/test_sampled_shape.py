@@ -21,7 +21,7 @@ def test_estimates_are_those_of_scipy():
     np.testing.assert_allclose(shape.kurtosis, stats.kurtosis(x, bias=False), rtol=1e-12)
 
 
-@pytest.mark.parametrize("S", [20, 200, 1000])
+@pytest.mark.parametrize("S", [20, 200, 800])
 def test_chance(S):
     """Standard errors, bias and p against other draws of Gaussians."""
     n = 8_000
@@ -40,10 +40,13 @@ def test_chance(S):
         assert error.skewness == pytest.approx(np.sqrt(6 / S), rel=0.03)
         assert error.kurtosis == pytest.approx(np.sqrt(24 / S), rel=0.03)
     p = p_values(shape.divergence, S)
-    for level in (0.5, 0.05, 0.005):
+    for level in (0.05, 0.005):
         # Binomial errors of the 8,000 here and the 100,000 of the table.
         spread = np.sqrt(level * (1 - level) * (1 / n + 1e-5))
-        assert np.mean(p <= level) == pytest.approx(level, abs=4.0 * spread)
+        share = np.mean(p <= level)
+        assert share < level + 4.0 * spread
+        if S <= 200:  # beyond, the table of 200 is a bound
+            assert share > level - 4.0 * spread
     assert p_values(np.array([np.inf]), S)[0] == pytest.approx(1e-5, rel=1e-4)
 
 
@@ -65,7 +68,7 @@ def folded() -> tuple[Network, np.ndarray]:
 def test_shape_behind_pooling():
     """Formulas to first order take it for Gaussian; draws do not."""
     net, x = folded()
-    n = 5000
+    n = 2000
     conv, dense = diagnose(net, x, n_samples=n)
     assert not conv.flagged().any()
     assert not (dense.shape.divergence > 0.0).any()
@@ -75,8 +78,8 @@ def test_shape_behind_pooling():
     # Propagation takes the four for independent: variance 0.49172 (mean 1.02938) of the greatest
     # of four standard normals (Teichroew 1956).
     own = dense.sampled
-    # Four standard errors each, of a half-normal, by 2000 repetitions with SciPy.
-    repeated = np.abs(np.random.default_rng(3).standard_normal((n, 2000)))
+    # Four standard errors each, of a half-normal, by 300 repetitions with SciPy.
+    repeated = np.abs(np.random.default_rng(3).standard_normal((n, 300)))
     spread = [s(repeated).std() for s in (_var, stats.skew, stats.kurtosis)]
     assert own.variance_ratio.item() == pytest.approx(var / 0.49172, abs=4 * spread[0] / 0.49172)
     assert own.shape.skewness.item() == pytest.approx(skewness, abs=4 * spread[1])
@@ -111,7 +114,8 @@ def test_blocks_of_inputs_share_their_draws(monkeypatch):
         {n: Posterior(p.mean + 0.1, p.scale + 0.3) for n, p in net.parameters().items()}
     )
     x = np.repeat(x, 3, axis=0) * np.array([1.0, 0.5, 2.0])[:, None, None, None]
-    (_, whole), steps = diagnose(net, x, n_samples=30), []
+    _, whole = diagnose(net, x, n_samples=30)
+    steps: list[int] = []
     monkeypatch.setattr("refbnn.diagnostics._BLOCK", 2)
     monkeypatch.setattr("refbnn.sampled_shape._NUMBERS", 1)  # a draw at a time
     _, parted = diagnose(net, x, n_samples=30, on_inputs=steps.append)
