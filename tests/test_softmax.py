@@ -47,7 +47,7 @@ def test_two_classes_are_an_integral_over_their_difference(m, other):
         first, second, H = two_classes(m, s**2 + other**2)
         # The range that the module promises, relative; the entropy absolute.
         np.testing.assert_allclose(q.probabilities[0], [first, second], rtol=1e-12)
-        assert q.aleatoric[0] == pytest.approx(H, abs=1e-13)
+        assert q.aleatoric[0] == pytest.approx(H, rel=0.0, abs=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_wide_logits_keep_absolute_accuracy():
     for s in (12.0, 40.0, 100.0):
         q = by_quadrature(logits([3.0 * s, s], [s**2, 4.0]))
         first, second, H = two_classes(2.0 * s, s**2 + 4.0)
-        np.testing.assert_allclose(q.probabilities[0], [first, second], atol=1e-13)
-        assert q.aleatoric[0] == pytest.approx(H, abs=1e-13)
+        np.testing.assert_allclose(q.probabilities[0], [first, second], rtol=0.0, atol=1e-13)
+        assert q.aleatoric[0] == pytest.approx(H, rel=0.0, abs=1e-13)
 
 
 def against_a_known_logit(m, s):
@@ -97,9 +97,13 @@ def test_one_wide_logit_beside_known_ones(s, known):
         q = by_quadrature(logits([z * s, *known], [s**2, *[0.0] * len(known)]))
         first, H = against_a_known_logit(z * s - total, s)
         # The range that the module promises.
-        assert q.probabilities[0, 0] == pytest.approx(first, abs=1e-13)
-        np.testing.assert_allclose(q.probabilities[0, 1:], (1.0 - first) * share, atol=1e-13)
-        assert q.aleatoric[0] == pytest.approx(H + (1.0 - first) * entr(share).sum(), abs=1e-13)
+        assert q.probabilities[0, 0] == pytest.approx(first, rel=0.0, abs=1e-13)
+        np.testing.assert_allclose(
+            q.probabilities[0, 1:], (1.0 - first) * share, rtol=0.0, atol=1e-13
+        )
+        assert q.aleatoric[0] == pytest.approx(
+            H + (1.0 - first) * entr(share).sum(), rel=0.0, abs=1e-13
+        )
 
 
 @pytest.mark.parametrize("n_classes", [1, 3, 10, 100])
@@ -117,8 +121,8 @@ def test_panels_are_the_lattice(n_classes, s):
             mean = scatter * rng.standard_normal(shape)
             mean -= mean.max()
             found, wanted = on_panels(mean, spread), _on_lattice(mean, spread)
-            np.testing.assert_allclose(found[0], wanted[0], atol=1e-13)
-            np.testing.assert_allclose(found[1], wanted[1], atol=1e-13)
+            np.testing.assert_allclose(found[0], wanted[0], rtol=0.0, atol=1e-13)
+            np.testing.assert_allclose(found[1], wanted[1], rtol=0.0, atol=1e-13)
 
 
 def test_logits_of_huge_spreads_are_an_argmax():
@@ -136,7 +140,9 @@ def test_logits_of_huge_spreads_are_an_argmax():
     for scale in (1e12, 1e30, 1e150):
         q = by_quadrature(logits(scale * mean, (scale * s) ** 2))
         # SciPy's quad: 1.5e-8 by default.
-        np.testing.assert_allclose(q.probabilities[0], [one[0] for one in wanted], atol=1.5e-8)
+        np.testing.assert_allclose(
+            q.probabilities[0], [one[0] for one in wanted], rtol=0.0, atol=1.5e-8
+        )
         assert 0.0 <= q.aleatoric[0] < 1e3 / scale + 1e-15
 
 
