@@ -163,6 +163,7 @@ def choose(
     def of_examples(log_factor: float) -> np.ndarray:
         """−log p̄_f or U_PFP of every example."""
         candidate = net.with_variance_factor(float(np.exp(log_factor)))
+        prediction: Prediction | TargetPrediction
         if y.ndim == 1:
             prediction = predict(candidate, x)
         else:
