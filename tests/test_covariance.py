@@ -164,6 +164,35 @@ def test_dense_covariance_is_exact_for_any_law(law):
     np.testing.assert_allclose(found.cov[0], raw - np.outer(mean, mean), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_correlations_that_round_beyond_one_are_full(sign):
+    for a, b in ((0.3, 0.3), (1.0, -0.5)):
+        # A billionth too great: unbounded, the covariance would be ΦΦ a billionth off.
+        beyond, full = (of_pair(a, b, sign * rho) for rho in (1.0 + 1e-9, 1.0))
+        assert beyond == pytest.approx(full, rel=1e-13, abs=0.0)
+    # Inputs in proportion, as of one unit: covariances beyond √(v₁v₂) by rounding in some pairs.
+    g = np.random.default_rng(0).standard_normal((1, 200))
+    cov = np.swapaxes(g[..., None], 1, 2) * g[..., None]
+    _, out = rectified_covariance(np.zeros((1, 200)), cov)
+    # max(0, g_i z) and max(0, g_j z): of one sign a half-normal's variance, else E·E is left.
+    same = np.sign(g[0, :, None]) == np.sign(g[0, None, :])
+    size = np.abs(g[0, :, None] * g[0, None, :])
+    want = size * np.where(same, 0.5 - 0.5 / np.pi, -0.5 / np.pi)
+    np.testing.assert_allclose(out[0], want, rtol=1e-11)
+
+
+def test_a_variance_that_cancels_is_not_negative():
+    """Outputs that are the same difference of fully correlated inputs: 0, or rounding above it."""
+    g = np.random.default_rng(0).standard_normal((50, 2))
+    known = Posterior(np.array([[0.3, -0.1], [0.6, -0.2]]), np.zeros((2, 2)))
+    none = Posterior(np.zeros(2), np.zeros(2))
+    g[:, 1] = 3.0 * g[:, 0]
+    var = dense(JointMoments(g, g[:, :, None] * g[:, None, :]), known, none).marginal.var
+    assert var.min() == 0.0
+    # Of each output four products (w g)² that cancel, and sums of them, round by 2⁻⁵³.
+    assert (var <= 8.0 * 2.0**-53 * (g[:, :1] * [0.3, 0.6]) ** 2 * 4.0).all()
+
+
 def a_network(*extra, law=None):
     return Network([Dense(6, 12), ReLU(), Dense(12, 12), ReLU(), Dense(12, 4), *extra], law=law)
 
