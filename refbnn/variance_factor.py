@@ -59,19 +59,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from refbnn.accumulation import ClassSums, TargetSums
 from refbnn.errors import InputError
 from refbnn.evaluation import log_scores
 from refbnn.likelihood import Categorical
-from refbnn.moments import Moments
 from refbnn.network import Network
 from refbnn.prediction import predict, predict_targets
 from refbnn.streams import stream
-from refbnn.uncertainty import (
-    Prediction,
-    TargetPrediction,
-    from_logit_samples,
-    from_output_samples,
-)
+from refbnn.uncertainty import Prediction, TargetPrediction
 
 CRITERIA = ("epistemic", "log_score")
 BOUNDS = (1.0 / 16.0, 64.0)
@@ -210,9 +205,8 @@ def _jackknife(passes: np.ndarray, y: np.ndarray) -> float:
 
 
 def _of_passes(samples: np.ndarray, y: np.ndarray) -> Prediction | TargetPrediction:
-    if y.ndim == 2:
-        return from_output_samples(samples, y.shape[1])
-    return from_logit_samples(samples, Moments(samples.mean(axis=0), samples.var(axis=0, ddof=1)))
+    sums = TargetSums.of(samples, y.shape[1]) if y.ndim == 2 else ClassSums.of(samples)
+    return sums.prediction
 
 
 def _epistemic(prediction: Prediction | TargetPrediction) -> np.ndarray:
