@@ -90,7 +90,7 @@ def exact(
         Starts the names of the blocks, by which `schedule` finds them.
     shape : sequence of int
         Of the result. Its last axis is computed by whole vectors: a multiple of the lanes.
-    k : int, at least 1
+    k : int, at least 2
         Entries of a window.
     element : callable (j, *index) -> (mean, var)
         Entry j of the window at `index`, in TVM expressions; j is an expression too. A mean of −∞
