@@ -73,8 +73,6 @@ def add(program: Program, name: str, x: Activation, alpha: float) -> Activation:
     return gaussian_panels.add(program, name, _function(alpha), x)
 
 
-def build(
-    batch: int, n: int, alpha: float, target: str = "host", schedule: str = "hand"
-) -> Kernel:
+def build(batch: int, n: int, alpha: float, target: str = "host", schedule: str = "hand") -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
     return gaussian_panels.build(_function(alpha), batch, n, target, schedule)

@@ -10,14 +10,20 @@ Given d to relative accuracy, nothing is lost however small s is. For monotone f
 of f(x), which lies within a standard deviation of the mean: E[d]² ≤ Var[f], and the difference
 loses one bit.
 
-z runs from −R to √(z₀² + R²), z₀ = max(0, −m/s) the place of x = 0: a function that is small left of
-0 has most of its moments right of it, however improbable. Knots of f and z = 0 cut this into panels
-of 18 Gauss–Legendre nodes, empty where a knot lies outside.
+z runs from −R to √(z₀² + R²), z₀ = max(0, −m/s) the place of x = 0: a function that is small left
+of 0 has most of its moments right of it, however improbable. Knots of f and z = 0 cut this into
+panels of 18 Gauss–Legendre nodes, empty where a knot lies outside.
 
 Float32 evaluation
 ------------------
-Rounding of z²/2 in the exponent of φ grows with z₀: relative errors stay below 1e-5 down to
-m/s = −10. Beyond z₀ = 12.5, where φ leaves the normal float32 numbers, nothing is sought.
+Errors are those of rounding, and grow with z₀: by z²/2 in the exponent of φ, and by x = m + t.
+
+Range
+-----
+|m|/s ≤ 10, s from 1e-6 to 1e5: the variance to 1e-5 relative, the mean to 1e-6 of |f(m)| + √Var, and
+where f does not change its sign to 1e-5 relative. Observed on 10⁶ points for each of the functions
+that are in use: 9.6e-6 at m/s = −10, 2e-6 for |m|/s ≤ 3. Larger |m|/s are no harm, but for moments
+that come from the far side of 0: beyond z₀ = 12.5, where φ leaves float32, nothing is sought.
 """
 
 from __future__ import annotations
@@ -83,9 +89,7 @@ def add(program: Program, name: str, f: Function, x: Activation) -> Activation:
             workload=f"{f.operator} {count}",
             by_hand={},
             space={},
-            transform=partial(
-                schedule, name=name, known=x.var is None, lanes=program.target.lanes
-            ),
+            transform=partial(schedule, name=name, known=x.var is None, lanes=program.target.lanes),
         )
     )
     return result
@@ -126,9 +130,20 @@ def _compute(name: str, f: Function, mean, var, rule) -> list[te.Tensor]:
     z = te.compute(
         nodes, lambda p, q, *i: fma(width(p, *i), rule[0, q], ends[p, *i]), name=f"{name}_z"
     )
-    d = te.compute(
-        nodes, lambda p, q, *i: f.difference(m(*i), s(*i) * z[p, q, *i]), name=f"{name}_d"
+
+    # t = sz, with what rounding took from s: a relative error of s is one of 100 times that in the
+    # moments at m/s = −10.
+    rest = te.compute(
+        shape,
+        lambda *i: f32(0.5) * over(*i) * fma(-s(*i), s(*i), var(*i)),
+        name=f"{name}_rest",
     )
+
+    def at_node(p, q, *i):
+        t = fma(s(*i), z[p, q, *i], rest(*i) * z[p, q, *i])
+        return f.difference(m(*i), t)
+
+    d = te.compute(nodes, at_node, name=f"{name}_d")
     weight = te.compute(
         nodes,
         lambda p, q, *i: pdf(z[p, q, *i]) * (width(p, *i) * rule[1, q]),
@@ -181,7 +196,7 @@ def schedule(
     sch.vectorize(lane)
     for stage in ("weight", "d", "z"):
         whole_vectors(stage, node)
-    for stage in ("end", "over", "s"):
+    for stage in ("rest", "end", "over", "s"):
         whole_vectors(stage, elements)
     sch.decompose_reduction(sums, panel)
 
