@@ -20,8 +20,8 @@ Errors are those of rounding, and grow with z₀: by z²/2 in the exponent of φ
 
 Range
 -----
-|m|/s ≤ 10, s from 1e-6 to 1e5: the variance to 1e-5 relative, the mean to 1e-6 of |f(m)| + √Var, and
-where f does not change its sign to 1e-5 relative. Observed on 10⁶ points for each of the functions
+|m|/s ≤ 10, s from 1e-6 to 1e5: the variance to 1e-5 relative, the mean to 1e-6 of |f(m)| + √Var;
+where f does not change its sign, to 1e-5 relative. Observed on 10⁶ points for each of the functions
 that are in use: 9.6e-6 at m/s = −10, 2e-6 for |m|/s ≤ 3. Larger |m|/s are no harm, but for moments
 that come from the far side of 0: beyond z₀ = 12.5, where φ leaves float32, nothing is sought.
 """
