@@ -24,6 +24,7 @@ Range
 where f does not change its sign, to 1e-5 relative. Observed on 10⁶ points for each of the functions
 that are in use: 9.6e-6 at m/s = −10, 2e-6 for |m|/s ≤ 3. Larger |m|/s are no harm, but for moments
 that come from the far side of 0: beyond z₀ = 12.5, where φ leaves float32, nothing is sought.
+Some 100 ns an element with AVX-512 (GELU 230), 108 (144) nodes each.
 """
 
 from __future__ import annotations

