@@ -1,0 +1,100 @@
+"""Parts of float32 formulas: constants, named terms, polynomials that stand for functions.
+
+A call of the C library's exp or erf works on one number at a time; a polynomial on a whole vector.
+Each interpolates float64 values at Chebyshev points when its module loads, and is summed by
+Horner's rule in a variable that runs over [−1, 1], where its coefficients fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from tvm import tirx
+
+ONE_BITS = 127  # exponent bits of 1.0
+MANTISSA = 23  # bits behind the point
+
+
+def f32(value: float):
+    """Return a float32 constant."""
+    return tirx.const(float(value), "float32")
+
+
+def fma(a, b, c):
+    """ab + c, rounded once."""
+    return tirx.op.fma(a, b, c)
+
+
+def named(formula: Callable, results: int) -> tuple:
+    """Evaluate a formula with intermediate results that are computed once.
+
+    Python hands expressions on as trees: an expression used twice is computed twice, one used
+    twice within one used twice four times. A named one is computed once.
+
+    Parameters
+    ----------
+    formula : callable (name) -> tuple of expressions
+        `name(expression)` gives a variable that stands for the expression.
+    results : int
+        Length of that tuple.
+    """
+
+    def result(index: int):
+        names: list[tuple] = []
+
+        def name(value):
+            names.append((tirx.Var(f"t{len(names)}", value.ty), value))
+            return names[-1][0]
+
+        expression = formula(name)[index]
+        for variable, value in reversed(names):
+            expression = tirx.Let(variable, value, expression)
+        return expression
+
+    return tuple([result(index) for index in range(results)])
+
+
+def interpolate(f: Callable, degree: int) -> np.ndarray:
+    """Monomial coefficients of the interpolant of f on [−1, 1] in Chebyshev points, low to high."""
+    return chebyshev.cheb2poly(chebyshev.chebinterpolate(f, degree))
+
+
+def horner(coefficients: np.ndarray, u):
+    """Σ c_i uⁱ of a coefficient array, low to high."""
+    total = f32(coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        total = total * u + f32(coefficient)
+    return total
+
+
+def power_of_half(k):
+    """2^{−k} of a whole float32 number k, |k| ≤ 127, through the exponent bits; 0 at 127."""
+    bits = tirx.const(ONE_BITS, "int32") - k.astype("int32")
+    return tirx.reinterpret("float32", tirx.shift_left(bits, tirx.const(MANTISSA, "int32")))
+
+
+_LOG2_E = 1.0 / np.log(2.0)
+_LOG2_E_HIGH = float(np.float32(_LOG2_E))
+# 2^{−r} of |r| ≤ ½, to 3e-9: the interpolant in u = 2r, written in r.
+POWER_REST = interpolate(lambda u: 2.0 ** (-0.5 * u), 6) * 2.0 ** np.arange(7)
+
+
+def exp_minus(name: Callable, a):
+    """e^{−a} of a ≥ 0, to 2e-7; 0 from a = 88 on.
+
+    With a/ln 2 = k + r, k whole, |r| ≤ ½: 2^{−r}, a polynomial, times 2^{−k}, in the exponent bits.
+    """
+    a = name(tirx.min(a, f32(88.0)))
+    k = name(tirx.floor(a * f32(_LOG2_E_HIGH) + f32(0.5)))
+    rest = name(fma(a, f32(_LOG2_E_HIGH), -k) + a * f32(_LOG2_E - _LOG2_E_HIGH))
+    return name(power_of_half(k) * horner(POWER_REST, rest))
+
+
+_EXPM1 = interpolate(lambda u: np.expm1(u) / np.where(u == 0.0, 1.0, u) + (u == 0.0), 8)  # to 1e-8
+
+
+def exp_minus_one(t):
+    """eᵗ − 1 of |t| ≤ 1, relatively accurate."""
+    return t * horner(_EXPM1, t)
