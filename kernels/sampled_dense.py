@@ -34,31 +34,11 @@ from kernels import noise, philox, targets
 from kernels.dense import pack
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
-from kernels.program import Activation, Program, Rows, Step
+from kernels.program import Activation, Plain, Program, Rows, Step
 from kernels.targets import Target
 from refbnn.bit_table import BitTable, bit_table
 from refbnn.noise.law import Law
 from refbnn.posterior import Posterior
-
-
-@dataclass(frozen=True)
-class Plain:
-    """Layout of an array as it is, without a batch: the two words of a seed.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    """
-
-    shape: tuple[int, ...]
-
-    def tensor_shape(self, batch: int) -> tuple[int, ...]:
-        """The shape, whatever the batch."""
-        return self.shape
-
-    def view(self, memory: np.ndarray) -> np.ndarray:
-        """The memory."""
-        return memory
 
 
 @dataclass(frozen=True)
@@ -112,7 +92,6 @@ def source(program: Program, law: Law, n_samples: int) -> Source:
     seed = te.placeholder((2,), "uint32", name="seed")
     program.inputs.append((Plain((2,)), seed))
     table = bit_table(law)
-    # As it is: `Program.weight` would round the least coefficients, but they are numbers like any.
     return Source(n_samples, seed, table, program.weight("law", table.coefficients))
 
 
