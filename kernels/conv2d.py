@@ -93,15 +93,9 @@ def add(
     chosen = way(n_out, columns, stride[1], groups, lanes)
     layout: Images = (Packs if chosen == "channels" else Planes)(n_out, rows, columns, lanes)
 
-    # Zeros around the image; and beyond it, where vectors of pixels reach past the last column.
-    reach = width + 2 * padding[1]
-    if isinstance(layout, Planes):
-        reach = max(reach, stride[1] * (layout.pitch - 1) + kernel[1])
-    missing = reach > width if isinstance(x.layout, Packs) else reach > x.layout.pitch
-    if any(padding) or missing or (chosen == "pixels" and isinstance(x.layout, Packs)):
-        kind = Planes if chosen == "pixels" else type(x.layout)
-        around = kind(channels, height + 2 * padding[0], reach, lanes)
-        x = images.copied(program, f"{name}_around", x, around, padding)
+    x = images.around(
+        program, f"{name}_around", x, layout, (kernel[0], kernel[1]), stride, padding
+    )
 
     # Weights by blocks of output channels, those of one block neighbours: one vector, or one group.
     block = lanes if chosen == "channels" else n_out // groups

@@ -10,6 +10,7 @@ row and column (`index`), in TVM expressions or in numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -228,3 +229,108 @@ def unpacked(program: Program, name: str, x: Activation) -> Activation:
     if isinstance(source, Planes):
         return x
     return copied(program, name, x, Planes(*source.shape, source.lanes))
+
+
+def around(
+    program: Program,
+    name: str,
+    x: Activation,
+    layout: Images,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    outside: float = 0.0,
+) -> Activation:
+    """Images with all that windows read, copied if need be: rows and columns around them.
+
+    Parameters
+    ----------
+    program, name : as in `copied`
+    x : Activation of images
+    layout : Planes or Packs
+        Of what is made of the windows. Vectors of pixels reach past the last column, and what they
+        find there must be in memory; they cannot be read of packs.
+    kernel, stride, padding : (int, int)
+    outside : float
+        Mean of what is added.
+    """
+    source = images(x)
+    channels, height, width = source.shape
+    if isinstance(layout, Planes):
+        kind: type[Images] = Planes
+        windows = layout.pitch
+    else:
+        kind, windows = type(source), layout.width
+    (p, q), reach = padding, stride[1] * (windows - 1) + kernel[1]
+    there = source.pitch if isinstance(source, Planes) else source.width
+    if isinstance(source, kind) and not p and not q and reach <= there:
+        return x
+    size = height + 2 * p, max(width + 2 * q, reach)
+    return copied(program, name, x, kind(channels, *size, source.lanes), padding, outside)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of every window: TVM expressions by (example, *index of the windows' layout).
+
+    Parameters
+    ----------
+    mean : callable (i, *index) -> expression
+    var : callable (i, *index) -> expression, or None
+    """
+
+    mean: Callable
+    var: Callable | None
+
+
+def windows(
+    name: str, x: Activation, layout: Images, kernel: Pair, stride: Pair
+) -> list[Entry]:
+    """Entries of all windows, row by row within one.
+
+    Parameters
+    ----------
+    name : str
+        Starts the names of the blocks.
+    x : Activation of images
+        With all that windows read.
+    layout : Planes or Packs
+        Of what is made of the windows.
+    kernel, stride : (int, int)
+    """
+    source = images(x)
+    split = isinstance(source, Planes) and stride[1] > 1
+
+    def entry(tensor: te.Tensor | None, part: str, k: int, l: int) -> Callable | None:
+        if tensor is None:
+            return None
+        image = columns[part, l] if split else tensor
+
+        def at(i, *index):
+            channel, row, column = layout.place(*index)
+            column = column if split else stride[1] * column + l
+            return image[(i, *source.index(channel, stride[0] * row + k, column))]
+
+        return at
+
+    columns = {}
+    if split:
+        # Every t-th column from l on, together: vectors are read of neighbours only. LLVM makes
+        # shuffles of these copies.
+        for part, tensor in (("mean", x.mean), ("var", x.var)):
+            for l in range(kernel[1]) if tensor is not None else ():
+                block = f"{name}_{part}_column{l}"
+                columns[part, l] = _every(tensor, stride[1], l, layout, block)
+    return [
+        Entry(entry(x.mean, "mean", k, l), entry(x.var, "var", k, l))
+        for k in range(kernel[0])
+        for l in range(kernel[1])
+    ]
+
+
+def _every(tensor: te.Tensor, step: int, first: int, layout: Images, name: str) -> te.Tensor:
+    """Columns first, first + step, … of planes, as many as `layout` has."""
+    shape = (*tensor.shape[:-1], layout.tensor_shape(1)[-1])
+    return te.compute(
+        shape, lambda i, c, row, column: tensor[i, c, row, step * column + first], name=name
+    )
