@@ -27,7 +27,7 @@ from kernels import (
     relu,
     targets,
 )
-from kernels.images import Planes
+from kernels.images import Packs, Planes
 from kernels.kernel import Kernel, build
 from kernels.program import Activation, Program, Rows
 from kernels.targets import Target
@@ -133,7 +133,12 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
     of_layers = net.by_layer(net.propagated_parameters())
     for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
         x = _add(whole, f"layer{index}", layer, own, x, form)
-    whole.give(images.unpacked(whole, "unpacked", x) if len(x.layout.shape) == 3 else x)
+        if isinstance(layer, Flatten):
+            images.one_by_one(whole, x)
+    if isinstance(x.layout, Planes | Packs):
+        x = images.unpacked(whole, "unpacked", x)
+        images.one_by_one(whole, x)
+    whole.give(x)
     return whole
 
 
