@@ -1,4 +1,4 @@
-"""Sampled convolution: y_s = W_s ∗ x_s + b_s for S samples of the weights, made where they are used.
+"""Sampled convolution, y_s = W_s ∗ x_s + b_s: S samples of the weights, made where they are used.
 
 Formula
 -------
@@ -64,14 +64,15 @@ def add(
     groups : int
     """
     lanes, batch = program.target.lanes, program.batch
-    n_out, per_group, *kernel = weight.shape
+    n_out, per_group, *_ = weight.shape
+    kernel = weight.shape[2], weight.shape[3]
     channels, height, width = images.images(x).shape
-    rows, columns = output_size((height, width), tuple(kernel), stride, padding)
+    rows, columns = output_size((height, width), kernel, stride, padding)
     layout = Packs(n_out, rows, columns, lanes)
     whole = program
     if int(x.mean.shape[0]) > batch:
         whole = sampled_weights.under_samples(program, noise_)
-    x = images.around(whole, f"{name}_around", x, layout, (kernel[0], kernel[1]), stride, padding)
+    x = images.around(whole, f"{name}_around", x, layout, kernel, stride, padding)
     theta = sampled_weights.weights(program, name, layer, weight, bias, noise_)
     sizes = per_group, kernel[0], kernel[1]
     out = compute(name, x, theta, layout, sizes, stride, groups, batch)
@@ -154,9 +155,6 @@ def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, b
     sch.reorder(pack_, sample, image, row, column, lane)
     sch.vectorize(lane)
 
-    # The weights of one pack and sample, for all images of the batch.
-    sampled_weights.schedule(sch, name, sample)
-
     # Tiles of columns: a weight that is read serves all pixels of a tile, and the independent sums
     # hide the latency of the multiply-adds; biases are added to them in the registers. A last tile
     # that is not full gets loops of its own.
@@ -165,6 +163,9 @@ def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, b
     sums = sch.get_sblock(f"{name}_sums")
     sch.compute_at(sums, column_tile, preserve_unit_loops=True)
     sch.unroll(column)
+
+    # The weights of one pack and sample, for all images of the batch.
+    sampled_weights.schedule(sch, name, sample)
 
     # The tile inside the loops over the window, unrolled, its lanes vectorised: each sum is one
     # register, set to zero before those loops.

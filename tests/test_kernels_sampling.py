@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refbnn
-from kernels import noise, sampled_dense, targets
+from kernels import noise, sampled_conv2d, sampled_dense, targets
 from kernels.kernel import build
 from kernels.sampled_network import compile_sampled
 from refbnn import reproducible
 from refbnn.bit_table import SINGLE_ERROR, bit_table, exact
 from refbnn.errors import InputError
-from refbnn.layers import Dense, ReLU, Tanh
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Tanh
 from refbnn.network import Network
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed
 from refbnn.philox import key_of
@@ -101,17 +101,80 @@ def test_a_tile_of_rows_fits_the_registers(batch, registers):
     assert 1 <= rows <= min(batch, 5 * registers // 8)
 
 
-def mlp(law=None):
+@SCHEDULES
+@FEW
+@given(
+    batch=st.integers(1, 3),
+    channels=st.sampled_from([(1, 1, 1), (2, 5, 1), (3, 17, 1), (4, 34, 2), (6, 6, 6)]),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 1)),
+    image=st.tuples(st.integers(5, 9), st.integers(5, 20)),
+)
+def test_conv2d_is_the_reference_in_float32(
+    schedule, batch, channels, kernel, stride, padding, image
+):
+    n_in, n_out, groups = channels
+    conv = Conv2d(n_in, n_out, kernel, stride=stride, padding=padding, groups=groups)
+    net = Network([conv], law=LAWS["device"], seed=1, input_shape=(n_in, *image))
+    weight, bias = net.parameters()["0.weight"], net.parameters()["0.bias"]
+    x = np.random.default_rng(9).standard_normal((batch, n_in, *image))
+    built = sampled_conv2d.build(
+        weight, bias, net.law, image, batch, 2, "host", schedule, 0, *conv.steps
+    )
+    (y,) = built(key_of(13), x)
+    bound = network_bound(net, x, 2, seed=13)
+    assert (np.abs(y - reproducible.sample(net, x, 2, seed=13)) <= bound).all()
+
+
+def conv_net():
+    layers: list[Layer] = [Conv2d(1, 6, 5, padding=2), ReLU(), MaxPool2d(2), Conv2d(6, 17, 3)]
+    layers += [AvgPool2d(2), Flatten(), ReLU(), Dense(17 * 9, 5)]
     return Network(
-        [Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], law=law, seed=1
+        layers,
+        law=HeavyTailed(0.7, 0.2),
+        seed=1,
+        input_shape=(1, 16, 16),
     )
 
 
+@pytest.mark.parametrize(("lanes", "registers"), [(4, 32), (8, 16)])
+def test_network_of_images_for_narrower_registers(lanes, registers, monkeypatch):
+    narrow = targets.Target("narrow", lanes, registers, targets.target("host").llvm)
+    monkeypatch.setattr(targets, "target", lambda name: narrow)
+    x = np.random.default_rng(10).random((2, 1, 16, 16))
+    got = compile_sampled(conv_net(), 2, 3)(x, seed=14)
+    expected = reproducible.sample(conv_net(), x, 3, seed=14)
+    assert (np.abs(got - expected) <= network_bound(conv_net(), x, 3, seed=14)).all()
+
+
 @SCHEDULES
-@pytest.mark.parametrize("batch", [1, 7])
-def test_network_is_the_reference_in_float32(schedule, batch):
-    net = mlp(Bimodal())
-    x = np.random.default_rng(4).random((batch, 784))
+def test_network_of_images_is_the_reference_in_float32(schedule):
+    net = conv_net()
+    x = np.random.default_rng(11).random((2, 1, 16, 16))
+    got = compile_sampled(net, 2, 3, schedule=schedule)(x, seed=15)
+    expected, bound = reproducible.sample(net, x, 3, seed=15), network_bound(net, x, 3, seed=15)
+    assert got.shape == (3, 2, 5)
+    assert (np.abs(got - expected) <= bound).all()
+    assert bound.max() <= 1e-3 * np.abs(expected).max()
+
+
+def test_outputs_may_be_images():
+    net = Network([ReLU(), Conv2d(2, 3, 2), ReLU()], seed=1, input_shape=(2, 4, 5))
+    x = np.random.default_rng(12).standard_normal((2, 2, 4, 5))
+    got, expected = compile_sampled(net, 2, 3)(x, seed=1), reproducible.sample(net, x, 3, seed=1)
+    assert got.shape == expected.shape == (3, 2, 3, 3, 4)
+    assert (np.abs(got - expected) <= network_bound(net, np.abs(x), 3, seed=1)).all()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "batch", "n_in", "n_hidden"),
+    [("hand", 1, 784, 100), ("hand", 7, 784, 100), ("default", 3, 31, 17)],
+)
+def test_network_is_the_reference_in_float32(schedule, batch, n_in, n_hidden):
+    layers: list[Layer] = [Dense(n_in, n_hidden), ReLU(), Dense(n_hidden, n_hidden), ReLU()]
+    net = Network([*layers, Dense(n_hidden, 10)], law=Bimodal(), seed=1)
+    x = np.random.default_rng(4).random((batch, n_in))
     got = compile_sampled(net, batch, 3, schedule=schedule)(x, seed=2**40 + 1)
     expected = reproducible.sample(net, x, 3, seed=2**40 + 1)
     bound = network_bound(net, x, 3, seed=2**40 + 1)
@@ -186,6 +249,7 @@ def test_bad_input(small, x, seed, message):
         (Network([Dense(3, 2)], correlated=[0]), {}, "correlated weights"),
         (Network([Dense(3, 2), Tanh()]), {}, "layer 1: Tanh has no kernel for sampled weights"),
         (Network([ReLU(), Dense(3, 2)]), {}, "unknown input shape"),
+        (Network([ReLU()], input_shape=(3,)), {}, "network without weights"),
     ],
 )
 def test_bad_call(net, options, message):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import noise, sampled_dense
+from kernels import noise, sampled_conv2d, sampled_dense
 from kernels.sampled_network import compile_sampled
 from refbnn import Network, reproducible
 from refbnn.bit_table import SINGLE_ERROR, exact
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law
 from refbnn.philox import key_of
 from refbnn.posterior import Posterior
@@ -25,11 +25,12 @@ LAWS: dict[str, Law] = {
 
 
 def check(target: str, rng: np.random.Generator) -> list[Check]:
-    """Noise of several laws; dense layers and a whole network of sampled weights."""
+    """Noise of several laws; dense layers, convolutions and networks of sampled weights."""
     checks = [_check_noise(label, law, target, rng) for label, law in LAWS.items()]
     for schedule in SCHEDULES:
         checks.append(_check_dense(target, schedule, rng))
-        checks.append(_check_network(target, schedule, rng))
+        checks.append(_check_conv2d(target, schedule, rng))
+        checks += _check_networks(target, schedule, rng)
     return checks
 
 
@@ -74,17 +75,45 @@ def _check_dense(target: str, schedule: str, rng: np.random.Generator) -> Check:
     )
 
 
-def _check_network(target: str, schedule: str, rng: np.random.Generator) -> Check:
-    net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
-    x = rng.uniform(0.0, 1.0, (3, 784))
-    y = compile_sampled(net, len(x), 4, target, schedule)(x, seed=9)
-    return _share(
-        f"kernel: sampled network 784-100-100-10 ({schedule})",
-        "4 samples, share of the probabilistic rounding bound, passed through the layers",
-        y,
-        reproducible.sample(net, x, 4, seed=9),
-        network_bound(net, x, 4, seed=9),
+def _check_conv2d(target: str, schedule: str, rng: np.random.Generator) -> Check:
+    layer = Conv2d(4, 34, (3, 2), stride=(2, 1), padding=(1, 2), groups=2)
+    net = Network([layer], law=Bimodal(), seed=2, input_shape=(4, 7, 9))
+    weight, bias = net.parameters()["0.weight"], net.parameters()["0.bias"]
+    x = rng.standard_normal((3, 4, 7, 9))
+    kernel = sampled_conv2d.build(
+        weight, bias, net.law, (7, 9), 3, 2, target, schedule, 0, *layer.steps
     )
+    (y,) = kernel(key_of(7), x)
+    return _share(
+        f"kernel: sampled conv2d ({schedule})",
+        "two groups, stride and padding; share of the probabilistic rounding bound",
+        y,
+        reproducible.sample(net, x, 2, seed=7),
+        network_bound(net, x, 2, seed=7),
+    )
+
+
+def _check_networks(target: str, schedule: str, rng: np.random.Generator) -> list[Check]:
+    dense: list[Layer] = [Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)]
+    images: list[Layer] = [Conv2d(1, 6, 5), ReLU(), MaxPool2d(2), Flatten(), Dense(216, 10)]
+    networks = {
+        "784-100-100-10": Network(dense, seed=1),
+        "convolution and pooling": Network(images, seed=1, input_shape=(1, 16, 16)),
+    }
+    checks = []
+    for label, net in networks.items():
+        x = rng.uniform(0.0, 1.0, (3, *(net.input_shape or ())))
+        y = compile_sampled(net, len(x), 4, target, schedule)(x, seed=9)
+        checks.append(
+            _share(
+                f"kernel: sampled network {label} ({schedule})",
+                "4 samples, share of the probabilistic rounding bound, passed through the layers",
+                y,
+                reproducible.sample(net, x, 4, seed=9),
+                network_bound(net, x, 4, seed=9),
+            )
+        )
+    return checks
 
 
 def dense_with_bound(
@@ -112,11 +141,11 @@ def dense_with_bound(
 
 
 def network_bound(net: Network, x: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
-    """Errors of a float32 network of dense and ReLU layers, (S, B, out).
+    """Errors of a float32 network under sampled weights, (S, B, ...).
 
     As `verification.rounding.network_bound`: errors of n different weights count as independent,
     and stay below 6 times the root of their squares' sum but once in 10⁷ (Hoeffding 1963); those of
-    sums below 6√n u of their terms. ReLU passes errors on, or stops them.
+    sums below 6√n u of their terms. Layers without weights pass on the greatest error they read.
     """
     bounds = []
     for number in range(n_samples):
@@ -125,19 +154,25 @@ def network_bound(net: Network, x: np.ndarray, n_samples: int, seed: int) -> np.
         parameters = net.parameters()
         error = U * np.abs(x)
         for index, layer in enumerate(net.layers):
-            if not isinstance(layer, Dense):
+            names = [f"{index}.{name}" for name in layer.parameter_shapes()]
+            if not names:
+                error = layer.forward(error, {})
                 continue
-            names = f"{index}.weight", f"{index}.bias"
             theta, bias = (np.abs(weights[name]) for name in names)
             off_theta, off_bias = (
                 parameters[name].scale * SINGLE_ERROR * np.maximum(1.0, np.abs(noise_[name]))
                 + 3 * U * (np.abs(parameters[name].mean) + np.abs(weights[name]))
                 for name in names
             )
-            size = np.abs(inputs[index])
-            of_weights = 6.0 * np.sqrt(size**2 @ (off_theta**2).T + off_bias**2)
-            of_sums = 6.0 * U * np.sqrt(layer.in_features + 2) * (size @ theta.T + bias)
-            error = np.sqrt(error**2 @ (theta**2).T) + of_weights + of_sums
+
+            def layer_of(x, weight, bias, layer=layer):
+                return layer.forward(x, {"weight": weight, "bias": bias})
+
+            size, n = np.abs(inputs[index]), theta[0].size
+            of_inputs = np.sqrt(layer_of(error**2, theta**2, 0.0 * bias))
+            of_weights = 6.0 * np.sqrt(layer_of(size**2, off_theta**2, off_bias**2))
+            of_sums = 6.0 * U * np.sqrt(n + 2) * layer_of(size, theta, bias)
+            error = of_inputs + of_weights + of_sums
         bounds.append(error)
     return np.stack(bounds)
 
