@@ -31,7 +31,7 @@ Range
 In float32 |z − G| ≤ `SINGLE_ERROR` max(1, |z|), with or without fused multiply-adds. The rounding
 of w + ½ moves probabilities by a relative 1e-7 and is part of the law drawn from, not counted.
 Where the density all but vanishes inside the support G jumps, and no such m may exist: two normal
-peaks may lie up to 3.1 of their standard deviations from the middle between them
+peaks may lie up to 3 of their standard deviations from the middle between them
 (`Bimodal(0.95)`); fitted laws of devices may not. InputError then.
 """
 
