@@ -93,9 +93,7 @@ def add(
     chosen = way(n_out, columns, stride[1], groups, lanes)
     layout: Images = (Packs if chosen == "channels" else Planes)(n_out, rows, columns, lanes)
 
-    x = images.around(
-        program, f"{name}_around", x, layout, (kernel[0], kernel[1]), stride, padding
-    )
+    x = images.around(program, f"{name}_around", x, layout, (kernel[0], kernel[1]), stride, padding)
 
     # Weights by blocks of output channels, those of one block neighbours: one vector, or one group.
     block = lanes if chosen == "channels" else n_out // groups

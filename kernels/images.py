@@ -178,38 +178,53 @@ def copied(
     outside : float
         Mean around it, instead of 0.
     """
-    fill = {"mean": outside, "var": 0.0}
-    tensors = {"mean": x.mean} if x.var is None else {"mean": x.mean, "var": x.var}
     source = images(x)
-    copies, blocks = {}, {}
-    for part, tensor in tensors.items():
-        blocks[part] = f"{name}_{part}"
-        copies[part] = compute(tensor, source, layout, offset, fill[part], blocks[part])
+    around = []
+    copies = []
+    for tensor, part, fill in zip(x.tensors, ("mean", "var"), (outside, 0.0), strict=False):
+        block = f"{name}_{part}"
+        copies.append(compute(tensor, source, layout, offset, fill, block))
+        around += [block] if _tests(source, layout, offset) else []
     program.steps.append(
         Step(
             workload=f"copy of {source} to {layout} at {offset} batch {program.batch}",
             by_hand={},
             space={},
-            transform=partial(schedule, blocks=list(blocks.values())),
+            transform=partial(schedule, blocks=around),
         )
     )
-    return Activation(layout, copies["mean"], copies.get("var"))
+    return Activation(layout, copies[0], copies[1] if x.var is not None else None)
+
+
+def _tests(source: Images, layout: Images, offset: Pair) -> list[Callable]:
+    """What tells whether a place (channel, row, column) of `layout` is one of the image."""
+    channels, height, width = source.shape
+    columns = layout.pitch if isinstance(layout, Planes) else layout.width
+    top, left = offset
+    tests: list[Callable] = []
+    if layout.height > height:
+        tests.append(lambda channel, row, column: tirx.all(row >= top, row < top + height))
+    if columns > width:
+        tests.append(lambda channel, row, column: tirx.all(column >= left, column < left + width))
+    if isinstance(layout, Packs) and isinstance(source, Planes) and channels % layout.lanes:
+        tests.append(lambda channel, row, column: channel < channels)
+    return tests
 
 
 def compute(
     tensor: te.Tensor, source: Images, layout: Images, offset: Pair, fill: float, name: str
 ) -> te.Tensor:
     """Say what is computed: the image from `offset` on, elsewhere `fill`."""
-    channels, height, width = source.shape
     top, left = offset
+    tests = _tests(source, layout, offset)
 
     def element(i, *index):
         channel, row, column = layout.place(*index)
-        inside = [row >= top, row < top + height, column >= left, column < left + width]
-        if isinstance(layout, Packs) and isinstance(source, Planes):
-            inside.append(channel < channels)
         there = tensor[(i, *source.index(channel, row - top, column - left))]
-        return tirx.if_then_else(tirx.all(*inside), there, tirx.const(fill, "float32"))
+        if not tests:
+            return there
+        inside = tirx.all(*[test(channel, row, column) for test in tests])
+        return tirx.if_then_else(inside, there, tirx.const(fill, "float32"))
 
     return te.compute(layout.tensor_shape(int(tensor.shape[0])), element, name=name)
 
@@ -218,9 +233,8 @@ def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
     """Say how it is computed: all of it filled first, then the image written without tests."""
     for name in blocks:
         block = sch.get_sblock(name)
-        if isinstance(sch.get(block).body.value, tvm.ir.Call):  # a test is left
-            _, first, *_ = sch.get_loops(block)
-            sch.decompose_padding(block, first)
+        _, first, *_ = sch.get_loops(block)
+        sch.decompose_padding(block, first)
 
 
 def unpacked(program: Program, name: str, x: Activation) -> Activation:

@@ -166,7 +166,9 @@ def _add(
             return batch_norm.add(program, name, x, layer)
         case Flatten():
             return flatten.add(program, name, x)
-    raise InputError(f"{name}: {type(layer).__name__} has no kernel; expected {_KERNELS}")
+    raise InputError(
+        f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no kernel; expected {_KERNELS}"
+    )
 
 
 def _features(net: Network) -> int:
