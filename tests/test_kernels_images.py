@@ -1,7 +1,5 @@
 """Kernels of images against the float64 reference, and networks of them."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +19,7 @@ from kernels import (
 from kernels.images import Packs, Planes
 from kernels.kernel import build
 from kernels.products import FORMS, n_sums
-from kernels.program import Program
+from kernels.program import Program, Rows
 from refbnn.architectures import lenet5
 from refbnn.errors import InputError
 from refbnn.layers import (
@@ -33,6 +31,7 @@ from refbnn.layers import (
     MaxPool2d,
     ReLU,
     Residual,
+    Sigmoid,
 )
 from refbnn.layers import conv2d as conv2d_reference
 from refbnn.moments import Moments, deterministic
@@ -246,12 +245,14 @@ def pooled(x, image, kernel, stride, padding, method, schedule="hand"):
 )
 def test_max_pool2d_is_within_1e_5(method, window, schedule):
     rng = np.random.default_rng(5)
-    image, *sizes = window
+    image, kernel, stride, padding = window
     scale = 10.0 ** rng.integers(-6, 7, (6, *([1] * 3)))  # of an image; and within it
     scale = scale * rng.choice([1e-3, 0.3, 1.0, 1.0, 2.0], (6, *image))
     mean = rng.uniform(-10, 10, scale.shape) * scale
     mean[:2] = np.where(rng.random(mean[:2].shape) < 0.5, 0.0, mean[:2])  # ties
-    got, expected = pooled(Moments(mean, scale**2), image, *sizes, method, schedule)
+    got, expected = pooled(
+        Moments(mean, scale**2), image, kernel, stride, padding, method, schedule
+    )
     s = np.sqrt(expected.var)
     assert (np.abs(got[0] - expected.mean) <= 1e-5 * (np.abs(expected.mean) + s)).all()
     assert (np.abs(got[1] - expected.var) <= 1e-5 * expected.var).all()
@@ -260,9 +261,8 @@ def test_max_pool2d_is_within_1e_5(method, window, schedule):
 @pytest.mark.parametrize("method", ["tree", "exact"])
 def test_max_pool2d_without_spread_is_the_maximum(method):
     mean = np.random.default_rng(6).integers(-3, 4, (2, 2, 6, 6)).astype(float)
-    sizes = (2, 2), (2, 2), (1, 1)
-    got, _ = pooled(deterministic(mean), (2, 6, 6), *sizes, method)
-    np.testing.assert_array_equal(got[0], MaxPool2d(*sizes).forward(mean, {}))
+    got, _ = pooled(deterministic(mean), (2, 6, 6), (2, 2), (2, 2), (1, 1), method)
+    np.testing.assert_array_equal(got[0], MaxPool2d(2, 2, 1).forward(mean, {}))
     assert not got[1].any()
 
 
@@ -360,9 +360,9 @@ def test_lenet5_is_propagate_in_float32(batch):
             ],
             (4, 8, 30),
         ),
-        ([MaxPool2d(2), Flatten(), Dense(12, 3), ReLU()], (3, 4, 5)),
+        ([MaxPool2d(2), Conv2d(3, 4, 2), Sigmoid(), Flatten(), Dense(4, 3)], (3, 4, 5)),
     ],
-    ids=["both ways", "ends in an image", "known to the last"],
+    ids=["both ways", "ends in an image", "known at first"],
 )
 def test_networks_of_images(schedule, layers, shape):
     net = random_network(layers, shape)
@@ -386,15 +386,29 @@ def test_other_forms_of_a_network(form):
     assert not got.var.any()
 
 
-def test_what_has_no_kernel_is_named():
-    for layers, message in (
-        ([Conv2d(1, 1, 1), Residual((Conv2d(1, 1, 1),))], "layer 1: Residual has no kernel"),
-        ([Conv2d(1, 2, 3)], "input_shape is None; expected the shape of one input"),
-    ):
-        shape = (1, 3, 3) if len(layers) > 1 else None
-        with pytest.raises(InputError, match=message):
-            compile_network(Network(layers, input_shape=shape), 1)
-    with pytest.raises(InputError, match="expected images"):
-        program = Program(HOST, 1)
-        x = program.known(replace(Planes(1, 2, 2, 4), channels=2))
-        images.images(replace(x, layout=elementwise.Rows(4, 4)))
+@pytest.mark.parametrize(
+    ("layers", "shape", "message"),
+    [
+        ([Conv2d(1, 1, 1), Residual((ReLU(),))], (1, 3, 3), "layer 1: Residual has no kernel"),
+        ([Conv2d(1, 2, 3)], None, "input_shape is None; expected the shape of one input"),
+        ([Conv2d(1, 2, 3)], (1, 2, 2), "layer 0: Conv2d.*expected at least 3 × 3"),
+    ],
+)
+def test_what_cannot_be_compiled_is_named(layers, shape, message):
+    net = Network(layers)
+    net.input_shape = shape
+    with pytest.raises(InputError, match=message):
+        compile_network(net, 1)
+
+
+def test_rows_are_no_images():
+    x = Program(HOST, 1).known(Rows(4, HOST.lanes))
+    with pytest.raises(InputError, match=r"shape \(4,\); expected images"):
+        images.images(x)
+
+
+def test_images_of_another_shape_are_refused():
+    fast = compile_network(Network([Conv2d(2, 3, 2)], input_shape=(2, 4, 5)), 2)
+    for shape in ((2, 2, 5, 4), (1, 2, 4, 5), (2, 40)):
+        with pytest.raises(InputError, match=r"expected \(2, 2, 4, 5\)"):
+            fast(np.zeros(shape))
