@@ -111,7 +111,8 @@ def add(
             workload=(
                 f"conv2d {channels}x{height}x{width} to {n_out} by {kernel[0]}x{kernel[1]} "
                 f"stride {stride[0]}x{stride[1]} padding {padding[0]}x{padding[1]} "
-                f"groups {groups} batch {program.batch} {'known' if known else 'random'} {form}"
+                f"groups {groups} batch {program.batch} {'known' if known else 'random'} {form} "
+                f"from {type(x.layout).__name__} to {type(layout).__name__}"
             ),
             by_hand=by_hand,
             space=space,
@@ -322,5 +323,7 @@ def alone(
     layout = Planes(weight.shape[1] * groups, *image, target.lanes)
     x = program.known(layout) if known_input else program.random(layout)
     y = add(program, "conv2d", x, weight, bias, stride, padding, groups, form)
-    program.give(images.unpacked(program, "unpacked", y))
+    y = images.unpacked(program, "unpacked", y)
+    images.one_by_one(program, y)
+    program.give(y)
     return program

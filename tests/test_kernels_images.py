@@ -1,5 +1,7 @@
 """Kernels of images against the float64 reference, and networks of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -138,6 +140,24 @@ def test_conv2d_for_narrower_registers(lanes, registers, outputs):
     within(build(program, "hand")(x.mean, x.var), expected, bounds)
 
 
+@pytest.mark.parametrize("outputs", [5, 37], ids=["pixels", "channels"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 2), (3, 2, 4)])
+def test_conv2d_in_other_tiles(outputs, sizes):
+    rng = np.random.default_rng(7)
+    weight, bias = wild_posterior(rng, (outputs, 2, 2, 3)), wild_posterior(rng, (outputs,))
+    x = wild_moments(rng, (2, 2, 6, 33))
+    program = conv2d.alone(weight, bias, (6, 33), 2, HOST, False)
+    decisions = dict(zip(("channels", "rows", "columns"), sizes, strict=True))
+    assert any(step.by_hand.keys() == decisions.keys() for step in program.steps)
+    program.steps = [
+        replace(step, by_hand=decisions) if step.by_hand else step for step in program.steps
+    ]
+    steps = (1, 1), (0, 0), 1
+    expected = conv2d_reference.moments(x, weight, bias, *steps)
+    bounds = conv2d_bound(x, weight, bias, *steps)
+    within(build(program, "hand")(x.mean, x.var), expected, bounds)
+
+
 @pytest.mark.parametrize(
     ("outputs", "columns", "stride", "groups", "lanes", "expected"),
     [
@@ -261,8 +281,8 @@ def test_max_pool2d_is_within_1e_5(method, window, schedule):
 @pytest.mark.parametrize("method", ["tree", "exact"])
 def test_max_pool2d_without_spread_is_the_maximum(method):
     mean = np.random.default_rng(6).integers(-3, 4, (2, 2, 6, 6)).astype(float)
-    got, _ = pooled(deterministic(mean), (2, 6, 6), (2, 2), (2, 2), (1, 1), method)
-    np.testing.assert_array_equal(got[0], MaxPool2d(2, 2, 1).forward(mean, {}))
+    got, _ = pooled(deterministic(mean), (2, 6, 6), (1, 2), (1, 2), (0, 1), method)
+    np.testing.assert_array_equal(got[0], MaxPool2d((1, 2), (1, 2), (0, 1)).forward(mean, {}))
     assert not got[1].any()
 
 
