@@ -67,9 +67,11 @@ def log(x):
     return k * _f32(_LN2_HIGH) + (k * _f32(_LN2 - _LN2_HIGH) + f * _horner(_LOG, f))
 
 
-def log1p(x):
-    """log(1 + x) for x ≥ 0."""
-    u = _f32(1.0) + x
+def log1p(x, u):
+    """log(1 + x) for x ≥ 0, given u = 1 + x as a tensor of its own.
+
+    Of an expression 1 + x TVM would take u − 1 for x.
+    """
     return log(u) + (x - (u - _f32(1.0))) / u
 
 
