@@ -11,12 +11,11 @@ of x would be an absolute one of the exponent. log m = f P(f) with f = m − 1, 
 lost near x = 1; log(1 + x) = x Q(x) for 0 ≤ x ≤ 1 likewise. e^r, P and Q interpolate float64 values
 at Chebyshev points when this module loads. (The library's functions take one lane at a time.)
 
-Arguments occur several times in a result: pass elements of a tensor, not long expressions, which
-TVM would write out again at each place.
+The functions take `name` of `kernels.polynomials.named`, and give intermediate results a name.
 
 Range
 -----
-Relative errors, with or without fused multiply-adds: e^x 2e-7 for −87 ≤ x ≤ 0, and 0 below −87.7;
+Relative errors, with or without fused multiply-adds: e^x 2e-7 for −87 ≤ x ≤ 0, and 0 below −87.8;
 log x 3e-7 for normal x > 0; log(1 + x) 4e-7 for 0 ≤ x ≤ 1e37, of `log1p_of_unit` for 0 ≤ x ≤ 1.
 """
 
@@ -26,15 +25,17 @@ import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 from tvm import tirx
 
-from kernels.relu import _f32, _horner
+from kernels.polynomials import MANTISSA, f32, fma, horner, power_of_two
 
 _LN2 = float(np.log(2.0))
 _LN2_HIGH = 355.0 / 512.0  # nine bits: its product with any exponent is exact
+_LN2_LOW = _LN2 - _LN2_HIGH
 _ROOT_HALF = int(np.float32(np.sqrt(0.5)).view(np.int32))  # its bits
+_LEAST = -88.0  # 2^k is 0 here, and not yet beyond
 
 
 def _interpolate(f, degree: int, low: float, high: float) -> np.ndarray:
-    """Monomial coefficients of the interpolant of f on [low, high], low to high."""
+    """Monomial coefficients in x itself of the interpolant of f on [low, high], low to high."""
     series = Chebyshev.interpolate(f, degree, domain=[low, high])
     return series.convert(domain=[-1, 1], kind=Polynomial).coef
 
@@ -44,37 +45,31 @@ _LOG = _interpolate(lambda f: np.log1p(f) / f, 9, np.sqrt(0.5) - 1.0, np.sqrt(2.
 _LOG_UNIT = _interpolate(lambda x: np.log1p(x) / x, 9, 0.0, 1.0)  # 6e-9
 
 
-def _int32(value: int):
-    return tirx.const(value, "int32")
-
-
-def exp(x):
+def exp(name, x):
     """e^x for x ≤ 0."""
-    x = tirx.max(x, _f32(-90.0))
-    k = tirx.floor(x * _f32(1.0 / _LN2) + _f32(0.5))
-    r = x - k * _f32(_LN2_HIGH) - k * _f32(_LN2 - _LN2_HIGH)
-    exponent = tirx.max(k.astype("int32") + _int32(127), _int32(0))
-    return tirx.reinterpret("float32", tirx.shift_left(exponent, _int32(23))) * _horner(_EXP, r)
+    x = name(tirx.max(x, f32(_LEAST)))
+    k = name(tirx.floor(x * f32(1.0 / _LN2) + f32(0.5)))
+    r = name(x - k * f32(_LN2_HIGH) - k * f32(_LN2_LOW))
+    return power_of_two(k) * horner(_EXP, r)
 
 
-def log(x):
-    """Log x for normal x > 0; any finite number for others, but no NaN of 0."""
-    bits = tirx.reinterpret("int32", x)
-    k = tirx.shift_right(bits - _int32(_ROOT_HALF), _int32(23))  # rounds down, negative or not
-    m = tirx.reinterpret("float32", bits - tirx.shift_left(k, _int32(23)))
-    f = m - _f32(1.0)
-    k = k.astype("float32")
-    return k * _f32(_LN2_HIGH) + (k * _f32(_LN2 - _LN2_HIGH) + f * _horner(_LOG, f))
+def log(name, x):
+    """Log x for normal x > 0; for 0 and subnormal numbers something finite."""
+    places = tirx.const(MANTISSA, "int32")
+    bits = name(tirx.reinterpret("int32", x))
+    exponent = name(tirx.shift_right(bits - tirx.const(_ROOT_HALF, "int32"), places))  # rounds down
+    f = name(tirx.reinterpret("float32", bits - tirx.shift_left(exponent, places)) - f32(1.0))
+    k = name(exponent.astype("float32"))
+    return k * f32(_LN2_HIGH) + (k * f32(_LN2_LOW) + f * horner(_LOG, f))
 
 
-def log1p(x, u):
-    """log(1 + x) for x ≥ 0, given u = 1 + x as a tensor of its own.
-
-    Of an expression 1 + x TVM would take u − 1 for x.
-    """
-    return log(u) + (x - (u - _f32(1.0))) / u
+def log1p(name, x):
+    """log(1 + x) for x ≥ 0."""
+    u = name(f32(1.0) + x)
+    rounded_off = x - fma(u, f32(1.0), f32(-1.0))  # TVM would take (1 + x) − 1 for x
+    return log(name, u) + rounded_off / u
 
 
 def log1p_of_unit(x):
     """log(1 + x) for 0 ≤ x ≤ 1."""
-    return x * _horner(_LOG_UNIT, x)
+    return x * horner(_LOG_UNIT, x)

@@ -7,14 +7,14 @@ As `refbnn.kl`: weights θ = µ + σz, z from a law of entropy H, and log p = c�
     Σ KL = Σ [ −H − c₀ − log σ − c₂(µ² + σ²) − E[f] ],
     ∂KL/∂µ = −2c₂µ − E[f′],      ∂KL/∂σ = −1/σ − 2c₂σ − E[z f′].
 
-*Gaussian prior*: f = 0. *Laplace prior* and Gaussian law: f = −|θ|/b, and with x = |µ|/σ, the
-standard normal density φ and Φ(−x)
+*Gaussian prior*: f = 0. *Laplace prior*: a kink, beyond a plain rule; in closed form for the
+Gaussian law. *Other priors*: by nodes z_j and weights w_j of the law's own Gauss rule (arXiv
+2501.05564, section 3.1.2),
 
-    E|θ| = |µ|(1 − 2Φ(−x)) + 2σφ(x),      ∂/∂µ = sign(µ)(1 − 2Φ(−x)),      ∂/∂σ = 2φ(x).
+    E[f] = Σ_j w_j f(µ + σz_j).
 
-*Other priors*: by nodes z_j and weights w_j of the law's own Gauss rule (arXiv 2501.05564, section
-3.1.2), E[f] = Σ_j w_j f(µ + σz_j), and f in `kernels.kl_prior`. The parabola is not left to the
-rule. How many nodes it takes: `kernels.kl_nodes`.
+f and the closed form are in `kernels.kl_prior`. The parabola is not left to the rule. How many
+nodes it takes: `kernels.kl_nodes`.
 
 The sum over the array is formed in float64 from each weight's float32 value, one sum a lane.
 
@@ -37,13 +37,13 @@ import tvm
 from tvm import te, tirx
 
 from kernels import kl_nodes, softplus, targets
-from kernels.exponential import exp, log
+from kernels.exponential import log
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
-from kernels.kl_prior import integrand
+from kernels.kl_prior import integrand, laplace
+from kernels.polynomials import f32, named
 from kernels.products import joint_sum
 from kernels.program import Padded, Program, Step
-from kernels.relu import _C, _T_MIN, _TAIL, _f32, _f64, _horner
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.moments import all_finite
@@ -90,31 +90,34 @@ def add(
     c_0, c_2 = _parabola(prior)
     sums, stages = _expectations(program, mean, scale, prior, rule)
 
-    def weight(i):
+    def weight(name, i):
         mu, sigma = mean[i], scale[i]
-        value = -log(sigma)
-        d_mean, d_scale = _f32(0.0), _f32(-1.0) / sigma
+        value = -log(name, sigma)
+        d_mean, d_scale = f32(0.0), f32(-1.0) / sigma
         if c_2 != 0.0:
-            value = value - _f32(c_2) * (mu * mu + sigma * sigma)
-            d_mean = _f32(-2.0 * c_2) * mu
-            d_scale = d_scale - _f32(2.0 * c_2) * sigma
+            value = value - f32(c_2) * (mu * mu + sigma * sigma)
+            d_mean = f32(-2.0 * c_2) * mu
+            d_scale = d_scale - f32(2.0 * c_2) * sigma
         if sums is not None:
             value, d_mean, d_scale = value - sums[0][i], d_mean - sums[1][i], d_scale - sums[2][i]
         return value, d_mean, d_scale if slope is None else d_scale * slope[i]
 
-    value, d_mean, d_scale = te.compute(mean.shape, weight, name="kl")
+    value, d_mean, d_scale = te.compute(
+        mean.shape, lambda i: named(lambda name: weight(name, i), 3), name="kl"
+    )
     vector = te.reduce_axis((0, mean.shape[0] // lanes), name="vector")
 
     def of_lane(lane):
         i = vector * lanes + lane
         return te.sum(
-            tirx.Select(i < size, value[i].astype("float64"), _f64(0.0)), axis=vector
+            tirx.Select(i < size, value[i].astype("float64"), tirx.const(0.0, "float64")),
+            axis=vector,
         )  # what pads the array does not count
 
     partial_sums = te.compute((lanes,), of_lane, name="kl_lanes")
     lane = te.reduce_axis((0, lanes), name="lane")
     double = te.compute((1,), lambda _: te.sum(partial_sums[lane], axis=lane), name="kl_double")
-    constant = _f64(size * (-law.entropy - c_0))
+    constant = tirx.const(size * (-law.entropy - c_0), "float64")
     total = te.compute((1,), lambda i: (double[i] + constant).astype("float32"), name="kl_total")
     n = 0 if rule is None else rule.nodes.size
     program.steps.append(
@@ -142,49 +145,28 @@ def _expectations(program, mean, scale, prior, rule):
     if isinstance(prior, GaussianPrior):
         return None, []
     if isinstance(prior, LaplacePrior):
-        return _laplace(mean, scale, prior.scale)
+        names = ["f", "df", "z_df"]
+        sums = [
+            te.compute(
+                mean.shape, lambda i, j=j: laplace(prior.scale, mean[i], scale[i])[j], name=name
+            )
+            for j, name in enumerate(names)
+        ]
+        return sums, names
     z = program.weight("nodes", rule.nodes)
     w = program.weight("weights", rule.weights)
     wz = program.weight("weighted_nodes", rule.weights * rule.nodes)
-    f, df, stages = integrand(prior.loop_form(), mean, scale, z)
+    form, shape = prior.loop_form(), (mean.shape[0], rule.nodes.size)
+    f, df = (
+        te.compute(shape, lambda i, k, j=j: integrand(form, mean[i], scale[i], z[k])[j], name=name)
+        for j, name in enumerate(("f", "df"))
+    )
     k = te.reduce_axis((0, rule.nodes.size), name="k")
 
     def terms(i):
         return joint_sum([w[k] * f[i, k], w[k] * df[i, k], wz[k] * df[i, k]], axis=k)
 
-    return te.compute(mean.shape, terms, name="expectations"), stages
-
-
-def _laplace(mean, scale, b):
-    """The closed form; Φ(−x) = φ(x) t P(t) as `kernels.relu` has it."""
-    x = te.compute(mean.shape, lambda i: tirx.abs(mean[i]) / scale[i], name="x")
-    phi = te.compute(
-        mean.shape,
-        lambda i: _f32(1.0 / np.sqrt(2.0 * np.pi)) * exp(_f32(-0.5) * x[i] * x[i]),
-        name="phi",
-    )
-    t = te.compute(mean.shape, lambda i: _f32(_C) / (_f32(_C) + x[i]), name="t")
-
-    def beyond(i):
-        u = t[i] * _f32(2.0 / (1.0 - _T_MIN)) - _f32((1.0 + _T_MIN) / (1.0 - _T_MIN))
-        return _f32(1.0) - _f32(2.0) * phi[i] * t[i] * _horner(_TAIL[0], u)
-
-    balance = te.compute(mean.shape, beyond, name="balance")
-
-    def value(i):
-        size = tirx.abs(mean[i]) * balance[i] + _f32(2.0) * scale[i] * phi[i]
-        return _f32(-1.0 / b) * size
-
-    def by_mean(i):
-        sign = tirx.Select(mean[i] >= _f32(0.0), _f32(-1.0 / b), _f32(1.0 / b))
-        return sign * balance[i]
-
-    sums = [
-        te.compute(mean.shape, value, name="f"),
-        te.compute(mean.shape, by_mean, name="df"),
-        te.compute(mean.shape, lambda i: _f32(-2.0 / b) * phi[i], name="z_df"),
-    ]
-    return sums, ["x", "phi", "t", "balance", *[part.op.name for part in sums]]
+    return te.compute(mean.shape, terms, name="expectations"), ["f", "df"]
 
 
 def schedule(

@@ -1,4 +1,4 @@
-"""log p of priors but for constant and parabola, f and f′, as float32 expressions.
+"""log p of priors but for constant and parabola, f and f′, in float32, at one weight and node.
 
 Formulas
 --------
@@ -13,95 +13,86 @@ log p = c₀ + c₂θ² + f(θ) as `refbnn.kl_loops` has it, with its parameters
 θ = µ + σz the distances from the ends are 1 + y = y′(µ − low) + y′σz and 1 − y likewise, where
 µ − low is formed in float64: near an end θ would have lost them.
 
-Each is computed in stages, tensors (P, n) for every weight and node.
+*Laplace* and the Gaussian law, in closed form, with x = |µ|/σ and h_n of `kernels.normal`, where
+h₀ = Φ(−x) and φ(x) = h₁ + x h₀:
+
+    E|θ| = |µ| + 2σh₁,      ∂/∂µ = sign(µ)(1 − 2h₀),      ∂/∂σ = 2φ(x).
+
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.polynomial import chebyshev, polynomial
-from tvm import te, tirx
+from tvm import tirx
 
 from kernels.exponential import exp, log, log1p, log1p_of_unit
-from kernels.relu import _f32, _f64, _horner
+from kernels.normal import lower_rectified
+from kernels.polynomials import f32, horner, named
 from refbnn.kl_loops import DEVICE, MIXTURE, STUDENT, Form
 
-
-def integrand(
-    form: Form, mean: te.Tensor, scale: te.Tensor, nodes: te.Tensor
-) -> tuple[te.Tensor, te.Tensor, list[str]]:
-    """f and f′ at µ + σz; names of all stages, in order, these two last.
-
-    Parameters
-    ----------
-    form : Form
-    mean, scale : (P,)
-    nodes : (n,)
-    """
-    by_kind = {STUDENT: _student, MIXTURE: _mixture, DEVICE: _device}
-    *before, f, df = by_kind[form.kind](form.parameters, mean, scale, nodes)
-    return f, df, [stage.op.name for stage in (*before, f, df)]
+_FAR = 16.0  # from here on 1 − 2Φ(−x) is 1 and φ(x) is 0
 
 
-def _student(parameters, mean, scale, nodes):
+def integrand(form: Form, mean, scale, z):
+    """f and f′ at θ = µ + σz: TVM expressions in and out."""
+    formula = {STUDENT: _student, MIXTURE: _mixture, DEVICE: _device}[form.kind]
+    return named(lambda name: formula(name, form.parameters, mean, scale, z), 2)
+
+
+def _student(name, parameters, mean, scale, z):
     a, half = parameters  # half of ν + 1
-    shape = mean.shape[0], nodes.shape[0]
-    t = te.compute(
-        shape, lambda i, k: (mean[i] + scale[i] * nodes[k]) * _f32(1.0 / a), name="theta"
-    )
-    square = te.compute(shape, lambda i, k: t[i, k] * t[i, k], name="square")
-    u = te.compute(shape, lambda i, k: _f32(1.0) + square[i, k], name="u")
-    f = te.compute(shape, lambda i, k: _f32(-half) * log1p(square[i, k], u[i, k]), name="f")
-    df = te.compute(shape, lambda i, k: _f32(-2.0 * half / a) * t[i, k] / u[i, k], name="df")
-    return t, square, u, f, df
+    t = name((mean + scale * z) * f32(1.0 / a))
+    square = name(t * t)
+    slope = f32(-2.0 * half / a) * t / (f32(1.0) + square)
+    return f32(-half) * log1p(name, square), slope
 
 
-def _mixture(parameters, mean, scale, nodes):
+def _mixture(name, parameters, mean, scale, z):
     L, D, *_ = parameters
-    shape, zero, one = (mean.shape[0], nodes.shape[0]), _f32(0.0), _f32(1.0)
-    theta = te.compute(shape, lambda i, k: mean[i] + scale[i] * nodes[k], name="theta")
-    ell = te.compute(
-        shape, lambda i, k: _f32(L) - _f32(0.5 * D) * theta[i, k] * theta[i, k], name="ell"
-    )
-    e = te.compute(shape, lambda i, k: exp(-tirx.abs(ell[i, k])), name="e")
-
-    def value(i, k):
-        return tirx.max(ell[i, k], zero) + log1p_of_unit(e[i, k])
-
-    def score(i, k):
-        logistic = tirx.Select(ell[i, k] >= zero, one, e[i, k]) / (one + e[i, k])
-        return _f32(-D) * theta[i, k] * logistic
-
-    f, df = te.compute(shape, value, name="f"), te.compute(shape, score, name="df")
-    return theta, ell, e, f, df
+    theta = name(mean + scale * z)
+    ell = name(f32(L) - f32(0.5 * D) * theta * theta)
+    e = name(exp(name, -tirx.abs(ell)))
+    above = ell >= f32(0.0)
+    logistic = tirx.Select(above, f32(1.0), e) / (f32(1.0) + e)
+    value = tirx.max(ell, f32(0.0)) + log1p_of_unit(e)
+    return value, f32(-D) * theta * logistic
 
 
-def _device(parameters, mean, scale, nodes):
+def _device(name, parameters, mean, scale, z):
     low, high, slope, alpha, beta, *g = parameters
-    shape = mean.shape[0], nodes.shape[0]
     # Monomials: a law's polynomial is of low degree, and |y| ≤ 1.
     g = chebyshev.cheb2poly(np.array(g))
-    dg = polynomial.polyder(g)
+    double = mean.astype("float64")
+    to_low = (tirx.const(slope, "float64") * (double - tirx.const(low, "float64"))).astype(
+        "float32"
+    )
+    to_high = (tirx.const(slope, "float64") * (tirx.const(high, "float64") - double)).astype(
+        "float32"
+    )
+    step = name(f32(slope) * scale * z)
+    lower, upper = name(to_low + step), name(to_high - step)
+    y = name(f32(0.5) * (lower - upper))
+    value, score = horner(g, y), horner(polynomial.polyder(g), y)
+    for exponent, sign, x in ((alpha, 1.0, lower), (beta, -1.0, upper)):
+        if exponent != 0.0:
+            value = value + f32(exponent) * log(name, x)
+            score = score + f32(sign * exponent) / x
+    return value, f32(slope) * score
 
-    def lower_end(i):
-        return (_f64(slope) * (mean[i].astype("float64") - _f64(low))).astype("float32")
 
-    def upper_end(i):
-        return (_f64(slope) * (_f64(high) - mean[i].astype("float64"))).astype("float32")
+def laplace(b: float, mean, scale):
+    """E[f], E[f′] and E[z f′] of f = −|θ|/b for the Gaussian law: TVM expressions in and out."""
 
-    step = te.compute(shape, lambda i, k: _f32(slope) * scale[i] * nodes[k], name="step")
-    lower = te.compute(shape, lambda i, k: lower_end(i) + step[i, k], name="lower")
-    upper = te.compute(shape, lambda i, k: upper_end(i) - step[i, k], name="upper")
-    y = te.compute(shape, lambda i, k: _f32(0.5) * (lower[i, k] - upper[i, k]), name="y")
-    ends = [(a, x) for a, x in ((alpha, lower), (beta, upper)) if a != 0.0]
+    def formula(name):
+        size = name(tirx.max(mean, -mean))
+        x = name(tirx.min(size / scale, f32(_FAR)))
+        _, h0, h1, _ = lower_rectified(name, x, f32(1.0))
+        sign = tirx.Select(mean >= f32(0.0), f32(-1.0 / b), f32(1.0 / b))
+        return (
+            f32(-1.0 / b) * (size + f32(2.0) * scale * h1),
+            sign * (f32(1.0) - f32(2.0) * h0),
+            f32(-2.0 / b) * (h1 + x * h0),
+        )
 
-    def value(i, k):
-        logs = [_f32(a) * log(x[i, k]) for a, x in ends]
-        return sum(logs, _horner(g, y[i, k]))
-
-    def score(i, k):
-        poles = [_f32(slope * (a if x is lower else -a)) / x[i, k] for a, x in ends]
-        return sum(poles, _f32(slope) * _horner(dg, y[i, k]))
-
-    f, df = te.compute(shape, value, name="f"), te.compute(shape, score, name="df")
-    return step, lower, upper, y, f, df
+    return named(formula, 3)
