@@ -123,7 +123,7 @@ def add(
     program.steps.append(
         Step(
             workload=f"kl {size} {type(prior).__name__} {n} nodes",
-            by_hand={"vectors": 4 if program.target.registers == 32 else 2},
+            by_hand={"vectors": 2},
             space={"vectors": range(1, 9)},
             transform=partial(schedule, stages=stages, n=n, lanes=lanes),
         )
@@ -146,27 +146,34 @@ def _expectations(program, mean, scale, prior, rule):
         return None, []
     if isinstance(prior, LaplacePrior):
         names = ["f", "df", "z_df"]
-        sums = [
-            te.compute(
-                mean.shape, lambda i, j=j: laplace(prior.scale, mean[i], scale[i])[j], name=name
-            )
-            for j, name in enumerate(names)
-        ]
-        return sums, names
+        return [
+            _of_weight(j, name, mean, scale, prior.scale) for j, name in enumerate(names)
+        ], names
+    names = ["f", "df"]
     z = program.weight("nodes", rule.nodes)
     w = program.weight("weights", rule.weights)
     wz = program.weight("weighted_nodes", rule.weights * rule.nodes)
-    form, shape = prior.loop_form(), (mean.shape[0], rule.nodes.size)
-    f, df = (
-        te.compute(shape, lambda i, k, j=j: integrand(form, mean[i], scale[i], z[k])[j], name=name)
-        for j, name in enumerate(("f", "df"))
-    )
+    form = prior.loop_form()
+    f, df = (_of_node(j, name, mean, scale, z, form) for j, name in enumerate(names))
     k = te.reduce_axis((0, rule.nodes.size), name="k")
 
     def terms(i):
         return joint_sum([w[k] * f[i, k], w[k] * df[i, k], wz[k] * df[i, k]], axis=k)
 
-    return te.compute(mean.shape, terms, name="expectations"), ["f", "df"]
+    return te.compute(mean.shape, terms, name="expectations"), names
+
+
+def _of_weight(index, name, mean, scale, b):
+    """One of the three terms of a Laplace prior as a stage, (P padded)."""
+    return te.compute(mean.shape, lambda i: laplace(b, mean[i], scale[i])[index], name=name)
+
+
+def _of_node(index, name, mean, scale, z, form):
+    """f or f′ at every weight and node as a stage, (P padded, n)."""
+    shape = mean.shape[0], z.shape[0]
+    return te.compute(
+        shape, lambda i, k: integrand(form, mean[i], scale[i], z[k])[index], name=name
+    )
 
 
 def schedule(
