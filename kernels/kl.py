@@ -59,8 +59,6 @@ from refbnn.prior import (
 from refbnn.quadrature import Rule
 from refbnn.softplus import softplus as softplus_reference
 
-PARAMETERS = ("scale", "rho")
-
 
 def add(
     program: Program,
@@ -193,7 +191,7 @@ def schedule(
     around = tile
     if n:
         sums = sch.get_sblock("expectations")
-        sch.compute_at(sums, tile)
+        sch.compute_at(sums, tile, preserve_unit_loops=True)
         *_, weight, around = sch.get_loops(sums)
         vector, lane = sch.split(weight, [None, lanes])
         sch.reorder(around, vector, lane)
@@ -203,8 +201,8 @@ def schedule(
     # The stages inside it, of the same vectors: what they hand on stays in registers.
     for name in reversed(stages):
         stage = sch.get_sblock(name)
-        sch.compute_at(stage, around)
-        *_, weight = sch.get_loops(stage)
+        sch.compute_at(stage, around, preserve_unit_loops=True)
+        weight = sch.get_loops(stage)[-2 if n else -1]
         vector, lane = sch.split(weight, [None, lanes])
         sch.unroll(vector)
         sch.vectorize(lane)
@@ -348,10 +346,7 @@ def alone(
     size: int, law: Law, prior: Prior, rule: Rule | None, target: Target, parameter: str
 ) -> Program:
     """The program of the divergence alone; parameters as in `build`, and the rule of the nodes."""
-    if parameter not in PARAMETERS:
-        raise InputError(
-            f"KL: parameter {parameter!r} is unknown; expected one of: {', '.join(PARAMETERS)}"
-        )
+    softplus.require_parameter(parameter)
     program = Program(target, 1)
     layout = Padded((size,), target.lanes)
     mean, scale = program.array(layout, "mean"), program.array(layout, parameter)

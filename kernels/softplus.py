@@ -25,8 +25,18 @@ from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.polynomials import f32, named
 from kernels.program import Padded, Program, Step
+from refbnn.errors import InputError
 
 RELATIVE_ERROR = 5e-7
+PARAMETERS = ("scale", "rho")
+
+
+def require_parameter(parameter: str) -> None:
+    """Raise InputError unless it is one of `PARAMETERS`, by which gradients can be taken."""
+    if parameter not in PARAMETERS:
+        raise InputError(
+            f"parameter {parameter!r} is unknown; expected one of: {', '.join(PARAMETERS)}"
+        )
 
 
 def add(program: Program, name: str, rho: te.Tensor) -> tuple[te.Tensor, te.Tensor]:
@@ -34,13 +44,21 @@ def add(program: Program, name: str, rho: te.Tensor) -> tuple[te.Tensor, te.Tens
     scale, slope = te.compute(rho.shape, lambda *i: softplus_and_slope(rho(*i)), name=name)
     program.steps.append(
         Step(
-            workload=f"softplus {prod(int(extent) for extent in rho.shape)}",
+            workload=f"softplus {_size(rho)}",
             by_hand={},
             space={},
-            transform=partial(schedule, name=name, lanes=program.target.lanes),
+            transform=partial(schedule, block=f"{name}_v0", lanes=program.target.lanes),
         )
     )
     return scale, slope
+
+
+def by_rho(program: Program, name: str, d_scale: te.Tensor, slope: te.Tensor) -> te.Tensor:
+    """∂L/∂ρ = ∂L/∂σ · dσ/dρ, of the shape of both."""
+    product = te.compute(slope.shape, lambda *i: d_scale(*i) * slope(*i), name=name)
+    transform = partial(schedule, block=name, lanes=program.target.lanes)
+    program.steps.append(Step(f"chain rule {_size(slope)}", {}, {}, transform))
+    return product
 
 
 def softplus_and_slope(rho):
@@ -54,11 +72,15 @@ def softplus_and_slope(rho):
     return named(formula, 2)
 
 
-def schedule(sch: tvm.s_tir.Schedule, decisions, name: str, lanes: int) -> None:
+def schedule(sch: tvm.s_tir.Schedule, decisions, block: str, lanes: int) -> None:
     """Say how it is computed: a vector at a time, both results in one nest of loops."""
-    *_, column = sch.get_loops(sch.get_sblock(f"{name}_v0"))
+    *_, column = sch.get_loops(sch.get_sblock(block))
     _, lane = sch.split(column, [None, lanes])
     sch.vectorize(lane)
+
+
+def _size(tensor: te.Tensor) -> int:
+    return prod(int(extent) for extent in tensor.shape)
 
 
 def build(size: int, target: str = "host", schedule: str = "hand") -> Kernel:
