@@ -31,12 +31,14 @@ from functools import partial
 import tvm
 from tvm import te
 
-from kernels import softplus, targets
+from kernels import sampled_dense, softplus, targets
+from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.products import joint_sum
-from kernels.program import Padded, Program, Step
+from kernels.program import Padded, Program, Rows, Step
 from kernels.targets import Target
+from refbnn.noise import Law
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,6 @@ class Sizes:
     first: bool = False
 
 
-Noise = Callable  # (s, o, i) or (s, o) -> z, TVM expressions
-
-
 def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, z: Noise):
     """∂L/∂µ and ∂L/∂σ of the weights, (out, in padded) each.
 
@@ -71,7 +70,7 @@ def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, 
     sizes : Sizes
     x : (S, B, in padded), or (B, in padded) if `first`
     grad_y : (S, B, out padded)
-    z : callable (s, o, i)
+    z : Noise
     """
     n_in = x.shape[-1]
     b = te.reduce_axis((0, sizes.batch), name="b")
@@ -87,29 +86,31 @@ def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, 
 
     result = te.compute((sizes.n_out, n_in), over_samples, name="by_weights")
     cpu = program.target
-    n_packs = int(n_in) // cpu.lanes
-    rows, packs = tile(sizes.n_out, n_packs, cpu.registers)
+    n_packs, block = int(n_in) // cpu.lanes, min(sizes.n_out, cpu.lanes)
+    rows, packs = tile(block, n_packs, cpu.registers)
     program.steps.append(
         Step(
             workload=f"gradient by weights {sizes}",
             by_hand={"rows": rows, "packs": packs},
-            space={"rows": range(1, min(sizes.n_out, 12) + 1), "packs": range(1, n_packs + 1)},
-            transform=partial(schedule_by_weights, lanes=cpu.lanes),
+            space={"rows": range(1, block + 1), "packs": range(1, n_packs + 1)},
+            transform=partial(schedule_by_weights, lanes=cpu.lanes, z=z),
         )
     )
     return result
 
 
 def by_bias(program: Program, sizes: Sizes, grad_y: te.Tensor, z: Noise):
-    """∂L/∂µ and ∂L/∂σ of the bias, (out padded) each; z (s, o)."""
+    """∂L/∂µ and ∂L/∂σ of the bias, (out padded) each."""
     n_out = grad_y.shape[-1]
     b = te.reduce_axis((0, sizes.batch), name="b")
     s = te.reduce_axis((0, sizes.samples), name="s")
     g = te.compute((sizes.samples, n_out), lambda s, o: te.sum(grad_y[s, b, o], axis=b), name="g")
     result = te.compute(
-        (n_out,), lambda o: joint_sum([g[s, o], g[s, o] * z(s, o)], axis=s), name="by_bias"
+        (n_out,),
+        lambda o: joint_sum([g[s, o], g[s, o] * z(s, o, sizes.n_in)], axis=s),
+        name="by_bias",
     )
-    transform = partial(schedule_by_bias, lanes=program.target.lanes)
+    transform = partial(schedule_by_bias, lanes=program.target.lanes, z=z)
     program.steps.append(Step(f"gradient by bias {sizes}", {}, {}, transform))
     return result
 
@@ -128,7 +129,7 @@ def by_input(
     ----------
     grad_y : (S, B, out padded)
     mean, scale : (out, in padded)
-    z : callable (s, o, i)
+    z : Noise
     """
     n_in = mean.shape[-1]
     W = te.compute(
@@ -150,52 +151,62 @@ def by_input(
             workload=f"gradient by input {sizes}",
             by_hand={"rows": rows, "packs": packs},
             space={"rows": range(1, min(sizes.batch, 12) + 1), "packs": range(1, n_packs + 1)},
-            transform=partial(schedule_by_input, lanes=cpu.lanes),
+            transform=partial(schedule_by_input, lanes=cpu.lanes, z=z),
         )
     )
     return result
 
 
 def tile(n_rows: int, n_packs: int, registers: int) -> tuple[int, int]:
-    """Rows and packs of one tile of sums, each pair in a register."""
+    """Rows and packs of one tile of sums, a register each: three quarters of the registers.
+
+    Up to eight rows, so that a vector that is read serves eight sums, and a balanced rest.
+    """
 
     def balanced(n, most):
         return -(-n // -(-n // most))
 
-    packs = balanced(n_packs, 4 if registers == 32 else 2)
-    return balanced(n_rows, registers * 3 // 4 // packs), packs
+    rows = balanced(n_rows, 8 if registers == 32 else 4)
+    return rows, balanced(n_packs, max(1, registers * 3 // 4 // rows))
 
 
-def schedule_by_weights(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int) -> None:
+def schedule_by_weights(
+    sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int, z: Noise
+) -> None:
     """Say how ∂L/∂µ and ∂L/∂σ are computed: one decision a paragraph."""
-    # Tiles of outputs (rows) and packs of inputs; packs outside, so that the columns of x that a
-    # tile reads stay in the cache while all rows of g pass. Samples one after the other in a tile:
-    # its sums over them stay in the first cache.
+    # Outputs in blocks of one vector, the unit in which noise is made: that of one block and sample
+    # at a time. Sums over samples grow in place.
     out = sch.get_sblock("by_weights")
     row, column, sample = sch.get_loops(out)
+    block, row = sch.split(row, [None, min(lanes, int(sch.get(row).extent))])
+    sch.reorder(block, sample, row, column)
+    z.schedule(sch, sample)
+
+    # In it tiles of outputs (rows) and packs of inputs; packs outside, so that the columns of x
+    # that a tile reads stay in the cache while all rows pass.
     row_tile, row = sch.split(row, [None, decisions["rows"]])
     pack_tile, pack, lane = sch.split(column, [None, decisions["packs"], lanes])
-    sch.reorder(pack_tile, row_tile, sample, row, pack, lane)
+    sch.reorder(pack_tile, row_tile, row, pack, lane)
     sch.vectorize(lane)
-    sch.decompose_reduction(out, sample)
 
     # The sums over the batch of a tile in registers, the loop over the batch around it.
     product = sch.get_sblock("G")
-    sch.compute_at(product, sample, preserve_unit_loops=True)
-    *_, row, column, b = sch.get_loops(product)
-    pack, lane = sch.split(column, [None, lanes])
-    sch.reorder(b, row, pack, lane)
-    for loop in (row, pack):
+    sch.compute_at(product, row_tile, preserve_unit_loops=True)
+    *_, G_row, column, b = sch.get_loops(product)
+    G_pack, G_lane = sch.split(column, [None, lanes])
+    sch.reorder(b, G_row, G_pack, G_lane)
+    for loop in (G_row, G_pack):
         sch.unroll(loop)
-    sch.vectorize(lane)
+    sch.vectorize(G_lane)
     sch.decompose_reduction(product, b)
+    sch.decompose_reduction(out, sample)
 
     # A last tile that is not full gets loops of its own, so that full ones test nothing.
-    for loop in (row_tile, pack_tile):
+    for loop in (block, row_tile, pack_tile):
         sch.annotate(loop, "pragma_loop_partition_hint", True)
 
 
-def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions, lanes: int) -> None:
+def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions, lanes: int, z: Noise) -> None:
     """Say how gradients of the bias are computed: whole vectors, one sum over the batch at a time.
 
     A hundredth of the work of the weights' gradient.
@@ -205,6 +216,7 @@ def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions, lanes: int) -> None:
     vector, lane = sch.split(column, [None, lanes])
     sch.reorder(vector, sample, lane)
     sch.vectorize(lane)
+    z.schedule(sch, sample)
     sch.decompose_reduction(out, sample)
     sums = sch.get_sblock("g")
     sch.compute_at(sums, sample, preserve_unit_loops=True)
@@ -214,7 +226,9 @@ def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions, lanes: int) -> None:
     sch.decompose_reduction(sums, b)
 
 
-def schedule_by_input(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int) -> None:
+def schedule_by_input(
+    sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int, z: Noise
+) -> None:
     """Say how ∂L/∂x is computed: one decision a paragraph."""
     # Tiles of rows and of packs of inputs, in registers, the loop over outputs around them.
     out = sch.get_sblock("by_input")
@@ -232,6 +246,7 @@ def schedule_by_input(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lan
     *_, column = sch.get_loops(weights)
     _, weight_lane = sch.split(column, [None, lanes])
     sch.vectorize(weight_lane)
+    z.schedule(sch, pack_tile)
 
     # A last tile that is not full gets loops of its own, so that full ones test nothing.
     for loop in (row_tile, pack_tile):
@@ -239,8 +254,14 @@ def schedule_by_input(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lan
     sch.decompose_reduction(out, o)
 
 
-def alone(sizes: Sizes, target: Target, parameter: str = "scale") -> Program:
-    """The program of the layer alone, for given noise; parameters as in `build`."""
+def alone(
+    sizes: Sizes,
+    target: Target,
+    parameter: str = "scale",
+    law: Law | None = None,
+    layer: int = 0,
+) -> Program:
+    """The program of the layer alone; parameters as in `build`."""
     softplus.require_parameter(parameter)
     program = Program(target, 1)
 
@@ -253,30 +274,49 @@ def alone(sizes: Sizes, target: Target, parameter: str = "scale") -> Program:
     x, grad_y = program.array(images, "x"), program.array(padded(S, B, n_out), "grad_y")
     mean, scale = program.array(weights, "mean"), program.array(weights, parameter)
     bias_scale = program.array(biases, f"bias_{parameter}")
-    z = program.array(padded(S, n_out, n_in), "z")
-    z_bias = program.array(padded(S, n_out), "z_bias")
+    noise = _noise(program, sizes, law, layer)
 
     slope = bias_slope = None
     if parameter == "rho":
         scale, slope = softplus.add(program, "softplus", scale)
         _, bias_slope = softplus.add(program, "softplus_bias", bias_scale)
-    d_mean, d_scale = by_weights(program, sizes, x, grad_y, lambda s, o, i: z[s, o, i])
-    d_bias_mean, d_bias_scale = by_bias(program, sizes, grad_y, lambda s, o: z_bias[s, o])
+    d_mean, d_scale = by_weights(program, sizes, x, grad_y, noise("by_weights"))
+    d_bias_mean, d_bias_scale = by_bias(program, sizes, grad_y, noise("by_bias"))
     if slope is not None:
         d_scale = softplus.by_rho(program, "by_rho", d_scale, slope)
         d_bias_scale = softplus.by_rho(program, "bias_by_rho", d_bias_scale, bias_slope)
     program.give_arrays(weights, d_mean, d_scale)
     program.give_arrays(biases, d_bias_mean, d_bias_scale)
     if not sizes.first:
-        given = by_input(program, sizes, grad_y, mean, scale, lambda s, o, i: z[s, o, i])
-        program.give_arrays(images, given)
+        d_x = by_input(program, sizes, grad_y, mean, scale, noise("by_input"))
+        program.give_arrays(images, d_x)
     return program
 
 
+def _noise(program: Program, sizes: Sizes, law: Law | None, layer: int) -> Callable[[str], Noise]:
+    """Noise for a gradient of that name: two inputs, or drawn, and the seed an input."""
+    n_in, lanes = sizes.n_in, program.target.lanes
+    if law is None:
+        of_weights = Padded((sizes.samples, sizes.n_out, n_in), lanes)
+        z = program.array(of_weights, "z")
+        z_bias = program.array(Padded((sizes.samples, sizes.n_out), lanes), "z_bias")
+        weights, biases = Given(lambda s, o, i: z[s, o, i]), Given(lambda s, o, i: z_bias[s, o])
+        return lambda name: biases if name == "by_bias" else weights
+    source = sampled_dense.source(program, law, sizes.samples)
+    columns = Rows(n_in, lanes).tensor_shape(1)[1]
+    shape = sizes.n_out, n_in + 1
+    return lambda name: drawn(program, name, layer, shape, columns, source)
+
+
 def build(
-    sizes: Sizes, target: str = "host", schedule: str = "hand", parameter: str = "scale"
+    sizes: Sizes,
+    target: str = "host",
+    schedule: str = "hand",
+    parameter: str = "scale",
+    law: Law | None = None,
+    layer: int = 0,
 ) -> Kernel:
-    """Compile the gradients of a layer for given noise.
+    """Compile the gradients of a layer.
 
     Parameters
     ----------
@@ -285,13 +325,18 @@ def build(
         As in `kernels.compile_network`.
     parameter : {"scale", "rho"}
         Whether it is called with σ and gives ∂L/∂σ, or with ρ, σ = softplus(ρ), and gives ∂L/∂ρ.
+    law : Law, optional
+        Noise is drawn from it in the kernel, as `refbnn.reproducible` does; else it is given.
+    layer : int
+        Index in the network that noise is drawn for.
 
     Returns
     -------
     Kernel
         Called with x, (S, B, in), or (B, in) if `first`; ∂L/∂y, (S, B, out); means and scales of
-        the weights, (out, in) each; scales of the bias, (out,); z of the weights, (S, out, in), and
-        of the bias, (S, out). Gives the gradients by means and scales of the weights, by means and
-        scales of the bias, and unless `first` by x.
+        the weights, (out, in) each; scales of the bias, (out,); and the words of a seed, (2,), or
+        z of the weights, (S, out, in), and of the bias, (S, out). Gives the gradients by means and
+        scales of the weights, by means and scales of the bias, and unless `first` by x.
     """
-    return build_program(alone(sizes, targets.target(target), parameter), schedule)
+    program = alone(sizes, targets.target(target), parameter, law, layer)
+    return build_program(program, schedule)
