@@ -31,12 +31,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import numpy as np
 import tvm
 from tvm import te, tirx
 
-from kernels import softplus, targets
+from kernels import sampled_dense, softplus, targets
+from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.polynomials import f32
@@ -45,6 +47,7 @@ from kernels.program import Padded, Program, Step
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d
+from refbnn.noise import Law
 
 
 @dataclass(frozen=True)
@@ -167,9 +170,6 @@ class Sizes:
         return top + H + p, left + -(-W // lanes) * lanes + q
 
 
-Noise = Callable  # (s, o, c, a, b) or (s, o) -> z, TVM expressions
-
-
 def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, z: Noise):
     """∂L/∂µ and ∂L/∂σ of the weights, (O, C, K, L) each; x and g in their frames."""
     lanes = program.target.lanes
@@ -192,7 +192,7 @@ def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, 
 
     def over_samples(o, c, a, b):
         at = (sample, o, c, a, b)
-        return joint_sum([G(*at), G(*at) * z(*at)], axis=sample)
+        return joint_sum([G(*at), G(*at) * z(sample, o, (c * K + a) * L + b)], axis=sample)
 
     result = te.compute((n_out, C, K, L), over_samples, name="by_weights")
     most = program.target.registers * 5 // 8 // L
@@ -202,18 +202,19 @@ def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, 
             workload=f"gradient by weights {sizes}",
             by_hand={"channels": channels, "images": min(sizes.batch, 2)},
             space={"channels": range(1, min(n_out, 16) + 1), "images": range(1, sizes.batch + 1)},
-            transform=schedule_by_weights,
+            transform=partial(schedule_by_weights, z=z),
         )
     )
     return result
 
 
-def schedule_by_weights(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int]) -> None:
+def schedule_by_weights(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], z: Noise) -> None:
     """Say how ∂L/∂µ and ∂L/∂σ are computed: one decision a paragraph."""
-    # Samples one after the other: their sums over lanes are short.
+    # Samples one after the other, the noise of one at a time: sums over samples grow in place.
     out = sch.get_sblock("by_weights")
     *places, sample = sch.get_loops(out)
     sch.reorder(sample, *places)
+    z.schedule(sch, sample)
     sch.decompose_reduction(out, sample)
     total = sch.get_sblock("G")
     sch.compute_at(total, sample, preserve_unit_loops=True)
@@ -237,7 +238,7 @@ def schedule_by_weights(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int]) -
 
 
 def by_bias(program: Program, sizes: Sizes, grad_y: te.Tensor, z: Noise):
-    """∂L/∂µ and ∂L/∂σ of the bias, (O,) each; g in its frame, z (s, o)."""
+    """∂L/∂µ and ∂L/∂σ of the bias, (O,) each; g in its frame."""
     lanes = program.target.lanes
     n_out, S, (top, left) = sizes.layer.out_channels, sizes.samples, sizes.before
     n = te.reduce_axis((0, sizes.batch), name="n")
@@ -251,16 +252,18 @@ def by_bias(program: Program, sizes: Sizes, grad_y: te.Tensor, z: Noise):
     lane = te.reduce_axis((0, lanes), name="lane")
     g = te.compute((S, n_out), lambda s, o: te.sum(by_lane[s, o, lane], axis=lane), name="g")
     sample = te.reduce_axis((0, S), name="sample")
+    n_weights = prod(sizes.layer.parameter_shapes()["weight"][1:])
     result = te.compute(
         (n_out,),
-        lambda o: joint_sum([g[sample, o], g[sample, o] * z(sample, o)], axis=sample),
+        lambda o: joint_sum([g[sample, o], g[sample, o] * z(sample, o, n_weights)], axis=sample),
         name="by_bias",
     )
-    program.steps.append(Step(f"gradient by bias {sizes}", {}, {}, schedule_by_bias))
+    transform = partial(schedule_by_bias, z=z)
+    program.steps.append(Step(f"gradient by bias {sizes}", {}, {}, transform))
     return result
 
 
-def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions) -> None:
+def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions, z: Noise) -> None:
     """Say how gradients of the bias are computed: whole vectors, added up at the end.
 
     Four channels side by side, whose additions need not wait for each other.
@@ -273,6 +276,13 @@ def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions) -> None:
     sch.vectorize(lane)
     sch.annotate(o_tile, "pragma_loop_partition_hint", True)
     sch.decompose_reduction(by_lane, n)
+
+    # The noise of one sample at a time.
+    out = sch.get_sblock("by_bias")
+    o, sample = sch.get_loops(out)
+    sch.reorder(sample, o)
+    z.schedule(sch, sample)
+    sch.decompose_reduction(out, sample)
 
 
 def by_input(
@@ -292,7 +302,7 @@ def by_input(
         grad_y = _spread(program, sizes, grad_y)
     weights = te.compute(
         (S, n_out, K, L, C),
-        lambda s, o, a, b, c: mean[o, c, a, b] + scale[o, c, a, b] * z(s, o, c, a, b),
+        lambda s, o, a, b, c: mean[o, c, a, b] + scale[o, c, a, b] * z(s, o, (c * K + a) * L + b),
         name="W",
     )
     o = te.reduce_axis((0, n_out), name="o")
@@ -312,7 +322,7 @@ def by_input(
             workload=f"gradient by input {sizes}",
             by_hand={"channels": channels, "rows": -(-H // -(-H // rows))},
             space={"channels": range(1, min(C, 12) + 1), "rows": range(1, min(H, 12) + 1)},
-            transform=partial(schedule_by_input, lanes=lanes),
+            transform=partial(schedule_by_input, lanes=lanes, z=z),
         )
     )
     return result
@@ -340,7 +350,9 @@ def _spread(program: Program, sizes: Sizes, grad_y: te.Tensor) -> te.Tensor:
     return te.compute(shape, spread, name="spread")
 
 
-def schedule_by_input(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int) -> None:
+def schedule_by_input(
+    sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int, z: Noise
+) -> None:
     """Say how ∂L/∂x is computed: one decision a paragraph."""
     # A tile holds some rows of some channels of one image: a vector of g serves each channel, a
     # weight each row. The loops over what is summed go around it.
@@ -357,57 +369,85 @@ def schedule_by_input(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lan
         sch.annotate(loop, "pragma_loop_partition_hint", True)
     sch.decompose_reduction(out, o)
 
-    # The weights of one sample at a time.
+    # The weights of one sample at a time, and their noise.
     sch.compute_at(sch.get_sblock("W"), s, preserve_unit_loops=True)
+    z.schedule(sch, s)
 
 
-def alone(sizes: Sizes, target: Target, parameter: str = "scale") -> Program:
-    """The program of the layer alone, for given noise; parameters as in `build`."""
+def alone(
+    sizes: Sizes,
+    target: Target,
+    parameter: str = "scale",
+    law: Law | None = None,
+    layer: int = 0,
+) -> Program:
+    """The program of the layer alone; parameters as in `build`."""
     softplus.require_parameter(parameter)
     program, lanes = Program(target, 1), target.lanes
-    S, layer = sizes.samples, sizes.layer
-    n_out, C, (K, L) = layer.out_channels, layer.in_channels, sizes.kernel
-    images, weights, biases = sizes.images(lanes), Padded((n_out, C, K, L), 1), Padded((n_out,), 1)
-    x, grad_y = program.array(images, "x"), program.array(sizes.gradients(lanes), "grad_y")
+    weights, biases = (Padded(shape, 1) for shape in sizes.layer.parameter_shapes().values())
+    x = program.array(sizes.images(lanes), "x")
+    grad_y = program.array(sizes.gradients(lanes), "grad_y")
     mean, scale = program.array(weights, "mean"), program.array(weights, parameter)
     bias_scale = program.array(biases, f"bias_{parameter}")
-    z = program.array(Padded((S, n_out, C, K, L), 1), "z")
-    z_bias = program.array(Padded((S, n_out), 1), "z_bias")
+    noise = _noise(program, sizes, law, layer)
 
     slope = bias_slope = None
     if parameter == "rho":
         scale, slope = softplus.add(program, "softplus", scale)
         _, bias_slope = softplus.add(program, "softplus_bias", bias_scale)
-    d_mean, d_scale = by_weights(program, sizes, x, grad_y, z)
-    d_bias_mean, d_bias_scale = by_bias(program, sizes, grad_y, z_bias)
+    d_mean, d_scale = by_weights(program, sizes, x, grad_y, noise("by_weights"))
+    d_bias_mean, d_bias_scale = by_bias(program, sizes, grad_y, noise("by_bias"))
     if slope is not None:
         d_scale = softplus.by_rho(program, "by_rho", d_scale, slope)
         d_bias_scale = softplus.by_rho(program, "bias_by_rho", d_bias_scale, bias_slope)
     program.give_arrays(weights, d_mean, d_scale)
     program.give_arrays(biases, d_bias_mean, d_bias_scale)
     if not sizes.first:
-        d_x = by_input(program, sizes, grad_y, mean, scale, z)
-        program.give_arrays(Padded((S, sizes.batch, C, *sizes.image), lanes), d_x)
+        d_x = by_input(program, sizes, grad_y, mean, scale, noise("by_input"))
+        images = sizes.samples, sizes.batch, sizes.layer.in_channels, *sizes.image
+        program.give_arrays(Padded(images, lanes), d_x)
     return program
 
 
+def _noise(program: Program, sizes: Sizes, law: Law | None, layer: int) -> Callable[[str], Noise]:
+    """Noise for a gradient of that name: two inputs, or drawn, and the seed an input."""
+    n_out, *fan_in = sizes.layer.parameter_shapes()["weight"]
+    n = prod(fan_in)
+    if law is None:
+        z = program.array(Padded((sizes.samples, n_out, *fan_in), 1), "z")
+        z_bias = program.array(Padded((sizes.samples, n_out), 1), "z_bias")
+        _, K, L = fan_in
+        weights = Given(lambda s, o, i: z[s, o, i // (K * L), i // L % K, i % L])
+        biases = Given(lambda s, o, i: z_bias[s, o])
+        return lambda name: biases if name == "by_bias" else weights
+    source = sampled_dense.source(program, law, sizes.samples)
+    return lambda name: drawn(program, name, layer, (n_out, n + 1), n, source)
+
+
 def build(
-    sizes: Sizes, target: str = "host", schedule: str = "hand", parameter: str = "scale"
+    sizes: Sizes,
+    target: str = "host",
+    schedule: str = "hand",
+    parameter: str = "scale",
+    law: Law | None = None,
+    layer: int = 0,
 ) -> Kernel:
-    """Compile the gradients of a convolution for given noise.
+    """Compile the gradients of a convolution.
 
     Parameters
     ----------
     sizes : Sizes
-    target, schedule, parameter : str
+    target, schedule, parameter, law, layer
         As in `kernels.gradient.build`.
 
     Returns
     -------
     Kernel
         Called with x, (S, B, C, H, W), or (B, C, H, W) if `first`; ∂L/∂y, (S, B, O, OH, OW); means
-        and scales of the weights, (O, C, K, L) each; scales of the bias, (O,); z of the weights,
-        (S, O, C, K, L), and of the bias, (S, O). Gives the gradients by means and scales of the
-        weights, by means and scales of the bias, and unless `first` by x.
+        and scales of the weights, (O, C, K, L) each; scales of the bias, (O,); and the words of a
+        seed, (2,), or z of the weights, (S, O, C, K, L), and of the bias, (S, O). Gives the
+        gradients by means and scales of the weights, by means and scales of the bias, and unless
+        `first` by x.
     """
-    return build_program(alone(sizes, targets.target(target), parameter), schedule)
+    program = alone(sizes, targets.target(target), parameter, law, layer)
+    return build_program(program, schedule)
