@@ -59,6 +59,8 @@ from refbnn.prior import (
 from refbnn.quadrature import Rule
 from refbnn.softplus import softplus as softplus_reference
 
+RELATIVE_ERROR = 1e-5  # see the range above
+
 
 def add(
     program: Program,
