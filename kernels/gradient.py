@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import tvm
 from tvm import te
 
@@ -38,6 +39,7 @@ from kernels.kernel import build as build_program
 from kernels.products import joint_sum
 from kernels.program import Padded, Program, Rows, Step
 from kernels.targets import Target
+from refbnn.errors import InputError
 from refbnn.noise import Law
 
 
@@ -52,6 +54,11 @@ class Sizes:
         B and S.
     first : bool
         Whether it is the first layer: all samples see the same x, and nobody asks for ∂L/∂x.
+
+    Raises
+    ------
+    InputError
+        If a size is no whole number of at least 1.
     """
 
     n_in: int
@@ -59,6 +66,15 @@ class Sizes:
     batch: int
     samples: int = 1
     first: bool = False
+
+    def __post_init__(self):
+        require_sizes(self, self.n_in, self.n_out, self.batch, self.samples)
+
+
+def require_sizes(name: object, *sizes: int) -> None:
+    """Raise InputError unless all are whole numbers of at least 1; the line opens with the name."""
+    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+        raise InputError(f"gradient, {name}: expected whole numbers of at least 1")
 
 
 def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, z: Noise):

@@ -38,6 +38,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels import sampled_dense, softplus, targets
+from kernels.gradient import require_sizes
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -96,7 +97,8 @@ class Sizes:
     Raises
     ------
     InputError
-        If the layer has groups, or the image no room for its kernel.
+        If a size is no whole number of at least 1, the layer has groups, or the image has no room
+        for its kernel.
     """
 
     layer: Conv2d
@@ -106,6 +108,7 @@ class Sizes:
     first: bool = False
 
     def __post_init__(self):
+        require_sizes(self, *self.image, self.batch, self.samples)
         self.layer.output_shape((self.layer.in_channels, *self.image))
         if self.layer.groups != 1:
             raise InputError(

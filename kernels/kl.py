@@ -53,8 +53,6 @@ from refbnn.prior import (
     GaussianPrior,
     LaplacePrior,
     Prior,
-    ScaleMixturePrior,
-    StudentTPrior,
 )
 from refbnn.quadrature import Rule
 from refbnn.softplus import softplus as softplus_reference
@@ -337,7 +335,7 @@ def _rule(law: Law, prior: Prior, widest: float | None) -> Rule | None:
             f"KL from {prior!r}: no kernel for the law {law!r}; expected Gaussian() (its kink is "
             "beyond a plain rule)"
         )
-    if not isinstance(prior, StudentTPrior | ScaleMixturePrior | DevicePrior):
+    if not isinstance(prior, kl_nodes.NodesPrior):
         raise InputError(f"KL: the prior is {prior!r}; expected one of refbnn.prior")
     if widest is None or not (np.isfinite(widest) and widest > 0.0):
         raise InputError(f"KL from {prior!r}: widest is {widest}; expected a scale above 0")

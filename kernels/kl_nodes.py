@@ -17,8 +17,10 @@ from refbnn.errors import InputError
 from refbnn.kl_loops import MIXTURE
 from refbnn.noise import Law
 from refbnn.posterior import Posterior
-from refbnn.prior import DevicePrior, Prior, ScaleMixturePrior, StudentTPrior
+from refbnn.prior import DevicePrior, ScaleMixturePrior, StudentTPrior
 from refbnn.quadrature import Rule
+
+NodesPrior = StudentTPrior | ScaleMixturePrior | DevicePrior
 
 TRUNCATION = 5e-6  # half of 1e-5; roundings take the other half
 GAP = 0.05  # least distance of a posterior's end from the prior's singular one, per length
@@ -26,13 +28,13 @@ _COUNTS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
 _NEGLIGIBLE = 1e-9  # share of E[z²]
 
 
-def choose(law: Law, prior: Prior, widest: float) -> Rule:
+def choose(law: Law, prior: NodesPrior, widest: float) -> Rule:
     """The smallest rule that is good enough for all scales up to the widest.
 
     Parameters
     ----------
     law : Law
-    prior : StudentTPrior, ScaleMixturePrior or DevicePrior
+    prior : NodesPrior
     widest : float
         Largest σ.
 
@@ -61,7 +63,7 @@ def pruned(rule: Rule) -> Rule:
     return Rule(rule.nodes[kept], rule.weights[kept])
 
 
-def truncation(rule: Rule, law: Law, prior: Prior, widest: float) -> float:
+def truncation(rule: Rule, law: Law, prior: NodesPrior, widest: float) -> float:
     """Largest error of value and derivatives, relative to the largest of the terms of each."""
     weights = tried(law, prior, widest)
     by_rule = kl.by_quadrature(weights, prior, law.entropy, rule)
@@ -72,12 +74,16 @@ def truncation(rule: Rule, law: Law, prior: Prior, widest: float) -> float:
         (by_rule.d_scale, exact.d_scale),
     )
     sizes = terms(rule, law, prior, weights)
-    return max(
-        float(np.max(np.abs(a - b) / size)) for (a, b), size in zip(pairs, sizes, strict=True)
-    )
+    return max(_share(np.abs(a - b), size) for (a, b), size in zip(pairs, sizes, strict=True))
 
 
-def terms(rule: Rule, law: Law, prior: Prior, weights: Posterior) -> list[np.ndarray]:
+def _share(error, size) -> float:
+    """The largest ratio, 0/0 counted as 0: the score of a uniform prior."""
+    none = np.where(error > 0.0, np.inf, 0.0)
+    return float(np.max(np.divide(error, size, out=none, where=size > 0.0)))
+
+
+def terms(rule: Rule, law: Law, prior: NodesPrior, weights: Posterior) -> list[np.ndarray]:
     """Largest of the terms of the value, of ∂KL/∂µ and of ∂KL/∂σ, each of the weights' shape."""
     theta = weights.mean[..., np.newaxis] + weights.scale[..., np.newaxis] * rule.nodes
     score = np.abs(prior.score(theta))
@@ -87,7 +93,7 @@ def terms(rule: Rule, law: Law, prior: Prior, weights: Posterior) -> list[np.nda
     return [value, score @ rule.weights, np.maximum(1.0 / weights.scale, d_scale)]
 
 
-def tried(law: Law, prior: Prior, widest: float) -> Posterior:
+def tried(law: Law, prior: NodesPrior, widest: float) -> Posterior:
     """Posteriors where the rule is at its worst: six octaves of σ, means from end to end."""
     scales = widest * 2.0 ** -np.arange(7.0)
     at = np.linspace(-1.0, 1.0, 121)
