@@ -59,7 +59,9 @@ def test_kl_for_narrower_registers(name, lanes, registers):
     narrow = targets.Target("narrow", lanes, registers, targets.target("host").llvm)
     law, prior, widest = DIVERGENCES[name]
     weights = posteriors(law, prior, widest, 37, np.random.default_rng(1))
-    rule = None if widest is None else kl_nodes.choose(law, prior, 1.001 * widest)
+    rule = None
+    if isinstance(prior, kl_nodes.NodesPrior) and widest is not None:
+        rule = kl_nodes.choose(law, prior, 1.001 * widest)
     program = kl.alone(37, law, prior, rule, narrow, "scale")
     d_mean, d_scale, value = build(program, "hand")(weights.mean, weights.scale)
     result = value[0], d_mean, d_scale
