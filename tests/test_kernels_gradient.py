@@ -121,7 +121,7 @@ def test_gradients_for_narrower_registers(layer, shape, lanes, registers, drawn)
 @pytest.mark.parametrize(("layer", "shape"), [(Dense(17, 5), (17,)), (Conv2d(2, 3, 2), (2, 4, 6))])
 def test_gradients_by_rho(layer, shape, schedule):
     numbers = case(layer, shape, 4, 2, False, None, np.random.default_rng(9))
-    rho, bias_rho = np.log(numbers.scale), np.log(numbers.bias_scale)
+    rho, bias_rho = np.log(numbers.scale), np.log(numbers.bias_scale)  # σ of similar sizes
     rho, bias_rho = (part.astype(np.float32).astype(float) for part in (rho, bias_rho))
     (scale, slope), (bias_scale, bias_slope) = map(softplus_and_slope, (rho, bias_rho))
     numbers = Case(

@@ -158,6 +158,24 @@ def test_chosen_nodes_suffice_elsewhere_too_and_fewer_do_not(law, prior):
     assert error(law.quadrature(rule.nodes.size // 2)) > kl_nodes.TRUNCATION
 
 
+@pytest.mark.parametrize(
+    ("law", "prior", "widest", "nodes"),
+    [
+        (Gaussian(), StudentTPrior(3.0, 2.0), 0.6, 6),
+        (Gaussian(), StudentTPrior(3.0, 2.0), 4.0, None),
+        (Gaussian(), ScaleMixturePrior(0.5, 1.0, 0.1), 0.1, 29),
+        (DEVICE, ScaleMixturePrior(0.5, 1.0, 0.1), 0.2, 32),
+        (DEVICE, DevicePrior(DEVICE), 0.8, 16),
+    ],
+)
+def test_the_table_of_nodes(law, prior, widest, nodes):
+    if nodes is None:
+        with pytest.raises(InputError, match="too wide for 64 nodes"):
+            kl_nodes.choose(law, prior, widest)
+    else:
+        assert kl_nodes.choose(law, prior, widest).nodes.size == nodes
+
+
 def test_pruned_nodes_carry_next_to_nothing():
     rule = Gaussian().quadrature(64)
     pruned = kl_nodes.pruned(rule)
