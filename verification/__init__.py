@@ -16,6 +16,7 @@ from verification import (
     covariance,
     dense,
     gradient,
+    kernel_activations,
     kernel_gradients,
     kernels,
     kl,
@@ -65,7 +66,8 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     listed.append(Step("max_pool2d", max_pool2d.check))
     listed.append(Step("softmax", softmax.check))
     listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
-    listed.append(Step("kernel_gradients", lambda _, rng: kernel_gradients.check(target, rng)))
+    listed.append(Step("kernel activations", lambda _, rng: kernel_activations.check(target, rng)))
+    listed.append(Step("kernel gradients", lambda _, rng: kernel_gradients.check(target, rng)))
     return listed
 
 
