@@ -32,7 +32,7 @@ import numpy as np
 import tvm
 from tvm import te
 
-from kernels import sampled_dense, softplus, targets
+from kernels import sampled_weights, softplus, targets
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -318,7 +318,7 @@ def _noise(program: Program, sizes: Sizes, law: Law | None, layer: int) -> Calla
         z_bias = program.array(Padded((sizes.samples, sizes.n_out), lanes), "z_bias")
         weights, biases = Given(lambda s, o, i: z[s, o, i]), Given(lambda s, o, i: z_bias[s, o])
         return lambda name: biases if name == "by_bias" else weights
-    source = sampled_dense.source(program, law, sizes.samples)
+    source = sampled_weights.source(program, law, sizes.samples)
     columns = Rows(n_in, lanes).tensor_shape(1)[1]
     shape = sizes.n_out, n_in + 1
     return lambda name: drawn(program, name, layer, shape, columns, source)

@@ -37,14 +37,14 @@ import numpy as np
 import tvm
 from tvm import te, tirx
 
-from kernels import sampled_dense, softplus, targets
+from kernels import sampled_weights, softplus, targets
 from kernels.gradient import require_sizes
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.polynomials import f32
 from kernels.products import joint_sum
-from kernels.program import Padded, Program, Step
+from kernels.program import Padded, Plain, Program, Step
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d
@@ -118,17 +118,17 @@ class Sizes:
     @property
     def kernel(self) -> tuple[int, int]:
         """K and L."""
-        return self.layer._sizes[0]
+        return self.layer.sizes[0]
 
     @property
     def stride(self) -> tuple[int, int]:
         """Of rows and of columns, s and t."""
-        return self.layer._sizes[1]
+        return self.layer.sizes[1]
 
     @property
     def padding(self) -> tuple[int, int]:
         """Of rows and of columns, p and q."""
-        return self.layer._sizes[2]
+        return self.layer.sizes[2]
 
     @property
     def output(self) -> tuple[int, int]:
@@ -387,7 +387,7 @@ def alone(
     """The program of the layer alone; parameters as in `build`."""
     softplus.require_parameter(parameter)
     program, lanes = Program(target, 1), target.lanes
-    weights, biases = (Padded(shape, 1) for shape in sizes.layer.parameter_shapes().values())
+    weights, biases = (Plain(shape) for shape in sizes.layer.parameter_shapes().values())
     x = program.array(sizes.images(lanes), "x")
     grad_y = program.array(sizes.gradients(lanes), "grad_y")
     mean, scale = program.array(weights, "mean"), program.array(weights, parameter)
@@ -417,13 +417,13 @@ def _noise(program: Program, sizes: Sizes, law: Law | None, layer: int) -> Calla
     n_out, *fan_in = sizes.layer.parameter_shapes()["weight"]
     n = prod(fan_in)
     if law is None:
-        z = program.array(Padded((sizes.samples, n_out, *fan_in), 1), "z")
-        z_bias = program.array(Padded((sizes.samples, n_out), 1), "z_bias")
+        z = program.array(Plain((sizes.samples, n_out, *fan_in)), "z")
+        z_bias = program.array(Plain((sizes.samples, n_out)), "z_bias")
         _, K, L = fan_in
         weights = Given(lambda s, o, i: z[s, o, i // (K * L), i // L % K, i % L])
         biases = Given(lambda s, o, i: z_bias[s, o])
         return lambda name: biases if name == "by_bias" else weights
-    source = sampled_dense.source(program, law, sizes.samples)
+    source = sampled_weights.source(program, law, sizes.samples)
     return lambda name: drawn(program, name, layer, (n_out, n + 1), n, source)
 
 

@@ -16,7 +16,7 @@ from tvm import te
 
 from kernels import noise, philox
 from kernels.program import Program
-from kernels.sampled_dense import Source
+from kernels.sampled_weights import Source
 
 
 class Noise(Protocol):
@@ -70,7 +70,7 @@ class Drawn:
         return self.values[o // lanes, s, i, o % lanes]
 
     def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Make all that a turn of the loop reads, as `kernels.sampled_dense` does: by groups."""
+        """Make all that a turn of the loop reads, as `kernels.sampled_weights` does: by groups."""
         z = sch.get_sblock(f"{self.name}_z")
         sch.compute_at(z, loop, preserve_unit_loops=True)
         *_, i, lane = sch.get_loops(z)

@@ -37,13 +37,13 @@ import tvm
 from tvm import te, tirx
 
 from kernels import kl_nodes, softplus, targets
-from kernels.exponential import log
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.kl_prior import integrand, laplace
+from kernels.logarithm import log
 from kernels.polynomials import f32, named
 from kernels.products import joint_sum
-from kernels.program import Padded, Program, Step
+from kernels.program import Padded, Plain, Program, Step
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.moments import all_finite
@@ -355,5 +355,5 @@ def alone(
         scale, slope = softplus.add(program, "softplus", scale)
     d_mean, d_scale, value = add(program, size, mean, scale, slope, law, prior, rule)
     program.give_arrays(layout, d_mean, d_scale)
-    program.outputs.append((Padded((1,), 1), value))
+    program.outputs.append((Plain((1,)), value))
     return program

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.polynomial import chebyshev, polynomial
 from tvm import tirx
 
-from kernels.exponential import exp, log, log1p, log1p_of_unit
+from kernels.logarithm import log, log1p, log1p_of_unit
 from kernels.normal import lower_rectified
-from kernels.polynomials import f32, horner, named
+from kernels.polynomials import exp_minus, f32, horner, named
 from refbnn.kl_loops import DEVICE, MIXTURE, STUDENT, Form
 
 _FAR = 16.0  # from here on 1 − 2Φ(−x) is 1 and φ(x) is 0
@@ -52,7 +52,7 @@ def _mixture(name, parameters, mean, scale, z):
     L, D, *_ = parameters
     theta = name(mean + scale * z)
     ell = name(f32(L) - f32(0.5 * D) * theta * theta)
-    e = name(exp(name, -tirx.abs(ell)))
+    e = exp_minus(name, tirx.abs(ell))
     above = ell >= f32(0.0)
     logistic = tirx.Select(above, f32(1.0), e) / (f32(1.0) + e)
     value = tirx.max(ell, f32(0.0)) + log1p_of_unit(e)

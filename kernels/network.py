@@ -1,8 +1,9 @@
 """A network as one kernel: all layers in one compiled function.
 
 Moments go from layer to layer as in `refbnn.Network.propagate`: known inputs up to the first
-dense layer, mean and variance after it. The computes are chained, and by hand each operator then
-schedules its own blocks.
+layer with weights, mean and variance after it. The computes are chained, and by hand each operator
+then schedules its own blocks. Images pass their layers one by one, up to where they become rows:
+a dense layer reads a weight once for several rows (`images.one_by_one`).
 
 ReLU is a pass of its own. Merged into the pass that adds the biases of the dense layer before it,
 it is no faster (within 3 % either way at batches 1 to 256 of 784-100-100-10 with AVX-512): its
@@ -15,14 +16,51 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import dense, elementwise, relu, targets
+from kernels import (
+    avg_pool2d,
+    batch_norm,
+    conv2d,
+    dense,
+    elementwise,
+    elu,
+    flatten,
+    gelu,
+    images,
+    leaky_relu,
+    max_pool2d,
+    relu,
+    sigmoid,
+    tanh,
+    targets,
+)
+from kernels.images import Packs, Planes
 from kernels.kernel import Kernel, build
-from kernels.program import Program, Rows
+from kernels.program import Activation, Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import (
+    ELU,
+    GELU,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
 from refbnn.moments import Moments, all_finite
 from refbnn.network import Network
+from refbnn.posterior import Posterior
+
+_KERNELS = (
+    "Dense, Conv2d, MaxPool2d, AvgPool2d, BatchNorm2d, Flatten, ReLU, LeakyReLU, ELU, GELU, "
+    "Sigmoid or Tanh"
+)
 
 
 @dataclass(frozen=True)
@@ -43,12 +81,12 @@ class CompiledNetwork:
 
         Parameters
         ----------
-        x : ndarray, (batch, in), of real numbers
+        x : ndarray, (batch, *input shape), of real numbers
 
         Returns
         -------
         Moments
-            Fresh float32 arrays, (batch, out).
+            Fresh float32 arrays, (batch, *output shape).
 
         Raises
         ------
@@ -62,7 +100,7 @@ class CompiledNetwork:
             )
             raise InputError(f"x {what}; expected an array of real numbers")
         if x.shape != view.shape:
-            raise InputError(f"x has shape {x.shape}; expected {view.shape}, (batch, features)")
+            raise InputError(f"x has shape {x.shape}; expected {view.shape}")
         if x.dtype == np.float32:
             view[...] = x
         else:
@@ -73,12 +111,16 @@ class CompiledNetwork:
                 "x holds NaN, infinity or a number too large for float32; expected finite numbers"
             )
         self.kernel.run()
-        mean, var = self.kernel.outputs
-        return Moments(mean.copy(), var.copy())
+        mean, *var = self.kernel.outputs
+        return Moments(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
 
 def compile_network(
-    net: Network, batch_size: int, target: str = "host", schedule: str = "hand"
+    net: Network,
+    batch_size: int,
+    target: str = "host",
+    schedule: str = "hand",
+    form: str = "variance",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -91,41 +133,83 @@ def compile_network(
         A name that `kernels.targets.target` knows.
     schedule : {"hand", "default"}
         The loops as scheduled by hand, or as TVM lowers them by itself.
+    form : {"variance", "raw", "mean"}
+        Of dense layers and convolutions (`kernels.products`). "mean" is the deterministic network
+        of the means, whose results have variance 0.
 
     Raises
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        or a weight is too large for float32.
+        the network does not tell the shape of its input, or a weight is too large for float32.
     """
-    return CompiledNetwork(build(_program(net, batch_size, targets.target(target)), schedule))
+    return CompiledNetwork(build(program(net, batch_size, targets.target(target), form), schedule))
 
 
-def _program(net: Network, batch: int, target: Target) -> Program:
-    n_in = _features(net)
-    net.check_input((n_in,))
-    parameters = net.propagated_parameters()
-    program = Program(target, batch)
-    x = program.known(Rows(n_in, target.lanes))
-    for index, layer in enumerate(net.layers):
-        name = f"layer{index}"
-        match layer:
-            case Dense():
-                posteriors = parameters[f"{index}.weight"], parameters[f"{index}.bias"]
-                x = dense.add(program, name, x, *posteriors)
-            case ReLU():
-                x = elementwise.add(program, name, "relu", relu.value, relu.moments, x)
-            case _:
-                raise InputError(
-                    f"layer {index}: {type(layer).__name__} has no kernel; expected Dense or ReLU"
-                )
-    program.give(x)
-    return program
+def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
+    """The program of a network; parameters and errors as in `compile_network`."""
+    shape = net.input_shape or (_features(net),)
+    net.check_input(shape)
+    whole = Program(target, batch)
+    layout = Planes(*shape, target.lanes) if len(shape) == 3 else Rows(shape[0], target.lanes)
+    x = whole.known(layout)
+    of_layers = net.by_layer(net.propagated_parameters())
+    for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
+        x = _add(whole, f"layer{index}", layer, own, x, form)
+        if isinstance(layer, Flatten):
+            images.one_by_one(whole, x)
+    if isinstance(x.layout, Planes | Packs):
+        x = images.unpacked(whole, "unpacked", x)
+        images.one_by_one(whole, x)
+    whole.give(x)
+    return whole
+
+
+def _add(
+    program: Program,
+    name: str,
+    layer: Layer,
+    own: dict[str, Posterior],
+    x: Activation,
+    form: str,
+) -> Activation:
+    """Apply one layer."""
+    match layer:
+        case Dense():
+            return dense.add(program, name, x, own["weight"], own["bias"], form)
+        case Conv2d():
+            return conv2d.add(program, name, x, own["weight"], own["bias"], *layer.steps, form)
+        case ReLU():
+            return elementwise.add(program, name, "relu", relu.value, relu.moments, x)
+        case LeakyReLU():
+            return leaky_relu.add(program, name, x, layer.slope)
+        case ELU():
+            return elu.add(program, name, x, layer.alpha)
+        case GELU():
+            return gelu.add(program, name, x)
+        case Sigmoid():
+            return sigmoid.add(program, name, x)
+        case Tanh():
+            return tanh.add(program, name, x)
+        case MaxPool2d():
+            return max_pool2d.add(program, name, x, *layer.sizes, layer.method)
+        case AvgPool2d():
+            return avg_pool2d.add(program, name, x, *layer.sizes)
+        case BatchNorm2d():
+            return batch_norm.add(program, name, x, layer)
+        case Flatten():
+            return flatten.add(program, name, x)
+    raise InputError(
+        f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no kernel; "
+        f"expected {_KERNELS}"
+    )
 
 
 def _features(net: Network) -> int:
-    """Count the input features: the first dense layer tells."""
+    """Count the input features: the first layer with weights tells, if it is a dense one."""
     for layer in net.layers:
         if isinstance(layer, Dense):
             return layer.in_features
-    raise InputError("network without a Dense layer: its number of input features is unknown")
+        if layer.parameter_shapes():
+            break
+    raise InputError("the network's input_shape is None; expected the shape of one input")

@@ -20,10 +20,10 @@ import tvm
 from tvm import te, tirx
 
 from kernels import targets
-from kernels.exponential import exp, log1p_of_unit
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
-from kernels.polynomials import f32, named
+from kernels.logarithm import log1p_of_unit
+from kernels.polynomials import exp_minus, f32, named
 from kernels.program import Padded, Program, Step
 from refbnn.errors import InputError
 
@@ -65,7 +65,7 @@ def softplus_and_slope(rho):
     """σ and dσ/dρ of one element: TVM expressions in and out."""
 
     def formula(name):
-        t = name(exp(name, -tirx.abs(rho)))
+        t = exp_minus(name, tirx.abs(rho))
         scale = tirx.max(rho, f32(0.0)) + log1p_of_unit(t)
         return scale, tirx.Select(rho >= f32(0.0), f32(1.0), t) / (f32(1.0) + t)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te
 
-from kernels import exponential, kl, kl_nodes, softplus, targets
+from kernels import kl, kl_nodes, logarithm, softplus, targets
 from kernels.kernel import build
 from kernels.polynomials import named
 from kernels.program import Padded, Program
@@ -255,22 +255,17 @@ def elementwise(formula, x, lanes=16):
     return build(program, "default")(x)[0].astype(float)
 
 
-def test_exponentials_and_logarithms_are_as_accurate_as_stated():
-    x = np.linspace(-87.0, 0.0, 40_001, dtype=np.float32)
-    got = elementwise(exponential.exp, x)
-    assert np.max(np.abs(got / np.exp(x.astype(float)) - 1.0)) <= 2e-7
-    assert not elementwise(exponential.exp, np.array([-88.0, -1e4, -3e38], np.float32)).any()
-
+def test_logarithms_are_as_accurate_as_stated():
     near_1 = 1.0 + np.linspace(-0.4, 0.5, 20_000)
     x = np.concatenate([10.0 ** np.linspace(-37.9, 38.5, 20_000), near_1]).astype(np.float32)
     exact = np.log(x.astype(float))
-    assert (np.abs(elementwise(exponential.log, x) - exact) <= 3e-7 * np.abs(exact)).all()
+    assert (np.abs(elementwise(logarithm.log, x) - exact) <= 3e-7 * np.abs(exact)).all()
 
     x = 10.0 ** np.linspace(-37, 37, 40_000, dtype=np.float32)
     exact = np.log1p(x.astype(float))
-    assert np.max(np.abs(elementwise(exponential.log1p, x) / exact - 1.0)) <= 4e-7
+    assert np.max(np.abs(elementwise(logarithm.log1p, x) / exact - 1.0)) <= 4e-7
     x = np.concatenate([10.0 ** np.linspace(-37, 0, 20_000), [1.0]]).astype(np.float32)
-    got = elementwise(lambda _, x: exponential.log1p_of_unit(x), x)
+    got = elementwise(lambda _, x: logarithm.log1p_of_unit(x), x)
     assert np.max(np.abs(got / np.log1p(x.astype(float)) - 1.0)) <= 4e-7
 
 

@@ -1,22 +1,20 @@
-"""Exponentials and logarithms in float32, by polynomials: every lane of a vector at once.
+"""Logarithms in float32, by polynomials: every lane of a vector at once.
 
 Formulas
 --------
-    e^x   = 2^k e^r             k = ⌊x/ln 2 + ½⌋, r = x − k ln 2, |r| ≤ ½ ln 2
     log x = k ln 2 + log m      x = 2^k m, √½ ≤ m < √2, both read off the bits of x
     log(1 + x) = log u + (x − (u − 1))/u       u = 1 + x rounded: the last term is what u lost
 
-k ln 2 is subtracted in two parts, the first of which is exact (Cody & Waite 1980): a relative error
-of x would be an absolute one of the exponent. log m = f P(f) with f = m − 1, so that nothing is
-lost near x = 1; log(1 + x) = x Q(x) for 0 ≤ x ≤ 1 likewise. e^r, P and Q interpolate float64 values
-at Chebyshev points when this module loads. (The library's functions take one lane at a time.)
+log m = f P(f) with f = m − 1, so that nothing is lost near x = 1, and k ln 2 in two parts, the
+first of which is exact; log(1 + x) = x Q(x) for 0 ≤ x ≤ 1. P and Q interpolate float64 values at
+Chebyshev points when this module loads.
 
 The functions take `name` of `kernels.polynomials.named`, and give intermediate results a name.
 
 Range
 -----
-Relative errors, with or without fused multiply-adds: e^x 2e-7 for −87 ≤ x ≤ 0, and 0 below −87.8;
-log x 3e-7 for normal x > 0; log(1 + x) 4e-7 for 0 ≤ x ≤ 1e37, of `log1p_of_unit` for 0 ≤ x ≤ 1.
+Relative errors, with or without fused multiply-adds: log x 3e-7 for normal x > 0; log(1 + x) 4e-7
+for 0 ≤ x ≤ 1e37, of `log1p_of_unit` for 0 ≤ x ≤ 1.
 """
 
 from __future__ import annotations
@@ -25,13 +23,12 @@ import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 from tvm import tirx
 
-from kernels.polynomials import MANTISSA, f32, fma, horner, power_of_two
+from kernels.polynomials import MANTISSA, f32, fma, horner
 
 _LN2 = float(np.log(2.0))
 _LN2_HIGH = 355.0 / 512.0  # nine bits: its product with any exponent is exact
 _LN2_LOW = _LN2 - _LN2_HIGH
 _ROOT_HALF = int(np.float32(np.sqrt(0.5)).view(np.int32))  # its bits
-_LEAST = -88.0  # 2^k is 0 here, and not yet beyond
 
 
 def _interpolate(f, degree: int, low: float, high: float) -> np.ndarray:
@@ -40,17 +37,8 @@ def _interpolate(f, degree: int, low: float, high: float) -> np.ndarray:
     return series.convert(domain=[-1, 1], kind=Polynomial).coef
 
 
-_EXP = _interpolate(np.exp, 6, -0.5 * _LN2, 0.5 * _LN2)  # to 3e-9
 _LOG = _interpolate(lambda f: np.log1p(f) / f, 9, np.sqrt(0.5) - 1.0, np.sqrt(2.0) - 1.0)  # 5e-9
 _LOG_UNIT = _interpolate(lambda x: np.log1p(x) / x, 9, 0.0, 1.0)  # 6e-9
-
-
-def exp(name, x):
-    """e^x for x ≤ 0."""
-    x = name(tirx.max(x, f32(_LEAST)))
-    k = name(tirx.floor(x * f32(1.0 / _LN2) + f32(0.5)))
-    r = name(x - k * f32(_LN2_HIGH) - k * f32(_LN2_LOW))
-    return power_of_two(k) * horner(_EXP, r)
 
 
 def log(name, x):
