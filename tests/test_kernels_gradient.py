@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import gradient, gradient_conv2d, softplus, targets
+from kernels import gradient, gradient_conv2d, gradient_frames, softplus, targets
 from kernels.kernel import build as build_program
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense
@@ -175,7 +175,7 @@ def test_a_tile_fits_the_registers_and_the_layer(n_rows, n_packs, registers):
 )
 def test_convolutions_without_a_kernel(layer, image, message):
     with pytest.raises(InputError, match=message):
-        gradient_conv2d.Sizes(layer, image, 2)
+        gradient_frames.Sizes(layer, image, 2)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import gradient, gradient_conv2d, kl
+from kernels import gradient, gradient_conv2d, gradient_frames, kl
 from refbnn import kl as kl_reference
 from refbnn.bit_table import SINGLE_ERROR, exact
 from refbnn.layers import Conv2d, Dense
@@ -247,11 +247,11 @@ def build(case: Case, target="host", schedule="hand", parameter="scale", law=Non
     return module.build(sizes(case), target, schedule, parameter, law, index)
 
 
-def sizes(case: Case) -> gradient.Sizes | gradient_conv2d.Sizes:
+def sizes(case: Case) -> gradient.Sizes | gradient_frames.Sizes:
     """The sizes that a kernel for a case is compiled for."""
     samples, batch = case.grad_y.shape[:2]
     if isinstance(case.layer, Dense):
         n_in, n_out = case.layer.in_features, case.layer.out_features
         return gradient.Sizes(n_in, n_out, batch, samples, case.first)
     height, width = case.x.shape[-2:]
-    return gradient_conv2d.Sizes(case.layer, (height, width), batch, samples, case.first)
+    return gradient_frames.Sizes(case.layer, (height, width), batch, samples, case.first)
