@@ -15,6 +15,10 @@ from refbnn.errors import InputError
 
 SCHEDULES = ("default", "hand")
 
+# TVM's elimination of common subexpressions uses terms of `polynomials.named` before it defines
+# them, where a loop over them is unrolled. LLVM has its own.
+PASSES = {"tirx.disable_cse_tir": True}
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -78,7 +82,8 @@ def lowered(program: Program, schedule: str) -> tvm.IRModule:
 def build(program: Program, schedule: str) -> Kernel:
     """Compile a program and lay out its memory; arguments and errors as in `lowered`."""
     target = tvm.target.Target(program.target.llvm)
-    executable = tvm.compile(lowered(program, schedule), target=target)
+    with tvm.transform.PassContext(config=PASSES):
+        executable = tvm.compile(lowered(program, schedule), target=target)
 
     def zeros(tensor: te.Tensor) -> np.ndarray:
         return np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype)

@@ -63,6 +63,29 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Padded:
+    """Layout of an array without a batch, such as weights: its last axis padded to whole vectors.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    lanes : int
+        float32 numbers in one vector.
+    """
+
+    shape: tuple[int, ...]
+    lanes: int
+
+    def tensor_shape(self, batch: int = 1) -> tuple[int, ...]:
+        """The shape, its last number rounded up."""
+        return *self.shape[:-1], -(-self.shape[-1] // self.lanes) * self.lanes
+
+    def view(self, memory: np.ndarray) -> np.ndarray:
+        """The array without what was added."""
+        return memory[..., : self.shape[-1]]
+
+
+@dataclass(frozen=True)
 class Plain:
     """Layout of an array as it is, without a batch, such as the two words of a seed.
 
@@ -163,11 +186,11 @@ class Program:
 
     def known(self, layout: Layout, name: str = "x") -> Activation:
         """Declare an input of known values."""
-        return Activation(layout, self._input(layout, name), None)
+        return Activation(layout, self.array(layout, name), None)
 
     def random(self, layout: Layout, name: str = "x") -> Activation:
         """Declare two inputs: mean and variance."""
-        mean, var = (self._input(layout, f"{name}_{part}") for part in ("mean", "var"))
+        mean, var = (self.array(layout, f"{name}_{part}") for part in ("mean", "var"))
         return Activation(layout, mean, var)
 
     def weight(self, name: str, values: np.ndarray) -> te.Tensor:
@@ -196,7 +219,12 @@ class Program:
         for activation in activations:
             self.outputs += [(activation.layout, tensor) for tensor in activation.tensors]
 
-    def _input(self, layout: Layout, name: str) -> te.Tensor:
+    def give_arrays(self, layout: Layout, *tensors: te.Tensor) -> None:
+        """Make tensors of one layout outputs of the function."""
+        self.outputs += [(layout, tensor) for tensor in tensors]
+
+    def array(self, layout: Layout, name: str) -> te.Tensor:
+        """Declare an input array."""
         tensor = te.placeholder(layout.tensor_shape(self.batch), name=name)
         self.inputs.append((layout, tensor))
         return tensor

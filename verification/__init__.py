@@ -17,6 +17,7 @@ from verification import (
     dense,
     gradient,
     kernel_activations,
+    kernel_gradients,
     kernel_sampling,
     kernels,
     kl,
@@ -67,6 +68,7 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     listed.append(Step("softmax", softmax.check))
     listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
     listed.append(Step("kernel activations", lambda _, rng: kernel_activations.check(target, rng)))
+    listed.append(Step("kernel gradients", lambda _, rng: kernel_gradients.check(target, rng)))
     listed.append(Step("sampling kernels", lambda _, rng: kernel_sampling.check(target, rng)))
     return listed
 
