@@ -99,12 +99,16 @@ class Step:
         Empty where there is nothing to search.
     transform : callable (schedule, decisions)
         Transforms a schedule in place; decisions as in `by_hand`.
+    alone : callable without arguments, or None
+        Makes the program of the operator by itself, in which a search measures it. Needed where
+        `space` is not empty.
     """
 
     workload: str
     by_hand: Mapping[str, int]
     space: Mapping[str, Sequence[int]]
     transform: Callable[[tvm.s_tir.Schedule, Mapping[str, int]], None]
+    alone: Callable[[], Program] | None = None
 
 
 @dataclass
@@ -175,6 +179,21 @@ class Program:
         """Make mean, and variance where there is one, outputs of the function."""
         for activation in activations:
             self.outputs += [(activation.layout, tensor) for tensor in activation.tensors]
+
+    def apart(self, x: Activation, add: Callable[..., Activation]) -> Program:
+        """Make the program of one operator by itself, on an input like x: a step's `alone`.
+
+        Parameters
+        ----------
+        x : Activation
+            What the operator is given in this program.
+        add : callable (program, x=Activation) -> Activation
+            Adds it to a program.
+        """
+        program = Program(self.target, self.batch)
+        own = program.known(x.layout) if x.var is None else program.random(x.layout)
+        program.give(add(program, x=own))
+        return program
 
     def _input(self, layout: Layout, name: str) -> te.Tensor:
         tensor = te.placeholder(layout.tensor_shape(self.batch), name=name)
