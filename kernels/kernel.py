@@ -49,7 +49,7 @@ class Kernel:
         return tuple([view.copy() for view in self.outputs])
 
 
-def lowered(program: Program, schedule: str, folder: Path | None = None) -> tvm.IRModule:
+def lowered(program: Program, schedule: str, folder: str | Path | None = None) -> tvm.IRModule:
     """Schedule a program.
 
     Parameters
@@ -86,7 +86,7 @@ def planned(program: Program) -> tvm.s_tir.Schedule:
     return tvm.s_tir.Schedule(te.create_prim_func(tensors))
 
 
-def tuned(program: Program, folder: Path | None = None) -> dict[str, dict[str, int]]:
+def tuned(program: Program, folder: str | Path | None = None) -> dict[str, dict[str, int]]:
     """Decisions of those steps of a program that have a record, by workload; as in `lowered`."""
     found = {
         step.workload: records.find(step, program.target, folder)
@@ -96,7 +96,7 @@ def tuned(program: Program, folder: Path | None = None) -> dict[str, dict[str, i
     return {name: record.decisions for name, record in found.items() if record is not None}
 
 
-def build(program: Program, schedule: str, folder: Path | None = None) -> Kernel:
+def build(program: Program, schedule: str, folder: str | Path | None = None) -> Kernel:
     """Compile a program and lay out its memory; arguments and errors as in `lowered`."""
     return bind(program, lowered(program, schedule, folder))
 

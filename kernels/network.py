@@ -11,74 +11,23 @@ inputs are still in the first cache.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
+from pathlib import Path
 
 from kernels import dense, elementwise, relu, targets
-from kernels.kernel import Kernel, build
+from kernels.compiled import CompiledNetwork, compiled
 from kernels.program import Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
-from refbnn.moments import Moments, all_finite
 from refbnn.network import Network
 
 
-@dataclass(frozen=True)
-class CompiledNetwork:
-    """A compiled network; `net.propagate(x)` in float32.
-
-    Not for two threads at once: calls share one memory for inputs and outputs.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    """
-
-    kernel: Kernel
-
-    def __call__(self, x: np.ndarray) -> Moments:
-        """Moments of the output for known inputs.
-
-        Parameters
-        ----------
-        x : ndarray, (batch, in), of real numbers
-
-        Returns
-        -------
-        Moments
-            Fresh float32 arrays, (batch, out).
-
-        Raises
-        ------
-        InputError
-            If x is no such array, or holds NaN, infinity or a number too large for float32.
-        """
-        (view,) = self.kernel.inputs
-        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-            what = (
-                f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
-            )
-            raise InputError(f"x {what}; expected an array of real numbers")
-        if x.shape != view.shape:
-            raise InputError(f"x has shape {x.shape}; expected {view.shape}, (batch, features)")
-        if x.dtype == np.float32:
-            view[...] = x
-        else:
-            with np.errstate(over="ignore"):  # costs a microsecond
-                view[...] = x
-        if not all_finite(view):
-            raise InputError(
-                "x holds NaN, infinity or a number too large for float32; expected finite numbers"
-            )
-        self.kernel.run()
-        mean, var = self.kernel.outputs
-        return Moments(mean.copy(), var.copy())
-
-
 def compile_network(
-    net: Network, batch_size: int, target: str = "host", schedule: str = "hand"
+    net: Network,
+    batch_size: int,
+    target: str = "host",
+    schedule: str = "hand",
+    records: str | Path | None = None,
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -89,38 +38,42 @@ def compile_network(
     batch_size : int, at least 1
     target : str
         A name that `kernels.targets.target` knows.
-    schedule : {"hand", "default"}
-        The loops as scheduled by hand, or as TVM lowers them by itself.
+    schedule : {"hand", "tuned", "default"}
+        The loops as scheduled by hand; by hand with decisions from records of tuning, where there
+        are (`CompiledNetwork.untuned` names the others); or as TVM lowers them by itself.
+    records : path of a folder, optional
+        Where `refbnn tune` left them, see `kernels.records`.
 
     Raises
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        or a weight is too large for float32.
+        a weight is too large for float32, or a record is corrupt or does not fit.
     """
-    return CompiledNetwork(build(_program(net, batch_size, targets.target(target)), schedule))
+    return compiled(program(net, batch_size, targets.target(target)), schedule, records)
 
 
-def _program(net: Network, batch: int, target: Target) -> Program:
+def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
+    """Make the program of a network; `form` as in `kernels.products`, errors as above."""
     n_in = _features(net)
     net.check_input((n_in,))
     parameters = net.propagated_parameters()
-    program = Program(target, batch)
-    x = program.known(Rows(n_in, target.lanes))
+    whole = Program(target, batch)
+    x = whole.known(Rows(n_in, target.lanes))
     for index, layer in enumerate(net.layers):
         name = f"layer{index}"
         match layer:
             case Dense():
                 posteriors = parameters[f"{index}.weight"], parameters[f"{index}.bias"]
-                x = dense.add(program, name, x, *posteriors)
+                x = dense.add(whole, name, x, *posteriors, form)
             case ReLU():
-                x = elementwise.add(program, name, "relu", relu.value, relu.moments, x)
+                x = elementwise.add(whole, name, "relu", relu.value, relu.moments, x)
             case _:
                 raise InputError(
                     f"layer {index}: {type(layer).__name__} has no kernel; expected Dense or ReLU"
                 )
-    program.give(x)
-    return program
+    whole.give(x)
+    return whole
 
 
 def _features(net: Network) -> int:

@@ -76,14 +76,14 @@ def path(folder: Path, target: Target) -> Path:
     return folder / f"{target.name}.json"
 
 
-def find(step: Step, target: Target, folder: Path | None = None) -> Record | None:
+def find(step: Step, target: Target, folder: str | Path | None = None) -> Record | None:
     """Record of a step on this processor.
 
     Parameters
     ----------
     step : Step
     target : Target
-    folder : Path, optional
+    folder : path, optional
         Looked into before `PACKAGED`; by default `default_folder()`.
 
     Raises
@@ -91,7 +91,7 @@ def find(step: Step, target: Target, folder: Path | None = None) -> Record | Non
     InputError
         If a file is corrupt, or the record does not fit.
     """
-    for place in (default_folder() if folder is None else folder, PACKAGED):
+    for place in (default_folder() if folder is None else Path(folder), PACKAGED):
         file = path(place, target)
         for record in read(file):
             if (record.workload, record.processor) == (step.workload, processor(target)):
