@@ -74,8 +74,8 @@ class CompiledNetwork:
                 "x holds NaN, infinity or a number too large for float32; expected finite numbers"
             )
         kernel.run()
-        mean, var = kernel.outputs
-        return Moments(mean.copy(), var.copy())
+        mean, *var = kernel.outputs
+        return Moments(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
 
 def compiled(program: Program, schedule: str, records: str | Path | None) -> CompiledNetwork:

@@ -110,9 +110,6 @@ def add(
                 "packs": range(1, min(n_packs, program.target.registers) + 1),
             },
             transform=partial(schedule, name=name, form=form, target=program.target),
-            alone=partial(
-                program.apart, x, partial(add, name=name, weight=weight, bias=bias, form=form)
-            ),
         )
     )
     return Activation(layout, moments[0], moments[1] if form != "mean" else None)

@@ -11,15 +11,31 @@ inputs are still in the first cache.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from kernels import dense, elementwise, relu, targets
+from kernels import (
+    avg_pool2d,
+    batch_norm,
+    conv2d,
+    dense,
+    elementwise,
+    flatten,
+    images,
+    max_pool2d,
+    relu,
+    targets,
+)
 from kernels.compiled import CompiledNetwork, compiled
-from kernels.program import Program, Rows
+from kernels.images import Planes
+from kernels.program import Activation, Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.network import Network
+from refbnn.posterior import Posterior
+
+_KERNELS = "Dense, Conv2d, ReLU, MaxPool2d, AvgPool2d, BatchNorm2d or Flatten"
 
 
 def compile_network(
@@ -27,6 +43,7 @@ def compile_network(
     batch_size: int,
     target: str = "host",
     schedule: str = "hand",
+    form: str = "variance",
     records: str | Path | None = None,
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
@@ -41,6 +58,9 @@ def compile_network(
     schedule : {"hand", "tuned", "default"}
         The loops as scheduled by hand; by hand with decisions from records of tuning, where there
         are (`CompiledNetwork.untuned` names the others); or as TVM lowers them by itself.
+    form : {"variance", "raw", "mean"}
+        Of dense layers and convolutions (`kernels.products`). "mean" is the deterministic network
+        of the means, whose results have variance 0.
     records : path of a folder, optional
         Where `refbnn tune` left them, see `kernels.records`.
 
@@ -48,37 +68,60 @@ def compile_network(
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        a weight is too large for float32, or a record is corrupt or does not fit.
+        the network does not tell the shape of its input, a weight is too large for float32, or a
+        record is corrupt or does not fit.
     """
-    return compiled(program(net, batch_size, targets.target(target)), schedule, records)
+    return compiled(program(net, batch_size, targets.target(target), form), schedule, records)
 
 
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
-    """Make the program of a network; `form` as in `kernels.products`, errors as above."""
-    n_in = _features(net)
-    net.check_input((n_in,))
-    parameters = net.propagated_parameters()
+    """The program of a network; parameters and errors as in `compile_network`."""
+    shape = net.input_shape or (_features(net),)
+    net.check_input(shape)
     whole = Program(target, batch)
-    x = whole.known(Rows(n_in, target.lanes))
-    for index, layer in enumerate(net.layers):
-        name = f"layer{index}"
-        match layer:
-            case Dense():
-                posteriors = parameters[f"{index}.weight"], parameters[f"{index}.bias"]
-                x = dense.add(whole, name, x, *posteriors, form)
-            case ReLU():
-                x = elementwise.add(whole, name, "relu", relu.value, relu.moments, x)
-            case _:
-                raise InputError(
-                    f"layer {index}: {type(layer).__name__} has no kernel; expected Dense or ReLU"
-                )
-    whole.give(x)
+    layout = Planes(*shape, target.lanes) if len(shape) == 3 else Rows(shape[0], target.lanes)
+    x = whole.known(layout)
+    of_layers = net.by_layer(net.propagated_parameters())
+    for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
+        add = partial(_add, name=f"layer{index}", layer=layer, own=own, form=form)
+        whole.operators.append((f"{index} {type(layer).__name__}", partial(whole.apart, x, add)))
+        x = add(whole, x=x)
+    whole.give(images.unpacked(whole, "unpacked", x) if len(x.layout.shape) == 3 else x)
     return whole
 
 
+def _add(
+    program: Program,
+    name: str,
+    layer: Layer,
+    own: dict[str, Posterior],
+    x: Activation,
+    form: str,
+) -> Activation:
+    """Apply one layer."""
+    match layer:
+        case Dense():
+            return dense.add(program, name, x, own["weight"], own["bias"], form)
+        case Conv2d():
+            return conv2d.add(program, name, x, own["weight"], own["bias"], *layer.steps, form)
+        case ReLU():
+            return elementwise.add(program, name, "relu", relu.value, relu.moments, x)
+        case MaxPool2d():
+            return max_pool2d.add(program, name, x, *layer.sizes, layer.method)
+        case AvgPool2d():
+            return avg_pool2d.add(program, name, x, *layer.sizes)
+        case BatchNorm2d():
+            return batch_norm.add(program, name, x, layer)
+        case Flatten():
+            return flatten.add(program, name, x)
+    raise InputError(f"{name}: {type(layer).__name__} has no kernel; expected {_KERNELS}")
+
+
 def _features(net: Network) -> int:
-    """Count the input features: the first dense layer tells."""
+    """Count the input features: the first layer with weights tells, if it is a dense one."""
     for layer in net.layers:
         if isinstance(layer, Dense):
             return layer.in_features
-    raise InputError("network without a Dense layer: its number of input features is unknown")
+        if layer.parameter_shapes():
+            break
+    raise InputError("the network's input_shape is None; expected the shape of one input")

@@ -99,16 +99,12 @@ class Step:
         Empty where there is nothing to search.
     transform : callable (schedule, decisions)
         Transforms a schedule in place; decisions as in `by_hand`.
-    alone : callable without arguments, or None
-        Makes the program of the operator by itself, in which a search measures it. Needed where
-        `space` is not empty.
     """
 
     workload: str
     by_hand: Mapping[str, int]
     space: Mapping[str, Sequence[int]]
     transform: Callable[[tvm.s_tir.Schedule, Mapping[str, int]], None]
-    alone: Callable[[], Program] | None = None
 
 
 @dataclass
@@ -127,6 +123,9 @@ class Program:
     weights : list of (tensor, values)
         Laid out ahead of time.
     steps : list of Step
+    operators : list of (str, callable without arguments)
+        Layers, where it is a network: what one is called, and what makes the program of it alone
+        (`apart`), in which it is searched and measured.
 
     Raises
     ------
@@ -140,6 +139,7 @@ class Program:
     weights: list[tuple[te.Tensor, np.ndarray]] = field(default_factory=list)
     outputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    operators: list[tuple[str, Callable[[], Program]]] = field(default_factory=list)
 
     def __post_init__(self):
         if not isinstance(self.batch, int | np.integer) or self.batch < 1:
@@ -181,7 +181,7 @@ class Program:
             self.outputs += [(activation.layout, tensor) for tensor in activation.tensors]
 
     def apart(self, x: Activation, add: Callable[..., Activation]) -> Program:
-        """Make the program of one operator by itself, on an input like x: a step's `alone`.
+        """Make the program of one operator by itself, on an input like x.
 
         Parameters
         ----------

@@ -18,9 +18,9 @@ graphics processors for a minute before it begins.
 
 Choice
 ------
-One measurement is off by some per cent now and then, so that the fastest of many is mostly a lucky
-one. The best few are measured again with those by hand in turns (`kernels.bench`), these twice over;
-those by hand are replaced only by what is faster by more than their two copies differ.
+One measurement is off by some per cent now and then: the fastest of many is mostly a lucky one. So
+the best few are measured again in turns with those by hand (`kernels.bench`), these twice over, and
+replace them only where they are faster by more than the two copies differ.
 
 Interruption
 ------------
@@ -62,10 +62,15 @@ _TIMEOUT = 20.0  # seconds for one build, or one measurement
 _MARGIN = 0.01  # gain that is worth another schedule
 
 
-def workloads(programs: Iterable[Program]) -> dict[str, Step]:
-    """Steps of programs that have something to search, each workload once."""
+def workloads(networks: Iterable[Program]) -> dict[str, tuple[Program, Step]]:
+    """What is to be searched in networks, by workload: an operator's program, and a step of it."""
     return {
-        step.workload: step for program in programs for step in program.steps if len(step.space)
+        step.workload: (program, step)
+        for network in networks
+        for _, alone in network.operators
+        for program in [alone()]
+        for step in program.steps
+        if step.space
     }
 
 
@@ -75,8 +80,8 @@ def n_candidates(step: Step, trials: int) -> int:
 
 
 def tune(
+    program: Program,
     step: Step,
-    target: Target,
     trials: int,
     folder: Path,
     seed: int = 0,
@@ -86,9 +91,10 @@ def tune(
 
     Parameters
     ----------
+    program : Program
+        Of the operator by itself, for this machine.
     step : Step
-    target : Target
-        Of this machine.
+        Of that program; its other steps are done by hand.
     trials : int
         Candidates to measure at most.
     folder : Path
@@ -109,6 +115,7 @@ def tune(
         If a file is corrupt or cannot be written.
     """
     _make(folder)
+    target = program.target
     file = records.path(folder, target)
     wanted = n_candidates(step, trials)
     for record in records.read(file):
@@ -120,15 +127,13 @@ def tune(
     seconds = journal.read()
     tick(min(len(seconds), wanted))
     rng = np.random.default_rng([seed, *step.workload.encode()])
-    assert step.alone is not None
-    program = step.alone()
     while len(seconds) < wanted:
         points = list(islice(_candidates(step, seconds, rng, wanted), _ROUND))
         measured = _measured(program, step, points)
         seconds |= measured
         journal.write(seconds)
         tick(len(measured))
-    record = _choice(program, step, target, seconds)
+    record = _choice(program, step, seconds)
     records.keep(record, file)
     journal.clear()
     return record
@@ -259,7 +264,7 @@ def _sampled(program: Program, step: Step, point: Point) -> tvm.s_tir.Schedule:
     return plan
 
 
-def _choice(program: Program, step: Step, target: Target, seconds: Seconds) -> Record:
+def _choice(program: Program, step: Step, seconds: Seconds) -> Record:
     """Measure the best again, and those by hand; a record of the fastest."""
     rng = np.random.default_rng(0)
     hand = _by_hand(step)
@@ -281,7 +286,7 @@ def _choice(program: Program, step: Step, target: Target, seconds: Seconds) -> R
         fastest = times[chosen]
     return Record(
         workload=step.workload,
-        processor=records.processor(target),
+        processor=records.processor(program.target),
         decisions=_named(step, chosen),
         seconds=float(f"{fastest:.4g}"),
         seconds_by_hand=float(f"{by_hand:.4g}"),

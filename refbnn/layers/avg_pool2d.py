@@ -94,25 +94,25 @@ class AvgPool2d:
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) -> (C, OH, OW)."""
-        return windowed_shape(f"{self}", shape, *self._sizes)
+        return windowed_shape(f"{self}", shape, *self.sizes)
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
         """See `forward` of this module."""
         self.output_shape(x.shape[-3:])
-        return forward(x, *self._sizes)
+        return forward(x, *self.sizes)
 
     def backward(
         self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See `backward` of this module."""
-        return backward(grad_y, x.shape[-2:], *self._sizes), {}
+        return backward(grad_y, x.shape[-2:], *self.sizes), {}
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` of this module."""
         self.output_shape(x.shape[-3:])
-        return moments(x if isinstance(x, Moments) else deterministic(x), *self._sizes)
+        return moments(x if isinstance(x, Moments) else deterministic(x), *self.sizes)
 
     @property
-    def _sizes(self) -> tuple[Pair, Pair, Pair]:
+    def sizes(self) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and padding, which are pairs since `__post_init__`."""
         return cast(tuple[Pair, Pair, Pair], (self.kernel_size, self.stride, self.padding))

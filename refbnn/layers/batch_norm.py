@@ -105,19 +105,20 @@ class BatchNorm2d:
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
         """See `forward` of this module."""
-        return forward(x, self._slope, self.mean, self.beta)
+        return forward(x, self.slope, self.mean, self.beta)
 
     def backward(
         self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See `backward` of this module."""
-        return backward(grad_y, self._slope), {}
+        return backward(grad_y, self.slope), {}
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` of this module."""
         x = x if isinstance(x, Moments) else deterministic(x)
-        return moments(x, self._slope, self.mean, self.beta)
+        return moments(x, self.slope, self.mean, self.beta)
 
     @property
-    def _slope(self) -> np.ndarray:
+    def slope(self) -> np.ndarray:
+        """a, (C,)."""
         return self.gamma / np.sqrt(self.var + self.eps)

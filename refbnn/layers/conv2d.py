@@ -151,13 +151,13 @@ class Conv2d:
         """Shapes of `weight` and `bias`."""
         channels = self.in_channels // self.groups
         return {
-            "weight": (self.out_channels, channels, *self._sizes[0]),
+            "weight": (self.out_channels, channels, *self.sizes[0]),
             "bias": (self.out_channels,),
         }
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) -> (O, OH, OW)."""
-        channels, *size = windowed_shape(f"{self}", shape, *self._sizes)
+        channels, *size = windowed_shape(f"{self}", shape, *self.sizes)
         if channels != self.in_channels:
             raise InputError(f"{self}: image has {channels} channels; expected {self.in_channels}")
         return (self.out_channels, *size)
@@ -171,7 +171,7 @@ class Conv2d:
                 f"{self}: weight has shape {weight.shape}; "
                 f"expected {self.parameter_shapes()['weight']}"
             )
-        return conv2d_loops.forward(x, weight, bias, *self._steps)
+        return conv2d_loops.forward(x, weight, bias, *self.steps)
 
     def backward(
         self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
@@ -180,12 +180,12 @@ class Conv2d:
         expected = self.output_shape(x.shape[-3:])
         if grad_y.shape[-3:] != expected:
             raise InputError(f"{self}: gradient has shape {grad_y.shape[-3:]}; expected {expected}")
-        kernel, *_ = self._sizes
-        grad_weight, grad_bias = conv2d_loops.grad_weights(x, grad_y, kernel, *self._steps)
+        kernel, *_ = self.sizes
+        grad_weight, grad_bias = conv2d_loops.grad_weights(x, grad_y, kernel, *self.steps)
         grad_x = None
         if need_grad_x:
             image = x.shape[-2:]
-            grad_x = conv2d_loops.grad_input(weights["weight"], grad_y, image, *self._steps)
+            grad_x = conv2d_loops.grad_input(weights["weight"], grad_y, image, *self.steps)
         return grad_x, {"weight": grad_weight, "bias": grad_bias}
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
@@ -193,16 +193,16 @@ class Conv2d:
         self.output_shape(x.shape[-3:])
         weight, bias = posteriors["weight"], posteriors["bias"]
         if isinstance(x, Moments):
-            return moments(x, weight, bias, *self._steps)
-        return moments_of_known(x, weight, bias, *self._steps)
+            return moments(x, weight, bias, *self.steps)
+        return moments_of_known(x, weight, bias, *self.steps)
 
     @property
-    def _sizes(self) -> tuple[Pair, Pair, Pair]:
+    def sizes(self) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and padding, which are pairs since `__post_init__`."""
         return cast(tuple[Pair, Pair, Pair], (self.kernel_size, self.stride, self.padding))
 
     @property
-    def _steps(self) -> tuple[Pair, Pair, int]:
+    def steps(self) -> tuple[Pair, Pair, int]:
         """Stride, padding and groups: what the functions of this module take last."""
-        _, stride, padding = self._sizes
+        _, stride, padding = self.sizes
         return stride, padding, self.groups

@@ -180,7 +180,7 @@ class MaxPool2d:
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) -> (C, OH, OW)."""
-        return windowed_shape(f"{self}", shape, *self._sizes())
+        return windowed_shape(f"{self}", shape, *self.sizes)
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
         """See `forward_loops` of this module; x (..., C, H, W)."""
@@ -202,14 +202,15 @@ class MaxPool2d:
         if not isinstance(x, Moments):
             return deterministic(self.forward(x, {}))
         self.output_shape(x.shape[-3:])
-        return moments(x, *self._sizes(), self.method)
+        return moments(x, *self.sizes, self.method)
 
-    def _sizes(self) -> tuple[Pair, Pair, Pair]:
+    @property
+    def sizes(self) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and padding, all pairs by now."""
         return self.kernel_size, self.stride, self.padding  # type: ignore[return-value]
 
     def _loop_sizes(self):
-        kernel, stride, padding = self._sizes()
+        kernel, stride, padding = self.sizes
         return ((0,) * kernel[0], (0,) * kernel[1]), stride, padding
 
 

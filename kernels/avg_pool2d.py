@@ -1,0 +1,120 @@
+"""Average pooling: mean and variance of the mean of every window of an image, in float32.
+
+Formulas
+--------
+Those of `refbnn.layers.avg_pool2d`, for windows of K × L pixels with means m and variances v, of
+which those outside the image are known to be zero:
+
+    m' = 1/(KL) Σ m        v' = 1/(KL)² Σ v
+
+Range
+-----
+With u = 2⁻²⁴ and γ_k = ku/(1 − ku) (Higham 2002, lemma 3.1), while nothing overflows or underflows:
+|error of m'| ≤ γ_{KL+2} Σ|m|/(KL), |error of v'| ≤ γ_{KL+2} v'. KL − 1 roundings are of the sum, one
+of the factor, one of the product, one of the input.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tvm import te, tirx
+
+from kernels import elementwise, images, targets
+from kernels.images import Planes
+from kernels.kernel import Kernel
+from kernels.kernel import build as build_program
+from kernels.program import Activation, Program, Step
+from refbnn.layers.windows import Pair, output_size
+
+
+def add(
+    program: Program,
+    name: str,
+    x: Activation,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair = (0, 0),
+) -> Activation:
+    """Apply the layer.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Starts the names of the blocks.
+    x : Activation of images
+    kernel, stride, padding : (int, int)
+    """
+    source = images.images(x)
+    layout = source.of_size(*output_size(source.shape[1:], kernel, stride, padding))
+    x = images.around(program, f"{name}_around", x, layout, kernel, stride, padding)
+    entries = images.windows(name, x, layout, kernel, stride)
+    n = kernel[0] * kernel[1]
+
+    def average(parts, factor: float):
+        return sum(parts[1:], parts[0]) * tirx.const(factor, "float32")
+
+    def moments(*index):
+        mean = average([entry.mean(*index) for entry in entries], 1.0 / n)
+        if x.var is None:
+            return mean
+        return mean, average([entry.var(*index) for entry in entries], 1.0 / n**2)
+
+    result = te.compute(layout.tensor_shape(program.batch), moments, name=name)
+    mean, var = (result, None) if x.var is None else result
+    program.steps.append(
+        Step(
+            workload=(
+                f"avg_pool2d {'x'.join(map(str, source.shape))} by {kernel[0]}x{kernel[1]} "
+                f"stride {stride[0]}x{stride[1]} padding {padding[0]}x{padding[1]} "
+                f"batch {program.batch} {'known' if x.var is None else 'random'}"
+            ),
+            by_hand={},
+            space={},
+            transform=partial(
+                elementwise.schedule,
+                block=name if x.var is None else f"{name}_v0",
+                lanes=program.target.lanes,
+            ),
+        )
+    )
+    return Activation(layout, mean, var)
+
+
+def build(
+    image: tuple[int, int, int],
+    kernel: Pair,
+    batch: int,
+    target: str = "host",
+    schedule: str = "hand",
+    stride: Pair | None = None,
+    padding: Pair = (0, 0),
+    known_input: bool = False,
+) -> Kernel:
+    """Compile the layer alone.
+
+    Parameters
+    ----------
+    image : (channels, height, width)
+    kernel : (int, int)
+    batch : int
+    target, schedule : str
+        As in `kernels.compile_network`.
+    stride : (int, int), optional
+        The kernel's size by default.
+    padding : (int, int)
+    known_input : bool
+
+    Returns
+    -------
+    Kernel
+        Called with mean and variance, or with x alone for known inputs, each (batch, C, H, W);
+        gives mean and variance, or y alone, (batch, C, OH, OW).
+    """
+    cpu = targets.target(target)
+    program = Program(cpu, batch)
+    layout = Planes(*image, cpu.lanes)
+    x = program.known(layout) if known_input else program.random(layout)
+    program.give(add(program, "avg_pool2d", x, kernel, stride or kernel, padding))
+    return build_program(program, schedule)

@@ -1,0 +1,109 @@
+"""Batch normalisation of images with fixed statistics, in float32.
+
+Formulas
+--------
+Those of `refbnn.layers.batch_norm`, with the slope a, centre m and shift β of a channel:
+
+    m' = a (x − m) + β        v' = a² v
+
+a² is rounded once, from float64. x − m is formed first: it is exact where x is close to m (Sterbenz
+1974), and a x + (β − a m) would cancel there.
+
+Range
+-----
+With u = 2⁻²⁴: |error of m'| ≤ 4u |a|(|x| + |m|) + 2u (|m'| + |β|) to first order, |error of v'| ≤
+4u v', while nothing overflows or underflows.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tvm import te
+
+from kernels import elementwise, images, targets
+from kernels.images import Planes
+from kernels.kernel import Kernel
+from kernels.kernel import build as build_program
+from kernels.program import Activation, Program, Step
+from refbnn.layers import BatchNorm2d
+
+
+def add(program: Program, name: str, x: Activation, layer: BatchNorm2d) -> Activation:
+    """Apply the layer.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Starts the names of the blocks.
+    x : Activation of images
+    layer : BatchNorm2d
+    """
+    layout = images.images(x)
+    slope, centre, shift, square = (
+        program.weight(f"{name}_{what}", layout.by_channel(values))
+        for what, values in (
+            ("slope", layer.slope),
+            ("centre", layer.mean),
+            ("shift", layer.beta),
+            ("square", layer.slope**2),
+        )
+    )
+
+    def moments(i, *index):
+        at = layout.channel_index(*index)
+        mean = slope(*at) * (x.mean(i, *index) - centre(*at)) + shift(*at)
+        return mean if x.var is None else (mean, square(*at) * x.var(i, *index))
+
+    result = te.compute(x.mean.shape, moments, name=name)
+    mean, var = (result, None) if x.var is None else result
+    program.steps.append(
+        Step(
+            workload=(
+                f"batch_norm {'x'.join(map(str, layout.shape))} batch {program.batch} "
+                f"{'known' if x.var is None else 'random'}"
+            ),
+            by_hand={},
+            space={},
+            transform=partial(
+                elementwise.schedule,
+                block=name if x.var is None else f"{name}_v0",
+                lanes=program.target.lanes,
+            ),
+        )
+    )
+    return Activation(layout, mean, var)
+
+
+def build(
+    layer: BatchNorm2d,
+    image: tuple[int, int, int],
+    batch: int,
+    target: str = "host",
+    schedule: str = "hand",
+    known_input: bool = False,
+) -> Kernel:
+    """Compile the layer alone.
+
+    Parameters
+    ----------
+    layer : BatchNorm2d
+    image : (channels, height, width)
+    batch : int
+    target, schedule : str
+        As in `kernels.compile_network`.
+    known_input : bool
+
+    Returns
+    -------
+    Kernel
+        Called with mean and variance, or with x alone for known inputs; gives as many arrays; each
+        (batch, C, H, W).
+    """
+    cpu = targets.target(target)
+    program = Program(cpu, batch)
+    layout = Planes(*image, cpu.lanes)
+    x = program.known(layout) if known_input else program.random(layout)
+    program.give(add(program, "batch_norm", x, layer))
+    return build_program(program, schedule)

@@ -1,0 +1,316 @@
+"""Convolution, y = W ∗ x + b: mean and variance in one loop, in float32.
+
+Formula
+-------
+The sums of `refbnn.layers.conv2d` over channels c of a group and places (a, b) of the kernel, with
+the products of `kernels.products`: of independent weights (mean µ, variance σ²) and inputs (mean
+m, variance v), in the form "variance",
+
+    m'_oij = Σ_cab m µ + µ_b        v'_oij = Σ_cab [ v µ² + (v + m²) σ² ] + σ_b²
+
+where m and v are those of pixel (s·i + a − p, t·j + b − q) of channel c, zero outside the image.
+
+Two ways to fill a vector
+-------------------------
+"channels"  with the output channels of one pixel: weights are vectors, inputs are single numbers
+            that serve every lane. Any stride. Gives `Packs`.
+"pixels"    with neighbours in a row of one output channel: inputs are vectors, weights are single
+            numbers. Gives `Planes`. For a stride of 1 along rows, or inputs are gathered one by
+            one; and for groups, whose channels would not fill packs.
+
+The one that leaves fewer lanes idle is taken (`way`): LeNet-5's first convolution has 6 channels
+and 28 columns, 6/16 or 28/32 of the lanes of AVX-512; the second, 16 channels and 10 columns.
+
+Range
+-----
+As in `kernels.dense`, with n = C/g·K·L terms a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import tvm
+from tvm import te
+
+from kernels import images, targets
+from kernels.dense import pack
+from kernels.images import Images, Packs, Planes
+from kernels.kernel import Kernel
+from kernels.kernel import build as build_program
+from kernels.products import bias_terms, joint_sum, n_sums, products, variance, weight_terms
+from kernels.program import Activation, Program, Step
+from kernels.targets import Target
+from refbnn.layers.windows import Pair, output_size
+from refbnn.posterior import Posterior
+
+
+def way(out_channels: int, out_width: int, column_stride: int, groups: int, lanes: int) -> str:
+    """Choose "channels" or "pixels": the way that leaves fewer lanes idle, of those that can."""
+    if groups > 1:
+        return "pixels"
+    if column_stride > 1:
+        return "channels"
+
+    def used(n):
+        return n / (-(-n // lanes) * lanes)
+
+    return "pixels" if used(out_width) > used(out_channels) else "channels"
+
+
+def add(
+    program: Program,
+    name: str,
+    x: Activation,
+    weight: Posterior,
+    bias: Posterior,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    groups: int = 1,
+    form: str = "variance",
+) -> Activation:
+    """Apply the layer.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Starts the names of the blocks, by which the schedules find them.
+    x : Activation of images
+    weight : Posterior of shape (O, C/g, K, L)
+    bias : Posterior of shape (O,)
+    stride, padding : (int, int)
+    groups : int
+    form : {"variance", "raw", "mean"}
+        See `kernels.products`.
+    """
+    lanes, known = program.target.lanes, x.var is None
+    n_out, _, *kernel = weight.shape
+    channels, height, width = images.images(x).shape
+    rows, columns = output_size((height, width), tuple(kernel), stride, padding)
+    chosen = way(n_out, columns, stride[1], groups, lanes)
+    layout: Images = (Packs if chosen == "channels" else Planes)(n_out, rows, columns, lanes)
+
+    x = images.around(
+        program, f"{name}_around", x, layout, (kernel[0], kernel[1]), stride, padding
+    )
+
+    # Weights by blocks of output channels, those of one block neighbours: one vector, or one group.
+    block = lanes if chosen == "channels" else n_out // groups
+
+    def packed(what: str, arrays: list[np.ndarray]) -> list[te.Tensor]:
+        return [program.weight(f"{name}_{what}", pack(array, block)) for array in arrays]
+
+    w = packed("weight", weight_terms(weight, form))
+    b = packed("bias", bias_terms(bias, form))
+    moments = compute(name, x, w, b, layout, stride, groups, form)
+    by_hand, space = tile(layout, groups, n_sums(form, known), program.target.registers)
+    program.steps.append(
+        Step(
+            workload=(
+                f"conv2d {channels}x{height}x{width} to {n_out} by {kernel[0]}x{kernel[1]} "
+                f"stride {stride[0]}x{stride[1]} padding {padding[0]}x{padding[1]} "
+                f"groups {groups} batch {program.batch} {'known' if known else 'random'} {form}"
+            ),
+            by_hand=by_hand,
+            space=space,
+            transform=partial(schedule, name=name, form=form, target=program.target),
+        )
+    )
+    return Activation(layout, moments[0], moments[1] if form != "mean" else None)
+
+
+def compute(
+    name: str,
+    x: Activation,
+    w: list[te.Tensor],
+    b: list[te.Tensor],
+    layout: Images,
+    stride: Pair,
+    groups: int,
+    form: str,
+) -> list[te.Tensor]:
+    """Say what is computed: the moments of y.
+
+    Parameters
+    ----------
+    name, stride, groups, form : as in `add`
+    x : Activation of images, zeros around them included
+    w : list of (blocks of output channels, C/g, K, L, channels of a block)
+        Terms of the weights. With several groups, a block is a group.
+    b : list of (blocks, channels of a block)
+        Mean and variance of the biases.
+    layout : Planes or Packs
+        Of y.
+    """
+    source, mean, var = images.images(x), x.mean, x.var
+    batch = int(mean.shape[0])
+    *sizes, block = [int(n) for n in w[0].shape[1:]]
+
+    def second_moment(*index):
+        square = mean(*index) * mean(*index)
+        return square if var is None else var(*index) + square
+
+    x2 = te.compute(mean.shape, second_moment, name=f"{name}_second") if form != "mean" else None
+    c, k, l = (te.reduce_axis((0, n), name=axis) for n, axis in zip(sizes, "ckl", strict=True))
+
+    def terms(i, *index):
+        o, row, column = layout.place(*index)
+        first = o // block * sizes[0] if groups > 1 else 0
+        pixel = source.index(first + c, stride[0] * row + k, stride[1] * column + l)
+        m, second, v = (None if t is None else t[(i, *pixel)] for t in (mean, x2, var))
+        weights = [term[o // block, c, k, l, o % block] for term in w]
+        return joint_sum(products(m, second, v, weights, form), axis=[c, k, l])
+
+    sums = te.compute(layout.tensor_shape(batch), terms, name=f"{name}_sums")
+    m_sum, *v_sums = sums if isinstance(sums, list | tuple) else [sums]
+
+    def epilogue(i, *index):
+        o, _, _ = layout.place(*index)
+        m = m_sum(i, *index) + b[0][o // block, o % block]
+        if form == "mean":
+            return m
+        v = variance([total(i, *index) for total in v_sums], form)
+        return m, v + b[1][o // block, o % block]
+
+    out = te.compute(layout.tensor_shape(batch), epilogue, name=name)
+    return list(out) if isinstance(out, list | tuple) else [out]
+
+
+def tile(
+    layout: Images, groups: int, sums: int, registers: int
+) -> tuple[dict[str, int], dict[str, Sequence[int]]]:
+    """Channels, rows and columns of one tile in vectors, each of which takes `sums` registers.
+
+    By hand, and what is worth a search.
+    """
+    _, rows, columns = layout.shape
+    if isinstance(layout, Packs):
+        n_channels = layout.packs
+    else:
+        n_channels, columns = layout.channels // groups, layout.pitch // layout.lanes
+
+    def balanced(n, most):
+        return -(-n // -(-n // max(1, most)))
+
+    most = registers * 5 // 8 // sums
+    if isinstance(layout, Packs):
+        own = balanced(n_channels, 2)
+    else:
+        own = balanced(n_channels, most)
+    across = balanced(columns, most // own)
+    down = balanced(rows, most // (own * across)) if across == columns else 1
+    by_hand = {"channels": own, "rows": down, "columns": across}
+    space = {
+        "channels": range(1, min(n_channels, 8) + 1),
+        "rows": range(1, min(rows, 4) + 1),
+        "columns": range(1, min(columns, 12) + 1),
+    }
+    return by_hand, space
+
+
+def schedule(
+    sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, form: str, target: Target
+) -> None:
+    """Say how it is computed: one decision a paragraph; the sizes of a tile are decided."""
+    # Second moments first, in a pass over whole vectors.
+    if form != "mean":
+        *_, column = sch.get_loops(sch.get_sblock(f"{name}_second"))
+        _, lane = sch.split(column, [None, target.lanes])
+        sch.vectorize(lane)
+
+    # Whole vectors: the lanes of a pack, or as many neighbours of a plane's row.
+    sums = sch.get_sblock(f"{name}_sums")
+    out = sch.get_sblock(name if form == "mean" else f"{name}_v0")
+    _, channel, row, column, *lane = sch.get_loops(out)
+    if not lane:
+        column, *lane = sch.split(column, [None, target.lanes])
+    sch.vectorize(*lane)
+
+    # Tiles of channels (packs of them, or one by one), rows and columns (one by one, or vectors of
+    # them): a weight that is read serves all pixels of a tile, a pixel all its channels, and the
+    # independent sums hide the latency of the multiply-adds.
+    tiles, within = [], []
+    for loop, size in ((channel, "channels"), (row, "rows"), (column, "columns")):
+        outer, inner = sch.split(loop, [None, decisions[size]])
+        tiles.append(outer)
+        within.append(inner)
+    sch.reorder(*tiles, *within, *lane)
+    for loop in within:
+        sch.unroll(loop)
+
+    # The sums of a tile stay in registers until biases are added.
+    sch.compute_at(sums, tiles[-1], preserve_unit_loops=True)
+    *_, channel, row, column, lane, c, k, l = sch.get_loops(sums)
+    sch.reorder(c, k, l, channel, row, column, lane)
+    for loop in (channel, row, column):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+
+    # Sums are set to zero before that loop, not by a test inside it.
+    sch.decompose_reduction(sums, c)
+
+    # A last tile that is not full gets loops of its own, so that full ones test nothing.
+    for loop in tiles:
+        sch.annotate(loop, "pragma_loop_partition_hint", True)
+
+
+def build(
+    weight: Posterior,
+    bias: Posterior,
+    image: Pair,
+    batch: int,
+    target: str = "host",
+    schedule: str = "hand",
+    known_input: bool = False,
+    form: str = "variance",
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    groups: int = 1,
+) -> Kernel:
+    """Compile the layer alone.
+
+    Parameters
+    ----------
+    weight, bias : Posterior of shapes (O, C/g, K, L) and (O,)
+    image : (int, int)
+        Height and width.
+    batch : int
+    target, schedule : str
+        As in `kernels.compile_network`.
+    known_input : bool
+    form, stride, padding, groups
+        As in `add`.
+
+    Returns
+    -------
+    Kernel
+        Called with m and v, or with x alone for known inputs, each (batch, C, H, W); gives mean
+        and variance, (batch, O, OH, OW); in the form "mean" the mean alone.
+    """
+    cpu = targets.target(target)
+    program = alone(weight, bias, image, batch, cpu, known_input, form, stride, padding, groups)
+    return build_program(program, schedule)
+
+
+def alone(
+    weight: Posterior,
+    bias: Posterior,
+    image: Pair,
+    batch: int,
+    target: Target,
+    known_input: bool,
+    form: str = "variance",
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    groups: int = 1,
+) -> Program:
+    """The program of the layer alone; parameters as in `build`."""
+    program = Program(target, batch)
+    layout = Planes(weight.shape[1] * groups, *image, target.lanes)
+    x = program.known(layout) if known_input else program.random(layout)
+    y = add(program, "conv2d", x, weight, bias, stride, padding, groups, form)
+    program.give(images.unpacked(program, "unpacked", y))
+    return program

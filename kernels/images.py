@@ -1,0 +1,336 @@
+"""Images in memory: two layouts, and copies from one to another.
+
+`Planes` keeps a channel's pixels together, so that a vector holds neighbours in a row; `Packs`
+keeps a pixel's channels together, so that a vector holds as many channels. Which one suits a
+convolution, it decides itself (`kernels.conv2d`); whatever follows takes either.
+
+A layout tells channel, row and column of a place in memory (`place`), and the place of a channel,
+row and column (`index`), in TVM expressions or in numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tvm
+from tvm import te, tirx
+
+from kernels.program import Activation, Program, Step
+from refbnn.errors import InputError
+from refbnn.layers.windows import Pair
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Layout of images as planes: (batch, channels, height, width rounded up to whole vectors).
+
+    What the columns beyond the width hold is never used.
+
+    Parameters
+    ----------
+    channels, height, width : int
+    lanes : int
+        float32 numbers in one vector.
+    """
+
+    channels: int
+    height: int
+    width: int
+    lanes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+    @property
+    def pitch(self) -> int:
+        """Columns in memory."""
+        return -(-self.width // self.lanes) * self.lanes
+
+    def tensor_shape(self, batch: int) -> tuple[int, ...]:
+        """(batch, channels, height, pitch)."""
+        return batch, self.channels, self.height, self.pitch
+
+    def view(self, memory: np.ndarray) -> np.ndarray:
+        """The columns within the width."""
+        return memory[..., : self.width]
+
+    def of_size(self, height: int, width: int) -> Planes:
+        """The layout of images of another size."""
+        return Planes(self.channels, height, width, self.lanes)
+
+    def place(self, channel, row, column) -> tuple:
+        """(channel, row, column) of an index."""
+        return channel, row, column
+
+    def index(self, channel, row, column) -> tuple:
+        """Index of a channel, row and column."""
+        return channel, row, column
+
+    def by_channel(self, values: np.ndarray) -> np.ndarray:
+        """Lay one number a channel out for `channel_index`."""
+        return values
+
+    def channel_index(self, channel, row, column) -> tuple:
+        """Where `by_channel` has the number for an index."""
+        return (channel,)
+
+
+@dataclass(frozen=True)
+class Packs:
+    """Layout of images as packs of channels: (batch, packs, height, width, lanes).
+
+    Channels are padded to whole packs; those added hold finite numbers.
+
+    Parameters
+    ----------
+    channels, height, width : int
+    lanes : int
+        float32 numbers in one vector.
+    """
+
+    channels: int
+    height: int
+    width: int
+    lanes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+    @property
+    def packs(self) -> int:
+        """Packs of channels."""
+        return -(-self.channels // self.lanes)
+
+    def tensor_shape(self, batch: int) -> tuple[int, ...]:
+        """(batch, packs, height, width, lanes)."""
+        return batch, self.packs, self.height, self.width, self.lanes
+
+    def view(self, memory: np.ndarray) -> np.ndarray:
+        """Channels in two axes, (batch, packs, lanes, height, width): `unpacked` has them in one."""
+        return np.moveaxis(memory, -1, 2)
+
+    def of_size(self, height: int, width: int) -> Packs:
+        """The layout of images of another size."""
+        return Packs(self.channels, height, width, self.lanes)
+
+    def place(self, pack, row, column, lane) -> tuple:
+        """(channel, row, column) of an index."""
+        return pack * self.lanes + lane, row, column
+
+    def index(self, channel, row, column) -> tuple:
+        """Index of a channel, row and column."""
+        return channel // self.lanes, row, column, channel % self.lanes
+
+    def by_channel(self, values: np.ndarray) -> np.ndarray:
+        """Lay one number a channel out for `channel_index`, zeros in the channels added."""
+        rows = np.zeros(self.packs * self.lanes)
+        rows[: self.channels] = values
+        return rows.reshape(self.packs, self.lanes)
+
+    def channel_index(self, pack, row, column, lane) -> tuple:
+        """Where `by_channel` has the number for an index."""
+        return pack, lane
+
+
+Images = Planes | Packs
+
+
+def images(x: Activation) -> Images:
+    """The layout of images.
+
+    Raises
+    ------
+    InputError
+        If the activation is none of images.
+    """
+    if not isinstance(x.layout, Planes | Packs):
+        raise InputError(f"activation of shape {x.layout.shape}; expected images")
+    return x.layout
+
+
+def copied(
+    program: Program,
+    name: str,
+    x: Activation,
+    layout: Images,
+    offset: Pair = (0, 0),
+    outside: float = 0.0,
+) -> Activation:
+    """Copy images into a layout of another kind or size, amid zeros.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Starts the names of the blocks.
+    x : Activation of images
+    layout : Planes or Packs
+        Of the same channels, and not smaller.
+    offset : (rows, columns)
+        Where the copy begins.
+    outside : float
+        Mean around it, instead of 0.
+    """
+    fill = {"mean": outside, "var": 0.0}
+    tensors = {"mean": x.mean} if x.var is None else {"mean": x.mean, "var": x.var}
+    source = images(x)
+    copies, blocks = {}, {}
+    for part, tensor in tensors.items():
+        blocks[part] = f"{name}_{part}"
+        copies[part] = compute(tensor, source, layout, offset, fill[part], blocks[part])
+    program.steps.append(
+        Step(
+            workload=f"copy of {source} to {layout} at {offset} batch {program.batch}",
+            by_hand={},
+            space={},
+            transform=partial(schedule, blocks=list(blocks.values())),
+        )
+    )
+    return Activation(layout, copies["mean"], copies.get("var"))
+
+
+def compute(
+    tensor: te.Tensor, source: Images, layout: Images, offset: Pair, fill: float, name: str
+) -> te.Tensor:
+    """Say what is computed: the image from `offset` on, elsewhere `fill`."""
+    channels, height, width = source.shape
+    top, left = offset
+
+    def element(i, *index):
+        channel, row, column = layout.place(*index)
+        inside = [row >= top, row < top + height, column >= left, column < left + width]
+        if isinstance(layout, Packs) and isinstance(source, Planes):
+            inside.append(channel < channels)
+        there = tensor[(i, *source.index(channel, row - top, column - left))]
+        return tirx.if_then_else(tirx.all(*inside), there, tirx.const(fill, "float32"))
+
+    return te.compute(layout.tensor_shape(int(tensor.shape[0])), element, name=name)
+
+
+def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
+    """Say how it is computed: all of it filled first, then the image written without tests."""
+    for name in blocks:
+        block = sch.get_sblock(name)
+        if isinstance(sch.get(block).body.value, tvm.ir.Call):  # a test is left
+            _, first, *_ = sch.get_loops(block)
+            sch.decompose_padding(block, first)
+
+
+def unpacked(program: Program, name: str, x: Activation) -> Activation:
+    """Images in `Planes`, in which whoever called the kernel sees them; copied if need be."""
+    source = images(x)
+    if isinstance(source, Planes):
+        return x
+    return copied(program, name, x, Planes(*source.shape, source.lanes))
+
+
+def around(
+    program: Program,
+    name: str,
+    x: Activation,
+    layout: Images,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    outside: float = 0.0,
+) -> Activation:
+    """Images with all that windows read, copied if need be: rows and columns around them.
+
+    Parameters
+    ----------
+    program, name : as in `copied`
+    x : Activation of images
+    layout : Planes or Packs
+        Of what is made of the windows. Vectors of pixels reach past the last column, and what they
+        find there must be in memory; they cannot be read of packs.
+    kernel, stride, padding : (int, int)
+    outside : float
+        Mean of what is added.
+    """
+    source = images(x)
+    channels, height, width = source.shape
+    if isinstance(layout, Planes):
+        kind: type[Images] = Planes
+        windows = layout.pitch
+    else:
+        kind, windows = type(source), layout.width
+    (p, q), reach = padding, stride[1] * (windows - 1) + kernel[1]
+    there = source.pitch if isinstance(source, Planes) else source.width
+    if isinstance(source, kind) and not p and not q and reach <= there:
+        return x
+    size = height + 2 * p, max(width + 2 * q, reach)
+    return copied(program, name, x, kind(channels, *size, source.lanes), padding, outside)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of every window: TVM expressions by (example, *index of the windows' layout).
+
+    Parameters
+    ----------
+    mean : callable (i, *index) -> expression
+    var : callable (i, *index) -> expression, or None
+    """
+
+    mean: Callable
+    var: Callable | None
+
+
+def windows(
+    name: str, x: Activation, layout: Images, kernel: Pair, stride: Pair
+) -> list[Entry]:
+    """Entries of all windows, row by row within one.
+
+    Parameters
+    ----------
+    name : str
+        Starts the names of the blocks.
+    x : Activation of images
+        With all that windows read.
+    layout : Planes or Packs
+        Of what is made of the windows.
+    kernel, stride : (int, int)
+    """
+    source = images(x)
+    split = isinstance(source, Planes) and stride[1] > 1
+
+    def entry(tensor: te.Tensor | None, part: str, k: int, l: int) -> Callable | None:
+        if tensor is None:
+            return None
+        image = columns[part, l] if split else tensor
+
+        def at(i, *index):
+            channel, row, column = layout.place(*index)
+            column = column if split else stride[1] * column + l
+            return image[(i, *source.index(channel, stride[0] * row + k, column))]
+
+        return at
+
+    columns = {}
+    if split:
+        # Every t-th column from l on, together: vectors are read of neighbours only. LLVM makes
+        # shuffles of these copies.
+        for part, tensor in (("mean", x.mean), ("var", x.var)):
+            for l in range(kernel[1]) if tensor is not None else ():
+                block = f"{name}_{part}_column{l}"
+                columns[part, l] = _every(tensor, stride[1], l, layout, block)
+    return [
+        Entry(entry(x.mean, "mean", k, l), entry(x.var, "var", k, l))
+        for k in range(kernel[0])
+        for l in range(kernel[1])
+    ]
+
+
+def _every(tensor: te.Tensor, step: int, first: int, layout: Images, name: str) -> te.Tensor:
+    """Columns first, first + step, … of planes, as many as `layout` has."""
+    shape = (*tensor.shape[:-1], layout.tensor_shape(1)[-1])
+    return te.compute(
+        shape, lambda i, c, row, column: tensor[i, c, row, step * column + first], name=name
+    )

@@ -1,0 +1,104 @@
+"""The standard normal density φ and the rectified moments h_n, in float32.
+
+Formula
+-------
+For z ~ N(0, 1) and x ≥ 0: h_n(−x) = E[max(0, z − x)^n], n = 0, 1, 2, as in `refbnn.normal`.
+
+Float32 evaluation
+------------------
+1. The place. x = m/√v to 24 bits is not enough: h_n falls like φ(x), so that a relative error δ of
+   x is one of x²δ in h_n, 100 times as large at x = 10. With s = √v and q = m/s, both rounded, the
+   remainders r = m − qs and e = v − s² are exact by one fused multiply-add each, and
+
+       x = q + d,      d = (r − qe/(2s))/s        (to second order in the rounding errors).
+
+2. The exponential. φ(x) = 2^{−z}/√(2π) with z = x²/(2 ln 2) = c(q² + 2qd), formed in two parts:
+   its nearest integer k, and the rest, |r| ≤ ½, to which the remainders of q², of c and of the
+   product go. Then 2^{−r}/√(2π), a polynomial, times 2^{−k}, written into the exponent bits. From
+   k = 127, x > 13.2, these bits are 0, and with them every h_n, where φ leaves the normal float32
+   numbers.
+
+3. The rest. F_n = h_n/φ decays like n!/x^{n+1} (Laplace's method), so F_n = t^{n+1} P_n with
+   t = c/(c + x), 0 < t ≤ 1, where P_n is smooth, positive and of order 1: a polynomial of degree
+   10 follows it to 2e-8 over 0 ≤ x ≤ 13.25, at c = 4. (t maps [0, ∞] to a finite interval; the
+   same map with other constants is used for erfc by Shepherd & Laframboise 1981.)
+
+v below 2⁻⁶⁰ is scaled by 2⁸⁰, and m by 2⁴⁰, so that no remainder underflows; from x = 16 on m is
+cut, so that nothing overflows. At v = 0 the h_n are finite, but mean nothing: what they are
+multiplied with is 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+
+from kernels.polynomials import f32, fma, horner, interpolate, power_of_two
+from refbnn.normal import lower_rectified as lower_rectified_reference
+from refbnn.normal import pdf
+
+_C = 4.0  # t = c/(c + x); of 1 … 6 the one at which a degree of 10 suffices for all three n
+_X_MAX = 13.25  # beyond, 2^{−k} is 0
+_T_MIN = _C / (_C + _X_MAX)
+_DEGREE = 10
+_K_MAX = 127.0
+_CUT = 16.0
+_SMALL, _UP = 2.0**-60, 2.0**40
+_LEAST = 2.0**-50  # below every scaled s but 0
+_TO_POWER = 0.5 / np.log(2.0)
+_TO_POWER_HIGH = float(np.float32(_TO_POWER))
+_TO_POWER_LOW = _TO_POWER - _TO_POWER_HIGH
+
+
+def _tail_polynomial(n: int) -> np.ndarray:
+    """P_n in a variable u that runs over [−1, 1] as t over [t_min, 1]."""
+
+    def p(u):
+        t = 0.5 * ((1.0 + _T_MIN) + (1.0 - _T_MIN) * u)
+        x = _C / t - _C
+        return lower_rectified_reference(x)[n] / pdf(x) / t ** (n + 1)
+
+    return interpolate(p, _DEGREE)
+
+
+_TAIL = [_tail_polynomial(n) for n in range(3)]
+_POWER = interpolate(lambda u: 2.0 ** (-0.5 * u) / np.sqrt(2.0 * np.pi), 6)  # u = 2r; to 1e-9
+
+
+def lower_rectified(name, m, v, m_rest=None, v_rest=None):
+    """√v, and h₀, h₁, h₂ at −x, x = m/√v, of one element.
+
+    Parameters
+    ----------
+    name : callable
+        Of `kernels.polynomials.named`.
+    m, v : TVM expressions, at least 0
+    m_rest, v_rest : TVM expressions, optional
+        What rounding took from m and v, where they are sums.
+    """
+    tiny = v < f32(_SMALL)
+    up = name(tirx.Select(tiny, f32(_UP), f32(1.0)))
+    down = tirx.Select(tiny, f32(1.0 / _UP), f32(1.0))
+    v = name(v * up * up)
+    root = name(tirx.sqrt(v))
+    s = name(tirx.max(root, f32(_LEAST)))
+    over = name(f32(1.0) / s)
+    m = name(tirx.min(m * up, f32(_CUT) * s))
+    q = name(m * over)
+    r, e = fma(-q, s, m), fma(-s, s, v)
+    if m_rest is not None:
+        r, e = r + m_rest * up, e + v_rest * up * up
+    d = (r - f32(0.5) * q * over * e) * over
+
+    square = name(q * q)
+    k = name(tirx.floor(tirx.min(square * f32(_TO_POWER_HIGH), f32(_K_MAX)) + f32(0.5)))
+    small = (fma(q, q, -square) + f32(2.0) * q * d) * f32(_TO_POWER) + square * f32(_TO_POWER_LOW)
+    rest = name(f32(2.0) * (fma(square, f32(_TO_POWER_HIGH), -k) + small))
+    phi = power_of_two(-k) * horner(_POWER, rest)
+    phi = name(tirx.Select(q < f32(_X_MAX), phi, f32(0.0)))
+
+    t = name(f32(_C) / (f32(_C) + q))
+    u = name(t * f32(2.0 / (1.0 - _T_MIN)) - f32((1.0 + _T_MIN) / (1.0 - _T_MIN)))
+    decays = name(phi * t), name(phi * t * t), name(phi * t * t * t)
+    h = [name(decay * horner(p, u)) for p, decay in zip(_TAIL, decays, strict=True)]
+    return root * down, *h

@@ -1,0 +1,75 @@
+"""Parts of float32 formulas: constants, named terms, polynomials that stand for functions.
+
+A call of the C library's exp or erf works on one number at a time; a polynomial on a whole vector.
+Each interpolates float64 values at Chebyshev points when its module loads, and is summed by
+Horner's rule in a variable that runs over [−1, 1], where its coefficients fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from tvm import tirx
+
+ONE_BITS = 127  # exponent bits of 1.0
+MANTISSA = 23  # bits behind the point
+
+
+def f32(value: float):
+    """Return a float32 constant."""
+    return tirx.const(float(value), "float32")
+
+
+def fma(a, b, c):
+    """ab + c, rounded once."""
+    return tirx.op.fma(a, b, c)
+
+
+def named(formula: Callable, results: int) -> tuple:
+    """Evaluate a formula with intermediate results that are computed once.
+
+    Python hands expressions on as trees: an expression used twice is computed twice, one used
+    twice within one used twice four times. A named one is computed once.
+
+    Parameters
+    ----------
+    formula : callable (name) -> tuple of expressions
+        `name(expression)` gives a variable that stands for the expression.
+    results : int
+        Length of that tuple.
+    """
+
+    def result(index: int):
+        names: list[tuple] = []
+
+        def name(value):
+            names.append((tirx.Var(f"t{len(names)}", value.ty), value))
+            return names[-1][0]
+
+        expression = formula(name)[index]
+        for variable, value in reversed(names):
+            expression = tirx.Let(variable, value, expression)
+        return expression
+
+    return tuple([result(index) for index in range(results)])
+
+
+def interpolate(f: Callable, degree: int) -> np.ndarray:
+    """Monomial coefficients of the interpolant of f on [−1, 1] in Chebyshev points, low to high."""
+    return chebyshev.cheb2poly(chebyshev.chebinterpolate(f, degree))
+
+
+def horner(coefficients: np.ndarray, u):
+    """Σ c_i uⁱ of a coefficient array, low to high."""
+    total = f32(coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        total = total * u + f32(coefficient)
+    return total
+
+
+def power_of_two(k):
+    """2^k of a whole float32 number k, −127 ≤ k ≤ 127; 0 at −127: k goes into the exponent bits."""
+    bits = k.astype("int32") + tirx.const(ONE_BITS, "int32")
+    return tirx.reinterpret("float32", tirx.shift_left(bits, tirx.const(MANTISSA, "int32")))
