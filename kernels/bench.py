@@ -1,11 +1,13 @@
 """Latencies of several functions, comparable with each other.
 
 Functions are timed in turns, round after round: a slow spell of the machine then falls on all of
-them and not on one. The median over rounds leaves such spells out.
+them and not on one. The median over rounds leaves such spells out. Each round has another order:
+where other programs take turns on the core too, the same function would meet them every time.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Hashable, Mapping
 from statistics import median
 from timeit import Timer
@@ -42,8 +44,11 @@ def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -
         turns[name] = max(_FEWEST, min(repeats, int(_BUDGET / (calls[name] * once))))
 
     times: dict[Name, list[float]] = {name: [] for name in functions}
+    order = list(timers)
+    shuffle = random.Random(0).shuffle
     for turn in range(max(turns.values(), default=0)):
-        for name, timer in timers.items():
+        shuffle(order)
+        for name in order:
             if turn < turns[name]:
-                times[name].append(timer.timeit(calls[name]) / calls[name])
+                times[name].append(timers[name].timeit(calls[name]) / calls[name])
     return {name: median(values) for name, values in times.items()}

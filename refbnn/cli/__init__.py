@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from refbnn.cli import (
+    bench,
     calibrate,
     data,
     diagnose,
@@ -25,6 +26,7 @@ from refbnn.cli import (
     predict,
     reproduce,
     train,
+    tune,
     verify,
 )
 from refbnn.errors import InputError
@@ -59,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         predict,
         diagnose,
         import_,
+        tune,
+        bench,
     ):
         command = commands.add_parser(
             module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword
