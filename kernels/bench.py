@@ -20,7 +20,11 @@ _BUDGET = 2.0  # seconds for one function in all, as long as _FEWEST turns fit
 _FEWEST = 3
 
 
-def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -> dict[Name, float]:
+def latency(
+    functions: Mapping[Name, Callable[[], object]],
+    repeats: int = 31,
+    statistic: Callable[[list[float]], float] = median,
+) -> dict[Name, float]:
     """Median time of one call of each function.
 
     Parameters
@@ -29,6 +33,8 @@ def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -
     repeats : int
         Turns of each function. One so slow that these take more than two seconds gets fewer, but
         three at least.
+    statistic : callable
+        Of the turns, in place of the median.
 
     Returns
     -------
@@ -51,4 +57,4 @@ def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -
         for name in order:
             if turn < turns[name]:
                 times[name].append(timers[name].timeit(calls[name]) / calls[name])
-    return {name: median(values) for name, values in times.items()}
+    return {name: statistic(values) for name, values in times.items()}
