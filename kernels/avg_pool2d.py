@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 from tvm import te, tirx
 
 from kernels import elementwise, images, targets
@@ -52,14 +53,13 @@ def add(
     entries = images.windows(name, x, layout, kernel, stride)
     n = kernel[0] * kernel[1]
 
-    def average(parts, factor: float):
-        return sum(parts[1:], parts[0]) * tirx.const(factor, "float32")
-
     def moments(*index):
-        mean = average([entry.mean(*index) for entry in entries], 1.0 / n)
-        if x.var is None:
-            return mean
-        return mean, average([entry.var(*index) for entry in entries], 1.0 / n**2)
+        mean, *var = (
+            sum((entry(k, l, *index) for k, l in np.ndindex(kernel)), tirx.const(0.0, "float32"))
+            for entry in entries
+        )
+        mean = mean * tirx.const(1.0 / n, "float32")
+        return (mean, var[0] * tirx.const(1.0 / n**2, "float32")) if var else mean
 
     result = te.compute(layout.tensor_shape(program.batch), moments, name=name)
     mean, var = (result, None) if x.var is None else result

@@ -269,68 +269,78 @@ def around(
     return copied(program, name, x, kind(channels, *size, source.lanes), padding, outside)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One entry of every window: TVM expressions by (example, *index of the windows' layout).
-
-    Parameters
-    ----------
-    mean : callable (i, *index) -> expression
-    var : callable (i, *index) -> expression, or None
-    """
-
-    mean: Callable
-    var: Callable | None
-
-
-def windows(
-    name: str, x: Activation, layout: Images, kernel: Pair, stride: Pair
-) -> list[Entry]:
-    """Entries of all windows, row by row within one.
+def windows(name: str, x: Activation, layout: Images, kernel: Pair, stride: Pair) -> list[Callable]:
+    """Entries of all windows: of their mean, and of their variance where there is one.
 
     Parameters
     ----------
     name : str
         Starts the names of the blocks.
     x : Activation of images
-        With all that windows read.
+        With all that windows read, see `around`.
     layout : Planes or Packs
-        Of what is made of the windows.
+        Of what is made of the windows, of the same kind.
     kernel, stride : (int, int)
+
+    Returns
+    -------
+    list of callable (k, l, i, *index) -> expression
+        Entry in row k and column l of the window that `index` of `layout` stands for, of example i.
     """
     source = images(x)
-    split = isinstance(source, Planes) and stride[1] > 1
 
-    def entry(tensor: te.Tensor | None, part: str, k: int, l: int) -> Callable | None:
-        if tensor is None:
-            return None
-        image = columns[part, l] if split else tensor
+    def entries(tensor: te.Tensor, block: str) -> Callable:
+        if isinstance(source, Packs) or stride[1] == 1:
 
-        def at(i, *index):
-            channel, row, column = layout.place(*index)
-            column = column if split else stride[1] * column + l
-            return image[(i, *source.index(channel, stride[0] * row + k, column))]
+            def there(k, l, i, *index):
+                channel, row, column = layout.place(*index)
+                at = stride[0] * row + k, stride[1] * column + l
+                return tensor[(i, *source.index(channel, *at))]
 
-        return at
+            return there
 
-    columns = {}
-    if split:
-        # Every t-th column from l on, together: vectors are read of neighbours only. LLVM makes
-        # shuffles of these copies.
-        for part, tensor in (("mean", x.mean), ("var", x.var)):
-            for l in range(kernel[1]) if tensor is not None else ():
-                block = f"{name}_{part}_column{l}"
-                columns[part, l] = _every(tensor, stride[1], l, layout, block)
+        # Of planes, column l of all windows is put together first: vectors are read of neighbours
+        # only. LLVM makes shuffles of these copies.
+        batch, channels, height, _ = tensor.shape
+        columns = te.compute(
+            (batch, kernel[1], channels, height, layout.tensor_shape(1)[-1]),
+            lambda i, l, channel, row, column: tensor[i, channel, row, stride[1] * column + l],
+            name=block,
+        )
+        return lambda k, l, i, channel, row, column: columns[
+            i, l, channel, stride[0] * row + k, column
+        ]
+
     return [
-        Entry(entry(x.mean, "mean", k, l), entry(x.var, "var", k, l))
-        for k in range(kernel[0])
-        for l in range(kernel[1])
+        entries(tensor, f"{name}_columns_{part}")
+        for tensor, part in zip(x.tensors, ("mean", "var"), strict=False)
     ]
 
 
-def _every(tensor: te.Tensor, step: int, first: int, layout: Images, name: str) -> te.Tensor:
-    """Columns first, first + step, … of planes, as many as `layout` has."""
-    shape = (*tensor.shape[:-1], layout.tensor_shape(1)[-1])
-    return te.compute(
-        shape, lambda i, c, row, column: tensor[i, c, row, step * column + first], name=name
+def one_by_one(program: Program, x: Activation) -> None:
+    """Let all operators up to x work on one image before the next, whose results then stay in the
+    second cache: a LeNet-5 has 100 kB of them an image.
+    """
+    names = {tensor.op.name for tensor in x.tensors}
+    program.steps.append(
+        Step(
+            workload=f"images one by one batch {program.batch}",
+            by_hand={},
+            space={},
+            transform=partial(merge, last=names),
+        )
     )
+
+
+def merge(sch: tvm.s_tir.Schedule, decisions, last: set[str]) -> None:
+    """Merge the loops over the images of all blocks up to those named."""
+    loops: list = []
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
+        loop, *_ = sch.get_loops(block)
+        if not any(sch.get(loop).same_as(sch.get(other)) for other in loops):
+            loops.append(loop)
+        last = last - {sch.get(block).name_hint}
+        if not last:
+            break
+    if len(loops) > 1:
+        sch.merge(*loops)

@@ -3,7 +3,7 @@
 Formulas
 --------
 Those of `refbnn.layers.max_pool2d`: window (i, j) of kernel (K, L), stride (s, t) and padding (p, q)
-holds pixels (s·i + a − p, t·j + b − q), a < K, b < L, and its entries count as independent
+holds pixels (s·i + k − p, t·j + l − q), k < K, l < L, and its entries count as independent
 Gaussians. Moments of the greatest of them by method:
 
     "exact"   by quadrature (`kernels.maximum`)
@@ -11,20 +11,20 @@ Gaussians. Moments of the greatest of them by method:
               an odd last one is left for the next round
     "chain"   Clark's approximation, one entry after another
 
-each pair a pass of its own over all windows: as one expression, the moments of the first pair would
-be written out wherever they occur in the second. Of known inputs, the maximum.
+Each pair is a pass of its own over all windows: as one expression, the moments of the first pair
+would be written out wherever they occur in the second. Of known inputs, the maximum.
 
 An entry outside the image is not there: it gets the mean −m₀, m₀ the greatest float32, and the
 variance 0, against which every other entry wins with certainty.
 
 Range
 -----
-As of the two functions of `kernels.maximum`: the reference rounds in float64, and nothing else
-differs.
+As of the functions of `kernels.maximum`; errors of one pair are inputs of the next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import numpy as np
@@ -32,7 +32,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels import images, maximum, targets
-from kernels.images import Entry, Planes
+from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Activation, Program, Step
@@ -61,19 +61,25 @@ def add(
     kernel, stride, padding : (int, int)
     method : {"exact", "tree", "chain"}
     """
-    source = images.images(x)
-    size = output_size(source.shape[1:], kernel, stride, padding)
-    layout = source.of_size(*size)
+    source, lanes = images.images(x), program.target.lanes
+    layout = source.of_size(*output_size(source.shape[1:], kernel, stride, padding))
     x = images.around(program, f"{name}_around", x, layout, kernel, stride, padding, ABSENT)
     entries = images.windows(name, x, layout, kernel, stride)
-    shape = layout.tensor_shape(program.batch)
-    if x.var is None:
-        blocks = [name]
-        mean = te.compute(shape, lambda *i: reduce(tirx.max, [e.mean(*i) for e in entries]), name)
-        result = Activation(layout, mean, None)
+    shape, n = layout.tensor_shape(program.batch), kernel[0] * kernel[1]
+
+    def element(j, *index):
+        return tuple([part(j // kernel[1], j % kernel[1], *index) for part in entries])
+
+    if x.var is None or n == 1:
+        tensors = greatest_of_known(name, shape, n, element)
+        transform = partial(schedule, blocks=[f"{name}_{part}" for part in range(len(tensors))])
+    elif method == "exact":
+        tensors = maximum.exact(program, name, shape, n, element)
+        transform = partial(maximum.schedule, name=name)
     else:
-        mean, var, blocks = _METHODS[method](name, shape, entries)
-        result = Activation(layout, mean, var)
+        pairs = {"tree": tree, "chain": chain}[method](name, shape, n, element)
+        tensors = pairs[-1]
+        transform = partial(schedule, blocks=[f"{name}_{pair}_v0" for pair in range(len(pairs))])
     program.steps.append(
         Step(
             workload=(
@@ -83,59 +89,69 @@ def add(
             ),
             by_hand={},
             space={},
-            transform=partial(schedule, blocks=blocks, lanes=program.target.lanes),
+            transform=partial(transform, lanes=lanes),
         )
     )
-    return result
+    return Activation(layout, tensors[0], tensors[1] if x.var is not None else None)
 
 
-def tree(name: str, shape, entries: list[Entry]) -> tuple[te.Tensor, te.Tensor, list[str]]:
-    """Moments by Clark's approximation, neighbours first, and the names of the blocks."""
-    blocks: list[str] = []
+def greatest_of_known(
+    name: str, shape: Sequence[int], n: int, element: Callable
+) -> list[te.Tensor]:
+    """The greatest of n known entries; of one random entry, its mean and variance.
+
+    Parameters
+    ----------
+    name : str
+        Starts the names of the blocks.
+    shape : sequence of int
+        Of the result.
+    n : int
+        Entries of a window.
+    element : callable (j, *index) -> (mean,) or (mean, var)
+        Entry j of the window at `index`.
+    """
+
+    def greatest(part: int):
+        return lambda *i: reduce(tirx.max, [element(j, *i)[part] for j in range(n)])
+
+    parts = len(element(0, *[tirx.const(0, "int32")] * len(shape)))
+    return [te.compute(shape, greatest(part), name=f"{name}_{part}") for part in range(parts)]
+
+
+def tree(name: str, shape: Sequence[int], n: int, element: Callable) -> list[list[te.Tensor]]:
+    """Moments of all pairs, the last those of the greatest; parameters as above."""
+    pairs: list[list[te.Tensor]] = []
+    entries: list[Callable] = [partial(element, j) for j in range(n)]
     while len(entries) > 1:
         left_over = entries[-1:] if len(entries) % 2 else []
-        pairs = zip(entries[:-1:2], entries[1::2], strict=True)
-        entries = [_pair(name, shape, *pair, blocks) for pair in pairs] + left_over
-    return _last(name, shape, entries[0], blocks)
+        neighbours = zip(entries[:-1:2], entries[1::2], strict=True)
+        entries = [_pair(name, shape, *two, pairs) for two in neighbours] + left_over
+    return pairs
 
 
-def chain(name: str, shape, entries: list[Entry]) -> tuple[te.Tensor, te.Tensor, list[str]]:
-    """Moments by Clark's approximation, entry after entry, and the names of the blocks."""
-    blocks: list[str] = []
-    first, *others = entries
-    for entry in others:
-        first = _pair(name, shape, first, entry, blocks)
-    return _last(name, shape, first, blocks)
+def chain(name: str, shape: Sequence[int], n: int, element: Callable) -> list[list[te.Tensor]]:
+    """Moments of all pairs, the last those of the greatest; parameters as above."""
+    pairs: list[list[te.Tensor]] = []
+    first: Callable = partial(element, 0)
+    for j in range(1, n):
+        first = _pair(name, shape, first, partial(element, j), pairs)
+    return pairs
 
 
-def exact(name: str, shape, entries: list[Entry]) -> tuple[te.Tensor, te.Tensor, list[str]]:
-    """Moments by quadrature, and the name of the block."""
-    raise NotImplementedError
-
-
-_METHODS = {"tree": tree, "chain": chain, "exact": exact}
-
-
-def _last(
-    name: str, shape, entry: Entry, blocks: list[str]
-) -> tuple[te.Tensor, te.Tensor, list[str]]:
-    """The tensors of the last pair; of windows of one pixel, a copy."""
-    if blocks:
-        return entry.mean, entry.var, blocks
-    copies = [te.compute(shape, part, f"{name}_{i}") for i, part in enumerate((entry.mean, entry.var))]
-    return *copies, [f"{name}_0", f"{name}_1"]
-
-
-def _pair(name: str, shape, one: Entry, other: Entry, blocks: list[str]) -> Entry:
-    """The greater of two entries, as a pass of its own."""
-    block = f"{name}_pair{len(blocks)}"
-    blocks.append(f"{block}_v0")
-    mean, var = te.compute(
-        shape,
-        lambda *i: maximum.pairwise(one.mean(*i), one.var(*i), other.mean(*i), other.var(*i)),
-        name=block,
+def _pair(
+    name: str, shape: Sequence[int], one: Callable, other: Callable, pairs: list[list[te.Tensor]]
+) -> Callable:
+    """Append the moments of the greater of two entries; these as an entry."""
+    pairs.append(
+        te.compute(
+            shape,
+            lambda *i: maximum.pairwise(*one(*i), *other(*i)),
+            name=f"{name}_{len(pairs)}",
+        )
     )
-    return Entry(mean, var)
+    mean, var = pairs[-1]
+    return lambda *i: (mean(*i), var(*i))
 
 
 def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str], lanes: int) -> None:

@@ -27,7 +27,7 @@ from kernels import (
     targets,
 )
 from kernels.compiled import CompiledNetwork, compiled
-from kernels.images import Planes
+from kernels.images import Packs, Planes
 from kernels.program import Activation, Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
@@ -86,7 +86,12 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
         add = partial(_add, name=f"layer{index}", layer=layer, own=own, form=form)
         whole.operators.append((f"{index} {type(layer).__name__}", partial(whole.apart, x, add)))
         x = add(whole, x=x)
-    whole.give(images.unpacked(whole, "unpacked", x) if len(x.layout.shape) == 3 else x)
+        if isinstance(layer, Flatten):
+            images.one_by_one(whole, x)
+    if isinstance(x.layout, Planes | Packs):
+        x = images.unpacked(whole, "unpacked", x)
+        images.one_by_one(whole, x)
+    whole.give(x)
     return whole
 
 

@@ -154,11 +154,15 @@ def _fastbnns(net: Network, x) -> Call:
     from fastbnns.bnn.base import BNN
     from fastbnns.bnn.types import MuVar
 
-    module = BNN(nn=_as_torch(net), convert_in_place=False).eval()  # the means are kept
-    for name, parameter in module.named_parameters_tagged("_rho"):
-        _, index, _, part = name.removesuffix("_rho").split(".")
-        scale = net.parameters()[f"{index}.{part}"].scale
-        parameter.data = _tensor(inverse_softplus(scale))  # not in place: it is one number, spread
+    module = BNN(nn=_as_torch(net), convert_in_place=False).eval()
+    for name, parameter in module.named_parameters():
+        # "bnn.0._module.weight" and "bnn.0._module_params.weight_rho": each drawn anew, and the
+        # latter one number in memory, so that they are not filled in place.
+        _, index, _, part = name.split(".")
+        posterior = net.parameters()[f"{index}.{part.removesuffix('_rho')}"]
+        is_mean = not part.endswith("_rho")
+        values = posterior.mean if is_mean else inverse_softplus(posterior.scale)
+        parameter.data = _tensor(values)
     return _without_gradients(lambda: module(MuVar(x)))
 
 
