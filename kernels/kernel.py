@@ -28,7 +28,7 @@ class Kernel:
     ----------
     run : callable without arguments
         Runs on `inputs` as they stand and leaves the results in `outputs`.
-    inputs, outputs : tuples of ndarray, (batch, ...) float32
+    inputs, outputs : tuples of ndarray, (batch, ...)
         Views of that memory, without the padding.
     executable : tvm.runtime.Executable
         The compiled module, for its assembly.
@@ -107,7 +107,7 @@ def bind(program: Program, module: tvm.IRModule) -> Kernel:
     executable = tvm.compile(module, target=target)
 
     def zeros(tensor: te.Tensor) -> np.ndarray:
-        return np.zeros([int(n) for n in tensor.shape], np.float32)
+        return np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype)
 
     values = [zeros(tensor) for _, tensor in program.inputs]
     values += [value for _, value in program.weights]

@@ -1,0 +1,39 @@
+"""Random words to noise of any law, in a kernel: the table of `refbnn.bit_table`.
+
+One expression for all laws: a law is data, its table. An error, in float32, of `SINGLE_ERROR`
+max(1, |z|).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import te, tirx
+
+from refbnn.bit_table import BitTable
+
+
+def _i32(value: int):
+    return tirx.const(value, "int32")
+
+
+def value(word, table: BitTable, coefficients: te.Tensor):
+    """Number of the law.
+
+    Parameters
+    ----------
+    word : TVM expression, uint32
+        A load: it is written out thrice.
+    table : BitTable
+    coefficients : tensor of its shape, float32
+    """
+    w = (word & tirx.const(2**31 - 1, "uint32")).astype("int32").astype("float32")
+    bits = tirx.reinterpret("int32", w + tirx.const(0.5, "float32"))
+    # The top bit, spread over the word, chooses the upper side.
+    upper = tirx.shift_right(tirx.reinterpret("int32", word), _i32(31)) & _i32(table.entries)
+    index = tirx.shift_right(bits, _i32(table.shift)) + (upper - _i32(table.first))
+    one = int(np.float32(1.0).view(np.int32))
+    rest = (bits & _i32((1 << table.shift) - 1)) | _i32(one)
+    place = tirx.reinterpret("float32", rest) - tirx.const(1.0, "float32")
+    tau = tirx.Var("tau", "float32")
+    a0, a1, a2, a3 = (coefficients[index, k] for k in range(4))
+    return tirx.Let(tau, place, ((a3 * tau + a2) * tau + a1) * tau + a0)

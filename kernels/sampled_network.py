@@ -1,0 +1,148 @@
+"""A network under sampled weights as one kernel: all layers and all samples in one function.
+
+What `refbnn.reproducible.sample` computes, in float32: sample s of a seed has the same weights
+here, there and on every target. The function goes layer by layer and does all samples of a layer in
+turn, so that means and scales are read once a layer; no weight matrix is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels import elementwise, relu, sampled_dense, targets
+from kernels.kernel import Kernel, build
+from kernels.program import Program, Rows
+from kernels.targets import Target
+from refbnn.errors import InputError
+from refbnn.layers import Dense, ReLU
+from refbnn.moments import Moments, all_finite
+from refbnn.network import Network
+from refbnn.philox import key_of
+from refbnn.prediction import SVI_SAMPLES
+from refbnn.uncertainty import Prediction, from_logit_samples
+
+
+@dataclass(frozen=True)
+class SampledNetwork:
+    """A compiled network of sampled weights; `reproducible.sample(net, x, S, seed)` in float32.
+
+    Not for two threads at once: calls share one memory for inputs and outputs.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    """
+
+    kernel: Kernel
+
+    def __call__(self, x: np.ndarray, seed: int) -> np.ndarray:
+        """Outputs under each sample.
+
+        Parameters
+        ----------
+        x : ndarray, (batch, ...), of real numbers
+        seed : int, from 0 to 2⁶⁴ − 1
+
+        Returns
+        -------
+        (S, batch, ...)
+            A fresh float32 array.
+
+        Raises
+        ------
+        InputError
+            If x is no such array, or holds NaN, infinity or a number too large for float32; or the
+            seed is none.
+        """
+        words, view = self.kernel.inputs
+        words[...] = key_of(seed)
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+            what = (
+                f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
+            )
+            raise InputError(f"x {what}; expected an array of real numbers")
+        if x.shape != view.shape:
+            raise InputError(f"x has shape {x.shape}; expected {view.shape}, (batch, ...)")
+        with np.errstate(over="ignore"):
+            view[...] = x
+        if not all_finite(view):
+            raise InputError(
+                "x holds NaN, infinity or a number too large for float32; expected finite numbers"
+            )
+        self.kernel.run()
+        return self.kernel.outputs[0].copy()
+
+    def predict(self, x: np.ndarray, seed: int) -> Prediction:
+        """Classes with their uncertainty, as `refbnn.predict(..., method="svi")` gives them.
+
+        Parameters as of a call; InputError also unless there are 2 samples and 2 classes at least.
+        """
+        shape = self.kernel.outputs[0].shape
+        if len(shape) != 3 or min(shape[0], shape[2]) < 2:
+            raise InputError(
+                f"predict: outputs of shape {shape}; expected (samples, batch, classes), 2 samples "
+                "and 2 classes at least"
+            )
+        logits = self(x, seed).astype(float)
+        return from_logit_samples(logits, Moments(logits.mean(axis=0), logits.var(axis=0, ddof=1)))
+
+
+def compile_sampled(
+    net: Network,
+    batch_size: int,
+    n_samples: int = SVI_SAMPLES,
+    target: str = "host",
+    schedule: str = "hand",
+) -> SampledNetwork:
+    """Compile a network for batches of one size and a number of samples of its weights.
+
+    Parameters
+    ----------
+    net : Network
+        Its weights are copied, in float32; its law becomes a table.
+    batch_size, n_samples : int, at least 1
+    target, schedule : str
+        As in `kernels.compile_network`.
+
+    Raises
+    ------
+    InputError
+        If an argument is none of these, a layer has no kernel, weights are correlated, the law has
+        no table, or a weight is too large for float32.
+    """
+    if not isinstance(n_samples, int | np.integer) or n_samples < 1:
+        raise InputError(f"n_samples is {n_samples!r}; expected at least 1, a whole number")
+    program = _program(net, batch_size, int(n_samples), targets.target(target))
+    return SampledNetwork(build(program, schedule))
+
+
+def _program(net: Network, batch: int, n_samples: int, target: Target) -> Program:
+    if net.correlation:
+        raise InputError(
+            f"compile_sampled: layers {sorted(net.correlation)} have correlated weights; expected "
+            "independent ones"
+        )
+    if net.input_shape is None:
+        raise InputError("network of unknown input shape; give Network(..., input_shape=...)")
+    net.check_input(net.input_shape)
+    parameters = net.by_layer(net.parameters())
+    program = Program(target, batch)
+    source = sampled_dense.source(program, net.law, n_samples)
+    (n_in,) = net.input_shape
+    x = program.known(Rows(n_in, target.lanes))
+    for index, (layer, own) in enumerate(zip(net.layers, parameters, strict=True)):
+        name = f"layer{index}"
+        match layer:
+            case Dense():
+                x = sampled_dense.add(program, name, index, x, own["weight"], own["bias"], source)
+            case ReLU():
+                x = elementwise.add(program, name, "relu", relu.value, relu.moments, x)
+            case _:
+                raise InputError(
+                    f"layer {index}: {type(layer).__name__} has no kernel for sampled weights; "
+                    "expected Dense or ReLU"
+                )
+    program.give(x)
+    return program
