@@ -28,6 +28,7 @@ from kernels.program import Program, Rows
 from kernels.targets import Target
 from refbnn.layers import Conv2d, Dense, Layer
 
+_LEAST_BYTES = 1 << 20  # read in one call, so that the call does not count
 _ROWS, _TERMS = 64, 512  # of the kernel that measures the rate: 100 µs, and all in the first cache
 
 
@@ -69,15 +70,17 @@ def bandwidth(target: Target, n_bytes: int) -> float:
     """Bytes a second that one core reads of an array of that size, read before."""
     lanes, sums = target.lanes, 8  # independent, so that no sum waits for itself
     n = max(1, n_bytes // (4 * lanes * sums))
-    program = Program(target, 1)
+    rounds = 1 + _LEAST_BYTES // (4 * n * lanes * sums)
+    program = Program(target, rounds)
     x = program.weight("x", np.ones((n, sums, lanes)))
     k = te.reduce_axis((0, n), name="k")
     total = te.compute(
-        (1, sums * lanes), lambda _, i: te.sum(x[k, i // lanes, i % lanes], axis=k), name="total"
+        (rounds, sums * lanes),
+        lambda _, i: te.sum(x[k, i // lanes, i % lanes], axis=k),
+        name="total",
     )
     program.outputs.append((Rows(sums * lanes, lanes), total))
-    seconds = _seconds(program, "total", lanes)
-    return 4.0 * n * sums * lanes / seconds
+    return 4.0 * rounds * n * sums * lanes / _seconds(program, "total", lanes)
 
 
 def rate(target: Target) -> float:
@@ -106,7 +109,6 @@ def _seconds(program: Program, block: str, lanes: int) -> float:
     plan.unroll(sums)
     plan.vectorize(lane)
     plan.decompose_reduction(total, k)
-    *_, column = plan.get_loops(plan.get_sblock(f"{block}_init"))
     return latency({"": bind(program, plan.mod).run}, statistic=min)[""]
 
 

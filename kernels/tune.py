@@ -209,8 +209,8 @@ def _measured(program: Program, step: Step, points: list[Point]) -> Seconds:
     if not plans:
         return seconds
     with tempfile.TemporaryDirectory() as work:
-        # LLVM's text, compiled again where it is loaded, needs no linker on this machine. (Local
-        # functions, so that they are sent by value: the worker then need not import this package.)
+        # LLVM's text, compiled again where it is loaded, needs no linker on this machine. Functions
+        # of here, so that they are sent by value: a worker need not import this module.
         def build(module, target, _):
             return tvm.compile(module, target=target).mod
 
@@ -223,12 +223,16 @@ def _measured(program: Program, step: Step, points: list[Point]) -> Seconds:
         def deaf():  # to an interrupt from the keyboard: it is ours, and ends them
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+        def knowing():
+            deaf()
+            import kernels.polynomials  # noqa: F401, registers an operation of ours
+
         builder = ms.builder.LocalBuilder(
             max_workers=os.cpu_count(),
             timeout_sec=_TIMEOUT,
             f_build=build,
             f_export=export,
-            initializer=deaf,
+            initializer=knowing,
         )
         runner = ms.runner.LocalRunner(
             timeout_sec=_TIMEOUT,
