@@ -33,9 +33,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import signal
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import islice, product
 from math import prod
 from pathlib import Path
@@ -44,7 +47,7 @@ import numpy as np
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from kernels import bench, records
+from kernels import bench, polynomials, records
 from kernels.kernel import Kernel, bind, planned
 from kernels.program import Program, Step
 from kernels.records import Record
@@ -208,50 +211,65 @@ def _measured(program: Program, step: Step, points: list[Point]) -> Seconds:
             continue  # no schedule: a tile that some loop cannot have
     if not plans:
         return seconds
-    with tempfile.TemporaryDirectory() as work:
-        # LLVM's text, compiled again where it is loaded, needs no linker on this machine. Functions
-        # of here, so that they are sent by value: a worker need not import this module.
-        def build(module, target, _):
-            return tvm.compile(module, target=target).mod
-
-        def export(module):
-            handle, name = tempfile.mkstemp(".ll", dir=work)
-            os.close(handle)
-            module.write_to_file(name, "ll")
-            return name
-
-        def deaf():  # to an interrupt from the keyboard: it is ours, and ends them
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-        def knowing():
-            deaf()
-            import kernels.polynomials  # noqa: F401, registers an operation of ours
-
-        builder = ms.builder.LocalBuilder(
-            max_workers=os.cpu_count(),
-            timeout_sec=_TIMEOUT,
-            f_build=build,
-            f_export=export,
-            initializer=knowing,
+    builder, runner = _workers()
+    llvm = tvm.target.Target(program.target.llvm)
+    built = builder.build([ms.builder.BuilderInput(p.mod, llvm) for p in plans.values()])
+    inputs = {
+        point: ms.runner.RunnerInput(
+            result.artifact_path, "llvm", ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
         )
-        runner = ms.runner.LocalRunner(
-            timeout_sec=_TIMEOUT,
-            evaluator_config=ms.runner.EvaluatorConfig(number=1, repeat=7, min_repeat_ms=3),
-            initializer=deaf,
-        )
-        llvm = tvm.target.Target(program.target.llvm)
-        built = builder.build([ms.builder.BuilderInput(p.mod, llvm) for p in plans.values()])
-        inputs, names = [], []
-        for (point, plan), result in zip(plans.items(), built, strict=True):
-            if result.error_msg is None:
-                arguments = ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
-                inputs.append(ms.runner.RunnerInput(result.artifact_path, "llvm", arguments))
-                names.append(point)
-        for point, future in zip(names, runner.run(inputs), strict=True):
-            times = future.result().run_secs
-            if times is not None:
-                seconds[point] = min(float(t) for t in times)
+        for (point, plan), result in zip(plans.items(), built, strict=True)
+        if result.error_msg is None
+    }
+    for point, future in zip(inputs, runner.run(list(inputs.values())), strict=True):
+        times = future.result().run_secs
+        if times is not None:
+            seconds[point] = min(float(t) for t in times)
+        Path(str(inputs[point].artifact_path)).unlink(missing_ok=True)
     return seconds
+
+
+@cache
+def _workers() -> tuple[ms.builder.LocalBuilder, ms.runner.LocalRunner]:
+    """Meta Schedule's builder and runner, whose processes serve all searches of this one.
+
+    LLVM's text, compiled again where it is loaded, needs no linker on this machine. Functions of
+    here are sent by value: a worker need not import this package, which takes a second, but for
+    the file that registers an operation of ours.
+    """
+    work = tempfile.TemporaryDirectory()  # removed with this process
+    registering = polynomials.__file__
+
+    def build(module, target, _):
+        return tvm.compile(module, target=target).mod
+
+    def export(module, folder=work.name):
+        handle, name = tempfile.mkstemp(".ll", dir=folder)
+        os.close(handle)
+        module.write_to_file(name, "ll")
+        return name
+
+    def deaf():  # to an interrupt from the keyboard: it is ours, and ends them
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def knowing():
+        deaf()
+        runpy.run_path(registering)
+
+    builder = ms.builder.LocalBuilder(
+        max_workers=os.cpu_count(),
+        timeout_sec=_TIMEOUT,
+        f_build=build,
+        f_export=export,
+        initializer=knowing,
+    )
+    runner = ms.runner.LocalRunner(
+        timeout_sec=_TIMEOUT,
+        evaluator_config=ms.runner.EvaluatorConfig(number=1, repeat=7, min_repeat_ms=3),
+        initializer=deaf,
+    )
+    weakref.finalize(runner, work.cleanup)
+    return builder, runner
 
 
 def _sampled(program: Program, step: Step, point: Point) -> tvm.s_tir.Schedule:
