@@ -1,8 +1,9 @@
 """Forward passes of other tools, where they are installed: the extra `peers`.
 
-Each function makes the network that refbnn's layers say, with the same means and scales, in float32,
-and the call that the tool's own documentation shows, without gradients. SVI-30 is thirty passes,
-each with weights of its own draw, their outputs kept. Tools that are absent are named, not measured.
+Each function makes the network that refbnn's layers say, with the same means and scales, in
+float32, and the call that the tool's own documentation shows, without gradients. SVI-30 is thirty
+passes, each with weights of its own draw, their outputs kept. Tools that are absent are named, not
+measured.
 """
 
 from __future__ import annotations

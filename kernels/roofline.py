@@ -3,8 +3,8 @@
     t ≥ max(bytes / bandwidth, operations / rate)
 
 Bytes are those of the operator's arrays, each moved once: inputs, outputs and what is read of the
-weights, in float32, without padding. Operations of dense layers and convolutions are a product and a
-sum for each term that is summed (`kernels.products`); those of others are counted in what is
+weights, in float32, without padding. Operations of dense layers and convolutions are a product and
+a sum for each term that is summed (`kernels.products`); those of others are counted in what is
 computed, padding included, each as one, also a division or a root.
 
 Bandwidth is that of one core that reads as many bytes again and again, so of the cache that holds

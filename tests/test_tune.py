@@ -95,9 +95,7 @@ def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
     assert not records.path(tmp_path, HOST).exists()
 
     again = []
-    monkeypatch.setattr(
-        tune, "_measured", lambda *given: again.extend(given[2]) or measure(*given)
-    )
+    monkeypatch.setattr(tune, "_measured", lambda *given: again.extend(given[2]) or measure(*given))
     result = tune.tune(alone, step, 4, tmp_path)
     assert result.trials == min(4, size(step))
     assert not set(again) & set(rounds[0])  # none twice
@@ -269,7 +267,7 @@ def test_an_interrupt_leaves_whole_files(tmp_path):
     save(model, small())
     call = [sys.executable, "-m", "refbnn", "tune", str(model), "--records", str(tmp_path / "r")]
     run = subprocess.Popen(
-        [*call, "--trials", "8", "--batch-size", "3", "5", "7"],
+        [*call, "--trials", "4", "--batch-size", "3", "5"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

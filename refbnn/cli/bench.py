@@ -16,8 +16,8 @@ _SCHEDULES = ("default", "hand", "tuned")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, what to measure, where to write."""
     parser.epilog = (
-        "Whole calls from Python on one core, in turns in one run: medians. Operators by themselves "
-        "without the call from Python. The limit is the time in which this core could move their "
+        "Whole calls from Python on one core, in turns in one run: medians. Operators by "
+        "themselves, without the call from Python. The limit is the time in which this core could move their "
         "bytes at its bandwidth, or do their operations at its rate of fused multiply-adds."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
@@ -141,7 +141,9 @@ def _print(result: dict, schedules: list[str]) -> None:
 
     print(f"\nBatch size {result['batch_size']}\n")
     seconds = result["latency_seconds"]
-    best = next((f"PFP, kernel, {s}" for s in ("tuned", "hand") if s in schedules), next(iter(seconds)))
+    best = next(
+        (f"PFP, kernel, {s}" for s in ("tuned", "hand") if s in schedules), next(iter(seconds))
+    )
     rows = [[name, _us(t), f"{t / seconds[best]:.2f}"] for name, t in seconds.items()]
     rows += [[name, "absent", reason] for name, reason in result["absent"].items()]
     table(["network", "µs a call", f"× {best}"], rows)
