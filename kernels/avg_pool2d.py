@@ -10,8 +10,8 @@ which those outside the image are known to be zero:
 Range
 -----
 With u = 2⁻²⁴ and γ_k = ku/(1 − ku) (Higham 2002, lemma 3.1), while nothing overflows or underflows:
-|error of m'| ≤ γ_{KL+2} Σ|m|/(KL), |error of v'| ≤ γ_{KL+2} v'. KL − 1 roundings are of the sum, one
-of the factor, one of the product, one of the input.
+|error of m'| ≤ γ_{KL+2} Σ|m|/(KL), |error of v'| ≤ γ_{KL+2} v'. KL − 1 roundings are of the sum,
+one of the factor, one of the product, one of the input.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def add(
 
     def moments(*index):
         mean, *var = (
-            sum((entry(k, l, *index) for k, l in np.ndindex(kernel)), tirx.const(0.0, "float32"))
+            sum((entry(a, b, *index) for a, b in np.ndindex(kernel)), tirx.const(0.0, "float32"))
             for entry in entries
         )
         mean = mean * tirx.const(1.0 / n, "float32")

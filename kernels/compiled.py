@@ -58,12 +58,12 @@ class CompiledNetwork:
 
         Parameters
         ----------
-        x : ndarray, (batch, in), of real numbers
+        x : ndarray, (batch, *input shape), of real numbers
 
         Returns
         -------
         Moments
-            Fresh float32 arrays, (batch, out).
+            Fresh float32 arrays, (batch, *output shape).
 
         Raises
         ------
@@ -79,7 +79,7 @@ class CompiledNetwork:
             )
             raise InputError(f"x {what}; expected an array of real numbers")
         if x.shape != view.shape:
-            raise InputError(f"x has shape {x.shape}; expected {view.shape}, (batch, features)")
+            raise InputError(f"x has shape {x.shape}; expected {view.shape}")
         if x.dtype is _SINGLE:
             view[...] = x
         else:

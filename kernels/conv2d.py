@@ -87,15 +87,14 @@ def add(
         See `kernels.products`.
     """
     lanes, known = program.target.lanes, x.var is None
-    n_out, _, *kernel = weight.shape
+    n_out, _, *size = weight.shape
+    kernel = size[0], size[1]
     channels, height, width = images.images(x).shape
-    rows, columns = output_size((height, width), tuple(kernel), stride, padding)
+    rows, columns = output_size((height, width), kernel, stride, padding)
     chosen = way(n_out, columns, stride[1], groups, lanes)
     layout: Images = (Packs if chosen == "channels" else Planes)(n_out, rows, columns, lanes)
 
-    x = images.around(
-        program, f"{name}_around", x, layout, (kernel[0], kernel[1]), stride, padding
-    )
+    x = images.around(program, f"{name}_around", x, layout, (kernel[0], kernel[1]), stride, padding)
 
     # Weights by blocks of output channels, those of one block neighbours: one vector, or one group.
     block = lanes if chosen == "channels" else n_out // groups
@@ -154,15 +153,16 @@ def compute(
         return square if var is None else var(*index) + square
 
     x2 = te.compute(mean.shape, second_moment, name=f"{name}_second") if form != "mean" else None
-    c, k, l = (te.reduce_axis((0, n), name=axis) for n, axis in zip(sizes, "ckl", strict=True))
+    axes = [te.reduce_axis((0, n), name=axis) for n, axis in zip(sizes, "cab", strict=True)]
+    c, down, right = axes
 
     def terms(i, *index):
         o, row, column = layout.place(*index)
         first = o // block * sizes[0] if groups > 1 else 0
-        pixel = source.index(first + c, stride[0] * row + k, stride[1] * column + l)
+        pixel = source.index(first + c, stride[0] * row + down, stride[1] * column + right)
         m, second, v = (None if t is None else t[(i, *pixel)] for t in (mean, x2, var))
-        weights = [term[o // block, c, k, l, o % block] for term in w]
-        return joint_sum(products(m, second, v, weights, form), axis=[c, k, l])
+        weights = [term[o // block, c, down, right, o % block] for term in w]
+        return joint_sum(products(m, second, v, weights, form), axis=axes)
 
     sums = te.compute(layout.tensor_shape(batch), terms, name=f"{name}_sums")
     m_sum, *v_sums = sums if isinstance(sums, list | tuple) else [sums]
@@ -213,7 +213,7 @@ def tile(
     # Where a row is less than a tile, several rows.
     down = balanced(rows, most // (channels * across)) if across == columns else 1
     by_hand = {"channels": channels, "rows": down, "columns": across}
-    space = {
+    space: dict[str, Sequence[int]] = {
         "channels": range(1, min(n_channels, 8) + 1),
         "rows": range(1, min(rows, 4) + 1),
         "columns": range(1, min(columns, 12) + 1),
@@ -253,8 +253,8 @@ def schedule(
 
     # The sums of a tile stay in registers until biases are added.
     sch.compute_at(sums, tiles[-1], preserve_unit_loops=True)
-    *_, channel, row, column, lane, c, k, l = sch.get_loops(sums)
-    sch.reorder(c, k, l, channel, row, column, lane)
+    *_, channel, row, column, lane, c, a, b = sch.get_loops(sums)
+    sch.reorder(c, a, b, channel, row, column, lane)
     for loop in (channel, row, column):
         sch.unroll(loop)
     sch.vectorize(lane)

@@ -2,8 +2,8 @@
 
 Formulas
 --------
-Those of `refbnn.layers.max_pool2d`: window (i, j) of kernel (K, L), stride (s, t) and padding (p, q)
-holds pixels (s·i + k − p, t·j + l − q), k < K, l < L, and its entries count as independent
+Those of `refbnn.layers.max_pool2d`: window (i, j) of kernel (K, L), stride (s, t) and padding
+(p, q) holds pixels (s·i + a − p, t·j + b − q), a < K, b < L, and its entries count as independent
 Gaussians. Moments of the greatest of them by method:
 
     "exact"   by quadrature (`kernels.maximum`)

@@ -1,8 +1,9 @@
 """A network as one kernel: all layers in one compiled function.
 
 Moments go from layer to layer as in `refbnn.Network.propagate`: known inputs up to the first
-dense layer, mean and variance after it. The computes are chained, and by hand each operator then
-schedules its own blocks.
+layer with weights, mean and variance after it. The computes are chained, and by hand each operator
+then schedules its own blocks. Images pass their layers one by one, up to where they become rows:
+a dense layer reads a weight once for several rows (`images.one_by_one`).
 
 ReLU is a pass of its own. Merged into the pass that adds the biases of the dense layer before it,
 it is no faster (within 3 % either way at batches 1 to 256 of 784-100-100-10 with AVX-512): its
@@ -20,10 +21,15 @@ from kernels import (
     conv2d,
     dense,
     elementwise,
+    elu,
     flatten,
+    gelu,
     images,
+    leaky_relu,
     max_pool2d,
     relu,
+    sigmoid,
+    tanh,
     targets,
 )
 from kernels.compiled import CompiledNetwork, compiled
@@ -31,11 +37,28 @@ from kernels.images import Packs, Planes
 from kernels.program import Activation, Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
-from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from refbnn.layers import (
+    ELU,
+    GELU,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
 from refbnn.network import Network
 from refbnn.posterior import Posterior
 
-_KERNELS = "Dense, Conv2d, ReLU, MaxPool2d, AvgPool2d, BatchNorm2d or Flatten"
+_KERNELS = (
+    "Dense, Conv2d, MaxPool2d, AvgPool2d, BatchNorm2d, Flatten, ReLU, LeakyReLU, ELU, GELU, "
+    "Sigmoid or Tanh"
+)
 
 
 def compile_network(
@@ -111,6 +134,16 @@ def _add(
             return conv2d.add(program, name, x, own["weight"], own["bias"], *layer.steps, form)
         case ReLU():
             return elementwise.add(program, name, "relu", relu.value, relu.moments, x)
+        case LeakyReLU():
+            return leaky_relu.add(program, name, x, layer.slope)
+        case ELU():
+            return elu.add(program, name, x, layer.alpha)
+        case GELU():
+            return gelu.add(program, name, x)
+        case Sigmoid():
+            return sigmoid.add(program, name, x)
+        case Tanh():
+            return tanh.add(program, name, x)
         case MaxPool2d():
             return max_pool2d.add(program, name, x, *layer.sizes, layer.method)
         case AvgPool2d():
@@ -119,7 +152,10 @@ def _add(
             return batch_norm.add(program, name, x, layer)
         case Flatten():
             return flatten.add(program, name, x)
-    raise InputError(f"{name}: {type(layer).__name__} has no kernel; expected {_KERNELS}")
+    raise InputError(
+        f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no kernel; "
+        f"expected {_KERNELS}"
+    )
 
 
 def _features(net: Network) -> int:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import numpy as np
 from tvm import te, tirx
 
-from refbnn.bit_table import BitTable
+from kernels import targets
+from kernels.kernel import Kernel
+from kernels.kernel import build as build_program
+from kernels.program import Plain, Program
+from refbnn.bit_table import BitTable, bit_table
+from refbnn.noise.law import Law
 
 
 def _i32(value: int):
@@ -37,3 +42,32 @@ def value(word, table: BitTable, coefficients: te.Tensor):
     tau = tirx.Var("tau", "float32")
     a0, a1, a2, a3 = (coefficients[index, k] for k in range(4))
     return tirx.Let(tau, place, ((a3 * tau + a2) * tau + a1) * tau + a0)
+
+
+def build(law: Law, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
+    """Compile the table alone.
+
+    Both schedules are one loop, left to LLVM, which loads from the table by gathers where a target
+    has them.
+
+    Parameters
+    ----------
+    law : Law
+    n : int
+        Words in one call.
+    target, schedule : str
+        As in `kernels.compile_network`.
+
+    Returns
+    -------
+    Kernel
+        Called with words, (n,) uint32; gives numbers of the law, (n,).
+    """
+    program = Program(targets.target(target), 1)
+    words = te.placeholder((n,), "uint32", name="words")
+    program.inputs.append((Plain((n,)), words))
+    table = bit_table(law)
+    coefficients = program.weight("law", table.coefficients)
+    z = te.compute((n,), lambda i: value(words[i], table, coefficients), name="z")
+    program.outputs.append((Plain((n,)), z))
+    return build_program(program, schedule)

@@ -85,3 +85,27 @@ def power_of_two(k):
     """2^k of a whole float32 number k, −127 ≤ k ≤ 127; 0 at −127: k goes into the exponent bits."""
     bits = k.astype("int32") + tirx.const(ONE_BITS, "int32")
     return tirx.reinterpret("float32", tirx.shift_left(bits, tirx.const(MANTISSA, "int32")))
+
+
+_LOG2_E = 1.0 / np.log(2.0)
+_LOG2_E_HIGH = float(np.float32(_LOG2_E))
+_HALF_POWER = interpolate(lambda u: 2.0 ** (-0.5 * u), 6)  # u in [−1, 1]; to 3e-9
+
+
+def exp_minus(name: Callable, a):
+    """e^{−a} of a ≥ 0, to 2e-7; 0 from a = 88 on.
+
+    With a/ln 2 = k + r, k whole, |r| ≤ ½: 2^{−r}, a polynomial, times 2^{−k}, in the exponent bits.
+    """
+    a = name(tirx.min(a, f32(88.0)))
+    k = name(tirx.floor(a * f32(_LOG2_E_HIGH) + f32(0.5)))
+    rest = fma(a, f32(_LOG2_E_HIGH), -k) + a * f32(_LOG2_E - _LOG2_E_HIGH)
+    return name(power_of_two(-k) * horner(_HALF_POWER, name(f32(2.0) * rest)))
+
+
+_EXPM1 = interpolate(lambda u: np.expm1(u) / np.where(u == 0.0, 1.0, u) + (u == 0.0), 8)  # to 1e-8
+
+
+def exp_minus_one(t):
+    """eᵗ − 1 of |t| ≤ 1, relatively accurate."""
+    return t * horner(_EXPM1, t)

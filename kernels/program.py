@@ -63,6 +63,26 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Plain:
+    """Layout of an array as it is, without a batch, such as the two words of a seed.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    """
+
+    shape: tuple[int, ...]
+
+    def tensor_shape(self, batch: int) -> tuple[int, ...]:
+        """The shape, whatever the batch."""
+        return self.shape
+
+    def view(self, memory: np.ndarray) -> np.ndarray:
+        """The memory."""
+        return memory
+
+
+@dataclass(frozen=True)
 class Activation:
     """What operators hand on: tensors of mean and variance, both in one layout.
 

@@ -2,7 +2,8 @@
 
 What `refbnn.reproducible.sample` computes, in float32: sample s of a seed has the same weights
 here, there and on every target. The function goes layer by layer and does all samples of a layer in
-turn, so that means and scales are read once a layer; no weight matrix is stored.
+turn, so that means and scales are read once a layer; no weight matrix is stored. Activations are:
+for S samples of B inputs, S·B of every layer, 50 kB each for the first convolution of a LeNet-5.
 """
 
 from __future__ import annotations
@@ -11,12 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import elementwise, relu, sampled_dense, targets
+from kernels import (
+    avg_pool2d,
+    elementwise,
+    flatten,
+    images,
+    max_pool2d,
+    relu,
+    sampled_conv2d,
+    sampled_dense,
+    sampled_weights,
+    targets,
+)
+from kernels.images import Planes
 from kernels.kernel import Kernel, build
 from kernels.program import Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU
 from refbnn.moments import Moments, all_finite
 from refbnn.network import Network
 from refbnn.philox import key_of
@@ -53,8 +66,8 @@ class SampledNetwork:
         Raises
         ------
         InputError
-            If x is no such array, or holds NaN, infinity or a number too large for float32; or the
-            seed is none.
+            If x is no such array, or holds NaN, infinity or a number too large for float32; the
+            seed is none; or an output is too large.
         """
         words, view = self.kernel.inputs
         words[...] = key_of(seed)
@@ -72,7 +85,10 @@ class SampledNetwork:
                 "x holds NaN, infinity or a number too large for float32; expected finite numbers"
             )
         self.kernel.run()
-        return self.kernel.outputs[0].copy()
+        samples = self.kernel.outputs[0].copy()
+        if not all_finite(samples):
+            raise InputError("outputs too large for float32; expected smaller inputs or weights")
+        return samples
 
     def predict(self, x: np.ndarray, seed: int) -> Prediction:
         """Classes with their uncertainty, as `refbnn.predict(..., method="svi")` gives them.
@@ -128,21 +144,38 @@ def _program(net: Network, batch: int, n_samples: int, target: Target) -> Progra
         raise InputError("network of unknown input shape; give Network(..., input_shape=...)")
     net.check_input(net.input_shape)
     parameters = net.by_layer(net.parameters())
-    program = Program(target, batch)
-    source = sampled_dense.source(program, net.law, n_samples)
-    (n_in,) = net.input_shape
-    x = program.known(Rows(n_in, target.lanes))
+    whole = Program(target, batch)
+    noise_ = sampled_weights.source(whole, net.law, n_samples)
+    shape = net.input_shape
+    layout = Planes(*shape, target.lanes) if len(shape) == 3 else Rows(shape[0], target.lanes)
+    x, program = whole.known(layout), whole
     for index, (layer, own) in enumerate(zip(net.layers, parameters, strict=True)):
         name = f"layer{index}"
         match layer:
             case Dense():
-                x = sampled_dense.add(program, name, index, x, own["weight"], own["bias"], source)
+                x = sampled_dense.add(whole, name, index, x, own["weight"], own["bias"], noise_)
+            case Conv2d():
+                x = sampled_conv2d.add(
+                    whole, name, index, x, own["weight"], own["bias"], noise_, *layer.steps
+                )
             case ReLU():
                 x = elementwise.add(program, name, "relu", relu.value, relu.moments, x)
+            case MaxPool2d():
+                x = max_pool2d.add(program, name, x, *layer.sizes)
+            case AvgPool2d():
+                x = avg_pool2d.add(program, name, x, *layer.sizes)
+            case Flatten():
+                x = flatten.add(program, name, x)
             case _:
                 raise InputError(
                     f"layer {index}: {type(layer).__name__} has no kernel for sampled weights; "
-                    "expected Dense or ReLU"
+                    "expected Dense, Conv2d, ReLU, MaxPool2d, AvgPool2d or Flatten"
                 )
-    program.give(x)
-    return program
+        if own:  # what follows differs from sample to sample
+            program = sampled_weights.under_samples(whole, noise_)
+    if program is whole:
+        raise InputError("network without weights; expected a layer to sample")
+    if not isinstance(x.layout, Rows):
+        x = images.unpacked(program, "unpacked", x)
+    sampled_weights.give(whole, x, noise_)
+    return whole

@@ -8,8 +8,8 @@ The top bit of a 32-bit word tells the side, the other 31 bits w how far out:
 
 Each side has the tail at small v, where G is steep and changes by the octave: −log v rules it where
 the law goes on, a power of v where it has an edge. A float is made for that. w + ½ is rounded to
-float32 (relative error 2⁻²⁴ at most, exact below 2²³), and its bits tell the octave, by
-the exponent, and one of 2^m equal parts of it, by the top m bits of the mantissa: one shift is the
+float32 (relative error 1.5 · 2⁻²⁴ at most; exact below 2²³), and its bits tell the octave, by the
+exponent, and one of 2^m equal parts of it, by the top m bits of the mantissa: one shift is the
 index of the part, and the rest of the mantissa is the place τ in it, exactly. On each part
 
     z = ((a₃τ + a₂)τ + a₁)τ + a₀,
@@ -29,9 +29,9 @@ circuits.
 Range
 -----
 In float32 |z − G| ≤ `SINGLE_ERROR` max(1, |z|), with or without fused multiply-adds. The rounding
-of w + ½ moves probabilities by a relative 2⁻²⁵ and is part of the law drawn from, not counted.
+of w + ½ moves probabilities by a relative 1e-7 and is part of the law drawn from, not counted.
 Where the density all but vanishes inside the support G jumps, and no such m may exist: two normal
-peaks may lie up to 3.1 of their standard deviations from the middle between them
+peaks may lie up to 3 of their standard deviations from the middle between them
 (`Bimodal(0.95)`); fitted laws of devices may not. InputError then.
 """
 

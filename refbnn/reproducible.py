@@ -81,9 +81,7 @@ def draw(net: Network, seed: int, sample: int) -> tuple[Weights, Weights]:
         parts = np.split(z, np.cumsum(sizes)[:-1], axis=1)
         for (name, posterior), part in zip(posteriors.items(), parts, strict=True):
             noise[f"{index}.{name}"] = part.reshape(posterior.shape)
-            weights[f"{index}.{name}"] = (
-                posterior.mean + posterior.scale * noise[f"{index}.{name}"]
-            )
+            weights[f"{index}.{name}"] = posterior.mean + posterior.scale * noise[f"{index}.{name}"]
     return weights, noise
 
 

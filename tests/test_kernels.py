@@ -322,7 +322,7 @@ def too_large(field):
             {},
             "layer 1: SimpleNamespace has no kernel; expected Dense",
         ),
-        (Network([ReLU()]), {}, "number of input features is unknown"),
+        (Network([ReLU()]), {}, "input_shape is None; expected the shape of one input"),
         (too_large("mean"), {}, "too large for float32"),
         (too_large("scale"), {}, "too large for float32"),
     ],

@@ -16,6 +16,7 @@ from verification import (
     covariance,
     dense,
     gradient,
+    kernel_sampling,
     kernels,
     kl,
     layers,
@@ -64,6 +65,7 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     listed.append(Step("max_pool2d", max_pool2d.check))
     listed.append(Step("softmax", softmax.check))
     listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
+    listed.append(Step("sampling kernels", lambda _, rng: kernel_sampling.check(target, rng)))
     return listed
 
 

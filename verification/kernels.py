@@ -6,26 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kernels import compile_network, dense, relu
+from kernels import avg_pool2d, batch_norm, compile_network, conv2d, dense, max_pool2d, relu
 from refbnn import Moments, Network, Posterior
-from refbnn.layers import Dense, ReLU
+from refbnn.architectures import DIGITS, lenet5
+from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, MaxPool2d, ReLU
+from refbnn.layers import conv2d as conv2d_reference
 from refbnn.layers import dense as dense_reference
 from refbnn.layers import relu as relu_reference
 from verification.check import Check
-from verification.rounding import dense_bound, network_bound
+from verification.rounding import U, conv2d_bound, dense_bound, gamma, network_bound
 
 SCHEDULES = ("default", "hand")
+ACCURACY = 1e-5  # that every kernel is made for
 
 
 def check(target: str, rng: np.random.Generator) -> list[Check]:
-    """Dense with random and with known inputs, ReLU, and a whole network."""
+    """Each operator, and whole networks."""
     return [
         check
         for schedule in SCHEDULES
         for check in (
             *_check_dense(target, schedule, rng),
             _check_relu(target, schedule),
+            *_check_conv2d(target, schedule, rng),
+            *_check_pooling(target, schedule, rng),
+            _check_batch_norm(target, schedule, rng),
             _check_network(target, schedule, rng),
+            _check_lenet5(target, schedule, rng),
         )
     ]
 
@@ -72,6 +79,84 @@ def _check_relu(target, schedule) -> Check:
     )
 
 
+def _check_conv2d(target, schedule, rng) -> list[Check]:
+    checks = []
+    # Of 5 channels and 13 columns the latter fill vectors better; of 37 and 5, the former.
+    for way, outputs, image in (("pixels", 5, (6, 14)), ("channels", 37, (7, 6))):
+        shape = outputs, 3, 3, 2
+        weight = Posterior(rng.standard_normal(shape), rng.uniform(0.0, 1.0, shape))
+        bias = Posterior(rng.standard_normal(outputs), rng.uniform(0.0, 1.0, outputs))
+        m = rng.standard_normal((3, 3, *image))
+        sizes = (1, 1), (1, 0), 1
+        for known in (False, True):
+            x = Moments(m, np.zeros_like(m) if known else rng.uniform(0.0, 1.0, m.shape))
+            kernel = conv2d.build(
+                weight, bias, image, len(m), target, schedule, known, "variance", *sizes
+            )
+            checks.append(
+                compare(
+                    f"kernel: conv2d, vectors of {way}, {'known' if known else 'random'} input "
+                    f"({schedule})",
+                    f"{m.shape} by 3×2 -> {outputs} channels, share of the rounding bound of a sum",
+                    kernel(m) if known else kernel(m, x.var),
+                    conv2d_reference.moments(x, weight, bias, *sizes),
+                    conv2d_bound(x, weight, bias, *sizes),
+                )
+            )
+    return checks
+
+
+def _check_pooling(target, schedule, rng) -> list[Check]:
+    image = 3, 6, 9
+    scale = 10.0 ** rng.uniform(-1.0, 1.0, (2, *image))
+    # What the kernel is given: the reference must see the same float32 numbers.
+    mean = (rng.uniform(-10.0, 10.0, scale.shape) * scale).astype(np.float32).astype(float)
+    x = Moments(mean, (scale**2).astype(np.float32).astype(float))
+    average = AvgPool2d(3, 2, 1)
+    expected = average.moments(x, {})
+    size = average.moments(Moments(np.abs(x.mean), x.var), {}).mean
+    checks = [
+        compare(
+            f"kernel: avg_pool2d ({schedule})",
+            "windows 3×3, stride 2, padding 1, share of the rounding bound of a sum",
+            avg_pool2d.build(image, (3, 3), 2, target, schedule, (2, 2), (1, 1))(x.mean, x.var),
+            expected,
+            (gamma(11) * size, gamma(11) * expected.var),
+        )
+    ]
+    for method in ("tree", "exact"):
+        expected = MaxPool2d(2, 2, 1, method).moments(x, {})
+        kernel = max_pool2d.build(image, (2, 2), 2, target, schedule, (2, 2), (1, 1), method)
+        checks.append(
+            compare(
+                f"kernel: max_pool2d, {method} ({schedule})",
+                f"windows 2×2, padding 1, mean/scale to 10, share of {ACCURACY:g} relative, of the "
+                "mean to it and a deviation",
+                kernel(x.mean, x.var),
+                expected,
+                _accuracy(expected),
+            )
+        )
+    return checks
+
+
+def _check_batch_norm(target, schedule, rng) -> Check:
+    layer = BatchNorm2d(*rng.uniform(0.5, 2.0, (4, 3)))
+    x = Moments(*rng.uniform(0.0, 1.0, (2, 2, 3, 5, 19)))
+    expected = layer.moments(x, {})
+    a, m, shift = (v[:, np.newaxis, np.newaxis] for v in (layer.slope, layer.mean, layer.beta))
+    return compare(
+        f"kernel: batch_norm ({schedule})",
+        "share of the rounding bound",
+        batch_norm.build(layer, (3, 5, 19), 2, target, schedule)(x.mean, x.var),
+        expected,
+        (
+            4 * U * a * (np.abs(x.mean) + m) + 2 * U * (np.abs(expected.mean) + shift),
+            4 * U * expected.var,
+        ),
+    )
+
+
 def _check_network(target, schedule, rng) -> Check:
     net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
     x = rng.uniform(0.0, 1.0, (3, 784))
@@ -84,6 +169,25 @@ def _check_network(target, schedule, rng) -> Check:
         reference,
         network_bound(net, x),
     )
+
+
+def _check_lenet5(target, schedule, rng) -> Check:
+    net = Network(lenet5(10), input_shape=DIGITS, seed=1)
+    x = rng.uniform(0.0, 1.0, (2, *DIGITS))
+    reference = net.propagate(x)
+    return compare(
+        f"kernel: network LeNet-5 ({schedule})",
+        f"share of {ACCURACY:g} relative, of the mean to it and a deviation",
+        compile_network(net, len(x), target, schedule).kernel(x),
+        reference,
+        _accuracy(reference),
+    )
+
+
+def _accuracy(reference: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """What a kernel may be off by, where no rounding bound is derived."""
+    size = np.abs(reference.mean) + np.sqrt(reference.var)
+    return ACCURACY * size, ACCURACY * reference.var
 
 
 def compare(

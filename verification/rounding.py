@@ -11,11 +11,14 @@ case, added up over layers, would be too loose to say anything.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from kernels.relu import RELATIVE_ERROR
 from refbnn import Moments, Network, Posterior
-from refbnn.layers import Dense, dense
+from refbnn.layers import Dense, conv2d, dense
+from refbnn.layers.windows import Pair
 from refbnn.normal import cdf, pdf, rectified_moments
 
 U = 2.0**-24  # unit roundoff of float32
@@ -31,6 +34,16 @@ def dense_bound(x: Moments, weight: Posterior, bias: Posterior) -> tuple[np.ndar
     n = weight.shape[1]
     terms = np.abs(x.mean) @ np.abs(weight.mean).T + np.abs(bias.mean)
     return gamma(n + 3) * terms, gamma(n + 7) * dense.moments(x, weight, bias).var
+
+
+def conv2d_bound(
+    x: Moments, weight: Posterior, bias: Posterior, stride: Pair, padding: Pair, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Worst-case errors of mean and variance of a convolution, (B, O, OH, OW) each."""
+    n = prod(weight.shape[1:])
+    sizes = stride, padding, groups
+    terms = conv2d.forward(np.abs(x.mean), np.abs(weight.mean), np.abs(bias.mean), *sizes)
+    return gamma(n + 3) * terms, gamma(n + 7) * conv2d.moments(x, weight, bias, *sizes).var
 
 
 def network_bound(net: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
