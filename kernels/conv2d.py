@@ -322,5 +322,7 @@ def alone(
     layout = Planes(weight.shape[1] * groups, *image, target.lanes)
     x = program.known(layout) if known_input else program.random(layout)
     y = add(program, "conv2d", x, weight, bias, stride, padding, groups, form)
-    program.give(images.unpacked(program, "unpacked", y))
+    y = images.unpacked(program, "unpacked", y)
+    images.one_by_one(program, y)
+    program.give(y)
     return program

@@ -63,16 +63,17 @@ def difference(m, t, alpha: float):
     return named(formula, 1)[0]
 
 
-def _function(alpha: float) -> Function:
+def function(alpha: float) -> Function:
+    """Say what the quadrature is to know of it."""
     formulas = partial(value, alpha=alpha), partial(difference, alpha=alpha)
     return Function("elu", *formulas, KNOTS, KNOTS)
 
 
 def add(program: Program, name: str, x: Activation, alpha: float) -> Activation:
     """Apply the layer; parameters as in `kernels.gaussian_panels.add`."""
-    return gaussian_panels.add(program, name, _function(alpha), x)
+    return gaussian_panels.add(program, name, function(alpha), x)
 
 
 def build(batch: int, n: int, alpha: float, target: str = "host", schedule: str = "hand") -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return gaussian_panels.build(_function(alpha), batch, n, target, schedule)
+    return gaussian_panels.build(function(alpha), batch, n, target, schedule)

@@ -20,10 +20,11 @@ Errors are those of rounding, and grow with z₀: by z²/2 in the exponent of φ
 
 Range
 -----
-|m|/s ≤ 10, s from 1e-6 to 1e5: the variance to 1e-5 relative, the mean to 1e-6 of |f(m)| + √Var, and
-where f does not change its sign to 1e-5 relative. Observed on 10⁶ points for each of the functions
-that are in use: 9.6e-6 at m/s = −10, 2e-6 for |m|/s ≤ 3. Larger |m|/s are no harm, but for moments
+|m|/s ≤ 10, s from 1e-6 to 1e5: the variance to 1.2e-5 relative, the mean to 1e-6 of |f(m)| + √Var;
+where f does not change its sign, to 1e-5 relative. Observed on 150 000 points for each function:
+1.06e-5 of the variance (GELU, m/s near −10), 3e-6 for |m|/s ≤ 3, 5e-7 of |f(m)| + √Var. Larger |m|/s are no harm, but for moments
 that come from the far side of 0: beyond z₀ = 12.5, where φ leaves float32, nothing is sought.
+Some 100 ns an element with AVX-512 (GELU 230), 108 (144) nodes each.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from kernels.normal import pdf
 from kernels.polynomials import f32, fma
 from kernels.program import Activation, Program, Rows, Step
 
+RELATIVE_ERROR = 1.2e-5  # of the variance: see the range above
 _REACH = 5.8  # R
 _FARTHEST = 12.5  # of z₀
 _NODES, _WEIGHTS = legendre.leggauss(18)

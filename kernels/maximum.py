@@ -26,13 +26,14 @@ is no longer than R + U of the scales that still vary there, s_i and those after
 Gauss–Legendre rule resolves it, however far the scales lie apart, and the factors before it are 1.
 These are k(k + 1)/2 times 24 factors (32 for k > 4).
 
-Offsets run from the mean of the entry with the greatest m_i − R s_i, moments are taken about the
-greatest mean: within √15 standard deviations of that of the maximum (25 equal entries), so that the
-variance loses four bits at most.
+Offsets run from the mean of the entry with the greatest m_i − R s_i. Moments are taken about a
+guess of the mean, the greatest m_i and half of what k of the least scale would add: within a
+few standard deviations, so that the variance loses a few bits at most.
 
-Range of `exact`, for k ≤ 16, scales over twelve decades, ties, deterministic entries up to 10
+Range of `exact`, for k ≤ 9, scales over twelve decades, ties, deterministic entries up to 10
 standard deviations above the rest: mean to 1e-5 of the standard deviation and a rounding of itself,
-variance to 1e-5 relative, and 2⁻¹²⁶ more.
+variance to 1e-5 relative (2e-5 for k = 16), and 2⁻¹²⁶ more. Observed: 6e-6 for k ≤ 9.
+A window of 2, 4, 9, 16 entries takes 50, 150, 900, 3000 ns with AVX-512.
 """
 
 from __future__ import annotations
@@ -133,21 +134,30 @@ def exact(
         shape, lambda *i: latest((m[j, *i], s[j, *i]), axis=j), name=f"{name}_base"
     )
 
-    # x₀ and the greatest mean, both from there.
+    # From there: the two bounds of x₀, and the centre of the moments.
     extremes = te.comm_reducer(
-        lambda a, b: (tirx.max(a[0], b[0]), tirx.min(a[1], b[1]), tirx.max(a[2], b[2])),
-        lambda *_: (f32(-_LARGEST), f32(_LARGEST), f32(-_LARGEST)),
+        lambda a, b: (
+            tirx.max(a[0], b[0]),
+            tirx.min(a[1], b[1]),
+            tirx.max(a[2], b[2]),
+            tirx.min(a[3], b[3]),
+        ),
+        lambda *_: (f32(-_LARGEST), f32(_LARGEST), f32(-_LARGEST), f32(_LARGEST)),
         name="extremes",
     )
     j1 = over_entries("j")
 
     def ends(*i):
+        scale = s[j1, *i]
         offset = m[j1, *i] - base[*i]
-        return extremes(
-            (offset - f32(_LOW) * s[j1, *i], offset - f32(lowest) * s[j1, *i], offset), axis=j1
-        )
+        starts = offset - f32(_LOW) * scale, offset - f32(lowest) * scale
+        return extremes((*starts, offset, scale), axis=j1)
 
-    first, least, centre = te.compute(shape, ends, name=f"{name}_ends")
+    first, least, top, least_scale = te.compute(shape, ends, name=f"{name}_ends")
+    half = 0.5 * float(ndtri((k - 0.375) / (k + 0.25)))  # of the greatest of k N(0, 1) (Blom 1958)
+    centre = te.compute(
+        shape, lambda *i: top[*i] + f32(half) * least_scale[*i], name=f"{name}_centre"
+    )
 
     def start(*i):
         return tirx.max(first[*i], least[*i])
@@ -329,7 +339,7 @@ def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, l
         "over",
     ):
         put(stage, windows, 1)
-    for stage in ("ends", "base"):
+    for stage in ("centre", "ends", "base"):
         put(stage, windows, 0)
     for stage in ("m", "s"):
         put(stage, windows, 1)

@@ -12,6 +12,7 @@ inputs are still in the first cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
     of_layers = net.by_layer(net.propagated_parameters())
     for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
         add = partial(_add, name=f"layer{index}", layer=layer, own=own, form=form)
-        whole.operators.append((f"{index} {type(layer).__name__}", partial(whole.apart, x, add)))
+        whole.operators.append((f"{index} {type(layer).__name__}", partial(_alone, whole, x, add)))
         x = add(whole, x=x)
         if isinstance(layer, Flatten):
             images.one_by_one(whole, x)
@@ -116,6 +117,17 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
         images.one_by_one(whole, x)
     whole.give(x)
     return whole
+
+
+def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
+    """The program of one layer, on an input like x."""
+    program = Program(whole.target, whole.batch)
+    own = program.known(x.layout) if x.var is None else program.random(x.layout)
+    y = add(program, x=own)
+    if isinstance(x.layout, Planes | Packs):
+        images.one_by_one(program, y)
+    program.give(y)
+    return program
 
 
 def _add(

@@ -15,8 +15,7 @@ Float32 evaluation
 2. The exponential. φ(x) = 2^{−z}/√(2π) with z = x²/(2 ln 2) = c(q² + 2qd), formed in two parts:
    its nearest integer k, and the rest, |r| ≤ ½, to which the remainders of q², of c and of the
    product go. Then 2^{−r}/√(2π), a polynomial, times 2^{−k}, written into the exponent bits. From
-   k = 127, x > 13.2, these bits are 0, and with them every h_n, where φ leaves the normal float32
-   numbers.
+   x = 13.25 on, where φ leaves the normal float32 numbers (k = 127), it counts as 0, and every h_n.
 
 3. The rest. F_n = h_n/φ decays like n!/x^{n+1} (Laplace's method), so F_n = t^{n+1} P_n with
    t = c/(c + x), 0 < t ≤ 1, where P_n is smooth, positive and of order 1: a polynomial of degree
@@ -33,15 +32,14 @@ from __future__ import annotations
 import numpy as np
 from tvm import tirx
 
-from kernels.polynomials import f32, fma, horner, interpolate, named, power_of_two
+from kernels.polynomials import POWER_REST, f32, fma, horner, interpolate, named, power_of_half
 from refbnn.normal import lower_rectified as lower_rectified_reference
 from refbnn.normal import pdf as pdf_reference
 
 _C = 4.0  # t = c/(c + x); of 1 … 6 the one at which a degree of 10 suffices for all three n
-_X_MAX = 13.25  # beyond, 2^{−k} is 0
+_X_MAX = 13.25  # beyond, φ is no normal float32 number
 _T_MIN = _C / (_C + _X_MAX)
 _DEGREE = 10
-_K_MAX = 127.0
 _CUT = 16.0
 _SMALL, _UP = 2.0**-60, 2.0**40
 _LEAST = 2.0**-50  # below every scaled s but 0
@@ -62,17 +60,17 @@ def _tail_polynomial(n: int) -> np.ndarray:
 
 
 _TAIL = [_tail_polynomial(n) for n in range(3)]
-_POWER = interpolate(lambda u: 2.0 ** (-0.5 * u) / np.sqrt(2.0 * np.pi), 6)  # u = 2r; to 1e-9
+_POWER = POWER_REST / np.sqrt(2.0 * np.pi)
 
 
 def _density(name, square, square_rest=None):
     """φ at x of x², and what rounding took from x²."""
-    k = name(tirx.floor(tirx.min(square * f32(_TO_POWER_HIGH), f32(_K_MAX)) + f32(0.5)))
+    k = name(tirx.floor(square * f32(_TO_POWER_HIGH) + f32(0.5)))
     low = square * f32(_TO_POWER_LOW)
     if square_rest is not None:
         low = low + square_rest * f32(_TO_POWER)
-    rest = name(f32(2.0) * (fma(square, f32(_TO_POWER_HIGH), -k) + low))
-    phi = power_of_two(-k) * horner(_POWER, rest)
+    rest = name(fma(square, f32(_TO_POWER_HIGH), -k) + low)
+    phi = power_of_half(k) * horner(_POWER, rest)
     return tirx.Select(square < f32(_X_MAX**2), phi, f32(0.0))
 
 
@@ -124,7 +122,7 @@ def cdf(z, phi):
     """Φ(z) of one element from z and φ(z); relative accuracy as of φ in the lower tail."""
 
     def formula(name):
-        t, u = _tail_variable(name, tirx.min(tirx.max(z, -z), f32(_CUT)))
+        t, u = _tail_variable(name, tirx.max(z, -z))
         upper = name(phi * (t * horner(_TAIL[0], u)))
         return (tirx.Select(z < f32(0.0), upper, f32(1.0) - upper),)
 

@@ -81,15 +81,16 @@ def horner(coefficients: np.ndarray, u):
     return total
 
 
-def power_of_two(k):
-    """2^k of a whole float32 number k, −127 ≤ k ≤ 127; 0 at −127: k goes into the exponent bits."""
-    bits = k.astype("int32") + tirx.const(ONE_BITS, "int32")
+def power_of_half(k):
+    """2^{−k} of a whole float32 number k, |k| ≤ 127, through the exponent bits; 0 at 127."""
+    bits = tirx.const(ONE_BITS, "int32") - k.astype("int32")
     return tirx.reinterpret("float32", tirx.shift_left(bits, tirx.const(MANTISSA, "int32")))
 
 
 _LOG2_E = 1.0 / np.log(2.0)
 _LOG2_E_HIGH = float(np.float32(_LOG2_E))
-_HALF_POWER = interpolate(lambda u: 2.0 ** (-0.5 * u), 6)  # u in [−1, 1]; to 3e-9
+# 2^{−r} of |r| ≤ ½, to 3e-9: the interpolant in u = 2r, written in r.
+POWER_REST = interpolate(lambda u: 2.0 ** (-0.5 * u), 6) * 2.0 ** np.arange(7)
 
 
 def exp_minus(name: Callable, a):
@@ -99,8 +100,8 @@ def exp_minus(name: Callable, a):
     """
     a = name(tirx.min(a, f32(88.0)))
     k = name(tirx.floor(a * f32(_LOG2_E_HIGH) + f32(0.5)))
-    rest = fma(a, f32(_LOG2_E_HIGH), -k) + a * f32(_LOG2_E - _LOG2_E_HIGH)
-    return name(power_of_two(-k) * horner(_HALF_POWER, name(f32(2.0) * rest)))
+    rest = name(fma(a, f32(_LOG2_E_HIGH), -k) + a * f32(_LOG2_E - _LOG2_E_HIGH))
+    return name(power_of_half(k) * horner(POWER_REST, rest))
 
 
 _EXPM1 = interpolate(lambda u: np.expm1(u) / np.where(u == 0.0, 1.0, u) + (u == 0.0), 8)  # to 1e-8

@@ -144,8 +144,8 @@ class Program:
         Laid out ahead of time.
     steps : list of Step
     operators : list of (str, callable without arguments)
-        Layers, where it is a network: what one is called, and what makes the program of it alone
-        (`apart`), in which it is searched and measured.
+        Layers, where it is a network: what one is called, and what makes the program of it alone,
+        in which it is searched and measured.
 
     Raises
     ------
@@ -199,21 +199,6 @@ class Program:
         """Make mean, and variance where there is one, outputs of the function."""
         for activation in activations:
             self.outputs += [(activation.layout, tensor) for tensor in activation.tensors]
-
-    def apart(self, x: Activation, add: Callable[..., Activation]) -> Program:
-        """Make the program of one operator by itself, on an input like x.
-
-        Parameters
-        ----------
-        x : Activation
-            What the operator is given in this program.
-        add : callable (program, x=Activation) -> Activation
-            Adds it to a program.
-        """
-        program = Program(self.target, self.batch)
-        own = program.known(x.layout) if x.var is None else program.random(x.layout)
-        program.give(add(program, x=own))
-        return program
 
     def _input(self, layout: Layout, name: str) -> te.Tensor:
         tensor = te.placeholder(layout.tensor_shape(self.batch), name=name)

@@ -16,6 +16,7 @@ from verification import (
     covariance,
     dense,
     gradient,
+    kernel_activations,
     kernel_sampling,
     kernels,
     kl,
@@ -66,6 +67,7 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     listed.append(Step("softmax", softmax.check))
     listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
     listed.append(Step("sampling kernels", lambda _, rng: kernel_sampling.check(target, rng)))
+    listed.append(Step("kernel activations", lambda _, rng: kernel_activations.check(target, rng)))
     return listed
 
 
