@@ -2,6 +2,7 @@
 
 import json
 from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from kernels import ablation, bench, comparison, roofline, targets
 from kernels.network import program
 from refbnn import cli
 from refbnn.checkpoint import save
-from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU
 from refbnn.network import Network
 
 HOST = targets.target("host")
@@ -21,7 +22,7 @@ def mlp():
 
 
 def cnn():
-    layers = [Conv2d(2, 5, 3), ReLU(), AvgPool2d(2), Flatten(), Dense(20, 3)]
+    layers: list[Layer] = [Conv2d(2, 5, 3), ReLU(), AvgPool2d(2), Flatten(), Dense(20, 3)]
     return Network(layers, input_shape=(2, 6, 6), seed=1)
 
 
@@ -90,7 +91,7 @@ def test_every_way_computes_the_same(net):
     x = np.random.default_rng(0).random((4, *net.input_shape))
     calls, absent = comparison.calls(net, x, HOST, ["default", "hand"], None)
     expected = net.propagate(x)
-    ways = {name: call() for name, call in calls.items()}
+    ways: dict[str, Any] = {name: call() for name, call in calls.items()}
     # float32 in sums of at most 40 terms near 1: far below 1e-4; what differs is another thing.
     for name, result in ways.items():
         if name.startswith("PFP"):

@@ -64,7 +64,7 @@ def write(folder, *found):
 
 def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
     alone, step = found
-    ticks = []
+    ticks: list[int] = []
     result = tune.tune(alone, step, 1000, tmp_path, seed=3, tick=ticks.append)
     assert result.trials == sum(ticks) == size(step)
     assert records.fits(result.decisions, step.space)
@@ -78,7 +78,8 @@ def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
 
 def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
     alone, step = found
-    measure, rounds = tune._measured, []
+    measure = tune._measured
+    rounds: list[list[tune.Point]] = []
 
     def interrupted(program, step, points):
         if rounds:
@@ -94,8 +95,13 @@ def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
     assert len(journal.read_text().splitlines()) == 3  # its name and two candidates
     assert not records.path(tmp_path, HOST).exists()
 
-    again = []
-    monkeypatch.setattr(tune, "_measured", lambda *given: again.extend(given[2]) or measure(*given))
+    again: list[tune.Point] = []
+
+    def noted(program, step, points):
+        again.extend(points)
+        return measure(program, step, points)
+
+    monkeypatch.setattr(tune, "_measured", noted)
     result = tune.tune(alone, step, 4, tmp_path)
     assert result.trials == min(4, size(step))
     assert not set(again) & set(rounds[0])  # none twice

@@ -65,8 +65,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         results = [
             _measured(net, batch, target, schedules, rate, arguments, tick) for batch in batches
         ]
-    machine = {"processor": records.processor(target), "fma_operations_per_second": rate}
-    print(f"{machine['processor']['mcpu']}, one core: {rate / 1e9:.0f} Gflop/s in multiply-adds")
+    processor = records.processor(target)
+    machine = {"processor": processor, "fma_operations_per_second": rate}
+    print(f"{processor['mcpu']}, one core: {rate / 1e9:.0f} Gflop/s in multiply-adds")
     for result in results:
         _print(result, schedules)
     if arguments.json is not None:
