@@ -1,11 +1,13 @@
 """Latencies of several functions, comparable with each other.
 
 Functions are timed in turns, round after round: a slow spell of the machine then falls on all of
-them and not on one. The median over rounds leaves such spells out.
+them and not on one. The median over rounds leaves such spells out. Each round has another order:
+where other programs take turns on the core too, the same function would meet them every time.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Hashable, Mapping
 from statistics import median
 from timeit import Timer
@@ -18,7 +20,11 @@ _BUDGET = 2.0  # seconds for one function in all, as long as _FEWEST turns fit
 _FEWEST = 3
 
 
-def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -> dict[Name, float]:
+def latency(
+    functions: Mapping[Name, Callable[[], object]],
+    repeats: int = 31,
+    statistic: Callable[[list[float]], float] = median,
+) -> dict[Name, float]:
     """Median time of one call of each function.
 
     Parameters
@@ -27,6 +33,8 @@ def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -
     repeats : int
         Turns of each function. One so slow that these take more than two seconds gets fewer, but
         three at least.
+    statistic : callable
+        Of the turns, in place of the median.
 
     Returns
     -------
@@ -42,8 +50,11 @@ def latency(functions: Mapping[Name, Callable[[], object]], repeats: int = 31) -
         turns[name] = max(_FEWEST, min(repeats, int(_BUDGET / (calls[name] * once))))
 
     times: dict[Name, list[float]] = {name: [] for name in functions}
+    order = list(timers)
+    shuffle = random.Random(0).shuffle
     for turn in range(max(turns.values(), default=0)):
-        for name, timer in timers.items():
+        shuffle(order)
+        for name in order:
             if turn < turns[name]:
-                times[name].append(timer.timeit(calls[name]) / calls[name])
-    return {name: median(values) for name, values in times.items()}
+                times[name].append(timers[name].timeit(calls[name]) / calls[name])
+    return {name: statistic(values) for name, values in times.items()}

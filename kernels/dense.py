@@ -105,7 +105,10 @@ def add(
         Step(
             workload=f"dense {n_in}x{n_out} batch {program.batch} {kind} {form}",
             by_hand={"rows": rows, "packs": packs},
-            space={"rows": range(1, min(program.batch, 12) + 1), "packs": range(1, n_packs + 1)},
+            space={
+                "rows": range(1, min(program.batch, 12) + 1),
+                "packs": range(1, min(n_packs, program.target.registers) + 1),
+            },
             transform=partial(schedule, name=name, form=form, target=program.target),
         )
     )

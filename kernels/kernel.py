@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import tvm
 from tvm import te
 
+from kernels import records
 from kernels.program import Program
 from refbnn.errors import InputError
 
-SCHEDULES = ("default", "hand")
+SCHEDULES = ("default", "hand", "tuned")
 
 # TVM's elimination of common subexpressions uses terms of `polynomials.named` before it defines
 # them, where a loop over them is unrolled. LLVM has its own.
@@ -51,39 +53,63 @@ class Kernel:
         return tuple([view.copy() for view in self.outputs])
 
 
-def lowered(program: Program, schedule: str) -> tvm.IRModule:
+def lowered(program: Program, schedule: str, folder: str | Path | None = None) -> tvm.IRModule:
     """Schedule a program.
 
     Parameters
     ----------
     program : Program
-    schedule : {"hand", "default"}
-        "default" is TVM's own lowering: the loops as they are computed, in that order.
+    schedule : {"hand", "tuned", "default"}
+        "tuned" is "hand" with other decisions, wherever there is a record of tuning; "default" is
+        TVM's own lowering: the loops as they are computed, in that order.
+    folder : Path, optional
+        Of records, see `kernels.records.find`.
 
     Raises
     ------
     InputError
-        If the schedule is unknown.
+        If the schedule is unknown, or a record is corrupt or does not fit.
     """
     if schedule not in SCHEDULES:
         raise InputError(
             f"schedule {schedule!r} is unknown; expected one of: {', '.join(SCHEDULES)}"
         )
-    tensors = [tensor for _, tensor in program.inputs]
-    tensors += [tensor for tensor, _ in program.weights]
-    tensors += [tensor for _, tensor in program.outputs]
-    plan = tvm.s_tir.Schedule(te.create_prim_func(tensors))
-    if schedule == "hand":
+    plan = planned(program)
+    if schedule != "default":
+        found = tuned(program, folder) if schedule == "tuned" else {}
         for step in program.steps:
-            step.transform(plan, step.by_hand)
+            step.transform(plan, found.get(step.workload, step.by_hand))
     return plan.mod
 
 
-def build(program: Program, schedule: str) -> Kernel:
+def planned(program: Program) -> tvm.s_tir.Schedule:
+    """Schedule of a program without any decision yet."""
+    tensors = [tensor for _, tensor in program.inputs]
+    tensors += [tensor for tensor, _ in program.weights]
+    tensors += [tensor for _, tensor in program.outputs]
+    return tvm.s_tir.Schedule(te.create_prim_func(tensors))
+
+
+def tuned(program: Program, folder: str | Path | None = None) -> dict[str, dict[str, int]]:
+    """Decisions of those steps of a program that have a record, by workload; as in `lowered`."""
+    found = {
+        step.workload: records.find(step, program.target, folder)
+        for step in program.steps
+        if step.space
+    }
+    return {name: record.decisions for name, record in found.items() if record is not None}
+
+
+def build(program: Program, schedule: str, folder: str | Path | None = None) -> Kernel:
     """Compile a program and lay out its memory; arguments and errors as in `lowered`."""
+    return bind(program, lowered(program, schedule, folder))
+
+
+def bind(program: Program, module: tvm.IRModule) -> Kernel:
+    """Compile a scheduled program and lay out its memory."""
     target = tvm.target.Target(program.target.llvm)
     with tvm.transform.PassContext(config=PASSES):
-        executable = tvm.compile(lowered(program, schedule), target=target)
+        executable = tvm.compile(module, target=target)
 
     def zeros(tensor: te.Tensor) -> np.ndarray:
         return np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype)

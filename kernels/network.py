@@ -12,9 +12,9 @@ inputs are still in the first cache.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from kernels import (
     avg_pool2d,
@@ -33,8 +33,8 @@ from kernels import (
     tanh,
     targets,
 )
+from kernels.compiled import CompiledNetwork, compiled
 from kernels.images import Packs, Planes
-from kernels.kernel import Kernel, build
 from kernels.program import Activation, Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
@@ -53,7 +53,6 @@ from refbnn.layers import (
     Sigmoid,
     Tanh,
 )
-from refbnn.moments import Moments, all_finite
 from refbnn.network import Network
 from refbnn.posterior import Posterior
 
@@ -63,64 +62,13 @@ _KERNELS = (
 )
 
 
-@dataclass(frozen=True)
-class CompiledNetwork:
-    """A compiled network; `net.propagate(x)` in float32.
-
-    Not for two threads at once: calls share one memory for inputs and outputs.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    """
-
-    kernel: Kernel
-
-    def __call__(self, x: np.ndarray) -> Moments:
-        """Moments of the output for known inputs.
-
-        Parameters
-        ----------
-        x : ndarray, (batch, *input shape), of real numbers
-
-        Returns
-        -------
-        Moments
-            Fresh float32 arrays, (batch, *output shape).
-
-        Raises
-        ------
-        InputError
-            If x is no such array, or holds NaN, infinity or a number too large for float32.
-        """
-        (view,) = self.kernel.inputs
-        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-            what = (
-                f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
-            )
-            raise InputError(f"x {what}; expected an array of real numbers")
-        if x.shape != view.shape:
-            raise InputError(f"x has shape {x.shape}; expected {view.shape}")
-        if x.dtype == np.float32:
-            view[...] = x
-        else:
-            with np.errstate(over="ignore"):  # costs a microsecond
-                view[...] = x
-        if not all_finite(view):
-            raise InputError(
-                "x holds NaN, infinity or a number too large for float32; expected finite numbers"
-            )
-        self.kernel.run()
-        mean, *var = self.kernel.outputs
-        return Moments(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
-
-
 def compile_network(
     net: Network,
     batch_size: int,
     target: str = "host",
     schedule: str = "hand",
     form: str = "variance",
+    records: str | Path | None = None,
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -131,19 +79,23 @@ def compile_network(
     batch_size : int, at least 1
     target : str
         A name that `kernels.targets.target` knows.
-    schedule : {"hand", "default"}
-        The loops as scheduled by hand, or as TVM lowers them by itself.
+    schedule : {"hand", "tuned", "default"}
+        The loops as scheduled by hand; by hand with decisions from records of tuning, where there
+        are (`CompiledNetwork.untuned` names the others); or as TVM lowers them by itself.
     form : {"variance", "raw", "mean"}
         Of dense layers and convolutions (`kernels.products`). "mean" is the deterministic network
         of the means, whose results have variance 0.
+    records : path of a folder, optional
+        Where `refbnn tune` left them, see `kernels.records`.
 
     Raises
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        the network does not tell the shape of its input, or a weight is too large for float32.
+        the network does not tell the shape of its input, a weight is too large for float32, or a
+        record is corrupt or does not fit.
     """
-    return CompiledNetwork(build(program(net, batch_size, targets.target(target), form), schedule))
+    return compiled(program(net, batch_size, targets.target(target), form), schedule, records)
 
 
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
@@ -155,7 +107,9 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
     x = whole.known(layout)
     of_layers = net.by_layer(net.propagated_parameters())
     for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
-        x = _add(whole, f"layer{index}", layer, own, x, form)
+        add = partial(_add, name=f"layer{index}", layer=layer, own=own, form=form)
+        whole.operators.append((f"{index} {type(layer).__name__}", partial(_alone, whole, x, add)))
+        x = add(whole, x=x)
         if isinstance(layer, Flatten):
             images.one_by_one(whole, x)
     if isinstance(x.layout, Planes | Packs):
@@ -163,6 +117,17 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
         images.one_by_one(whole, x)
     whole.give(x)
     return whole
+
+
+def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
+    """The program of one layer, on an input like x."""
+    program = Program(whole.target, whole.batch)
+    own = program.known(x.layout) if x.var is None else program.random(x.layout)
+    y = add(program, x=own)
+    if isinstance(x.layout, Planes | Packs):
+        images.one_by_one(program, y)
+    program.give(y)
+    return program
 
 
 def _add(

@@ -166,6 +166,9 @@ class Program:
     weights : list of (tensor, values)
         Laid out ahead of time.
     steps : list of Step
+    operators : list of (str, callable without arguments)
+        Layers, where it is a network: what one is called, and what makes the program of it alone,
+        in which it is searched and measured.
 
     Raises
     ------
@@ -179,6 +182,7 @@ class Program:
     weights: list[tuple[te.Tensor, np.ndarray]] = field(default_factory=list)
     outputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    operators: list[tuple[str, Callable[[], Program]]] = field(default_factory=list)
 
     def __post_init__(self):
         if not isinstance(self.batch, int | np.integer) or self.batch < 1:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from refbnn.cli import (
+    bench,
     calibrate,
     compare,
     data,
@@ -26,6 +27,7 @@ from refbnn.cli import (
     predict,
     reproduce,
     train,
+    tune,
     verify,
 )
 from refbnn.errors import InputError
@@ -61,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         predict,
         diagnose,
         import_,
+        tune,
+        bench,
     ):
         command = commands.add_parser(
             module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword

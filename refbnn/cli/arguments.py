@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 from refbnn.errors import InputError
 
@@ -111,6 +112,28 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     """--target."""
     parser.add_argument(
         "--target", default="host", metavar="NAME", help="CPU to compile for (default: %(default)s)"
+    )
+
+
+def add_batch_sizes(parser: argparse.ArgumentParser) -> None:
+    """--batch-size."""
+    parser.add_argument(
+        "--batch-size",
+        type=integer_from(1),
+        nargs="+",
+        default=[1, 10, 256],
+        metavar="N",
+        help="examples of one call, one number or several (default: 1 10 256)",
+    )
+
+
+def add_records(parser: argparse.ArgumentParser) -> None:
+    """--records."""
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of records of tuning (default: in the user's cache)",
     )
 
 

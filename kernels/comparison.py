@@ -1,0 +1,237 @@
+"""What `refbnn bench` measures: one network in several ways, and its operators one by one.
+
+Whole calls from Python, each on one core, in one process and in turns (`kernels.bench`), so that
+their ratios are of one run.
+
+Names: "PFP" is propagation of moments, "mean" the deterministic network of the means, "SVI-30"
+thirty passes of sampled weights; then who computes it. NumPy is the reference, in float64, whose
+convolutions and pooling are loops of Numba; "Numba" has loops of Numba for dense layers as well,
+written to be read: they are its check, not its best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm.ir.instrument import pass_instrument
+
+from kernels import compile_network, roofline
+from kernels.bench import latency
+from kernels.kernel import Kernel, build
+from kernels.network import program
+from kernels.program import Program
+from kernels.sampled_network import compile_sampled
+from kernels.targets import Target
+from refbnn.errors import InputError
+from refbnn.layers import Dense
+from refbnn.layers.dense import moments_loops
+from refbnn.moments import Moments, deterministic
+from refbnn.network import Network
+from refbnn.prediction import SVI_SAMPLES
+
+Call = Callable[[], object]
+SVI = f"SVI-{SVI_SAMPLES}"
+
+
+def calls(
+    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """Our ways to compute a network, and why some are missing.
+
+    Parameters
+    ----------
+    net : Network
+    x : (batch, ...)
+    target : Target
+    schedules : names, as of `kernels.compile_network`
+    records : Path, optional
+        Folder of records of tuning.
+
+    Returns
+    -------
+    calls : dict of name to callable without arguments
+    absent : dict of name to reason
+    """
+    batch = len(x)
+    single = x.astype(np.float32)
+    made: dict[str, Call] = {}
+    absent: dict[str, str] = {}
+    for schedule in schedules:
+        for name, form in (("PFP", "variance"), ("mean", "mean")):
+            compiled = compile_network(net, batch, target.name, schedule, form, records)
+            made[f"{name}, kernel, {schedule}"] = _bound(compiled, single)
+        try:
+            sampled = compile_sampled(net, batch, SVI_SAMPLES, target.name, schedule)
+        except InputError as error:
+            absent[f"{SVI}, kernel, {schedule}"] = str(error)
+        else:
+            made[f"{SVI}, kernel, {schedule}"] = _bound(sampled, single, 0)
+    rng = np.random.default_rng(0)
+    made["PFP, NumPy"] = _bound(net.propagate, x)
+    made["PFP, Numba"] = _bound(_by_loops, net, x)
+    made[f"{SVI}, NumPy"] = _bound(net.sample, x, SVI_SAMPLES, rng)
+    return made, absent
+
+
+def _bound(function: Callable, *arguments) -> Call:
+    return lambda: function(*arguments)
+
+
+def _by_loops(net: Network, x: np.ndarray) -> Moments:
+    """Propagate, dense layers by explicit loops."""
+    moments: np.ndarray | Moments = x
+    for layer, own in zip(net.layers, net.by_layer(net.propagated_parameters()), strict=True):
+        if isinstance(layer, Dense):
+            known = moments if isinstance(moments, Moments) else deterministic(moments)
+            weight, bias = own["weight"], own["bias"]
+            arrays = known.mean, known.var, weight.mean, weight.scale, bias.mean, bias.scale
+            moments = Moments(*moments_loops(*arrays))
+        else:
+            moments = layer.moments(moments, own)
+    assert isinstance(moments, Moments)
+    return moments
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One layer of the compiled network by itself.
+
+    Parameters
+    ----------
+    name : str
+        Its index and kind.
+    seconds : dict of schedule to float
+        Of the kernel alone, without the call from Python.
+    n_bytes, operations : int
+        See `kernels.roofline`.
+    limit_seconds : float
+        The least time that these could take on one core of this machine.
+    limited_by : {"memory", "arithmetic"}
+    """
+
+    name: str
+    seconds: dict[str, float]
+    n_bytes: int
+    operations: int
+    limit_seconds: float
+    limited_by: str
+
+
+def operators(
+    net: Network,
+    batch: int,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    rate: float,
+) -> list[Operator]:
+    """Measure every operator of the network by itself, all schedules of one in turns.
+
+    Parameters
+    ----------
+    net, target, schedules, records : as of `calls`
+    batch : int
+    rate : float
+        Of `kernels.roofline.rate`.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    whole = program(net, batch, target)
+    for layer, (name, make) in zip(net.layers, whole.operators, strict=True):
+        alone = make()
+        work = roofline.work(layer, alone, "variance")
+        kernels = {schedule: build(alone, schedule, records) for schedule in schedules}
+        for kernel in kernels.values():
+            for view in kernel.inputs:
+                view[...] = rng.random(view.shape)
+        by_memory = work.n_bytes / roofline.bandwidth(target, work.n_bytes)
+        by_arithmetic = work.operations / rate
+        found.append(
+            Operator(
+                name=name,
+                seconds=latency({schedule: k.run for schedule, k in kernels.items()}),
+                n_bytes=work.n_bytes,
+                operations=work.operations,
+                limit_seconds=max(by_memory, by_arithmetic),
+                limited_by="memory" if by_memory >= by_arithmetic else "arithmetic",
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Size:
+    """Memory of a compiled network, in bytes.
+
+    Parameters
+    ----------
+    weights, activations : int
+        Its arguments: what is read of the weights; inputs and outputs.
+    workspace : int
+        Intermediate arrays, those that live at different times in the same place.
+    code : int
+        The object file.
+    """
+
+    weights: int
+    activations: int
+    workspace: int
+    code: int
+
+    @property
+    def peak(self) -> int:
+        """All but the code."""
+        return self.weights + self.activations + self.workspace
+
+
+def size(whole: Program, schedule: str, records: Path | None, work: Path) -> Size:
+    """Compile a program once more, and see what it takes.
+
+    Parameters
+    ----------
+    whole : Program
+    schedule, records : as of `kernels.kernel.build`
+    work : Path
+        Folder for the object file, which is removed.
+    """
+    seen = _Allocations()
+    with tvm.transform.PassContext(instruments=[seen]):
+        kernel: Kernel = build(whole, schedule, records)
+    file = work / "kernel.o"
+    kernel.executable.mod.write_to_file(str(file), "o")
+    code = file.stat().st_size
+    file.unlink()
+    ends = [*whole.inputs, *whole.outputs]
+    return Size(
+        weights=sum(values.nbytes for _, values in whole.weights),
+        activations=sum(_bytes(tensor.shape, tensor.dtype) for _, tensor in ends),
+        workspace=seen.n_bytes,
+        code=code,
+    )
+
+
+def _bytes(shape, dtype) -> int:
+    kind = tvm.DataType(str(dtype))
+    return prod(int(n) for n in shape) * kind.lanes * kind.bits // 8
+
+
+@pass_instrument
+class _Allocations:
+    """What a program allocates once arrays of different times share their place."""
+
+    n_bytes = 0
+
+    def run_after_pass(self, module, info) -> None:
+        """Add up the arrays after that pass."""
+        if info.name == "tirx.StorageRewrite":
+            for function in module.functions.values():
+                tvm_ffi.structural_walk(function.body, (tvm.tirx.AllocBuffer, self._count))
+
+    def _count(self, statement) -> None:
+        self.n_bytes += _bytes(statement.buffer.shape, statement.buffer.dtype)

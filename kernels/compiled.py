@@ -1,0 +1,122 @@
+"""A compiled network: called like the reference, with the same checks of what goes in and out.
+
+The checks are part of the compiled function: a pass over an array is a fraction of a microsecond
+there, and several of them from Python, as long as a small network takes. It leaves the bits of the
+largest number, without its sign: float32 numbers order as their bits do, and infinity, whose bits
+are 7F800000, is above all finite ones and below every NaN. In variances the sign stays, and what is
+negative, but −0, is above infinity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tvm import te, tirx
+
+from kernels import kernel as kernels
+from kernels.kernel import Kernel
+from kernels.program import Program, Rows
+from refbnn.errors import InputError
+from refbnn.moments import Moments
+
+_SINGLE = np.dtype(np.float32)
+_INFINITY = 0x7F800000
+_MESSAGES = (
+    "x holds NaN, infinity or a number too large for float32; expected finite numbers",
+    "moments: the mean holds NaN or infinity; expected finite numbers",
+    "moments: the variance holds a negative, NaN or infinite entry; expected finite numbers of at "
+    "least 0",
+)
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """A compiled network; `net.propagate(x)` in float32.
+
+    Not for two threads at once: calls share one memory for inputs and outputs.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Of x; gives mean and variance, or the mean alone where the variance is 0.
+    largest : tuple of ndarray
+        Where it leaves the bits of the largest entry of x, mean and variance.
+    tuned, untuned : tuples of str
+        Workloads whose decisions are from records of tuning, and those by hand for want of one.
+        Both empty for other schedules than "tuned".
+    """
+
+    kernel: Kernel
+    largest: tuple[np.ndarray, ...]
+    tuned: tuple[str, ...] = ()
+    untuned: tuple[str, ...] = ()
+
+    def __call__(self, x: np.ndarray) -> Moments:
+        """Moments of the output for known inputs.
+
+        Parameters
+        ----------
+        x : ndarray, (batch, *input shape), of real numbers
+
+        Returns
+        -------
+        Moments
+            Fresh float32 arrays, (batch, *output shape).
+
+        Raises
+        ------
+        InputError
+            If x is no such array, or holds NaN, infinity or a number too large for float32; or if
+            a result is too large.
+        """
+        kernel = self.kernel
+        (view,) = kernel.inputs
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+            what = (
+                f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
+            )
+            raise InputError(f"x {what}; expected an array of real numbers")
+        if x.shape != view.shape:
+            raise InputError(f"x has shape {x.shape}; expected {view.shape}")
+        if x.dtype is _SINGLE:
+            view[...] = x
+        else:
+            with np.errstate(over="ignore"):  # costs as much as a check
+                view[...] = x
+        kernel.run()
+        for bits, message in zip(self.largest, _MESSAGES, strict=False):
+            if bits.item() >= _INFINITY:
+                raise InputError(message)
+        mean, *var = kernel.outputs
+        return Moments.checked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+
+
+def compiled(program: Program, schedule: str, records: str | Path | None) -> CompiledNetwork:
+    """Compile the program of a network; arguments and errors as in `compile_network`."""
+    arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
+    bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
+    n_outputs = len(program.outputs)
+    program.outputs += [(Rows(1, 1), tensor) for tensor in bits]
+    kernel = kernels.build(program, schedule, records)
+    largest = kernel.outputs[n_outputs:]
+    kernel = replace(kernel, outputs=kernel.outputs[:n_outputs])
+    if schedule != "tuned":
+        return CompiledNetwork(kernel, largest)
+    found = kernels.tuned(program, records)
+    searched = {step.workload for step in program.steps if step.space}
+    untuned = tuple(sorted(searched - found.keys()))
+    return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned)
+
+
+def _largest(tensor: te.Tensor, signed: bool) -> te.Tensor:
+    """Bits of the largest entry, (1, 1), see the top of the file."""
+    axes = [te.reduce_axis((0, int(n))) for n in tensor.shape]
+    entry = tensor(*axes)
+    bits = tirx.reinterpret("uint32", entry)
+    if signed:
+        bits = tirx.Select(entry == tirx.const(0.0, "float32"), tirx.const(0, "uint32"), bits)
+    else:
+        bits = tirx.bitwise_and(bits, tirx.const(0x7FFFFFFF, "uint32"))
+    return te.compute((1, 1), lambda *_: te.max(bits, axis=axes), name=f"{tensor.op.name}_largest")

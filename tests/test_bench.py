@@ -1,0 +1,146 @@
+"""What `refbnn bench` measures: counted work, limits, sizes, ways to compute a network."""
+
+import json
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kernels import ablation, bench, comparison, roofline, targets
+from kernels.network import program
+from refbnn import cli
+from refbnn.checkpoint import save
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU
+from refbnn.network import Network
+
+HOST = targets.target("host")
+
+
+def mlp():
+    return Network([Dense(24, 40), ReLU(), Dense(40, 3)], seed=1)
+
+
+def cnn():
+    layers: list[Layer] = [Conv2d(2, 5, 3), ReLU(), AvgPool2d(2), Flatten(), Dense(20, 3)]
+    return Network(layers, input_shape=(2, 6, 6), seed=1)
+
+
+def works(net, batch, form):
+    operators = program(net, batch, HOST, form).operators
+    return [
+        roofline.work(layer, make(), form)
+        for layer, (_, make) in zip(net.layers, operators, strict=True)
+    ]
+
+
+def test_work_of_dense_layers_is_counted():
+    first, relu, last = works(mlp(), 7, "variance")
+    # Known inputs: two sums of 24·40 products for each of 7 rows; random ones: three.
+    assert first.operations == 2 * 2 * 7 * 24 * 40
+    assert last.operations == 2 * 3 * 7 * 40 * 3
+    # Input, mean and variance of the output, of weights and of biases.
+    assert first.n_bytes == 4 * (7 * 24 + 2 * 7 * 40 + 2 * (24 * 40 + 40))
+    assert last.n_bytes == 4 * (2 * 7 * 40 + 2 * 7 * 3 + 2 * (40 * 3 + 3))
+    assert relu.n_bytes == 4 * (4 * 7 * 40)
+    padded = -(-40 // HOST.lanes) * HOST.lanes
+    # A maximum and a polynomial of degree 10 at least, in Horner's form.
+    assert relu.operations > 21 * 7 * padded
+    assert relu.operations % (7 * padded) == 0
+    mean = works(mlp(), 7, "mean")
+    assert mean[0].operations == 2 * 7 * 24 * 40
+    assert mean[1].operations == 7 * padded  # max(0, x)
+    assert mean[0].n_bytes == 4 * (7 * 24 + 7 * 40 + 24 * 40 + 40)
+
+
+def test_work_of_convolutions_is_counted():
+    first, *_ = works(cnn(), 3, "variance")
+    n_weights = prod((5, 2, 3, 3))
+    assert first.operations == 2 * 2 * 3 * n_weights * 4 * 4
+    assert first.n_bytes == 4 * (3 * 2 * 36 + 2 * 3 * 5 * 16 + 2 * (n_weights + 5))
+
+
+def test_limits_of_this_machine_are_plausible():
+    rate = roofline.rate(HOST)
+    # At least one multiply-add of a vector a cycle of 0.5 GHz; at most four a cycle of 8 GHz.
+    assert 0.5e9 * 2 * HOST.lanes < rate < 4 * 8e9 * 2 * HOST.lanes
+    # One core reads a cache at 1 GB/s at least, and at most three vectors a cycle of 8 GHz.
+    for n_bytes in (64, 30_000, 3_000_000):
+        assert 1e9 < roofline.bandwidth(HOST, n_bytes) < 3 * 8e9 * 4 * HOST.lanes
+
+
+def test_size_of_a_compiled_network(tmp_path):
+    whole = program(mlp(), 7, HOST)
+    size = comparison.size(whole, "hand", None, tmp_path)
+
+    def padded(n):
+        return -(-n // HOST.lanes) * HOST.lanes
+
+    # Packed weights and biases: mean and variance.
+    assert size.weights == 4 * 2 * (padded(40) * 25 + padded(3) * 41)
+    assert size.activations == 4 * 7 * (padded(24) + 2 * padded(3))
+    # Mean and variance of the hidden layer are never in fewer bytes than this, nor all in more.
+    assert 4 * 2 * 7 * padded(40) <= size.workspace <= 4 * 20 * 7 * padded(40)
+    assert size.peak == size.weights + size.activations + size.workspace
+    assert size.code > 1000
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("net", [mlp(), cnn()], ids=["dense", "convolution"])
+def test_every_way_computes_the_same(net):
+    x = np.random.default_rng(0).random((4, *net.input_shape))
+    calls, absent = comparison.calls(net, x, HOST, ["default", "hand"], None)
+    expected = net.propagate(x)
+    ways: dict[str, Any] = {name: call() for name, call in calls.items()}
+    # float32 in sums of at most 40 terms near 1: far below 1e-4; what differs is another thing.
+    for name, result in ways.items():
+        if name.startswith("PFP"):
+            np.testing.assert_allclose(result.mean, expected.mean, atol=1e-4, rtol=1e-4)
+            np.testing.assert_allclose(result.var, expected.var, atol=1e-4, rtol=1e-4)
+        if name.startswith("mean"):
+            assert not result.var.any()
+        if name.startswith("SVI"):
+            assert result.shape == (30, 4, 3)
+            # Means of 30 draws: within five of their standard errors.
+            error = 5 * np.sqrt(expected.var / 30)
+            assert (np.abs(result.mean(axis=0) - expected.mean) <= error + 0.05).all()
+    assert {"PFP, NumPy", "PFP, Numba", "SVI-30, NumPy", "PFP, kernel, hand"} <= ways.keys()
+    assert all(name.startswith("SVI-30, kernel") for name in absent)
+
+
+def test_ablation_has_a_row_a_decision():
+    times = ablation.ablation(mlp(), 3, HOST)
+    assert len(times) == 6
+    assert all(0 < t < 1e-2 for t in times.values())
+
+
+def test_latency_takes_another_statistic():
+    least = bench.latency({"f": lambda: sum(range(100))}, repeats=5, statistic=min)
+    most = bench.latency({"f": lambda: sum(range(100))}, repeats=5, statistic=max)
+    assert 0 < least["f"] <= most["f"]
+
+
+def test_bench_from_the_command_line(tmp_path, capsys):
+    model, file = tmp_path / "m.npz", tmp_path / "b.json"
+    save(model, mlp())
+    call = ["bench", str(model), "--batch-size", "2", "--schedule", "hand", "tuned", "--peers"]
+    call += ["--ablation", "--records", str(tmp_path / "none"), "--json", str(file)]
+    assert cli.main(call) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for text in ("Batch size 2", "PFP, kernel, hand", "0 Dense", "peak memory, kB", "no record of"):
+        assert text in printed.out
+    (numbers,) = json.loads(file.read_text())["by_batch_size"]
+    assert numbers["batch_size"] == 2
+    assert set(numbers["latency_seconds"]).isdisjoint(numbers["absent"])
+    named = {*numbers["latency_seconds"], *numbers["absent"]}
+    assert {"PyTorch, deterministic", "fastbnns, propagation", "Pyro, SVI-30"} <= named
+    assert len(numbers["untuned"]) == 2
+    for operator in numbers["operators"]:
+        assert set(operator["latency_seconds"]) == {"hand", "tuned"}
+        assert operator["limited_by"] in ("memory", "arithmetic")
+        for schedule, seconds in operator["latency_seconds"].items():
+            share = operator["share_of_limit"][schedule]
+            assert share == pytest.approx(operator["limit_seconds"] / seconds)
+    assert cli.main(["bench", str(tmp_path / "no.npz")]) == 2
+    assert cli.main(["bench", str(model), "--target", "z80"]) == 2
