@@ -1,15 +1,16 @@
-"""Kernels: a program compiled, with its memory laid out."""
+"""Kernels: a program compiled and on a device, with its memory laid out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import tvm
 from tvm import te
 
+from kernels import devices
+from kernels.devices.instructions import InstructionCount
 from kernels.program import Program
 from refbnn.errors import InputError
 
@@ -30,21 +31,40 @@ class Kernel:
         Views of that memory, without the padding.
     executable : tvm.runtime.Executable
         The compiled module, for its assembly.
+    count : callable without arguments, or None
+        Runs as `run` does and counts executed instructions; None on devices that cannot.
     """
 
     run: Callable[[], object]
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
     executable: tvm.runtime.Executable
+    count: Callable[[], InstructionCount] | None = None
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Copy the arrays in, run, and copy the results out; shapes as of `inputs`."""
+        self._put(arrays)
+        self.run()
+        return tuple([view.copy() for view in self.outputs])
+
+    def instruction_count(self, *arrays: np.ndarray) -> InstructionCount:
+        """Instructions that one run executes on these inputs.
+
+        Raises
+        ------
+        InputError
+            If the kernel is on a device that cannot count.
+        """
+        if self.count is None:
+            raise InputError("kernel: this device counts no instructions; expected 'emulated'")
+        self._put(arrays)
+        return self.count()
+
+    def _put(self, arrays: tuple[np.ndarray, ...]) -> None:
         for view, array in zip(self.inputs, arrays, strict=True):
             if np.shape(array) != view.shape:
                 raise InputError(f"kernel: input of shape {np.shape(array)}; expected {view.shape}")
             view[...] = array
-        self.run()
-        return tuple([view.copy() for view in self.outputs])
 
 
 def lowered(program: Program, schedule: str) -> tvm.IRModule:
@@ -75,26 +95,41 @@ def lowered(program: Program, schedule: str) -> tvm.IRModule:
     return plan.mod
 
 
-def build(program: Program, schedule: str) -> Kernel:
-    """Compile a program and lay out its memory; arguments and errors as in `lowered`."""
+def build(program: Program, schedule: str, device: str = "local") -> Kernel:
+    """Compile a program, put it on a device and lay out its memory.
+
+    Parameters
+    ----------
+    program : Program
+    schedule : str
+        As in `lowered`.
+    device : {"local", "emulated"}
+        See `kernels.devices`.
+
+    Raises
+    ------
+    InputError
+        As in `lowered` and `kernels.devices.find`.
+    """
+    load = devices.find(device, program.target)
     target = tvm.target.Target(program.target.llvm)
     executable = tvm.compile(lowered(program, schedule), target=target)
 
-    def zeros(tensor: te.Tensor) -> np.ndarray:
-        return np.zeros([int(n) for n in tensor.shape], np.float32)
+    def zeros(operands) -> list[np.ndarray]:
+        return [np.zeros([int(n) for n in tensor.shape], np.float32) for _, tensor in operands]
 
-    values = [zeros(tensor) for _, tensor in program.inputs]
-    values += [value for _, value in program.weights]
-    values += [zeros(tensor) for _, tensor in program.outputs]
-    memory = [tvm.runtime.tensor(value) for value in values]
-    arrays = [np.from_dlpack(tensor) for tensor in memory]
+    weights = [values for _, values in program.weights]
+    loaded = load(
+        executable, devices.Memory(zeros(program.inputs), weights, zeros(program.outputs))
+    )
 
     def views(operands, arrays) -> tuple[np.ndarray, ...]:
         return tuple([layout.view(a) for (layout, _), a in zip(operands, arrays, strict=True)])
 
     return Kernel(
-        run=partial(executable["main"], *memory),
-        inputs=views(program.inputs, arrays[: len(program.inputs)]),
-        outputs=views(program.outputs, arrays[len(arrays) - len(program.outputs) :]),
+        run=loaded.run,
+        inputs=views(program.inputs, loaded.memory.inputs),
+        outputs=views(program.outputs, loaded.memory.outputs),
         executable=executable,
+        count=loaded.count,
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import dense, elementwise, relu, targets
+from kernels.devices.instructions import InstructionCount
 from kernels.kernel import Kernel, build
 from kernels.program import Program, Rows
 from kernels.targets import Target
@@ -55,6 +56,23 @@ class CompiledNetwork:
         InputError
             If x is no such array, or holds NaN, infinity or a number too large for float32.
         """
+        self._put(x)
+        self.kernel.run()
+        mean, var = self.kernel.outputs
+        return Moments(mean.copy(), var.copy())
+
+    def instruction_count(self, x: np.ndarray) -> InstructionCount:
+        """Instructions executed for these inputs: `.total`, and by class.
+
+        Raises
+        ------
+        InputError
+            As in a call, and if the kernel is on a device that cannot count.
+        """
+        self._put(x)
+        return self.kernel.instruction_count(*self.kernel.inputs)
+
+    def _put(self, x: np.ndarray) -> None:
         (view,) = self.kernel.inputs
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
             what = (
@@ -72,13 +90,14 @@ class CompiledNetwork:
             raise InputError(
                 "x holds NaN, infinity or a number too large for float32; expected finite numbers"
             )
-        self.kernel.run()
-        mean, var = self.kernel.outputs
-        return Moments(mean.copy(), var.copy())
 
 
 def compile_network(
-    net: Network, batch_size: int, target: str = "host", schedule: str = "hand"
+    net: Network,
+    batch_size: int,
+    target: str = "host",
+    schedule: str = "hand",
+    device: str = "local",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -91,14 +110,17 @@ def compile_network(
         A name that `kernels.targets.target` knows.
     schedule : {"hand", "default"}
         The loops as scheduled by hand, or as TVM lowers them by itself.
+    device : {"local", "emulated"}
+        This machine, or an emulated Arm core: see `kernels.devices`.
 
     Raises
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        or a weight is too large for float32.
+        a weight is too large for float32, or the device cannot run kernels for the target.
     """
-    return CompiledNetwork(build(_program(net, batch_size, targets.target(target)), schedule))
+    program = _program(net, batch_size, targets.target(target))
+    return CompiledNetwork(build(program, schedule, device))
 
 
 def _program(net: Network, batch: int, target: Target) -> Program:
