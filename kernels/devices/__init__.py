@@ -80,7 +80,7 @@ class Device(Protocol):
     """Somewhere to run kernels."""
 
     def __call__(self, executable: tvm.runtime.Executable, memory: Memory) -> Loaded:
-        """Load a module whose function is called `main`, with weights and inputs of these values."""
+        """Load a module whose function is called `main`, its memory holding these values."""
 
 
 def find(name: str, target: Target) -> Device:

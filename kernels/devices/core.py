@@ -25,7 +25,6 @@ from unicorn import (
     UC_HOOK_BLOCK,
     UC_HOOK_MEM_INVALID,
     UC_MODE_ARM,
-    UC_PROT_ALL,
     UC_PROT_EXEC,
     UC_PROT_READ,
     UC_PROT_WRITE,

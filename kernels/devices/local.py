@@ -1,4 +1,4 @@
-"""This machine: compiled functions are called in this process."""
+"""The machine that this program runs on: compiled functions are called in this process."""
 
 from __future__ import annotations
 
