@@ -6,9 +6,10 @@ which rounds once instead of twice. TVM leaves that off, at half the speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import tvm
@@ -49,7 +50,7 @@ def _features(llvm: dict[str, object]) -> set[str]:
     return set(map(str, codegen.llvm_get_cpu_features(tvm.target.Target(llvm))))
 
 
-def _host(simd: Mapping[str, Sequence[str]] | None = None) -> Target:
+def _host(missing: Sequence[str] | None = None) -> Target:
     """Describe this processor: LLVM detects its name, and the name tells the vector units.
 
     The name may promise more than there is, as in a virtual machine that hides AVX-512: an
@@ -58,18 +59,18 @@ def _host(simd: Mapping[str, Sequence[str]] | None = None) -> Target:
 
     Parameters
     ----------
-    simd : mapping, optional
-        What NumPy is built for ("baseline"), and of more what it has "found" and "not found".
+    missing : sequence of str, optional
+        Levels that are not there, such as X86_V4 (AVX-512), in NumPy's words.
     """
-    if simd is None:
-        simd = np.show_config(mode="dicts")["SIMD Extensions"]  # type: ignore[index]
+    if missing is None:
+        build: Any = np.show_config(mode="dicts")
+        missing = build["SIMD Extensions"].get("not found", ())
     llvm: dict[str, object] = {
         "kind": "llvm",
         "mtriple": str(codegen.llvm_get_system_triple()),
         "mcpu": str(codegen.llvm_get_system_cpu()),
         "fast-math-contract": True,
     }
-    missing = simd.get("not found", ())
     promised = _features(llvm)
     for level, feature, fallback in (
         ("X86_V4", "avx512f", "x86-64-v3"),

@@ -349,6 +349,27 @@ def test_host_target_describes_a_vector_unit():
     assert padded == [(3, host.lanes), (3, host.lanes), (3, 2 * host.lanes)]
 
 
+@pytest.mark.skipif(
+    "avx2" not in targets._features(targets.target("host").llvm),
+    reason="there is nothing to hide on a processor without AVX2",
+)
+@pytest.mark.parametrize(
+    ("hidden", "lanes", "never"),
+    [(["X86_V4"], 8, "zmm"), (["X86_V3", "X86_V4"], 4, "ymm")],
+)
+def test_host_does_without_what_the_machine_hides(hidden, lanes, never):
+    cpu = targets._host(hidden)
+    assert cpu.lanes == lanes
+    rng = np.random.default_rng(7)
+    weight, bias = wild_layer(rng, 9, 33)
+    kernel = build(dense.alone(weight, bias, 3, cpu, known_input=True), "hand")
+    assert never not in kernel.executable.mod.inspect_source("asm")
+    x = rng.standard_normal((3, 9))
+    expected = dense_reference.moments_of_known(x, weight, bias)
+    m_bound, _ = dense_bound(deterministic(x), weight, bias)
+    assert (np.abs(kernel(x)[0] - expected.mean) <= m_bound).all()
+
+
 def test_latency_ranks_a_quick_and_a_slow_function_in_bounded_calls():
     calls = {"quick": 0, "slow": 0}
 

@@ -102,11 +102,10 @@ class Core:
         elf = ELFFile(io.BytesIO(program))
         for segment in elf.iter_segments("PT_LOAD"):
             self._load(segment)
-        symbols = elf.get_section_by_name(".symtab").iter_symbols()
+        symbols = [*elf.get_section_by_name(".symtab").iter_symbols()]  # type: ignore[union-attr]
         self._symbols = {s.name: s["st_value"] for s in symbols if s.name}
-        functions = elf.get_section_by_name(".symtab").iter_symbols()
         self._functions = sorted(
-            (s["st_value"], s.name) for s in functions if s["st_info"]["type"] == "STT_FUNC"
+            (s["st_value"], s.name) for s in symbols if s["st_info"]["type"] == "STT_FUNC"
         )
 
     def _load(self, segment) -> None:
@@ -158,11 +157,14 @@ class Core:
         """
         return self._call(self._plain, function, arguments)
 
-    def count(self, function: str, *arguments: int) -> InstructionCount:
+    def count(self, function: str, *arguments: int) -> tuple[int, InstructionCount]:
         """Call as `call` does, and count executed instructions."""
         self._executed.clear()
-        self._call(self._counting, function, arguments)
-        return count({self.read(*block): n for block, n in self._executed.items()})
+        result = self._call(self._counting, function, arguments)
+        blocks: Counter[bytes] = Counter()
+        for block, executions in self._executed.items():
+            blocks[self.read(*block)] += executions  # other blocks may be of the same code
+        return result, count(blocks)
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at an address."""

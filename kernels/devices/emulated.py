@@ -38,12 +38,17 @@ def load(executable: tvm.runtime.Executable, memory: Memory, core: str) -> Loade
     result, _ = machine.place(np.zeros(16, np.uint8), read_only=False)
     call = (0, _place_bytes(machine, arguments), len(placed), result)
 
-    def run() -> None:
-        if machine.call(_FUNCTION, *call) != 0:
+    def require_success(code: int) -> None:
+        if code != 0:
             raise EmulationError(f"emulated core: {_raised(machine)}")
 
+    def run() -> None:
+        require_success(machine.call(_FUNCTION, *call))
+
     def count() -> InstructionCount:
-        return machine.count(_FUNCTION, *call)
+        code, instructions = machine.count(_FUNCTION, *call)
+        require_success(code)
+        return instructions
 
     return Loaded(run, memory.replaced([array for _, array in placed]), count)
 
@@ -81,5 +86,6 @@ def _raised(machine: Core) -> str:
         return "an error without a message: its temporary memory may not suffice"
     n = int.from_bytes(machine.read(machine.address("raised_n_parts"), 4), "little")
     parts = pointer(machine.address("raised_parts"))
-    words = [text(pointer(parts + 8 * index)) for index in range(n)]
-    return f"{text(pointer(machine.address('raised_kind')))}: {''.join(words)}"
+    message = "".join(text(pointer(parts + 8 * index)) for index in range(n))
+    kind = text(pointer(machine.address("raised_kind")))
+    return f"{kind}: {' '.join(message.split())}"
