@@ -32,12 +32,15 @@ class Target:
         Vector registers that a program can name.
     llvm : dict
         The target as TVM wants it.
+    in_order : bool
+        Whether instructions wait for all before them, loads too.
     """
 
     name: str
     lanes: int
     registers: int
     llvm: dict[str, object]
+    in_order: bool = False
 
     @property
     def is_arm(self) -> bool:
@@ -90,7 +93,7 @@ def _host(missing: Sequence[str] | None = None) -> Target:
     return Target("host", lanes, registers, llvm)
 
 
-def _arm(name: str, mcpu: str) -> Callable[[], Target]:
+def _arm(name: str, mcpu: str, in_order: bool = False) -> Callable[[], Target]:
     """Describe an Arm core in its 64-bit state: 32 vector registers of 128 bits (NEON)."""
     llvm: dict[str, object] = {
         "kind": "llvm",
@@ -98,15 +101,15 @@ def _arm(name: str, mcpu: str) -> Callable[[], Target]:
         "mcpu": mcpu,
         "fast-math-contract": True,
     }
-    return lambda: Target(name, 4, 32, llvm)
+    return lambda: Target(name, 4, 32, llvm, in_order)
 
 
 # By its core's name LLVM knows what instructions it has (half precision on the A76), and in which
-# order they are best issued: that matters most on the A53, which takes them as they come.
+# order they are best issued.
 _TARGETS: dict[str, Callable[[], Target]] = {
     "host": _host,
     "aarch64": _arm("aarch64", "generic"),
-    "cortex-a53": _arm("cortex-a53", "cortex-a53"),  # Raspberry Pi 3
+    "cortex-a53": _arm("cortex-a53", "cortex-a53", in_order=True),  # Raspberry Pi 3
     "cortex-a72": _arm("cortex-a72", "cortex-a72"),  # Raspberry Pi 4
     "cortex-a76": _arm("cortex-a76", "cortex-a76"),  # Raspberry Pi 5
 }

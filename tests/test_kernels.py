@@ -134,6 +134,7 @@ def test_arrays_of_another_shape_are_refused():
         [
             targets.Target("x", 16, 32, {"mtriple": "x86_64-linux-gnu"}),
             targets.Target("x", 8, 16, {"mtriple": "x86_64-linux-gnu"}),
+            targets.target("cortex-a53"),
             targets.target("cortex-a72"),
         ]
     ),

@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Timer
 
 import numpy as np
 from elftools.elf.elffile import ELFFile
@@ -211,11 +212,16 @@ class Core:
             return False  # an error it is
 
         hook = machine.hook_add(UC_HOOK_MEM_INVALID, note)
+        # A timer of our own: Unicorn's watches the clock so closely that it takes half the time.
+        timer = Timer(self._timeout, machine.emu_stop)
+        timer.start()
         try:
-            machine.emu_start(self._symbols[function], _EXIT, timeout=int(1e6 * self._timeout))
+            machine.emu_start(self._symbols[function], _EXIT)
         except UcError as error:
             raise EmulationError(self._described(machine, error, touched)) from None
         finally:
+            timer.cancel()
+            timer.join()
             machine.hook_del(hook)
         if machine.reg_read(UC_ARM64_REG_PC) != _EXIT:
             raise EmulationError(f"emulated core: no end after {self._timeout:g} s")
