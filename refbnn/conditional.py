@@ -2,16 +2,18 @@
 
 Formula
 -------
-Draw the weights θ₁ of the first layer that has any (and run what follows it up to the next), then
-propagate through the rest; with K draws,
+Draw the weights θ₁ of the first layer that has any, and of all behind it up to the next dense one,
+run the network up to there, then propagate through the rest; with K draws,
 
     p(y | x) = E_θ₁ p(y | x, θ₁) ≈ (1/K) Σ_k N(y; m_k(x), v_k(x)).
 
-Given θ₁ the second layer's inputs are known. So the outputs of a dense second layer *are*
-independent (those of a convolution share their kernel, and are not), and neither the correlation
-that the first layer makes nor the shape of its law is approximated any more: logits may have
-several modes, as where sampled networks contradict each other, which one Gaussian cannot
-say. (Rao–Blackwell: what is integrated exactly does not add to the variance of the K draws.)
+Given θ₁ the inputs of that dense layer are known. So its outputs *are* independent, and neither the
+correlation that the layers before make nor the shape of their law is approximated any more: logits
+may have several modes, as where sampled networks contradict each other, which one Gaussian cannot
+say. (Rao–Blackwell: what is integrated exactly does not add to the variance of the K draws.) The
+outputs of a convolution share their kernel, and so depend on one another even for known inputs:
+that is why a second one is drawn too. Without a dense layer behind the first one nothing is left
+to propagate, and the draws are those of `Network.sample`.
 
 Weights have the posterior's own variances, without a variance factor.
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.layers import Dense
 from refbnn.moments import Moments, deterministic
 from refbnn.network import Network
 from refbnn.prediction import SVI_SAMPLES
@@ -35,7 +38,7 @@ _BLOCK = 256  # inputs at a time, to bound the memory of their draws
 
 
 def propagate(net: Network, x: np.ndarray, n_draws: int, rng: np.random.Generator) -> Moments:
-    """Moments of the outputs given each of n_draws draws of the first layer's weights.
+    """Moments of the outputs given each of n_draws draws of θ₁.
 
     Parameters
     ----------
@@ -51,14 +54,15 @@ def propagate(net: Network, x: np.ndarray, n_draws: int, rng: np.random.Generato
     Raises
     ------
     InputError
-        If x does not fit, or a layer behind the first with weights has correlated ones.
+        If x does not fit, n_draws is below 1, or a layer that is not drawn has correlated weights.
     """
     x = np.asarray(x, dtype=float)
     net.check_input(x.shape[1:])
     if n_draws < 1:
         raise InputError(f"n_draws is {n_draws}; expected at least 1")
     weighted = [index for index, layer in enumerate(net.layers) if layer.parameter_shapes()]
-    behind = weighted[1] if len(weighted) > 1 else len(net.layers)
+    dense = [index for index in weighted[1:] if isinstance(net.layers[index], Dense)]
+    behind = dense[0] if dense else len(net.layers)
     late = [index for index in net.correlation if index >= behind]
     if late:
         raise InputError(f"layers {late} have correlated weights; expected independent ones")

@@ -24,19 +24,15 @@ any other layer. What a pre-activation's own skewness does to the next layer is 
 
 Weights have the posterior's own variances, without a variance factor.
 
-*Not seen*: the correlation of a layer's inputs, which adds to variance and cumulants alike. Of the
-variance the ratio full/diagonal shows it, where `refbnn.covariance` applies. What is reported is
-therefore a lower bound in practice: for a trained LeNet-5 the sampled logits had five times the
-kurtosis that is reported, for a 784-100-100-10 four times. A layer that is not flagged may still be
-far from Gaussian.
+*Not seen* by these sums: the correlation of a layer's inputs, which adds to variance and cumulants
+alike, and shapes behind layers other than ReLU and Flatten. They are a lower bound in practice: for
+a trained LeNet-5 the sampled logits had five times their kurtosis, for a 784-100-100-10 four times.
+So sampled passes stand beside them (`refbnn.sampled_shape`), to which nothing is hidden but what
+their number cannot resolve; an entry is flagged where either says so. Of the variance the ratio
+full/diagonal shows the correlation too, where `refbnn.covariance` applies.
 
-*Divergence* of y from the Gaussian of its mean and variance, Edgeworth's expansion in the
-standardised cumulants γ_y = κ₃/v^{3/2} and κ_y = κ₄/v² (e.g. Comon 1994, eq. 3.8):
-
-    KL ≈ γ_y²/12 + κ_y²/48;
-
-leading order: for γ_y, κ_y well below 1. Falls as 1/n in the width n for skewed terms, as 1/n² for
-symmetric ones.
+*Divergence* of y from the Gaussian of its mean and variance, with γ_y = κ₃/v^{3/2}, κ_y = κ₄/v²:
+γ_y²/12 + κ_y²/48 (`refbnn.shape`).
 
 *Threshold*. By Pinsker no probability of y is off by more than √(KL/2). With KL ≤ 1/(2S) that is at
 most 1/(2√S), the greatest standard error of a probability sampled S times: with S = 30, the
@@ -45,8 +41,8 @@ samples that SVI takes, sampling would not show the difference. KL ≤ 1/60 nats
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -61,22 +57,11 @@ from refbnn.noise.law import Law, cumulants
 from refbnn.normal import lower_rectified
 from refbnn.posterior import Posterior
 from refbnn.prediction import SVI_SAMPLES
+from refbnn.sampled_shape import FEWEST, SAMPLES, SampledShape, joined, sampled_shapes
+from refbnn.shape import Shape
 
 THRESHOLD = 1.0 / (2.0 * SVI_SAMPLES)  # nats
 _BLOCK = 50  # inputs at a time
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Skewness and excess kurtosis of every entry of an activation; zero where known."""
-
-    skewness: np.ndarray
-    kurtosis: np.ndarray
-
-    @property
-    def divergence(self) -> np.ndarray:
-        """γ²/12 + κ²/48, nats."""
-        return self.skewness**2 / 12.0 + self.kurtosis**2 / 48.0
 
 
 @dataclass(frozen=True)
@@ -89,18 +74,23 @@ class LayerDiagnosis:
     layer : str
         Its class.
     shape : Shape of (B, ...)
+        To first order, for independent inputs.
     variance_ratio : (B, n) or None
         Full-covariance variance over the diagonal mode's, where that mode applies.
+    sampled : SampledShape or None
+        None without sampled passes.
     """
 
     index: int
     layer: str
     shape: Shape
     variance_ratio: np.ndarray | None
+    sampled: SampledShape | None
 
     def flagged(self, threshold: float = THRESHOLD) -> np.ndarray:
-        """Entries, (B, ...), whose divergence from a Gaussian is above the threshold."""
-        return self.shape.divergence > threshold
+        """Entries, (B, ...), flagged to first order or by sampled passes."""
+        first = self.shape.divergence > threshold
+        return first if self.sampled is None else first | self.sampled.flagged(threshold)
 
 
 def weighted_sum(
@@ -173,15 +163,36 @@ def rectified_shape(x: Moments) -> Shape:
     )
 
 
-def diagnose(net: Network, x: np.ndarray) -> list[LayerDiagnosis]:
-    """Diagnose every layer with weights, for known inputs x (B, ...).
+def diagnose(
+    net: Network,
+    x: np.ndarray,
+    *,
+    n_samples: int = SAMPLES,
+    seed: int = 0,
+    on_inputs: Callable[[int], object] | None = None,
+) -> list[LayerDiagnosis]:
+    """Diagnose every layer with weights.
+
+    Parameters
+    ----------
+    net : Network
+    x : (B, ...)
+        Known inputs, at least one.
+    n_samples : int
+        Sampled passes, at least 20; 0 for none.
+    seed : int
+        Of the sampled passes.
+    on_inputs : callable, optional
+        Called with the number of further inputs done.
 
     Raises
     ------
     InputError
-        If x does not fit, weights are correlated, or a layer with weights is neither Dense nor
-        Conv2d.
+        If x does not fit, weights are correlated, a layer with weights is neither Dense nor Conv2d,
+        or n_samples is from 1 to 19.
     """
+    if n_samples != 0 and n_samples < FEWEST:
+        raise InputError(f"diagnose: n_samples is {n_samples}; expected 0, or at least {FEWEST}")
     x = np.asarray(x, dtype=float)
     net.check_input(x.shape[1:])
     if net.correlation:
@@ -190,12 +201,18 @@ def diagnose(net: Network, x: np.ndarray) -> list[LayerDiagnosis]:
             "independent ones"
         )
     block = min(_BLOCK, block_size(net))
-    parts = [_diagnose(net, x[start : start + block]) for start in range(0, len(x), block)]
+    parts = []
+    for start in range(0, len(x), block):
+        rows = x[start : start + block]
+        parts.append(_diagnose(net, rows, n_samples, seed))
+        if on_inputs is not None:
+            on_inputs(len(rows))
     return [_joined(list(same)) for same in zip(*parts, strict=True)]
 
 
-def _diagnose(net: Network, x: np.ndarray) -> list[LayerDiagnosis]:
+def _diagnose(net: Network, x: np.ndarray, n_samples: int, seed: int) -> list[LayerDiagnosis]:
     found: list[LayerDiagnosis] = []
+    propagated: dict[int, Moments] = {}
     # One layer's covariances at a time: they are the square of its width.
     joint: Iterator[Any] = repeat(None) if obstacle(net) else propagate_layers(net, x)
     next(joint)  # of the inputs
@@ -206,14 +223,18 @@ def _diagnose(net: Network, x: np.ndarray) -> list[LayerDiagnosis]:
         if own:
             shape = _standardised(weighted_sum(index, layer, before, shape, own, net.law), now.var)
             ratio = _variance_ratio(joint_now, now)
-            found.append(LayerDiagnosis(index, type(layer).__name__, shape, ratio))
+            found.append(LayerDiagnosis(index, type(layer).__name__, shape, ratio, None))
+            propagated[index] = now
         if isinstance(layer, Flatten):
             shape = Shape(shape.skewness.reshape(now.shape), shape.kurtosis.reshape(now.shape))
         elif isinstance(layer, ReLU):
             shape = rectified_shape(before)
         else:
             shape = Shape(np.zeros(now.shape), np.zeros(now.shape))
-    return found
+    if n_samples == 0:
+        return found
+    sampled = sampled_shapes(net, x, propagated, n_samples, seed)
+    return [replace(layer, sampled=sampled[layer.index]) for layer in found]
 
 
 def _standardised(cumulant: tuple[np.ndarray, np.ndarray], var: np.ndarray) -> Shape:
@@ -238,4 +259,6 @@ def _joined(parts: list[LayerDiagnosis]) -> LayerDiagnosis:
         np.concatenate([part.shape.kurtosis for part in parts]),
     )
     ratio = np.concatenate(ratios) if ratios else None
-    return LayerDiagnosis(parts[0].index, parts[0].layer, shape, ratio)
+    draws = [part.sampled for part in parts if part.sampled is not None]
+    sampled = joined(draws) if draws else None
+    return LayerDiagnosis(parts[0].index, parts[0].layer, shape, ratio, sampled)

@@ -1,26 +1,35 @@
-"""Prediction by propagation (PFP) and by sampling (SVI): same call, same result type."""
+"""Prediction by propagation (PFP) and by sampling (SVI): same call, same result type.
+
+Sampled outputs are added up a block at a time (`refbnn.accumulation`): memory is that of one block,
+whatever their number. The samples do not depend on the block; sums round differently.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import add
 
 import numpy as np
 
 from refbnn import covariance
+from refbnn.accumulation import ClassSums, TargetSums
 from refbnn.errors import InputError
-from refbnn.moments import Moments
 from refbnn.network import Network
 from refbnn.softmax import by_quadrature, by_sampling
 from refbnn.streams import stream
 from refbnn.uncertainty import (
     Prediction,
     TargetPrediction,
-    from_logit_samples,
     from_output_moments,
-    from_output_samples,
 )
 
 METHODS = ("pfp", "full", "svi")
 JOINT_SAMPLES = 1000  # draws of correlated logits: cheap beside their covariance
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
+_NUMBERS = 1 << 20  # sampled outputs at a time
+
+OnSamples = Callable[[int], object]
 
 
 def predict(
@@ -30,6 +39,7 @@ def predict(
     method: str = "pfp",
     n_samples: int | None = None,
     seed: int = 0,
+    on_samples: OnSamples | None = None,
 ) -> Prediction:
     """Predict the classes of inputs, with their uncertainty.
 
@@ -46,6 +56,8 @@ def predict(
         For "svi" 30 by default, for "full" 1000. For "pfp" the integrals are by quadrature, exact
         and without random numbers; with n_samples they are by that many draws of the logits.
     seed : int
+    on_samples : callable, optional
+        Called with the number of further passes done, by "svi".
 
     Raises
     ------
@@ -66,8 +78,19 @@ def predict(
         return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
     if method == "full":
         return covariance.from_joint(covariance.propagate(net, x), n_samples or JOINT_SAMPLES, rng)
-    samples = net.sample(x, n_samples or SVI_SAMPLES, rng)
-    return from_logit_samples(samples, Moments(samples.mean(axis=0), samples.var(axis=0, ddof=1)))
+    return class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples).prediction
+
+
+def class_sums(
+    net: Network,
+    x: np.ndarray,
+    n_samples: int,
+    rng: np.random.Generator,
+    on_samples: OnSamples | None = None,
+) -> ClassSums:
+    """Add up n_samples sampled passes of a classifier."""
+    blocks = _sample_blocks(net, x, n_samples, rng, on_samples)
+    return reduce(add, map(ClassSums.of, blocks))
 
 
 def predict_targets(
@@ -78,6 +101,7 @@ def predict_targets(
     method: str = "pfp",
     n_samples: int | None = None,
     seed: int = 0,
+    on_samples: OnSamples | None = None,
 ) -> TargetPrediction:
     """Predict the targets of a regression, with their uncertainty.
 
@@ -87,7 +111,7 @@ def predict_targets(
         With D outputs, or 2D: means, then log variances.
     n_targets : int
         D.
-    x, method, n_samples, seed
+    x, method, n_samples, seed, on_samples
         As `predict`; "pfp" needs no samples.
 
     Raises
@@ -106,8 +130,25 @@ def predict_targets(
         return from_output_moments(net.propagate(x), n_targets)
     if method == "full":
         return from_output_moments(covariance.propagate(net, x).marginal, n_targets)
-    samples = net.sample(x, n_samples or SVI_SAMPLES, stream(seed, "predict"))
-    return from_output_samples(samples, n_targets)
+    rng = stream(seed, "predict")
+    blocks = _sample_blocks(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
+    return reduce(add, (TargetSums.of(block, n_targets) for block in blocks)).prediction
+
+
+def _sample_blocks(
+    net: Network,
+    x: np.ndarray,
+    n_samples: int,
+    rng: np.random.Generator,
+    on_samples: OnSamples | None,
+) -> Iterator[np.ndarray]:
+    """Yield samples of the outputs (S, B, ...) in blocks of about _NUMBERS numbers."""
+    size = max(1, _NUMBERS // max(1, len(x) * _flat_outputs(net, x)))
+    for start in range(0, n_samples, size):
+        n = min(size, n_samples - start)
+        yield net.sample(x, n, rng)
+        if on_samples is not None:
+            on_samples(n)
 
 
 def _flat_outputs(net: Network, x: np.ndarray) -> int:

@@ -90,14 +90,6 @@ class TargetPrediction:
     aleatoric: np.ndarray
 
 
-def from_output_samples(samples: np.ndarray, n_targets: int) -> TargetPrediction:
-    """Prediction of targets from samples of outputs (S, B, D or 2D), S at least 2."""
-    m, t = samples[..., :n_targets], samples[..., n_targets:]
-    mean = m.mean(axis=0)
-    aleatoric = np.exp(t).mean(axis=0) if t.size else np.zeros_like(mean)
-    return TargetPrediction(mean, m.var(axis=0, ddof=1), aleatoric)
-
-
 def from_output_moments(outputs: Moments, n_targets: int) -> TargetPrediction:
     """Prediction of targets from moments of outputs (B, D or 2D) taken as Gaussian."""
     mean, var = outputs.mean[:, :n_targets], outputs.var[:, :n_targets]
@@ -108,8 +100,14 @@ def from_output_moments(outputs: Moments, n_targets: int) -> TargetPrediction:
 
 def from_logit_samples(samples: np.ndarray, logits: Moments) -> Prediction:
     """Prediction from samples of logits (S, B, C) and their moments (B, C)."""
+    p, entropies = softmax_sums(samples)
+    return Prediction(logits, p / len(samples), entropies / len(samples))
+
+
+def softmax_sums(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_s p_s, (B, C), and Σ_s H(p_s), (B,), of samples of logits (S, B, C)."""
     p = softmax(samples, axis=-1)
-    return Prediction(logits, p.mean(axis=0), entr(p).sum(axis=-1).mean(axis=0))
+    return p.sum(axis=0), entr(p).sum(axis=-1).sum(axis=0)
 
 
 def auroc(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float]:

@@ -31,6 +31,20 @@ On LeNet-5 MI is met between 1.4 and 1.5 (100 test images), and "log_score" ends
 (400). With "epistemic" PFP stands in for sampling; "log_score" buys 0.005 nats and a smaller ECE
 inside the distribution with most of the mutual information outside it.
 
+Standard error
+--------------
+log f solves Σ_n ψ_n = 0 over the examples, with ψ_n = U_n,PFP − U_n,SVI, or for the log score the
+derivative of −log p̄_f(y_n | x_n) in log f. By the delta method (Huber's sandwich, 1967)
+
+    se_examples(log f) = sd(ψ_n) / (√N |mean ∂ψ_n/∂log f|),
+
+derivatives by central differences of 0.1 in log f. It is that over another choice of examples, for
+the same weights of the 100 passes; what other passes would change (for "epistemic" alone) is a
+jackknife over ten groups of them, se² = (9/10) Σ_g (U_−g − mean U_−g)², over the same derivative.
+The two are independent: se² = se_examples² + se_passes². Measured on 1000 images of the test set,
+a network as above: "epistemic" 1.478 ± 0.008 (examples) ± 0.015 (passes), "log_score" 0.27 ± 0.15:
+it is all but flat. LeNet-5, 100 images: "epistemic" 1.46 ± 0.025 ± 0.027.
+
 Search
 ------
 Brent's bounded method (`scipy.optimize.minimize_scalar`) in log f, to 1e-3, in [1/16, 64]. An
@@ -45,11 +59,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from refbnn.accumulation import ClassSums, TargetSums
 from refbnn.errors import InputError
-from refbnn.evaluation import log_score
+from refbnn.evaluation import log_scores
 from refbnn.likelihood import Categorical
 from refbnn.network import Network
 from refbnn.prediction import predict, predict_targets
+from refbnn.streams import stream
 from refbnn.uncertainty import Prediction, TargetPrediction
 
 CRITERIA = ("epistemic", "log_score")
@@ -57,6 +73,8 @@ BOUNDS = (1.0 / 16.0, 64.0)
 _TOLERANCE = 1e-3  # of log f
 _NEAR = 0.02  # of log f: this close to a bound is on it
 _SVI_SAMPLES = 100
+_GROUPS = 10  # of the jackknife over passes
+_DIFFERENCE = 0.1  # of log f: errs by its square over six, relative
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,9 @@ class Choice:
         of a ratio, for "log_score" nats an example.
     on_bound : bool
         Whether the search ended at a bound.
+    error_examples, error_passes : float
+        Standard errors of the factor over the choice of examples, and over SVI's passes; infinite
+        on a bound, the first also of a single example.
     """
 
     factor: float
@@ -79,6 +100,13 @@ class Choice:
     before: float
     after: float
     on_bound: bool
+    error_examples: float
+    error_passes: float
+
+    @property
+    def standard_error(self) -> float:
+        """Of the factor, from both."""
+        return float(np.hypot(self.error_examples, self.error_passes))
 
 
 def choose(
@@ -122,38 +150,67 @@ def choose(
             f"answers are {y.dtype} of shape {y.shape}; expected labels (N,) or targets (N, D)"
         )
 
-    def predicted(candidate: Network, **how) -> Prediction | TargetPrediction:
+    passes = (
+        net.sample(x, _SVI_SAMPLES, stream(seed, "predict")) if criterion == "epistemic" else None
+    )
+    wanted = np.zeros(len(y)) if passes is None else _epistemic(_of_passes(passes, y))
+
+    def of_examples(log_factor: float) -> np.ndarray:
+        """−log p̄_f or U_PFP of every example."""
+        candidate = net.with_variance_factor(float(np.exp(log_factor)))
+        prediction: Prediction | TargetPrediction
         if y.ndim == 1:
-            return predict(candidate, x, **how)
-        return predict_targets(candidate, x, y.shape[1], **how)
-
-    if criterion == "epistemic":
-        wanted = _epistemic(predicted(net, method="svi", n_samples=_SVI_SAMPLES, seed=seed))
-
-    def value(log_factor: float) -> float:
-        prediction = predicted(net.with_variance_factor(float(np.exp(log_factor))))
-        if criterion == "log_score":
-            found = log_score(prediction, y)
+            prediction = predict(candidate, x)
         else:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                found = float(np.abs(np.log(_epistemic(prediction) / wanted)))
+            prediction = predict_targets(candidate, x, y.shape[1])
         if on_step is not None:
             on_step()
+        return log_scores(prediction, y) if criterion == "log_score" else _epistemic(prediction)
+
+    def value(log_factor: float) -> float:
+        found = of_examples(log_factor).mean()
+        if criterion == "epistemic":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = np.abs(np.log(found / wanted.mean()))
         if not np.isfinite(found):
             raise InputError(
                 f"{criterion} is {found} with the factor {np.exp(log_factor):.3g}; expected a "
                 "finite number"
             )
-        return found
+        return float(found)
 
     before = value(0.0)
     ends = np.log(BOUNDS)
     found = minimize_scalar(value, bounds=ends, method="bounded", options={"xatol": _TOLERANCE})
-    on_bound = bool(np.abs(ends - found.x).min() < _NEAR)
-    return Choice(float(np.exp(found.x)), criterion, before, float(found.fun), on_bound)
+    factor = float(np.exp(found.x))
+    if np.abs(ends - found.x).min() < _NEAR:
+        return Choice(factor, criterion, before, float(found.fun), True, np.inf, np.inf)
+    low, middle, high = (of_examples(found.x + step * _DIFFERENCE) for step in (-1, 0, 1))
+    first = (high - low) / (2.0 * _DIFFERENCE)
+    if criterion == "epistemic":
+        psi, slope = middle - wanted, first.mean()
+    else:
+        psi, slope = first, (high - 2.0 * middle + low).mean() / _DIFFERENCE**2
+    error_examples = psi.std(ddof=1) / np.sqrt(len(y)) if len(y) > 1 else np.inf
+    error_passes = 0.0 if passes is None else _jackknife(passes, y)
+    errors = (float(factor * error / abs(slope)) for error in (error_examples, error_passes))
+    return Choice(factor, criterion, before, float(found.fun), False, *errors)
 
 
-def _epistemic(prediction: Prediction | TargetPrediction) -> np.floating:
+def _jackknife(passes: np.ndarray, y: np.ndarray) -> float:
+    """Standard error of mean U_SVI over its passes (S, N, outputs)."""
+    groups = np.split(np.arange(len(passes)), _GROUPS)
+    left = [_epistemic(_of_passes(np.delete(passes, group, axis=0), y)).mean() for group in groups]
+    return float(np.sqrt((_GROUPS - 1) * np.var(left)))
+
+
+def _of_passes(samples: np.ndarray, y: np.ndarray) -> Prediction | TargetPrediction:
+    sums = TargetSums.of(samples, y.shape[1]) if y.ndim == 2 else ClassSums.of(samples)
+    return sums.prediction
+
+
+def _epistemic(prediction: Prediction | TargetPrediction) -> np.ndarray:
+    """Of every example, (N,)."""
     if isinstance(prediction, Prediction):
-        return prediction.mutual_information.mean()
-    return prediction.epistemic.mean()
+        return prediction.mutual_information
+    return prediction.epistemic.mean(axis=-1)

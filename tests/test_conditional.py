@@ -5,7 +5,7 @@ from scipy.special import entr, softmax
 from figures import high_epistemic
 from refbnn import Network, Posterior, conditional, predict
 from refbnn.errors import InputError
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, ReLU
 from refbnn.noise import Bimodal
 from refbnn.softmax import by_quadrature
 
@@ -22,6 +22,35 @@ def test_known_first_weights_leave_propagation():
     for k in range(3):
         np.testing.assert_allclose(given.mean[k], plain.mean, rtol=1e-12)
         np.testing.assert_allclose(given.var[k], plain.var, rtol=1e-12)
+
+
+def test_a_second_convolution_is_drawn_too():
+    """Known convolution, random one, pooling: the mean of a kernel's outputs keeps its spread.
+
+    y = mean over 16 places of w x_ij, x = 1: its spread is that of w, not a quarter of it.
+    """
+    net = Network([Conv2d(1, 1, 1), Conv2d(1, 1, 1), AvgPool2d(4), Flatten(), Dense(1, 2)])
+    none = {name: Posterior(np.zeros(p.shape), np.zeros(p.shape))
+            for name, p in net.parameters().items()}  # fmt: skip
+    known = {
+        "0.weight": Posterior(np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1))),
+        "1.weight": Posterior(np.zeros((1, 1, 1, 1)), np.full((1, 1, 1, 1), 2.0)),
+        "4.weight": Posterior(np.array([[1.0], [0.0]]), np.array([[0.0], [0.5]])),
+    }
+    net.set_parameters(none | known)
+    given = conditional.propagate(net, np.ones((1, 1, 4, 4)), 4000, np.random.default_rng(0))
+    # Given w, the second logit's weight alone is left: 0.5² w².
+    w = given.mean[:, 0, 0]
+    np.testing.assert_array_equal(given.var[:, 0, 0], 0.0)
+    np.testing.assert_allclose(given.var[:, 0, 1], 0.25 * w**2, rtol=1e-12)
+    # The standard deviation of 4000 normal draws: 1/√8000 of it, four times.
+    assert w.std() == pytest.approx(2.0, rel=4.0 / np.sqrt(8000))
+    # All layers are drawn where no dense one follows.
+    convolutions = Network([Conv2d(1, 1, 1), Conv2d(1, 1, 1)])
+    given = conditional.propagate(convolutions, np.ones((2, 1, 4, 4)), 3, np.random.default_rng(0))
+    sampled = convolutions.sample(np.ones((2, 1, 4, 4)), 3, np.random.default_rng(0))
+    np.testing.assert_array_equal(given.var, 0.0)
+    np.testing.assert_array_equal(given.mean, sampled)
 
 
 @pytest.mark.parametrize("scale", [0.25, 3.0])

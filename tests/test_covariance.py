@@ -35,9 +35,11 @@ def by_mpmath(a, b, rho):
         def integrand(z):
             return (a + z) * mpmath.npdf(z) * (h1(b + rho * z, q) - h1(b, 1)) / unit
 
-        low = max(-a, mpmath.mpf(-17))
-        pieces = [low + k for k in (0, 0.1, 0.5, 1, 2, 3, 5, 9, 14, 30)]
-        return unit * mpmath.quad(integrand, pieces)
+        # z₁ begins at −a, is N(0, 1) there, and N(−ρb, q²) where z₂ = −b: for large a and ρ < 0 far
+        # from both others.
+        steps = [sign * k for k in (0, 0.1, 0.5, 1, 2, 3, 5, 9, 14) for sign in (1, -1)]
+        pieces = {c + k for c in (-a, mpmath.mpf(0), rho * max(-b, 0)) for k in steps}
+        return unit * mpmath.quad(integrand, sorted(z for z in pieces if z >= -a))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,8 @@ def test_pairs_of_positive_correlation_are_right_in_both_tails(a, b, rho):
     ("a", "b", "rho"),
     [
         (0.3, -0.4, -0.5), (-2.0, 1.0, -0.9), (3.0, 1.0, -0.2),
-        (26.79, -26.79, -0.266), (-23.54, 23.54, -0.784),
+        (26.79, -26.79, -0.266), (-23.54, 23.54, -0.784), (26.79, -26.79, -0.95),
+        (35.0, -34.0, -0.9), (-30.0, 30.5, -0.999), (34.0, -35.0, -0.5),
     ],
 )  # fmt: skip
 def test_pairs_of_negative_correlation(a, b, rho):
@@ -159,6 +162,35 @@ def test_dense_covariance_is_exact_for_any_law(law):
     found = dense(x, weight, bias)
     np.testing.assert_allclose(found.mean[0], mean, rtol=1e-12)
     np.testing.assert_allclose(found.cov[0], raw - np.outer(mean, mean), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_correlations_that_round_beyond_one_are_full(sign):
+    for a, b in ((0.3, 0.3), (1.0, -0.5)):
+        # A billionth too great: unbounded, the covariance would be ΦΦ a billionth off.
+        beyond, full = (of_pair(a, b, sign * rho) for rho in (1.0 + 1e-9, 1.0))
+        assert beyond == pytest.approx(full, rel=1e-13, abs=0.0)
+    # Inputs in proportion, as of one unit: covariances beyond √(v₁v₂) by rounding in some pairs.
+    g = np.random.default_rng(0).standard_normal((1, 200))
+    cov = np.swapaxes(g[..., None], 1, 2) * g[..., None]
+    _, out = rectified_covariance(np.zeros((1, 200)), cov)
+    # max(0, g_i z) and max(0, g_j z): of one sign a half-normal's variance, else E·E is left.
+    same = np.sign(g[0, :, None]) == np.sign(g[0, None, :])
+    size = np.abs(g[0, :, None] * g[0, None, :])
+    want = size * np.where(same, 0.5 - 0.5 / np.pi, -0.5 / np.pi)
+    np.testing.assert_allclose(out[0], want, rtol=1e-11)
+
+
+def test_a_variance_that_cancels_is_not_negative():
+    """Outputs that are the same difference of fully correlated inputs: 0, or rounding above it."""
+    g = np.random.default_rng(0).standard_normal((50, 2))
+    known = Posterior(np.array([[0.3, -0.1], [0.6, -0.2]]), np.zeros((2, 2)))
+    none = Posterior(np.zeros(2), np.zeros(2))
+    g[:, 1] = 3.0 * g[:, 0]
+    var = dense(JointMoments(g, g[:, :, None] * g[:, None, :]), known, none).marginal.var
+    assert var.min() == 0.0
+    # Of each output four products (w g)² that cancel, and sums of them, round by 2⁻⁵³.
+    assert (var <= 8.0 * 2.0**-53 * (g[:, :1] * [0.3, 0.6]) ** 2 * 4.0).all()
 
 
 def a_network(*extra, law=None):

@@ -162,7 +162,7 @@ def test_what_idx_cannot_hold_is_refused(tmp_path, array):
 
 
 def test_an_unwritable_place_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="expected a file to write to"):
         write_idx(tmp_path / "absent" / "a", np.zeros(3))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from refbnn import Moments, Network, Posterior, cli, save
+from refbnn import Moments, Network, Posterior, cli, data, save
 from refbnn.diagnostics import THRESHOLD, Shape, diagnose, rectified_shape, weighted_sum
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU
@@ -186,7 +186,25 @@ def test_the_command(tmp_path, capsys):
     numbers = json.loads((tmp_path / "out.json").read_text())
     assert [layer["layer"] for layer in numbers["layers"]] == [0, 2]
     assert numbers["flagged_inputs"] == list(range(20))
-    for wrong, said in ((["--threshold", "-1"], "above 0"), (["--inputs", "0"], "at least 1")):
+    x = data.load("mnist-subset", "test").x[:20].reshape(20, 784)
+    for layer, row in zip(diagnose(net, x), numbers["layers"], strict=True):
+        assert layer.sampled is not None
+        got = row["sampled"]
+        ratio = got["variance_ratio_sampled_to_propagated"]
+        assert ratio["median"] == pytest.approx(np.median(layer.sampled.variance_ratio))
+        assert got["excess_kurtosis"]["max"] == pytest.approx(
+            np.abs(layer.sampled.shape.kurtosis).max()
+        )
+        assert got["flagged_percent"] == 100.0 * layer.sampled.flagged(1e-9).mean()
+    assert cli.main([*words, "--json", str(tmp_path / "out.json"), "--samples", "0"]) == 0
+    assert "samples" not in capsys.readouterr().out
+    numbers = json.loads((tmp_path / "out.json").read_text())
+    assert [layer["sampled"] for layer in numbers["layers"]] == [None, None]
+    for wrong, said in (
+        (["--threshold", "-1"], "above 0"),
+        (["--inputs", "0"], "at least 1"),
+        (["--samples", "19"], "expected 0, or at least 20"),
+    ):
         with pytest.raises(SystemExit) as exit_:
             cli.main([*words, *wrong])
         assert exit_.value.code == 2

@@ -3,9 +3,10 @@ import itertools
 import numpy as np
 import pytest
 from derivatives import complex_step
+from scipy import stats
 
 from refbnn import InputError, Moments, Network, Posterior
-from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Flatten, ReLU, Residual
+from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Flatten, LeakyReLU, ReLU, Residual
 
 POOLS = [
     (AvgPool2d(1), (1, 1)),
@@ -198,10 +199,10 @@ def test_residual_moments_add():
         np.testing.assert_array_equal(got.var, var + of_f.var)
 
 
-def test_residual_variance_is_exact_for_weights_of_mean_zero():
-    """y = x + w x with E[w] = 0, all outcomes listed; µ_w = 0.5 shows what is left out, 2 µ_w v."""
+def test_residual_variance_is_exact_for_one_dense_layer():
+    """y = x + w x, all outcomes listed; the covariance left out would be 2 µ_w v."""
     layer, m, s, sigma = Residual((Dense(1, 1),)), 1.5, 0.6, 0.3
-    for mu in (0.0, 0.5):
+    for mu in (0.0, 0.5, -0.5, -1.0):
         y = [
             (m + s * one) * (1 + mu + sigma * other)
             for one, other in itertools.product([-1, 1], repeat=2)
@@ -212,7 +213,102 @@ def test_residual_variance_is_exact_for_weights_of_mean_zero():
         }
         got = layer.moments(Moments(np.array([[m]]), np.array([[s**2]])), posteriors)
         assert got.mean.item() == pytest.approx(np.mean(y), rel=1e-14)
-        assert got.var.item() + 2 * mu * s**2 == pytest.approx(np.var(y), rel=1e-14)
+        assert got.var.item() == pytest.approx(np.var(y), rel=1e-14)
+
+
+def branch(layers, seed=0, scale=0.0):
+    """A residual block of known or random weights, and a random input of five units in two rows."""
+    layer, rng = Residual(layers), np.random.default_rng(seed)
+    posteriors = {
+        name: Posterior(rng.standard_normal(shape), np.full(shape, scale))
+        for name, shape in layer.parameter_shapes().items()
+    }
+    return layer, posteriors, Moments(rng.standard_normal((2, 5)), rng.uniform(0.2, 2.0, (2, 5)))
+
+
+def by_layers(layer, x, posteriors):
+    """The moments that each layer of the branch is given, and those of f last."""
+    moments = [x]
+    for index, part in enumerate(layer.layers):
+        own = {n: posteriors[f"{index}.{n}"] for n in part.parameter_shapes()}
+        moments.append(part.moments(moments[-1], own))
+    return moments
+
+
+def test_covariance_with_a_branch_is_that_of_gaussian_inputs():
+    """Cov(x_i, f_i) for one hidden layer: each unit's part is an integral over two Gaussians.
+
+    h = µx + c given x_i is N(µ_i x_i + rest, rest's variance): Gauss–Hermite in x_i of
+    x_i E[g(h) | x_i], with E[max(0, N(m, v))] = mΦ + √v φ, which is smooth.
+    """
+    for part, slope in ((ReLU(), 0.0), (LeakyReLU(0.3), 0.3)):
+        layer, own, x = branch((Dense(5, 7), part, Dense(7, 5)))
+        W1, c, W2 = (own[name].mean for name in ("0.weight", "0.bias", "2.weight"))
+        z, weight = np.polynomial.hermite_e.hermegauss(120)
+        weight /= weight.sum()
+        got = layer.moments(x, own)
+        of_f = by_layers(layer, x, own)[-1]
+        for row, i in np.ndindex(2, 5):
+            m, v = x.mean[row], x.var[row]
+            cov = 0.0
+            for k in range(7):
+                others = np.delete(np.arange(5), i)
+                mean = W1[k, others] @ m[others] + c[k] + W1[k, i] * (m[i] + np.sqrt(v[i]) * z)
+                s = np.sqrt(W1[k, others] ** 2 @ v[others])
+                right = mean * stats.norm.cdf(mean / s) + s * stats.norm.pdf(mean / s)
+                g = slope * mean + (1.0 - slope) * right
+                cov += W2[i, k] * weight @ (np.sqrt(v[i]) * z * g)
+            J = cov / v[i]
+            want = (1 + J) ** 2 * v[i] + max(of_f.var[row, i] - J**2 * v[i], 0.0)
+            # Gauss–Hermite: the kink is smoothed over s ≥ 0.5 of x_i's own spread.
+            assert got.var[row, i] == pytest.approx(want, rel=1e-9)
+
+
+def test_branch_of_many_layers_by_paths():
+    """J_ii as the sum over every path of weights and mean slopes, written out."""
+    layer, own, x = branch(
+        (ReLU(), Dense(5, 3), LeakyReLU(-0.4), Dense(3, 4), ReLU(), ReLU(), Dense(4, 5), ReLU()),
+        scale=0.2,
+    )
+    moments = by_layers(layer, x, own)
+
+    def slope(index, row, unit, below=0.0):
+        p = stats.norm.cdf(
+            0.0, -moments[index].mean[row, unit], moments[index].var[row, unit] ** 0.5
+        )
+        return below + (1.0 - below) * p
+
+    got = layer.moments(x, own)
+    for row, i in np.ndindex(2, 5):
+        J = 0.0
+        for k, j in np.ndindex(3, 4):
+            weights = own["1.weight"].mean[k, i] * own["3.weight"].mean[j, k]
+            gates = slope(0, row, i) * slope(2, row, k, -0.4) * slope(4, row, j) * slope(5, row, j)
+            J += weights * own["6.weight"].mean[i, j] * gates * slope(7, row, i)
+        v = x.var[row, i]
+        want = (1 + J) ** 2 * v + max(moments[-1].var[row, i] - J**2 * v, 0.0)
+        assert got.var[row, i] == pytest.approx(want, rel=1e-12)
+
+
+def test_a_branch_of_activations_alone():
+    """x + max(0, x): 2x to the right of 0, x to the left."""
+    x = Moments(np.array([[[[40.0, -40.0]]]]), np.array([[[[2.0, 3.0]]]]))
+    np.testing.assert_allclose(Residual((ReLU(),)).moments(x, {}).var, [[[[8.0, 3.0]]]], rtol=1e-14)
+    known = Moments(np.array([[[[40.0, 0.0]]]]), np.zeros_like(x.var))
+    np.testing.assert_array_equal(Residual((ReLU(),)).moments(known, {}).var, 0.0)
+
+
+def test_a_branch_that_takes_its_input_away_leaves_no_negative_variance():
+    """f(x) = −x by n equal units: propagation takes them as independent and loses Var f to v/n."""
+    n = 50
+    layer = Residual((Dense(1, n), ReLU(), Dense(n, 1)))
+    own = {
+        "0.weight": np.ones((n, 1)), "0.bias": np.zeros(n),
+        "2.weight": np.full((1, n), -1.0 / n), "2.bias": np.zeros(1),
+    }  # fmt: skip
+    posteriors = {name: Posterior(mean, np.zeros(mean.shape)) for name, mean in own.items()}
+    got = layer.moments(Moments(np.array([[60.0]]), np.array([[1.0]])), posteriors)
+    assert got.var.item() == pytest.approx(0.0, abs=1e-15)
 
 
 def small_network():

@@ -7,6 +7,7 @@ from scipy import stats
 from scipy.special import entr, softmax
 
 from refbnn import InputError, Moments, Network, Posterior, predict
+from refbnn.accumulation import TargetSums
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU
 from refbnn.prediction import predict_targets
 from refbnn.streams import stream
@@ -14,7 +15,6 @@ from refbnn.uncertainty import (
     auroc,
     from_logit_samples,
     from_output_moments,
-    from_output_samples,
 )
 
 
@@ -97,8 +97,8 @@ def test_mutual_information_of_few_samples_is_low_by_the_share_one_over_their_nu
 def test_targets_from_samples_by_loops():
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((3, 4, 4))  # 2 targets with log variances
-    p = from_output_samples(samples, 2)
-    q = from_output_samples(samples, 4)  # 4 without
+    p = TargetSums.of(samples, 2).prediction
+    q = TargetSums.of(samples, 4).prediction  # 4 without
     for b in range(4):
         for d in range(4):
             values = [float(samples[s, b, d]) for s in range(3)]

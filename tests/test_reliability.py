@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import erf
 
 from refbnn import Moments, evaluation
 from refbnn.calibration import LEVELS, brier, coverage, reliability
@@ -172,3 +173,12 @@ def test_the_evaluation_shows_them():
     assert measures["log_score_nats"] == pytest.approx(-log_pdf.sum(axis=1).mean())
     low, high = stats.norm.interval(0.9, mean, np.sqrt(variance.sum(axis=0)))
     assert measures["coverage_at_0.9"] == np.mean((low <= y) & (y <= high))
+
+
+def test_a_target_on_the_edge_of_an_interval_is_inside():
+    """Central intervals are closed: of one target at level q, the share at q is 1."""
+    prediction = TargetPrediction(np.zeros((1, 1)), np.full((1, 1), 0.5), np.zeros((1, 1)))
+    level = float(erf(0.7))  # |y − m|/√(2v) = 0.7
+    levels = np.array([np.nextafter(level, 0.0), level])
+    found = coverage(prediction, np.array([[0.7]]), levels)
+    np.testing.assert_array_equal(found.share, [0.0, 1.0])

@@ -101,6 +101,45 @@ def test_the_log_score_finds_the_variance_behind_the_data():
     )
 
 
+@pytest.mark.parametrize(
+    ("criterion", "classes"), [("epistemic", False), ("log_score", False), ("epistemic", True)]
+)
+def test_its_error_over_examples_is_the_bootstraps(criterion, classes):
+    """Examples drawn again with replacement, the factor chosen again for each set of them."""
+    rng = np.random.default_rng(1)
+    n, n_times = (60, 40) if classes else (150, 100)
+    net, x = network(n_outputs=3 if classes else 2), inputs(n)
+    y = rng.integers(0, 3, n) if classes else net.sample(x, 1, rng)[0]
+    if not classes:  # scattered more than the network says: the factor is inside the bounds
+        y = y + 0.5 * rng.standard_normal(y.shape)
+    found = choose(net, x, y, criterion=criterion)
+    logs = []
+    for _ in range(n_times):
+        rows = rng.integers(0, n, n)
+        logs.append(np.log(choose(net, x[rows], y[rows], criterion=criterion).factor))
+    ratio = found.error_examples / found.factor / np.std(logs, ddof=1)
+    # A standard deviation of n_times numbers: 1/√(2 n_times) relative; four of them.
+    assert abs(np.log(ratio)) < 4.0 / np.sqrt(2.0 * n_times)
+
+
+def test_its_error_over_passes_is_that_of_other_passes():
+    net, x = network(n_outputs=2), inputs(30)
+    y = np.zeros((30, 2))
+    found = [choose(net, x, y, seed=seed) for seed in range(60)]
+    spread = np.std([one.factor for one in found], ddof=1)
+    squares = np.mean([one.error_passes**2 for one in found])
+    # Of 60 numbers: 9 %; of ten groups' squares, averaged over as many: 3 %. Four together.
+    assert abs(np.log(np.sqrt(squares) / spread)) < 4.0 * np.hypot(0.09, 0.03)
+    assert found[0].standard_error == pytest.approx(
+        np.hypot(found[0].error_examples, found[0].error_passes)
+    )
+    assert choose(net, x, y + 1.0, criterion="log_score").error_passes == 0.0
+
+
+def test_one_example_has_no_error():
+    assert choose(network(), inputs(1), np.zeros(1, int)).error_examples == np.inf
+
+
 def test_a_bound_is_reported():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((50, 6))
@@ -109,6 +148,7 @@ def test_a_bound_is_reported():
     found = choose(net, x, y, criterion="log_score")
     assert found.on_bound
     assert found.factor == pytest.approx(64.0, rel=0.02)
+    assert found.standard_error == np.inf
 
 
 def test_bad_calls_are_refused():
@@ -159,6 +199,7 @@ def test_the_command(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert f"{factor:.4f}" in shown
     assert "50 examples" in shown
+    assert "standard error of the factor" in shown
     assert cli.main([*words, "--examples", "20"]) == 0
     assert "17 examples" in capsys.readouterr().out  # each third
     assert factor != 1.0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
+
+from refbnn.layers import Layer
+from refbnn.moments import Moments
 
 FALSE_ALARM = 1e-4  # probability that a check of correct code fails, for a fresh seed
 
@@ -121,3 +125,29 @@ class MomentEstimate:
 def blocks(n_samples: int, block: int = 20_000) -> list[int]:
     """Sizes of the blocks that n_samples samples are drawn in, to bound memory."""
     return [min(block, n_samples - start) for start in range(0, n_samples, block)]
+
+
+def of_layers(
+    layers: Mapping[str, Layer], x: Moments, method: str, n_samples: int, rng: np.random.Generator
+) -> list[Check]:
+    """Moments of layers without weights against their outputs for samples of one Gaussian input.
+
+    Parameters
+    ----------
+    layers : by the name of their check
+    x : of the input
+    method : str
+        Of every check, in words.
+    """
+    claims = {name: layer.moments(x, {}) for name, layer in layers.items()}
+    estimates = {name: MomentEstimate(claim.mean) for name, claim in claims.items()}
+    for size in blocks(n_samples):
+        samples = x.mean + np.sqrt(x.var) * rng.standard_normal((size, *x.shape))
+        for name, layer in layers.items():
+            estimates[name].add(layer.forward(samples, {}))
+    checks = []
+    for name, claim in claims.items():
+        mean_and_var, error = estimates[name].result()
+        claimed = np.stack([claim.mean, claim.var])
+        checks.append(against_monte_carlo(name, method, claimed, mean_and_var, error, n_samples))
+    return checks

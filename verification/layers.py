@@ -22,7 +22,7 @@ Draw = Callable[[int], np.ndarray]
 def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> list[Check]:
     """Mean and variance of every output; inputs and weights are drawn from the law.
 
-    The residual block gets known inputs: there its variance is exact.
+    The residual block gets known inputs, or is of one dense layer: there its variance is exact.
     """
     cases = {**_of_images(law, rng), **_of_rows(law, rng)}
     return [
@@ -92,11 +92,21 @@ def _of_rows(law, rng) -> dict[str, tuple[Moments, Draw]]:
     def residual(size):
         return known + dense(1, dense(0, np.tile(known, (size, 1))))
 
+    def square(size):
+        inputs = x.mean + np.sqrt(x.var) * law.sample(rng, (size, n))
+        w = one["0.weight"].mean + one["0.weight"].scale * law.sample(rng, (size, n, n))
+        return inputs + np.einsum("soi,si->so", w, inputs)
+
     def of_random(size):
         return dense(0, x.mean + np.sqrt(x.var) * law.sample(rng, (size, n)))
 
     first = {"weight": own["0.weight"], "bias": own["0.bias"]}
+    one = {
+        "0.weight": Posterior(rng.standard_normal((n, n)), rng.uniform(0.1, 1.0, (n, n))),
+        "0.bias": Posterior(np.zeros(n), np.zeros(n)),
+    }
     return {
+        "residual moments, random input": (Residual((Dense(n, n),)).moments(x, one), square),
         "residual moments, known input": (block.moments(known, own), residual),
         "dense moments, raw form": (raw_moments.moments(Dense(n, between), x, first), of_random),
     }

@@ -6,7 +6,7 @@ import numpy as np
 
 from refbnn.layers import MaxPool2d
 from refbnn.moments import Moments
-from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
+from verification.check import Check, of_layers
 
 # Windows of four apart; and of nine that overlap and reach into the padding.
 _LAYERS = (MaxPool2d(2), MaxPool2d(3, 2, 1))
@@ -21,23 +21,6 @@ def check(n_samples: int, rng: np.random.Generator) -> list[Check]:
     """
     scale = np.stack([rng.uniform(0.2, 2.0, _IMAGE), np.ones(_IMAGE)])
     x = Moments(np.stack([rng.standard_normal(_IMAGE), np.zeros(_IMAGE)]), scale**2)
-    claims = [layer.moments(x, {}) for layer in _LAYERS]
-    estimates = [MomentEstimate(claim.mean) for claim in claims]
-    for size in blocks(n_samples):
-        samples = x.mean + scale * rng.standard_normal((size, *scale.shape))
-        for layer, estimate in zip(_LAYERS, estimates, strict=True):
-            estimate.add(layer.forward(samples, {}))
-    checks = []
-    for layer, claim, estimate in zip(_LAYERS, claims, estimates, strict=True):
-        mean_and_var, error = estimate.result()
-        checks.append(
-            against_monte_carlo(
-                f"max pooling moments, kernel {layer.kernel_size}",
-                "mean and variance of the greatest entry against samples",
-                np.stack([claim.mean, claim.var]),
-                mean_and_var,
-                error,
-                n_samples,
-            )
-        )
-    return checks
+    layers = {f"max pooling moments, kernel {layer.kernel_size}": layer for layer in _LAYERS}
+    method = "mean and variance of the greatest entry against samples"
+    return of_layers(layers, x, method, n_samples, rng)

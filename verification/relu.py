@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn.layers import relu
+from refbnn.layers import ReLU
 from refbnn.moments import Moments
-from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
+from verification.check import Check, of_layers
 
 # Standardised means that sampling can see: at −2 one sample in 44 is positive. Further out the
 # z-score of so few would not be normal, and mpmath is the truth (tests).
@@ -17,19 +17,6 @@ _SCALE = np.array([0.1, 1.0, 10.0])
 def check(n_samples: int, rng: np.random.Generator) -> list[Check]:
     """Mean and variance over a grid of means and scales."""
     scale, a = np.meshgrid(_SCALE, _MEAN)
-    x = Moments(a * scale, scale**2)
-    claim = relu.moments(x)
-    estimate = MomentEstimate(claim.mean)
-    for size in blocks(n_samples):
-        estimate.add(relu.forward(x.mean + scale * rng.standard_normal((size, *scale.shape))))
-    mean_and_var, error = estimate.result()
-    return [
-        against_monte_carlo(
-            "relu moments (Gaussian input)",
-            "mean and variance of max(0, x) against samples, mean/scale from −2 to 5",
-            np.stack([claim.mean, claim.var]),
-            mean_and_var,
-            error,
-            n_samples,
-        )
-    ]
+    layers = {"relu moments (Gaussian input)": ReLU()}
+    method = "mean and variance of max(0, x) against samples, mean/scale from −2 to 5"
+    return of_layers(layers, Moments(a * scale, scale**2), method, n_samples, rng)

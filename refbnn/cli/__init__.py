@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from refbnn.cli import (
     calibrate,
+    compare,
     data,
     diagnose,
     evaluate,
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         train,
         calibrate,
         evaluate,
+        compare,
         predict,
         diagnose,
         import_,

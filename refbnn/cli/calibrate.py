@@ -93,6 +93,11 @@ def run(arguments: argparse.Namespace) -> list[str]:
         [f"{found.criterion}, {unit}", found.before, found.after],
     ]
     print(tabulate(rows, [f"{len(y)} examples", "before", "after"], floatfmt=".4f"))
+    if not found.on_bound:
+        print(
+            f"standard error of the factor: {found.standard_error:.2g} (choice of examples "
+            f"{found.error_examples:.2g}, SVI's passes {found.error_passes:.2g})"
+        )
     if found.on_bound:
         return [
             f"{found.criterion} still falls at the bound {found.factor:g} of {BOUNDS[0]:g} to "

@@ -8,11 +8,18 @@ from pathlib import Path
 from refbnn.cli import arguments as options
 from refbnn.files import require_writable, write_text
 
+_SAMPLES, _FEWEST = 200, 20  # as of `refbnn.sampled_shape`
+
 HELP = "show where propagation's Gaussian assumption is poor, layer by layer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, data, threshold."""
+    """Model, data, threshold, samples."""
+    parser.epilog = (
+        "First order: skewness and kurtosis by formulas, of independent inputs. Sampled: an entry "
+        "is flagged if its divergence, less what chance adds, is above the threshold and chance is "
+        "refuted (Benjamini-Hochberg, 5 % of a layer's flags)."
+    )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     parser.add_argument("--data", metavar="NAME", required=True, help="data set, its test split")
     parser.add_argument(
@@ -29,18 +36,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="divergence from a Gaussian to flag (default: 1/60, below which 30 samples would "
         "not show it)",
     )
+    parser.add_argument(
+        "--samples",
+        type=_samples,
+        default=_SAMPLES,
+        metavar="N",
+        help="sampled passes, at least 20: they see the correlation of a layer's inputs and the "
+        "shapes behind pooling, which the first order does not; 0 for none (default: %(default)s)",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the numbers as JSON")
     options.add_threads(parser)
+    options.add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Print a row a layer with weights."""
+    """Print a row a layer with weights, to first order and by sampled passes."""
     from tabulate import tabulate
     from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
 
     from refbnn import data, load
     from refbnn.cli.report import as_json
     from refbnn.diagnostics import THRESHOLD, diagnose
+    from refbnn.shape import standard_errors
 
     if arguments.json is not None:
         require_writable(arguments.json)
@@ -48,20 +66,37 @@ def run(arguments: argparse.Namespace) -> list[str]:
     examples = data.load(arguments.data, "test")
     x = net.shaped(examples.x[: arguments.inputs])
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
-    with threadpool_limits(arguments.threads, "blas"):
-        layers = diagnose(net, x)
+    n = arguments.samples
+    with (
+        threadpool_limits(arguments.threads, "blas"),
+        tqdm(total=len(x), desc="diagnose", unit="input", disable=None) as bar,
+    ):
+        layers = diagnose(net, x, n_samples=n, seed=arguments.seed, on_inputs=bar.update)
     rows = [_row(layer, threshold) for layer in layers]
-    header = ["layer", "", "|skewness| 50 %", "95 %", "max"]
+    header = ["first order", "", "|skewness| 50 %", "95 %", "max"]
     header += ["|excess kurtosis| 50 %", "95 %", "max", "KL 50 % (nats)", "95 %", "flagged %"]
     header += ["variance, full/diagonal"]
     print(tabulate([list(_flat(row)) for row in rows], header, floatfmt=".3g"))
+    if n:
+        header = [f"{n} samples", "", "variance, sampled/PFP 50 %", "5 %", "95 %", "|mean shift|"]
+        header += ["|skewness| 50 %", "95 %", "|excess kurtosis| 50 %", "95 %"]
+        header += ["KL 50 % (nats)", "95 %", "flagged %"]
+        print()
+        print(tabulate([list(_flat_sampled(row)) for row in rows], header, floatfmt=".3g"))
+        error = standard_errors(n)
+        variance = 100.0 * (2.0 / (n - 1)) ** 0.5
+        print(
+            f"standard errors of a Gaussian entry: variance {variance:.0f} %, skewness "
+            f"{error.skewness:.2f}, excess kurtosis {error.kurtosis:.2f}; KL less what chance adds"
+        )
+        print("mean shift: of the sampled from the propagated mean, in standard deviations, 95 %")
     last = layers[-1].flagged(threshold).reshape(len(x), -1)
     inputs = [index for index, row in enumerate(last) if row.any()]
     print(f"inputs with a flagged output: {len(inputs)} of {len(x)}")
-    print("not seen: what the correlation of a layer's inputs adds to skewness and kurtosis")
+    print("first order: without what the correlation of a layer's inputs adds")
     reset = [str(i) for i, layer in enumerate(net.layers[:-1]) if not _is_followed(layer)]
     if reset:
-        print(f"taken for Gaussian, whatever they are: outputs of the layers {', '.join(reset)}")
+        print(f"first order: outputs of the layers {', '.join(reset)} are taken for Gaussian")
     if net.variance_factor != 1.0:
         print("without the network's variance factor")
     if arguments.json is not None:
@@ -69,6 +104,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             "data": examples.source,
             "inputs": len(x),
             "threshold_nats": threshold,
+            "samples": n,
             "layers": rows,
             "flagged_inputs": inputs,
         }
@@ -86,22 +122,48 @@ def _is_followed(layer) -> bool:
 def _row(layer, threshold: float) -> dict:
     import numpy as np
 
-    def quantiles(values) -> dict[str, float]:
-        median, upper, greatest = np.quantile(np.abs(values), [0.5, 0.95, 1.0])
-        return {"median": float(median), "q95": float(upper), "max": float(greatest)}
-
     ratio = layer.variance_ratio
     return {
         "layer": layer.index,
         "kind": layer.layer,
-        "skewness": quantiles(layer.shape.skewness),
-        "excess_kurtosis": quantiles(layer.shape.kurtosis),
-        "divergence_nats": quantiles(layer.shape.divergence),
-        "flagged_percent": 100.0 * float(layer.flagged(threshold).mean()),
+        "skewness": _quantiles(layer.shape.skewness),
+        "excess_kurtosis": _quantiles(layer.shape.kurtosis),
+        "divergence_nats": _quantiles(layer.shape.divergence),
+        "flagged_percent": 100.0 * float((layer.shape.divergence > threshold).mean()),
         "median_variance_ratio_full_to_diagonal": None
         if ratio is None
         else float(np.median(ratio)),
+        "sampled": None if layer.sampled is None else _sampled_row(layer.sampled, threshold),
     }
+
+
+def _sampled_row(sampled, threshold: float) -> dict:
+    import numpy as np
+
+    lower, median, upper = np.quantile(sampled.variance_ratio, [0.05, 0.5, 0.95])
+    divergence = np.quantile(sampled.divergence, [0.5, 0.95, 1.0])
+    return {
+        "variance_ratio_sampled_to_propagated": {
+            "q05": float(lower),
+            "median": float(median),
+            "q95": float(upper),
+        },
+        "mean_shift_in_standard_deviations": _quantiles(sampled.mean_shift),
+        "skewness": _quantiles(sampled.shape.skewness),
+        "excess_kurtosis": _quantiles(sampled.shape.kurtosis),
+        "divergence_less_chance_nats": dict(
+            zip(("median", "q95", "max"), map(float, divergence), strict=True)
+        ),
+        "flagged_percent": 100.0 * float(sampled.flagged(threshold).mean()),
+    }
+
+
+def _quantiles(values) -> dict[str, float]:
+    """Of the absolute values."""
+    import numpy as np
+
+    median, upper, greatest = np.quantile(np.abs(values), [0.5, 0.95, 1.0])
+    return {"median": float(median), "q95": float(upper), "max": float(greatest)}
 
 
 def _flat(row: dict):
@@ -113,6 +175,25 @@ def _flat(row: dict):
     yield row["divergence_nats"]["q95"]
     yield row["flagged_percent"]
     yield row["median_variance_ratio_full_to_diagonal"]
+
+
+def _flat_sampled(row: dict):
+    yield row["layer"]
+    yield row["kind"]
+    found = row["sampled"]
+    ratio = found["variance_ratio_sampled_to_propagated"]
+    yield from (ratio["median"], ratio["q05"], ratio["q95"])
+    yield found["mean_shift_in_standard_deviations"]["q95"]
+    for key in ("skewness", "excess_kurtosis", "divergence_less_chance_nats"):
+        yield from (found[key]["median"], found[key]["q95"])
+    yield found["flagged_percent"]
+
+
+def _samples(text: str) -> int:
+    value = options.integer_from(0)(text)
+    if 0 < value < _FEWEST:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 0, or at least {_FEWEST}")
+    return value
 
 
 def _positive(text: str) -> float:

@@ -101,14 +101,22 @@ def _aligned(methods) -> list[str]:
 
 
 def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
+    from tqdm import tqdm
+
     from refbnn import evaluation, predict
-    from refbnn.prediction import predict_targets
+    from refbnn.prediction import SVI_SAMPLES, predict_targets
 
     own = arguments.method == method or method == "svi"  # "both": PFP keeps its quadrature
     n_samples = arguments.samples if own else None
     chosen = {"method": method, "seed": arguments.seed, "n_samples": n_samples}
+
+    def predicted(function, *arguments):
+        passes = (n_samples or SVI_SAMPLES) if method == "svi" else None
+        with tqdm(total=passes, desc=method, unit="pass", disable=None, leave=False) as bar:
+            return function(net, *arguments, **chosen, on_samples=bar.update)
+
     if inside.task == "regression":
-        prediction = predict_targets(net, net.shaped(inside.x), inside.n_outputs, **chosen)
+        prediction = predicted(predict_targets, net.shaped(inside.x), inside.n_outputs)
         return evaluation.of_targets(prediction, inside.y)
     n_outputs = net.output_shape
     if n_outputs != (inside.n_outputs,):
@@ -117,7 +125,7 @@ def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
             f"as {arguments.id} has"
         )
     predictions = [
-        predict(net, net.shaped(examples.x), **chosen)
+        predicted(predict, net.shaped(examples.x))
         for examples in (inside, outside)
         if examples is not None
     ]

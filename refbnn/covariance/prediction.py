@@ -13,15 +13,16 @@ import numpy as np
 from refbnn.covariance.propagation import JointMoments
 from refbnn.uncertainty import Prediction, from_logit_samples
 
-_BLOCK = 256  # inputs at a time, to bound the memory of their draws
+_NUMBERS = 1 << 20  # drawn at a time, to bound their memory
 
 
 def from_joint(logits: JointMoments, n_samples: int, rng: np.random.Generator) -> Prediction:
     """Prediction from the joint moments of B vectors of C logits."""
     z = rng.standard_normal((n_samples, 1, logits.mean.shape[1]))
     probabilities, aleatoric = np.empty(logits.mean.shape), np.empty(len(logits.mean))
-    for start in range(0, len(logits.mean), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    size = max(1, _NUMBERS // z.size)
+    for start in range(0, len(logits.mean), size):
+        rows = slice(start, start + size)
         samples = logits.mean[rows] + (factor(logits.cov[rows]) @ z[..., np.newaxis])[..., 0]
         block = from_logit_samples(
             samples, JointMoments(logits.mean[rows], logits.cov[rows]).marginal

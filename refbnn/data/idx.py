@@ -30,6 +30,7 @@ from typing import IO, Any
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.files import written_atomically
 
 TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(">u1"),
@@ -109,20 +110,12 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
             f"expected 1 to {MOST_DIMENSIONS} dimensions and at most {LARGEST} bytes"
         )
     header = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with (
-            temporary.open("xb") as raw,
-            gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=raw, mtime=0) as packed,
-        ):
-            packed.write(header + array.astype(big_endian).tobytes())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); expected a writable folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        written_atomically(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=raw, mtime=0) as packed,
+    ):
+        packed.write(header + array.astype(big_endian).tobytes())
 
 
 def _parse(stream: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:

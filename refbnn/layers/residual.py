@@ -3,13 +3,33 @@
 Formulas
 --------
 Forward x + f(x); backward ∂L/∂x = g + (∂f/∂x)ᵀ g with g = ∂L/∂y, so f's own backward pass adds to
-g. Moments, where Var[x + f(x)] = v_x + v_f + 2 Cov[x, f(x)]:
+g. Moments, where Var[x + f(x)] = v_x + v_f + 2 Cov[x, f(x)] and, for independent Gaussian x,
+Cov[x_i, f_i(x)] = v_i J_i with J_i = E[∂f_i/∂x_i] (`refbnn.layers.mean_jacobian`):
 
-    m' = m_x + m_f        v' = v_x + v_f
+    m' = m_x + m_f        v' = (1 + J)² v_x + max(v_f − J² v_x, 0),
 
-The covariance is left out, so the variance is exact only where it is zero: for known inputs, or an
-f that does not depend on x. For weights of mean zero in f's last layer it is zero as well. Else the
-variance may be too small or too large: for f(x) = w x, by 2 µ_w v_x.
+f being J x and a rest without correlation to x. The rest's variance cannot be negative, and comes
+out so only where v_f has lost the covariances inside f; then it counts as 0, so that v' ≥ 0.
+
+J is taken where f is made of Dense, ReLU and LeakyReLU. For other layers, images above all, J = 0
+stands for the unknown: exact for known inputs, or means of weights that make J = 0.
+
+Error
+-----
+v' is exact for f of one dense layer, any law. Beyond, J is exact for Gaussian pre-activations, and
+what is left is the error of v_f. Measured for f = dense, ReLU, dense of n units each: Σ v' over the
+sum of the variances of 6000 sampled blocks, and the root mean square of the relative error of each
+v' (of which 0.02 is the samples'), four blocks; x ~ N(m, 1), m ~ N(0, 1), weights of mean N(0, 2/n)
+and a scale a tenth of its spread. Once so, and with −½W₁ᵀ or ½W₁ᵀ added to the last layer's means,
+so that J is about ∓½; beside it the sum v_x + v_f that leaves the covariance out:
+
+         random means                 J ≈ −½                       J ≈ ½
+    n    with J       without         with J       without         with J       without
+    4    1.08, 0.33   1.11, 0.76      0.99, 0.30   1.78, 2.13      0.93, 0.18   0.67, 0.38
+    16   1.00, 0.16   0.96, 0.33      0.87, 0.28   1.34, 0.57      0.94, 0.13   0.70, 0.31
+    64   0.99, 0.09   1.00, 0.14      0.89, 0.16   1.35, 0.42      0.95, 0.09   0.71, 0.29
+
+Two convolutions of 1 and 4 channels of 4×4, random means, J = 0: 1.06, 0.30 and 0.96, 0.21.
 """
 
 from __future__ import annotations
@@ -20,7 +40,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.layers import mean_jacobian
 from refbnn.layers.layer import Arrays, Layer, Shape
+from refbnn.layers.mean_jacobian import COVERED
 from refbnn.moments import Moments, deterministic
 from refbnn.posterior import Posterior
 
@@ -91,13 +113,19 @@ class Residual:
         return grad_y + grad, grads
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-        """m_x + m_f and v_x + v_f, without the covariance of x and f(x)."""
-        of_f = x
-        for index, layer in enumerate(self.layers):
-            of_f = layer.moments(of_f, self._of_layer(index, posteriors))
-        assert isinstance(of_f, Moments)  # there is at least one layer
+        """See the formulas at the top of the file."""
+        own = [self._of_layer(index, posteriors) for index in range(len(self.layers))]
         of_x = x if isinstance(x, Moments) else deterministic(x)
-        return Moments(of_x.mean + of_f.mean, of_x.var + of_f.var)
+        inputs, now = [of_x], x
+        for layer, weights in zip(self.layers, own, strict=True):
+            now = layer.moments(now, weights)
+            inputs.append(now)
+        of_f = inputs.pop()
+        J = np.zeros_like(of_x.var)
+        if isinstance(x, Moments) and all(isinstance(layer, COVERED) for layer in self.layers):
+            J = mean_jacobian.diagonal(self.layers, inputs, own)
+        rest = np.maximum(of_f.var - J**2 * of_x.var, 0.0)
+        return Moments(of_x.mean + of_f.mean, (1.0 + J) ** 2 * of_x.var + rest)
 
     def _inputs(self, x: np.ndarray, weights: Arrays) -> list[np.ndarray]:
         """The input of every layer, and f(x) last."""

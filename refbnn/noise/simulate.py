@@ -31,7 +31,6 @@ writes the packaged reads again: 4000 reads of the default junction, in µS with
 """
 
 import argparse
-import os
 import sys
 from math import sqrt
 from pathlib import Path
@@ -41,6 +40,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
+from refbnn.files import written_atomically
 from refbnn.noise.junction import DEFAULT, GAMMA, K_B, Junction, correlation_time
 
 N_PACKAGED = 4000
@@ -232,15 +232,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT.csv")
     out = parser.parse_args(argv).out
     rows = [f"{i},{G:.4f}\n" for i, G in enumerate(simulate(N_PACKAGED))]
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text("read,conductance_uS\n" + "".join(rows), newline="\n")
-        os.replace(temporary, out)
-    except OSError as error:
-        print(f"error: {out}: {error.strerror}; expected a writable file", file=sys.stderr)
+        with written_atomically(out) as path:
+            path.write_text("read,conductance_uS\n" + "".join(rows), newline="\n")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    finally:
-        temporary.unlink(missing_ok=True)
     return 0
 
 
