@@ -27,7 +27,7 @@ class Kernel:
     ----------
     run : callable without arguments
         Runs on `inputs` as they stand and leaves the results in `outputs`.
-    inputs, outputs : tuples of ndarray, (batch, ...) float32
+    inputs, outputs : tuples of ndarray, (batch, ...)
         Views of that memory, without the padding.
     executable : tvm.runtime.Executable
         The compiled module, for its assembly.
@@ -116,7 +116,9 @@ def build(program: Program, schedule: str, device: str = "local") -> Kernel:
     executable = tvm.compile(lowered(program, schedule), target=target)
 
     def zeros(operands) -> list[np.ndarray]:
-        return [np.zeros([int(n) for n in tensor.shape], np.float32) for _, tensor in operands]
+        return [
+            np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype) for _, tensor in operands
+        ]
 
     weights = [values for _, values in program.weights]
     loaded = load(
