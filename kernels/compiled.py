@@ -16,6 +16,7 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels import kernel as kernels
+from kernels.devices.instructions import InstructionCount
 from kernels.kernel import Kernel
 from kernels.program import Program, Rows
 from refbnn.errors import InputError
@@ -72,7 +73,27 @@ class CompiledNetwork:
             a result is too large.
         """
         kernel = self.kernel
-        (view,) = kernel.inputs
+        self._put(x)
+        kernel.run()
+        for bits, message in zip(self.largest, _MESSAGES, strict=False):
+            if bits.item() >= _INFINITY:
+                raise InputError(message)
+        mean, *var = kernel.outputs
+        return Moments.checked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+
+    def instruction_count(self, x: np.ndarray) -> InstructionCount:
+        """Instructions executed for these inputs: `.total`, and by class.
+
+        Raises
+        ------
+        InputError
+            If x is no such array, or the kernel is on a device that cannot count.
+        """
+        self._put(x)
+        return self.kernel.instruction_count(*self.kernel.inputs)
+
+    def _put(self, x: np.ndarray) -> None:
+        (view,) = self.kernel.inputs
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
             what = (
                 f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
@@ -85,21 +106,17 @@ class CompiledNetwork:
         else:
             with np.errstate(over="ignore"):  # costs as much as a check
                 view[...] = x
-        kernel.run()
-        for bits, message in zip(self.largest, _MESSAGES, strict=False):
-            if bits.item() >= _INFINITY:
-                raise InputError(message)
-        mean, *var = kernel.outputs
-        return Moments.checked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
 
-def compiled(program: Program, schedule: str, records: str | Path | None) -> CompiledNetwork:
+def compiled(
+    program: Program, schedule: str, records: str | Path | None, device: str
+) -> CompiledNetwork:
     """Compile the program of a network; arguments and errors as in `compile_network`."""
     arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
     bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
     n_outputs = len(program.outputs)
     program.outputs += [(Rows(1, 1), tensor) for tensor in bits]
-    kernel = kernels.build(program, schedule, records)
+    kernel = kernels.build(program, schedule, records, device)
     largest = kernel.outputs[n_outputs:]
     kernel = replace(kernel, outputs=kernel.outputs[:n_outputs])
     if schedule != "tuned":

@@ -1,17 +1,17 @@
-"""Kernels: a program compiled, with its memory laid out."""
+"""Kernels: a program compiled and on a device, with its memory laid out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tvm
 from tvm import te
 
-from kernels import records
+from kernels import devices, records
+from kernels.devices.instructions import InstructionCount
 from kernels.program import Program
 from refbnn.errors import InputError
 
@@ -36,21 +36,40 @@ class Kernel:
         Views of that memory, without the padding.
     executable : tvm.runtime.Executable
         The compiled module, for its assembly.
+    count : callable without arguments, or None
+        Runs as `run` does and counts executed instructions; None on devices that cannot.
     """
 
     run: Callable[[], object]
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
     executable: tvm.runtime.Executable
+    count: Callable[[], InstructionCount] | None = None
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Copy the arrays in, run, and copy the results out; shapes as of `inputs`."""
+        self._put(arrays)
+        self.run()
+        return tuple([view.copy() for view in self.outputs])
+
+    def instruction_count(self, *arrays: np.ndarray) -> InstructionCount:
+        """Instructions that one run executes on these inputs.
+
+        Raises
+        ------
+        InputError
+            If the kernel is on a device that cannot count.
+        """
+        if self.count is None:
+            raise InputError("kernel: this device counts no instructions; expected 'emulated'")
+        self._put(arrays)
+        return self.count()
+
+    def _put(self, arrays: tuple[np.ndarray, ...]) -> None:
         for view, array in zip(self.inputs, arrays, strict=True):
             if np.shape(array) != view.shape:
                 raise InputError(f"kernel: input of shape {np.shape(array)}; expected {view.shape}")
             view[...] = array
-        self.run()
-        return tuple([view.copy() for view in self.outputs])
 
 
 def lowered(program: Program, schedule: str, folder: str | Path | None = None) -> tvm.IRModule:
@@ -100,32 +119,52 @@ def tuned(program: Program, folder: str | Path | None = None) -> dict[str, dict[
     return {name: record.decisions for name, record in found.items() if record is not None}
 
 
-def build(program: Program, schedule: str, folder: str | Path | None = None) -> Kernel:
-    """Compile a program and lay out its memory; arguments and errors as in `lowered`."""
-    return bind(program, lowered(program, schedule, folder))
+def build(
+    program: Program, schedule: str, folder: str | Path | None = None, device: str = "local"
+) -> Kernel:
+    """Compile a program, put it on a device and lay out its memory.
+
+    Parameters
+    ----------
+    program : Program
+    schedule, folder
+        As in `lowered`.
+    device : {"local", "emulated"}
+        See `kernels.devices`.
+
+    Raises
+    ------
+    InputError
+        As in `lowered` and `kernels.devices.find`.
+    """
+    devices.find(device, program.target)  # before the work, not after it
+    return bind(program, lowered(program, schedule, folder), device)
 
 
-def bind(program: Program, module: tvm.IRModule) -> Kernel:
-    """Compile a scheduled program and lay out its memory."""
+def bind(program: Program, module: tvm.IRModule, device: str = "local") -> Kernel:
+    """Compile a scheduled program and lay out its memory; otherwise as `build`."""
+    load = devices.find(device, program.target)
     target = tvm.target.Target(program.target.llvm)
     with tvm.transform.PassContext(config=PASSES):
         executable = tvm.compile(module, target=target)
 
-    def zeros(tensor: te.Tensor) -> np.ndarray:
-        return np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype)
+    def zeros(operands) -> list[np.ndarray]:
+        return [
+            np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype) for _, tensor in operands
+        ]
 
-    values = [zeros(tensor) for _, tensor in program.inputs]
-    values += [value for _, value in program.weights]
-    values += [zeros(tensor) for _, tensor in program.outputs]
-    memory = [tvm.runtime.tensor(value) for value in values]
-    arrays = [np.from_dlpack(tensor) for tensor in memory]
+    weights = [values for _, values in program.weights]
+    loaded = load(
+        executable, devices.Memory(zeros(program.inputs), weights, zeros(program.outputs))
+    )
 
     def views(operands, arrays) -> tuple[np.ndarray, ...]:
         return tuple([layout.view(a) for (layout, _), a in zip(operands, arrays, strict=True)])
 
     return Kernel(
-        run=partial(executable["main"], *memory),
-        inputs=views(program.inputs, arrays[: len(program.inputs)]),
-        outputs=views(program.outputs, arrays[len(arrays) - len(program.outputs) :]),
+        run=loaded.run,
+        inputs=views(program.inputs, loaded.memory.inputs),
+        outputs=views(program.outputs, loaded.memory.outputs),
         executable=executable,
+        count=loaded.count,
     )

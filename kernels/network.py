@@ -69,6 +69,7 @@ def compile_network(
     schedule: str = "hand",
     form: str = "variance",
     records: str | Path | None = None,
+    device: str = "local",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -87,15 +88,18 @@ def compile_network(
         of the means, whose results have variance 0.
     records : path of a folder, optional
         Where `refbnn tune` left them, see `kernels.records`.
+    device : {"local", "emulated"}
+        This machine, or an emulated Arm core: see `kernels.devices`.
 
     Raises
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        the network does not tell the shape of its input, a weight is too large for float32, or a
-        record is corrupt or does not fit.
+        the network does not tell the shape of its input, a weight is too large for float32, a
+        record is corrupt or does not fit, or the device cannot run kernels for the target.
     """
-    return compiled(program(net, batch_size, targets.target(target), form), schedule, records)
+    whole = program(net, batch_size, targets.target(target), form)
+    return compiled(whole, schedule, records, device)
 
 
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:

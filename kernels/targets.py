@@ -6,10 +6,12 @@ which rounds once instead of twice. TVM leaves that off, at half the speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import numpy as np
 import tvm
 from tvm.target import codegen
 
@@ -30,23 +32,56 @@ class Target:
         Vector registers that a program can name.
     llvm : dict
         The target as TVM wants it.
+    in_order : bool
+        Whether instructions wait for all before them, loads too.
     """
 
     name: str
     lanes: int
     registers: int
     llvm: dict[str, object]
+    in_order: bool = False
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether the programs are of 64-bit Arm."""
+        return str(self.llvm["mtriple"]).startswith(("aarch64", "arm64"))
 
 
-def _host() -> Target:
-    """Describe this processor: LLVM detects its name, and the name tells the vector units."""
-    llvm = {
+def _features(llvm: dict[str, object]) -> set[str]:
+    """Name the features that LLVM uses for a target."""
+    return set(map(str, codegen.llvm_get_cpu_features(tvm.target.Target(llvm))))
+
+
+def _host(missing: Sequence[str] | None = None) -> Target:
+    """Describe this processor: LLVM detects its name, and the name tells the vector units.
+
+    The name may promise more than there is, as in a virtual machine that hides AVX-512: an
+    instruction of it would end the program. NumPy asks the processor and the operating system for
+    each level of x86-64; the greatest that it finds then takes the place of the name.
+
+    Parameters
+    ----------
+    missing : sequence of str, optional
+        Levels that are not there, such as X86_V4 (AVX-512), in NumPy's words.
+    """
+    if missing is None:
+        build: Any = np.show_config(mode="dicts")
+        missing = build["SIMD Extensions"].get("not found", ())
+    llvm: dict[str, object] = {
         "kind": "llvm",
         "mtriple": str(codegen.llvm_get_system_triple()),
         "mcpu": str(codegen.llvm_get_system_cpu()),
         "fast-math-contract": True,
     }
-    features = codegen.llvm_get_cpu_features(tvm.target.Target(llvm))
+    promised = _features(llvm)
+    for level, feature, fallback in (
+        ("X86_V4", "avx512f", "x86-64-v3"),
+        ("X86_V3", "avx2", "x86-64-v2"),
+    ):
+        if level in missing and feature in promised:
+            llvm["mcpu"] = fallback
+    features = _features(llvm)
     if "avx512f" in features:
         lanes, registers = 16, 32
     elif "avx2" in features:
@@ -58,7 +93,26 @@ def _host() -> Target:
     return Target("host", lanes, registers, llvm)
 
 
-_TARGETS: dict[str, Callable[[], Target]] = {"host": _host}
+def _arm(name: str, mcpu: str, in_order: bool = False) -> Callable[[], Target]:
+    """Describe an Arm core in its 64-bit state: 32 vector registers of 128 bits (NEON)."""
+    llvm: dict[str, object] = {
+        "kind": "llvm",
+        "mtriple": "aarch64-linux-gnu",
+        "mcpu": mcpu,
+        "fast-math-contract": True,
+    }
+    return lambda: Target(name, 4, 32, llvm, in_order)
+
+
+# By its core's name LLVM knows what instructions it has (half precision on the A76), and in which
+# order they are best issued.
+_TARGETS: dict[str, Callable[[], Target]] = {
+    "host": _host,
+    "aarch64": _arm("aarch64", "generic"),
+    "cortex-a53": _arm("cortex-a53", "cortex-a53", in_order=True),  # Raspberry Pi 3
+    "cortex-a72": _arm("cortex-a72", "cortex-a72"),  # Raspberry Pi 4
+    "cortex-a76": _arm("cortex-a76", "cortex-a76"),  # Raspberry Pi 5
+}
 
 
 @cache

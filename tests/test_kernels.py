@@ -1,5 +1,6 @@
 """Kernels against the float64 reference, and the errors of compile_network."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,6 +106,23 @@ def test_dense_for_narrower_registers(lanes, registers):
     assert (np.abs(var - expected.var) <= v_bound).all()
 
 
+@FEW
+@given(rows=st.integers(1, 7), packs=st.integers(1, 6), lanes=st.sampled_from([4, 16]))
+def test_dense_with_other_tiles_than_its_layout_is_made_for(rows, packs, lanes):
+    cpu = dataclasses.replace(targets.target("host"), lanes=lanes)
+    rng = np.random.default_rng(7)
+    weight, bias = wild_layer(rng, 31, 6 * lanes - 1)
+    x = Moments(wild(rng, (7, 31)), np.abs(wild(rng, (7, 31))))
+    program = dense.alone(weight, bias, 7, cpu, known_input=False)
+    decisions = {"rows": rows, "packs": packs}
+    program.steps[0] = dataclasses.replace(program.steps[0], by_hand=decisions)
+    mean, var = build(program, "hand")(x.mean, x.var)
+    expected = dense_reference.moments(x, weight, bias)
+    m_bound, v_bound = dense_bound(x, weight, bias)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    assert (np.abs(var - expected.var) <= v_bound).all()
+
+
 @SCHEDULES
 def test_dense_variance_does_not_cancel(schedule):
     # m² = 10⁸ v and weights almost known: Σ E[x²]E[w²] − (mµ)² is 0 or noise in float32.
@@ -129,14 +147,34 @@ def test_arrays_of_another_shape_are_refused():
 @given(
     batch=st.integers(1, 300),
     n_packs=st.integers(1, 300),
-    sums=st.sampled_from([2, 3]),
-    registers=st.sampled_from([16, 32]),
+    sums=st.sampled_from([1, 2, 3]),
+    cpu=st.sampled_from(
+        [
+            targets.Target("x", 16, 32, {"mtriple": "x86_64-linux-gnu"}),
+            targets.Target("x", 8, 16, {"mtriple": "x86_64-linux-gnu"}),
+            targets.target("cortex-a53"),
+            targets.target("cortex-a72"),
+        ]
+    ),
 )
-def test_a_tile_fits_the_registers_and_the_layer(batch, n_packs, sums, registers):
-    rows, packs = dense.tile(batch, n_packs, sums, registers)
+def test_a_tile_fits_the_registers_and_the_layer(batch, n_packs, sums, cpu):
+    rows, packs = dense.tile(batch, n_packs, sums, cpu)
     assert 1 <= rows <= batch
     assert 1 <= packs <= n_packs
-    assert sums * rows * packs <= 5 * registers // 8
+    inputs = sums * rows if cpu.is_arm else 0
+    assert sums * rows * packs + inputs <= (5 * cpu.registers // 8 if not cpu.is_arm else 27)
+
+
+@pytest.mark.parametrize(("packs", "unroll"), [(1, 1), (2, 4), (3, 1), (5, 4)])
+def test_weights_by_tiles_keep_every_weight_and_pad_with_zeros(packs, unroll):
+    terms = [np.arange(1.0, 16.0).reshape(5, 3), np.arange(16.0, 31.0).reshape(5, 3)]
+    tiles = dense.by_tiles([dense.pack(term, 2) for term in terms], packs, unroll)
+    for index in np.ndindex(5, 3, 2):
+        out, k, term = index
+        tile, p = divmod(out // 2, packs)
+        assert tiles[tile, k, term, p, out % 2] == terms[term][out, k]
+    assert np.count_nonzero(tiles) == 30
+    assert tiles.shape[1] % unroll == 0
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
@@ -340,6 +378,27 @@ def test_host_target_describes_a_vector_unit():
     assert host.llvm["fast-math-contract"] is True
     padded = [Rows(n, host.lanes).tensor_shape(3) for n in (1, host.lanes, host.lanes + 1)]
     assert padded == [(3, host.lanes), (3, host.lanes), (3, 2 * host.lanes)]
+
+
+@pytest.mark.skipif(
+    "avx2" not in targets._features(targets.target("host").llvm),
+    reason="there is nothing to hide on a processor without AVX2",
+)
+@pytest.mark.parametrize(
+    ("hidden", "lanes", "never"),
+    [(["X86_V4"], 8, "zmm"), (["X86_V3", "X86_V4"], 4, "ymm")],
+)
+def test_host_does_without_what_the_machine_hides(hidden, lanes, never):
+    cpu = targets._host(hidden)
+    assert cpu.lanes == lanes
+    rng = np.random.default_rng(7)
+    weight, bias = wild_layer(rng, 9, 33)
+    kernel = build(dense.alone(weight, bias, 3, cpu, known_input=True), "hand")
+    assert never not in kernel.executable.mod.inspect_source("asm")
+    x = rng.standard_normal((3, 9))
+    expected = dense_reference.moments_of_known(x, weight, bias)
+    m_bound, _ = dense_bound(deterministic(x), weight, bias)
+    assert (np.abs(kernel(x)[0] - expected.mean) <= m_bound).all()
 
 
 def test_latency_ranks_a_quick_and_a_slow_function_in_bounded_calls():

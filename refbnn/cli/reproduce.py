@@ -40,11 +40,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     import verification
+    from kernels import devices
     from kernels.targets import target as find_target
     from refbnn.cli import report
     from refbnn.cli.stages import compiling, noise, overview, propagation, training, verifying
 
-    find_target(arguments.target)  # an unknown name is an error now, not in minutes
+    # An unknown name, or one of another machine, is an error now, not in minutes.
+    devices.find("local", find_target(arguments.target))
     values, column, source = options.read_noise(arguments)
     seed = arguments.seed
     begin = time.perf_counter()

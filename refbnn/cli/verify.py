@@ -26,8 +26,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     import verification
+    from kernels import devices
+    from kernels.targets import target as find_target
     from refbnn.cli import report
 
+    # An unknown name, or one of another machine, is an error now, not in a minute.
+    devices.find("local", find_target(arguments.target))
     if arguments.json is not None:
         require_writable(arguments.json)
     fit = options.fit_noise(*options.read_noise(arguments))

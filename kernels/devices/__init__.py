@@ -1,0 +1,121 @@
+"""Devices: where compiled kernels run.
+
+    "local"     this machine
+    "emulated"  a 64-bit Arm core in this process, which counts the instructions it executes;
+                installed as the extra `arm`
+
+A device is one function: it takes a compiled module and the memory of a kernel, and gives what runs
+it there.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Protocol
+
+import numpy as np
+import tvm
+
+from kernels.devices.instructions import InstructionCount
+from kernels.targets import Target
+from refbnn.errors import InputError
+
+# Modules of the extra `arm`, and the packages that hold them.
+_EXTRA = {
+    "unicorn": "unicorn",
+    "elftools": "pyelftools",
+    "capstone": "capstone",
+    "ziglang": "ziglang",
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The arrays that a kernel works on, in the order of its arguments, padding included.
+
+    Parameters
+    ----------
+    inputs, weights, outputs : sequences of ndarray
+    """
+
+    inputs: Sequence[np.ndarray]
+    weights: Sequence[np.ndarray]
+    outputs: Sequence[np.ndarray]
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All of them."""
+        return [*self.inputs, *self.weights, *self.outputs]
+
+    def replaced(self, arrays: Sequence[np.ndarray]) -> Memory:
+        """Other arrays in their places."""
+        n, m = len(self.inputs), len(self.inputs) + len(self.weights)
+        return Memory(arrays[:n], arrays[n:m], arrays[m:])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A kernel on a device.
+
+    Parameters
+    ----------
+    run : callable without arguments
+        Runs on the inputs in `memory` as they stand, and leaves the results in its outputs.
+    memory : Memory
+        Where the kernel finds its inputs and leaves its results.
+    count : callable without arguments, or None
+        Runs as `run` does, and counts instructions; None where they cannot be counted.
+    """
+
+    run: Callable[[], object]
+    memory: Memory
+    count: Callable[[], InstructionCount] | None = None
+
+
+class Device(Protocol):
+    """Somewhere to run kernels."""
+
+    def __call__(self, executable: tvm.runtime.Executable, memory: Memory) -> Loaded:
+        """Load a module whose function is called `main`, its memory holding these values."""
+
+
+def find(name: str, target: Target) -> Device:
+    """Look up the device of that name, for kernels compiled for that target.
+
+    Raises
+    ------
+    InputError
+        If there is none, it cannot run such kernels, or packages that it needs are not installed.
+    """
+    match name:
+        case "local":
+            from kernels.devices import local
+
+            here = platform.machine()
+            if target.is_arm != (here in ("aarch64", "arm64")):
+                raise InputError(
+                    f"target {target.name!r} is for aarch64, and this machine is {here}; "
+                    "expected device 'emulated', or target 'host'"
+                )
+            return local.load
+        case "emulated":
+            if not target.is_arm:
+                raise InputError(
+                    f"target {target.name!r} is not for aarch64, as the emulated core is; "
+                    "expected one such as 'cortex-a72'"
+                )
+            absent = [package for module, package in _EXTRA.items() if find_spec(module) is None]
+            if absent:
+                raise InputError(
+                    f"device 'emulated': without {', '.join(absent)}; "
+                    "expected after: pip install 'refbnn[arm]'"
+                )
+            from kernels.devices import emulated
+
+            return partial(emulated.load, core=str(target.llvm["mcpu"]))
+        case _:
+            raise InputError(f"device {name!r} is unknown; expected one of: local, emulated")

@@ -1,0 +1,81 @@
+"""Programs for the emulated core: TVM's object file and a small runtime, linked.
+
+Both compiler and linker are Zig's (clang and lld, cross compilers for any machine, from pip). Only
+the linker is called for each kernel, with no C library: that takes a tenth of a second and leaves
+nothing behind, where Zig's compiler as the driver would first build a C library, for a minute or
+two. The runtime is compiled once a process, in half a second, and Zig keeps it in the user's cache.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import tvm
+
+from refbnn.errors import InputError
+
+_STUB = Path(__file__).with_name("stub.c")
+
+
+def link(executable: tvm.runtime.Executable) -> bytes:
+    """Make a static program for aarch64 of a module and the runtime; an ELF file.
+
+    Raises
+    ------
+    InputError
+        If it calls a function that neither of them has.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "main.o"
+        executable.mod.write_to_file(str(path), "o")
+        return linked(path.read_bytes(), compiled(_STUB))
+
+
+def linked(*objects: bytes) -> bytes:
+    """Put object files together; an ELF file with fixed addresses, without an entry of its own.
+
+    Raises
+    ------
+    InputError
+        If the linker refuses.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{index}.o" for index in range(len(objects))]
+        for path, content in zip(paths, objects, strict=True):
+            path.write_bytes(content)
+        program = Path(folder) / "program"
+        _zig("ld.lld", "-static", "-e", "0", *paths, "-o", program)
+        return program.read_bytes()
+
+
+@cache
+def compiled(source: Path) -> bytes:
+    """Compile C that needs no C library; an object file.
+
+    Raises
+    ------
+    InputError
+        If the compiler refuses.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.o"
+        # Without builtins: a compiler makes calls of memset out of the loops of memset.
+        options = ("-target", "aarch64-linux-musl", "-O2", "-ffreestanding", "-fno-builtin")
+        _zig("cc", *options, "-c", source, "-o", out)
+        return out.read_bytes()
+
+
+def _zig(*words: str | Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ziglang", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise InputError(f"zig {words[0]}: {lines[0]}; expected a program for aarch64, alone")

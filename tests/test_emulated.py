@@ -1,0 +1,389 @@
+"""Kernels for Arm on the emulated core: the same results, exact counts, errors that say where."""
+
+import re
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from kernels import compile_network, dense, devices, elementwise, relu, targets
+from kernels.devices.instructions import InstructionCount
+from kernels.kernel import build
+from kernels.program import Program, Rows
+from refbnn.cli import main
+from refbnn.errors import InputError
+from refbnn.layers import Dense, ReLU
+from refbnn.layers import dense as dense_reference
+from refbnn.moments import Moments, deterministic
+from refbnn.network import Network
+from refbnn.normal import rectified_moments
+from refbnn.posterior import Posterior
+from verification.rounding import dense_bound, gamma, network_bound
+
+SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
+emulated = pytest.mark.skipif(
+    any(find_spec(module) is None for module in ("unicorn", "elftools", "capstone", "ziglang")),
+    reason="the extra `arm` is not installed",
+)
+
+
+def layer(rng, n_in, n_out):
+    return (
+        Posterior(rng.standard_normal((n_out, n_in)), rng.random((n_out, n_in))),
+        Posterior(rng.standard_normal(n_out), rng.random(n_out)),
+    )
+
+
+def dense_kernel(n_in, n_out, batch, known, schedule="hand", cpu="cortex-a72"):
+    rng = np.random.default_rng(5)
+    weight, bias = layer(rng, n_in, n_out)
+    program = dense.alone(weight, bias, batch, targets.target(cpu), known)
+    m, v = rng.standard_normal((batch, n_in)), rng.random((batch, n_in))
+    x = deterministic(m) if known else Moments(m, v)
+    return build(program, schedule, "emulated"), weight, bias, x
+
+
+@emulated
+@SCHEDULES
+@pytest.mark.parametrize("batch", [1, 10])
+def test_network_is_that_of_the_host(schedule, batch):
+    net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
+    x = np.random.default_rng(2).random((batch, 784))
+    arm = compile_network(net, batch, "cortex-a72", schedule, device="emulated")
+    got, exact = arm(x), net.propagate(x)
+    host = compile_network(net, batch, schedule=schedule)(x)
+    assert got.mean.dtype == got.var.dtype == np.float32
+    # Each within its rounding of the reference, so twice that apart.
+    for of_arm, of_host, expected, bound in zip(
+        (got.mean, got.var),
+        (host.mean, host.var),
+        (exact.mean, exact.var),
+        network_bound(net, x),
+        strict=True,
+    ):
+        assert (np.abs(of_arm - expected) <= bound).all()
+        assert (np.abs(of_arm - of_host) <= 2 * bound).all()
+    # And again, after other inputs.
+    arm(x[::-1] * 0.5)
+    np.testing.assert_array_equal(arm(x).mean, got.mean)
+
+
+@emulated
+@SCHEDULES
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "batch", "cpu"),
+    [
+        (13, 37, 7, "cortex-a72"),
+        (1, 1, 1, "cortex-a72"),
+        (33, 64, 3, "cortex-a53"),
+        (31, 5, 4, "cortex-a76"),
+        (18, 17, 11, "aarch64"),
+    ],
+)
+def test_dense_is_within_the_rounding_bound(schedule, known, n_in, n_out, batch, cpu):
+    kernel, weight, bias, x = dense_kernel(n_in, n_out, batch, known, schedule, cpu)
+    mean, var = kernel(x.mean) if known else kernel(x.mean, x.var)
+    expected = dense_reference.moments(x, weight, bias)
+    m_bound, v_bound = dense_bound(x, weight, bias)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    assert (np.abs(var - expected.var) <= v_bound).all()
+
+
+@emulated
+def test_dense_in_other_forms():
+    rng = np.random.default_rng(9)
+    weight, bias = layer(rng, 45, 33)
+    cpu = targets.target("cortex-a72")
+    x = Moments(rng.standard_normal((7, 45)), rng.random((7, 45)))
+    expected = dense_reference.moments(x, weight, bias)
+    m_bound, _ = dense_bound(x, weight, bias)
+    raw = build(dense.alone(weight, bias, 7, cpu, False, "raw"), "hand", "emulated")
+    mean, var = raw(x.mean, x.var)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    # Both sums are rounded as the mean is: relative to their terms.
+    size = (x.mean**2 + x.var) @ (weight.mean**2 + weight.var).T + bias.var
+    assert (np.abs(var - expected.var) <= gamma(2 * 45 + 14) * size).all()
+    alone = build(dense.alone(weight, bias, 7, cpu, True, "mean"), "hand", "emulated")
+    assert (np.abs(alone(x.mean)[0] - expected.mean) <= m_bound).all()
+
+
+@emulated
+@SCHEDULES
+def test_relu_is_as_accurate_as_stated(schedule):
+    cpu = targets.target("cortex-a72")
+    program = Program(cpu, 3)
+    x = program.random(Rows(401, cpu.lanes))
+    program.give(elementwise.add(program, "relu", "relu", relu.value, relu.moments, x))
+    var = np.broadcast_to(np.array([[1e-6], [1.0], [1e6]]), (3, 401)).astype(np.float32)
+    mean = (np.linspace(-10, 10, 401) * np.sqrt(var)).astype(np.float32)
+    got = build(program, schedule, "emulated")(mean, var)
+    for result, exact in zip(got, rectified_moments(mean, var), strict=True):
+        assert (np.abs(result - exact) <= relu.RELATIVE_ERROR * exact).all()
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("n_in", "batch", "known", "most"), [(784, 1, True, 1.05), (784, 10, True, 0.7)]
+)
+def test_instructions_a_product(n_in, batch, known, most):
+    kernel, *_, x = dense_kernel(n_in, 100, batch, known)
+    plain, *_ = dense_kernel(n_in, 100, batch, known, "default")
+    count = kernel.instruction_count(x.mean)
+    n_products = n_in * 100 * batch
+    assert count.fma == 2 * n_products / 4  # mean and variance, four lanes at once: the floor
+    assert count.total <= most * n_products
+    assert plain.instruction_count(x.mean).total >= 5 * count.total
+    assert sum(count.by_class.values()) == count.total
+
+
+@emulated
+def test_instructions_of_a_network_do_not_depend_on_its_inputs():
+    net = Network([Dense(20, 9), ReLU(), Dense(9, 3)], seed=3)
+    arm = compile_network(net, 2, "cortex-a72", device="emulated")
+    x = np.random.default_rng(4).random((2, 20))
+    count = arm.instruction_count(x)
+    assert count == arm.instruction_count(0.5 * x)
+    np.testing.assert_array_equal(arm(x).mean, arm(x).mean)
+    assert min(count.by_class.values()) > 0
+    with pytest.raises(InputError, match="NaN"):
+        arm.instruction_count(np.full((2, 20), np.nan))
+
+
+def class_of(word):
+    """Class by the bits of the encoding (Arm ARM, C4.1), without a disassembler."""
+    if word >> 25 & 0b0101 == 0b0100:  # loads and stores
+        vector = word >> 26 & 1
+        if word >> 24 & 0b111011 == 0b011000:  # relative to the program counter
+            return "load"
+        if word >> 27 & 0b101 == 0b101 and word >> 28 & 0b11 == 0b10:  # pairs
+            return "load" if word >> 22 & 1 else "store"
+        if word >> 24 & 0b10111110 == 0b00001100:  # structures: ld1r and such
+            return "load" if word >> 22 & 1 else "store"
+        opc = word >> 22 & 0b11
+        return "load" if opc & 1 or (opc == 0b10 and not vector) else "store"
+    if word >> 25 & 0b111 == 0b111:  # floating point and vectors
+        scalar_fma = word >> 24 & 0b01011111 == 0b00011111
+        element = word & 0xBF80F400 | 0x4000_0000
+        by_element = word >> 24 & 0b10111111 == 0b00001111 and word >> 12 & 0b1011 in (1, 5)
+        same = word & 0xBF20FC00 == 0x0E20CC00
+        return "fma" if scalar_fma or (by_element and element >> 23 & 1) or same else "vector"
+    return "scalar"
+
+
+@emulated
+@SCHEDULES
+def test_counts_are_those_of_single_steps(schedule, monkeypatch):
+    from unicorn import UC_HOOK_CODE
+
+    from kernels.devices import emulated
+    from kernels.devices.core import Core
+
+    cores = []
+
+    class Kept(Core):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            cores.append(self)
+
+    monkeypatch.setattr(emulated, "Core", Kept)
+    kernel, *_, x = dense_kernel(13, 10, 3, known=False, schedule=schedule)
+    count = kernel.instruction_count(x.mean, x.var)
+    steps = dict.fromkeys(count.by_class, 0)
+
+    def step(machine, address, size, _data):
+        steps[class_of(int.from_bytes(machine.mem_read(address, size), "little"))] += 1
+
+    cores[0]._plain.hook_add(UC_HOOK_CODE, step)  # before its first run
+    kernel.run()
+    assert steps == count.by_class
+
+
+C_OF_FAULTS = """
+typedef __fp16 half8 __attribute__((vector_size(16)));
+int add(int a, int b) { return a + b; }
+int read_nothing(void) { return *(volatile int *)0x30; }
+int write_code(void) { *(volatile int *)(long)&add = 0; return 0; }
+int undefined(void) { __asm__ volatile(".inst 0"); return 0; }
+int half(void) { __asm__ volatile(".arch armv8.2-a+fp16\\n fadd v0.8h, v1.8h, v2.8h" ::: "v0");
+                 return 5; }
+int forever(void) { for (volatile int i = 0;; ++i) {} }
+int deep(int n) { volatile char frame[1000]; frame[n % 1000] = n; return deep(n + 1) + frame[0]; }
+int sum(const int *x, int n) { int s = 0; for (int i = 0; i < n; ++i) s += ((volatile int *)x)[i];
+                               return s; }
+__attribute__((noinline)) int one(volatile int *x) { x[0] += 3; return x[0]; }
+__attribute__((noinline)) int two(volatile int *x) { x[0] += 3; return x[0]; }
+int both(void) { volatile int x = 1; return one(&x) + two(&x) + one(&x); }
+int put(volatile int *x, int n) { x[n] = 1; return 0; }
+"""
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    from kernels.devices import linker
+
+    path = tmp_path_factory.mktemp("faults") / "faults.c"
+    path.write_text(C_OF_FAULTS)
+    return linker.linked(linker.compiled(path))
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("read_nothing", r"Invalid memory read .* in read_nothing, .*memory at 0x30"),
+        ("write_code", r"memory .* in write_code, .*memory at 0x"),
+        ("undefined", "in undefined"),
+        ("half", "in half"),
+        ("forever", "no end after 0.2 s"),
+        ("deep", "stack overflow in deep, .* 1024 KiB"),
+    ],
+)
+def test_a_fault_is_an_error_that_says_where(faulty, function, message):
+    from kernels.devices.core import Core, EmulationError
+
+    core = Core("cortex-a72", faulty, timeout=0.2)
+    for call in (core.call, core.count):
+        with pytest.raises(EmulationError, match=message) as caught:
+            call(function, 1)
+        assert "\n" not in str(caught.value)
+        assert core.call("add", 2, 3) == 5  # and the next call is not harmed
+
+
+@emulated
+def test_arrays_end_where_memory_ends(faulty):
+    from kernels.devices.core import Core, EmulationError
+
+    core = Core("cortex-a72", faulty)
+    address, view = core.place(np.arange(32, dtype=np.int32), read_only=False)
+    constant, _ = core.place(np.arange(32, dtype=np.int32), read_only=True)
+    assert address % 64 == constant % 64 == 0
+    assert core.call("sum", address, 32) == 31 * 16
+    view[:] = 2
+    assert core.call("sum", address, 32) == 64
+    assert core.call("put", address, 31) == 0
+    assert view.tolist() == [2] * 31 + [1]
+    for where, index in ((address, 32), (address, -1025), (constant, 0)):
+        with pytest.raises(EmulationError, match=f"in put, .*memory at {where + 4 * index:#x}"):
+            core.call("put", where, index % 2**64)
+    with pytest.raises(EmulationError, match="in sum"):
+        core.call("sum", constant, 33)
+
+
+@emulated
+def test_blocks_of_the_same_code_all_count(faulty):
+    from unicorn import UC_HOOK_CODE
+
+    from kernels.devices.core import Core
+
+    core = Core("cortex-a72", faulty)
+    result, count = core.count("both")
+    assert result == 4 + 7 + 10
+    steps = []
+    core._plain.hook_add(UC_HOOK_CODE, lambda *step: steps.append(step))
+    core.call("both")
+    assert count.total == len(steps)
+    assert count.load >= 3 * 2
+    assert count.store >= 3 + 1
+
+
+@emulated
+def test_half_precision_is_there_on_the_core_that_has_it(faulty):
+    from kernels.devices.core import Core
+
+    assert Core("cortex-a76", faulty).call("half") == 5
+    assert "fullfp16" in targets._features(targets.target("cortex-a76").llvm)
+    assert "fullfp16" not in targets._features(targets.target("cortex-a72").llvm)
+
+
+@emulated
+def test_what_a_kernel_says_before_it_fails(monkeypatch):
+    from kernels.devices import emulated
+    from kernels.devices.core import EmulationError
+
+    # One argument of the wrong kind: the checks that TVM puts before a kernel refuse it.
+    monkeypatch.setattr(emulated, "_TENSOR", 1)
+    kernel, *_ = dense_kernel(5, 3, 1, known=True)
+    for run in (kernel.run, kernel.instruction_count):
+        with pytest.raises(
+            EmulationError, match="TypeError: Mismatched type on argument #0"
+        ) as caught:
+            run(*[np.zeros((1, 5))] * (run == kernel.instruction_count))
+        assert "\n" not in str(caught.value)
+
+
+@emulated
+def test_a_call_of_no_function_is_refused(tmp_path):
+    from kernels.devices import linker
+
+    path = tmp_path / "calls.c"
+    path.write_text("float expf(float); float f(float x) { return expf(x) + 1; }")
+    with pytest.raises(InputError, match="undefined symbol: expf"):
+        linker.linked(linker.compiled(path))
+    path = tmp_path / "no.c"
+    path.write_text("this is no C")
+    with pytest.raises(InputError, match="zig cc"):
+        linker.compiled(path)
+
+
+NET = Network([Dense(3, 2)], seed=6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "cortex-a72"}, "target 'cortex-a72' is for aarch64, and this machine is x86"),
+        ({"device": "board"}, "device 'board' is unknown; expected one of: local, emulated"),
+        ({"target": "cortex-m4"}, "target 'cortex-m4' is unknown; expected one of: host, aarch64"),
+        ({"device": "emulated"}, "target 'host' is not for aarch64"),
+    ],
+)
+def test_bad_call(options, message, monkeypatch):
+    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    monkeypatch.setitem(
+        targets._TARGETS, "host", lambda: targets.Target("host", 4, 16, {"mtriple": "x86_64"})
+    )
+    targets.target.cache_clear()
+    with pytest.raises(InputError, match=message) as caught:
+        compile_network(NET, **{"batch_size": 1, **options})
+    assert "\n" not in str(caught.value)
+    targets.target.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("unicorn", "unicorn"),
+        ("ziglang", "ziglang"),
+        ("elftools", "pyelftools"),
+        ("capstone", "capstone"),
+    ],
+)
+def test_what_is_not_installed_is_named(module, package, monkeypatch):
+    def absent(name):
+        return None if name == module else "here"
+
+    monkeypatch.setattr(devices, "find_spec", absent)
+    with pytest.raises(InputError, match=rf"without {package}; .*pip install 'refbnn\[arm\]'"):
+        compile_network(NET, 1, "cortex-a72", device="emulated")
+
+
+def test_this_machine_counts_no_instructions():
+    fast = compile_network(NET, 1)
+    with pytest.raises(InputError, match="counts no instructions; expected 'emulated'"):
+        fast.instruction_count(np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("command", ["reproduce", "verify"])
+def test_command_line_refuses_a_target_of_another_machine(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    assert main([command, "--target", "cortex-a72"]) == 2
+    captured = capsys.readouterr()
+    assert re.fullmatch(r".*target 'cortex-a72' is for aarch64.*\n", captured.err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_classes_add_up():
+    assert InstructionCount(1, 2, 3, 4, 5).total == 15
+    assert list(InstructionCount().by_class) == ["load", "store", "fma", "vector", "scalar"]
