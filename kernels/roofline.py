@@ -139,7 +139,7 @@ def _in_expression(expression) -> int:
         seen.add(hash(e))
         if isinstance(e, tirx.Reduce):
             n += len(e.source)  # a sum each; every part of a joint reduction has all the sources
-            waiting += e.source
+            waiting += list(e.source)
             continue
         below = [getattr(e, name) for name in _PARTS if hasattr(e, name)]
         if isinstance(e, tvm.ir.Call):

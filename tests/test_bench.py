@@ -11,7 +11,7 @@ from kernels import ablation, bench, comparison, roofline, targets
 from kernels.network import program
 from refbnn import cli
 from refbnn.checkpoint import save
-from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.network import Network
 
 HOST = targets.target("host")
@@ -58,6 +58,15 @@ def test_work_of_convolutions_is_counted():
     n_weights = prod((5, 2, 3, 3))
     assert first.operations == 2 * 2 * 3 * n_weights * 4 * 4
     assert first.n_bytes == 4 * (3 * 2 * 36 + 2 * 3 * 5 * 16 + 2 * (n_weights + 5))
+
+
+def test_work_of_any_layer_is_counted():
+    layers: list[Layer] = [Conv2d(2, 5, 3), MaxPool2d(2), AvgPool2d(2), Flatten(), Dense(5, 3)]
+    net = Network(layers, input_shape=(2, 6, 6), seed=1)
+    counted = works(net, 2, "variance")
+    assert all(work.n_bytes > 0 for work in counted)
+    assert all(work.operations > 0 for work in (*counted[:3], counted[4]))
+    assert counted[3].operations == 0  # a copy
 
 
 def test_limits_of_this_machine_are_plausible():

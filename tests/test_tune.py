@@ -229,7 +229,7 @@ def test_a_record_that_does_not_fit(found, tmp_path, decisions):
 def test_a_corrupt_file_of_records(tmp_path, text, capsys):
     file = tmp_path / "host.json"
     file.write_text(text, encoding="latin-1")
-    with pytest.raises(InputError, match="host.json"):
+    with pytest.raises(InputError, match=r"host\.json"):
         compile_network(small(), 1, schedule="tuned", records=tmp_path)
     model = tmp_path / "m.npz"
     save(model, small())

@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, what to measure, where to write."""
     parser.epilog = (
         "Whole calls from Python on one core, in turns in one run: medians. Operators by "
-        "themselves, without the call from Python. The limit is the time in which this core could move their "
-        "bytes at its bandwidth, or do their operations at its rate of fused multiply-adds."
+        "themselves, without the call from Python. The limit is the time in which this core could "
+        "move their bytes at its bandwidth, or do their operations at its rate of fused "
+        "multiply-adds."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
