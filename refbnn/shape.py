@@ -21,7 +21,8 @@ for Gaussian y: so much of G₁² and G₂² is chance, Var G₁/12 + Var G₂/4
 approximations of g₁ and g₂ (D'Agostino & Pearson 1973) will not do far out: for S = 200, p below
 1e-5 was found 24 times too often, because large g₁ and g₂ come together. S times the divergence
 tends to half of χ² with two degrees of freedom, from heavier tails: beyond 200 draws, S/200 times
-the divergence is looked up among those of 200, which makes p ≤ 0.05 too large, if anything.
+the divergence is looked up among those of 200. Small p are too large then: for S = 300, 1000, 5000
+p ≤ 0.05 was found 1.02, 1.00, 0.94 times as often as it says, p ≤ 0.001 0.8, 0.1, 0.0 times.
 """
 
 from __future__ import annotations

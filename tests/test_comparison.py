@@ -121,6 +121,15 @@ def test_limits(case):
 
 def test_refusals(case):
     net, x, y, _ = case
+    with pytest.raises(InputError, match="60 inputs, 50 labels; expected as many"):
+        compare(net, x, y[:50], n_samples=40)
+    with pytest.raises(InputError, match="0 inputs, 0 labels"):
+        compare(net, x[:0], y[:0], n_samples=40)
+    with pytest.raises(InputError, match="expected integers from 0 to 2"):
+        compare(net, x, y + 1, n_samples=40)
+    for wrong in (x[:, :3], x[:0]):
+        with pytest.raises(InputError, match=r"outside of shape .*; expected \(N, \*\(4,\)\)"):
+            compare(net, x, y, wrong, n_samples=40)
     with pytest.raises(InputError, match="method 'svi'; expected 'pfp' or 'full'"):
         compare(net, x, y, method="svi")
     with pytest.raises(InputError, match=f"n_samples is 31; expected at least {2 * BLOCKS}"):

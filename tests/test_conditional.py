@@ -10,8 +10,10 @@ from refbnn.noise import Bimodal
 from refbnn.softmax import by_quadrature
 
 
-def test_known_first_weights_leave_propagation():
-    net = Network([Dense(3, 4), ReLU(), Dense(4, 2)])
+@pytest.mark.parametrize("more", [[], [ReLU(), Dense(2, 2)]])
+def test_known_first_weights_leave_propagation(more):
+    """Of all layers behind, also of a third dense one: no more than the first is drawn."""
+    net = Network([Dense(3, 4), ReLU(), Dense(4, 2), *more])
     known = net.parameters()
     for name in ("0.weight", "0.bias"):
         known[name] = Posterior(known[name].mean, 0.0 * known[name].scale)

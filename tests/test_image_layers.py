@@ -290,6 +290,16 @@ def test_branch_of_many_layers_by_paths():
         assert got.var[row, i] == pytest.approx(want, rel=1e-12)
 
 
+def test_one_dense_layer_between_activations():
+    """Both slopes count: J = Φ(a) µ_ii Φ(b), a and b the standardised means of their inputs."""
+    layer, own, x = branch((ReLU(), Dense(5, 5), ReLU()), scale=0.2)
+    inputs = by_layers(layer, x, own)
+    first, last = (stats.norm.cdf(at.mean / np.sqrt(at.var)) for at in (inputs[0], inputs[2]))
+    J = first * np.diagonal(own["1.weight"].mean) * last
+    want = (1 + J) ** 2 * x.var + np.maximum(inputs[3].var - J**2 * x.var, 0.0)
+    np.testing.assert_allclose(layer.moments(x, own).var, want, rtol=1e-12)
+
+
 def test_a_branch_of_activations_alone():
     """x + max(0, x): 2x to the right of 0, x to the left."""
     x = Moments(np.array([[[[40.0, -40.0]]]]), np.array([[[[2.0, 3.0]]]]))

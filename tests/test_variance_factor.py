@@ -9,7 +9,7 @@ import pytest
 from refbnn import InputError, Network, Posterior, cli, load, predict, save
 from refbnn.layers import Dense, ReLU
 from refbnn.prediction import predict_targets
-from refbnn.variance_factor import choose
+from refbnn.variance_factor import _jackknife, choose
 
 
 def network(n_outputs=3, scale=0.2, layers=None):
@@ -96,6 +96,8 @@ def test_the_log_score_finds_the_variance_behind_the_data():
     gap = (y - mean) ** 2 / net.propagate(x).var
     best = 0.5 * np.mean(np.log(2 * np.pi * net.propagate(x).var * gap.mean())) + 0.5
     assert found.after == pytest.approx(best, rel=1e-6)
+    # ψ = (1 − gap/f)/2, of mean slope 1/2; differences over 0.1 in log f err by 0.1²/6.
+    assert found.error_examples == pytest.approx(gap.std(ddof=1) / np.sqrt(3000), rel=3e-3)
     assert predict_targets(net.with_variance_factor(9.0), x, 1).epistemic == pytest.approx(
         9.0 * net.propagate(x).var
     )
@@ -134,6 +136,16 @@ def test_its_error_over_passes_is_that_of_other_passes():
         np.hypot(found[0].error_examples, found[0].error_passes)
     )
     assert choose(net, x, y + 1.0, criterion="log_score").error_passes == 0.0
+
+
+def test_jackknife_by_loops():
+    passes = np.random.default_rng(0).gamma(2.0, size=(100, 7, 2))
+    left = []
+    for g in range(10):
+        kept = [s for s in range(100) if s // 10 != g]
+        left.append(np.mean([np.var(passes[kept, n, d], ddof=1) for n in range(7) for d in (0, 1)]))
+    want = sum((one - sum(left) / 10) ** 2 for one in left) * 9 / 10
+    assert _jackknife(passes, np.zeros((7, 2))) == pytest.approx(np.sqrt(want), rel=1e-12)
 
 
 def test_one_example_has_no_error():

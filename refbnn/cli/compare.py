@@ -109,7 +109,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
         "of inputs"
     )
     if arguments.method == "full":
-        print(f"FULL: {JOINT_SAMPLES} draws of the logits, without any variance factor")
+        print(
+            f"FULL: {JOINT_SAMPLES} draws of the logits, whose error is not in ±; without any "
+            "variance factor"
+        )
     elif net.variance_factor != 1.0:
         print(f"PFP with {net.variance_factor:.4g} times the variance of every weight")
     failed = []

@@ -110,10 +110,10 @@ def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
     n_samples = arguments.samples if own else None
     chosen = {"method": method, "seed": arguments.seed, "n_samples": n_samples}
 
-    def predicted(function, *arguments):
+    def predicted(function, *what):
         passes = (n_samples or SVI_SAMPLES) if method == "svi" else None
         with tqdm(total=passes, desc=method, unit="pass", disable=None, leave=False) as bar:
-            return function(net, *arguments, **chosen, on_samples=bar.update)
+            return function(net, *what, **chosen, on_samples=bar.update)
 
     if inside.task == "regression":
         prediction = predicted(predict_targets, net.shaped(inside.x), inside.n_outputs)
