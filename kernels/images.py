@@ -361,7 +361,8 @@ def merge(sch: tvm.s_tir.Schedule, decisions, last: set[str]) -> None:
         loop, *_ = sch.get_loops(block)
         if not any(sch.get(loop).same_as(sch.get(other)) for other in loops):
             loops.append(loop)
-        last = last - {sch.get(block).name_hint}
+        block_name = sch.get(block).name_hint
+        last = last - {block_name, block_name.removesuffix("_v1")}  # of moments the variance's
         if not last:
             break
     if len(loops) > 1:
