@@ -87,9 +87,9 @@ class CompiledNetwork:
         Raises
         ------
         InputError
-            If x is no such array, or the kernel is on a device that cannot count.
+            As in a call, and if the kernel is on a device that cannot count.
         """
-        self._put(x)
+        self(x)  # for its checks
         return self.kernel.instruction_count(*self.kernel.inputs)
 
     def _put(self, x: np.ndarray) -> None:

@@ -145,7 +145,8 @@ def bind(program: Program, module: tvm.IRModule, device: str = "local") -> Kerne
     """Compile a scheduled program and lay out its memory; otherwise as `build`."""
     load = devices.find(device, program.target)
     target = tvm.target.Target(program.target.llvm)
-    with tvm.transform.PassContext(config=PASSES):
+    watching = tvm.transform.PassContext.current().instruments
+    with tvm.transform.PassContext(config=PASSES, instruments=watching):
         executable = tvm.compile(module, target=target)
 
     def zeros(operands) -> list[np.ndarray]:

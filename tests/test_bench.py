@@ -85,8 +85,9 @@ def test_size_of_a_compiled_network(tmp_path):
     def padded(n):
         return -(-n // HOST.lanes) * HOST.lanes
 
-    # Packed weights and biases: mean and variance.
-    assert size.weights == 4 * 2 * (padded(40) * 25 + padded(3) * 41)
+    # Packed weights and biases, mean and variance; tiles are padded to less than twice as many.
+    least = 4 * 2 * (padded(40) * 25 + padded(3) * 41)
+    assert least <= size.weights < 2 * least
     assert size.activations == 4 * 7 * (padded(24) + 2 * padded(3))
     # Mean and variance of the hidden layer are never in fewer bytes than this, nor all in more.
     assert 4 * 2 * 7 * padded(40) <= size.workspace <= 4 * 20 * 7 * padded(40)

@@ -40,7 +40,7 @@ def dense_kernel(n_in, n_out, batch, known, schedule="hand", cpu="cortex-a72"):
     program = dense.alone(weight, bias, batch, targets.target(cpu), known)
     m, v = rng.standard_normal((batch, n_in)), rng.random((batch, n_in))
     x = deterministic(m) if known else Moments(m, v)
-    return build(program, schedule, "emulated"), weight, bias, x
+    return build(program, schedule, device="emulated"), weight, bias, x
 
 
 @emulated
@@ -98,13 +98,13 @@ def test_dense_in_other_forms():
     x = Moments(rng.standard_normal((7, 45)), rng.random((7, 45)))
     expected = dense_reference.moments(x, weight, bias)
     m_bound, _ = dense_bound(x, weight, bias)
-    raw = build(dense.alone(weight, bias, 7, cpu, False, "raw"), "hand", "emulated")
+    raw = build(dense.alone(weight, bias, 7, cpu, False, "raw"), "hand", device="emulated")
     mean, var = raw(x.mean, x.var)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
     # Both sums are rounded as the mean is: relative to their terms.
     size = (x.mean**2 + x.var) @ (weight.mean**2 + weight.var).T + bias.var
     assert (np.abs(var - expected.var) <= gamma(2 * 45 + 14) * size).all()
-    alone = build(dense.alone(weight, bias, 7, cpu, True, "mean"), "hand", "emulated")
+    alone = build(dense.alone(weight, bias, 7, cpu, True, "mean"), "hand", device="emulated")
     assert (np.abs(alone(x.mean)[0] - expected.mean) <= m_bound).all()
 
 
@@ -117,7 +117,7 @@ def test_relu_is_as_accurate_as_stated(schedule):
     program.give(elementwise.add(program, "relu", "relu", relu.value, relu.moments, x))
     var = np.broadcast_to(np.array([[1e-6], [1.0], [1e6]]), (3, 401)).astype(np.float32)
     mean = (np.linspace(-10, 10, 401) * np.sqrt(var)).astype(np.float32)
-    got = build(program, schedule, "emulated")(mean, var)
+    got = build(program, schedule, device="emulated")(mean, var)
     for result, exact in zip(got, rectified_moments(mean, var), strict=True):
         assert (np.abs(result - exact) <= relu.RELATIVE_ERROR * exact).all()
 
