@@ -24,8 +24,9 @@ from refbnn.moments import Moments
 
 _SINGLE = np.dtype(np.float32)
 _INFINITY = 0x7F800000
+NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
 _MESSAGES = (
-    "x holds NaN, infinity or a number too large for float32; expected finite numbers",
+    NOT_FINITE,
     "moments: the mean holds NaN or infinity; expected finite numbers",
     "moments: the variance holds a negative, NaN or infinite entry; expected finite numbers of at "
     "least 0",
@@ -73,7 +74,7 @@ class CompiledNetwork:
             a result is too large.
         """
         kernel = self.kernel
-        self._put(x)
+        put(x, kernel.inputs[0])
         kernel.run()
         for bits, message in zip(self.largest, _MESSAGES, strict=False):
             if bits.item() >= _INFINITY:
@@ -92,20 +93,31 @@ class CompiledNetwork:
         self(x)  # for its checks
         return self.kernel.instruction_count(*self.kernel.inputs)
 
-    def _put(self, x: np.ndarray) -> None:
-        (view,) = self.kernel.inputs
-        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-            what = (
-                f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
-            )
-            raise InputError(f"x {what}; expected an array of real numbers")
-        if x.shape != view.shape:
-            raise InputError(f"x has shape {x.shape}; expected {view.shape}")
-        if x.dtype is _SINGLE:
+
+def put(x: np.ndarray, view: np.ndarray) -> None:
+    """Copy an input into a kernel's memory.
+
+    Parameters
+    ----------
+    x : ndarray, of real numbers
+    view : ndarray of float32
+        What is too large for it becomes infinite.
+
+    Raises
+    ------
+    InputError
+        If x is no such array, or not of the shape of `view`.
+    """
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+        what = f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
+        raise InputError(f"x {what}; expected an array of real numbers")
+    if x.shape != view.shape:
+        raise InputError(f"x has shape {x.shape}; expected {view.shape}")
+    if x.dtype is _SINGLE:
+        view[...] = x
+    else:
+        with np.errstate(over="ignore"):  # costs as much as a check
             view[...] = x
-        else:
-            with np.errstate(over="ignore"):  # costs as much as a check
-                view[...] = x
 
 
 def compiled(

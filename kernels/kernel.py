@@ -47,7 +47,15 @@ class Kernel:
     count: Callable[[], InstructionCount] | None = None
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Copy the arrays in, run, and copy the results out; shapes as of `inputs`."""
+        """Copy the arrays in, run, and copy the results out; shapes as of `inputs`.
+
+        What they hold is not looked at: of NaN NaN is made (see `kernels.compiled` for networks).
+
+        Raises
+        ------
+        InputError
+            If these are not as many arrays, or not of these shapes.
+        """
         self._put(arrays)
         self.run()
         return tuple([view.copy() for view in self.outputs])
@@ -66,6 +74,8 @@ class Kernel:
         return self.count()
 
     def _put(self, arrays: tuple[np.ndarray, ...]) -> None:
+        if len(arrays) != len(self.inputs):
+            raise InputError(f"kernel: {len(arrays)} arrays; expected {len(self.inputs)}")
         for view, array in zip(self.inputs, arrays, strict=True):
             if np.shape(array) != view.shape:
                 raise InputError(f"kernel: input of shape {np.shape(array)}; expected {view.shape}")

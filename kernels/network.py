@@ -35,7 +35,8 @@ from kernels import (
 )
 from kernels.compiled import CompiledNetwork, compiled
 from kernels.images import Packs, Planes
-from kernels.program import Activation, Program, Rows
+from kernels.products import require_form
+from kernels.program import Activation, Layout, Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.layers import (
@@ -104,11 +105,9 @@ def compile_network(
 
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
-    shape = net.input_shape or (_features(net),)
-    net.check_input(shape)
+    require_form(form)
     whole = Program(target, batch)
-    layout = Planes(*shape, target.lanes) if len(shape) == 3 else Rows(shape[0], target.lanes)
-    x = whole.known(layout)
+    x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())
     for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
         add = partial(_add, name=f"layer{index}", layer=layer, own=own, form=form)
@@ -172,6 +171,25 @@ def _add(
         f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no kernel; "
         f"expected {_KERNELS}"
     )
+
+
+def input_layout(net: Network, target: Target) -> Layout:
+    """How the input of a network lies in memory.
+
+    Raises
+    ------
+    InputError
+        If the network does not tell the shape of its input, the layers do not fit it or each
+        other, or it is neither of rows nor of images.
+    """
+    shape = net.input_shape or (_features(net),)
+    net.check_input(shape)
+    match shape:
+        case (features,):
+            return Rows(features, target.lanes)
+        case (channels, height, width):
+            return Planes(channels, height, width, target.lanes)
+    raise InputError(f"the network's input_shape is {shape}; expected 1 or 3 numbers")
 
 
 def _features(net: Network) -> int:

@@ -28,6 +28,12 @@ from refbnn.posterior import Posterior
 FORMS = ("variance", "raw", "mean")
 
 
+def require_form(form: str) -> None:
+    """Raise InputError for an unknown form."""
+    if form not in FORMS:
+        raise InputError(f"form {form!r} is unknown; expected one of: {', '.join(FORMS)}")
+
+
 def weight_terms(weight: Posterior, form: str) -> list[np.ndarray]:
     """What is read of a weight: µ, and σ² or E[w²]; infinite where a square overflows.
 
@@ -36,8 +42,7 @@ def weight_terms(weight: Posterior, form: str) -> list[np.ndarray]:
     InputError
         If the form is unknown.
     """
-    if form not in FORMS:
-        raise InputError(f"form {form!r} is unknown; expected one of: {', '.join(FORMS)}")
+    require_form(form)
     if form == "mean":
         return [weight.mean]
     with np.errstate(over="ignore"):

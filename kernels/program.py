@@ -185,7 +185,8 @@ class Program:
     operators: list[tuple[str, Callable[[], Program]]] = field(default_factory=list)
 
     def __post_init__(self):
-        if not isinstance(self.batch, int | np.integer) or self.batch < 1:
+        whole = isinstance(self.batch, int | np.integer) and not isinstance(self.batch, bool)
+        if not whole or self.batch < 1:
             raise InputError(f"batch_size is {self.batch!r}; expected at least 1, a whole number")
 
     def known(self, layout: Layout, name: str = "x") -> Activation:

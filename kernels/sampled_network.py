@@ -24,8 +24,9 @@ from kernels import (
     sampled_weights,
     targets,
 )
-from kernels.images import Planes
+from kernels.compiled import NOT_FINITE, put
 from kernels.kernel import Kernel, build
+from kernels.network import input_layout
 from kernels.program import Program, Rows
 from kernels.targets import Target
 from refbnn.errors import InputError
@@ -71,19 +72,9 @@ class SampledNetwork:
         """
         words, view = self.kernel.inputs
         words[...] = key_of(seed)
-        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-            what = (
-                f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
-            )
-            raise InputError(f"x {what}; expected an array of real numbers")
-        if x.shape != view.shape:
-            raise InputError(f"x has shape {x.shape}; expected {view.shape}, (batch, ...)")
-        with np.errstate(over="ignore"):
-            view[...] = x
+        put(x, view)
         if not all_finite(view):
-            raise InputError(
-                "x holds NaN, infinity or a number too large for float32; expected finite numbers"
-            )
+            raise InputError(NOT_FINITE)
         self.kernel.run()
         samples = self.kernel.outputs[0].copy()
         if not all_finite(samples):
@@ -140,15 +131,10 @@ def _program(net: Network, batch: int, n_samples: int, target: Target) -> Progra
             f"compile_sampled: layers {sorted(net.correlation)} have correlated weights; expected "
             "independent ones"
         )
-    if net.input_shape is None:
-        raise InputError("network of unknown input shape; give Network(..., input_shape=...)")
-    net.check_input(net.input_shape)
     parameters = net.by_layer(net.parameters())
     whole = Program(target, batch)
     noise_ = sampled_weights.source(whole, net.law, n_samples)
-    shape = net.input_shape
-    layout = Planes(*shape, target.lanes) if len(shape) == 3 else Rows(shape[0], target.lanes)
-    x, program = whole.known(layout), whole
+    x, program = whole.known(input_layout(net, target)), whole
     for index, (layer, own) in enumerate(zip(net.layers, parameters, strict=True)):
         name = f"layer{index}"
         match layer:

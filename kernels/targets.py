@@ -1,7 +1,8 @@
 """Targets: the processors that kernels are compiled for.
 
-Every target allows contraction: LLVM may turn a product and a sum into one fused multiply-add,
-which rounds once instead of twice. TVM leaves that off, at half the speed.
+A product and a sum are one fused multiply-add wherever the processor has it, rounded once instead
+of twice: TVM writes them as LLVM's `fmuladd`. Its option `fast-math-contract` adds nothing to that:
+the machine code of whole networks is the same, byte for byte, with and without (TVM 0.27).
 """
 
 from __future__ import annotations
@@ -72,7 +73,6 @@ def _host(missing: Sequence[str] | None = None) -> Target:
         "kind": "llvm",
         "mtriple": str(codegen.llvm_get_system_triple()),
         "mcpu": str(codegen.llvm_get_system_cpu()),
-        "fast-math-contract": True,
     }
     promised = _features(llvm)
     for level, feature, fallback in (
@@ -95,12 +95,7 @@ def _host(missing: Sequence[str] | None = None) -> Target:
 
 def _arm(name: str, mcpu: str, in_order: bool = False) -> Callable[[], Target]:
     """Describe an Arm core in its 64-bit state: 32 vector registers of 128 bits (NEON)."""
-    llvm: dict[str, object] = {
-        "kind": "llvm",
-        "mtriple": "aarch64-linux-gnu",
-        "mcpu": mcpu,
-        "fast-math-contract": True,
-    }
+    llvm: dict[str, object] = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": mcpu}
     return lambda: Target(name, 4, 32, llvm, in_order)
 
 

@@ -138,7 +138,9 @@ def test_arrays_of_another_shape_are_refused():
     for shape in ((1, 4), (4,), (5, 3)):
         with pytest.raises(InputError, match=r"expected \(5, 4\)"):
             kernel(np.ones(shape), np.ones((5, 4)))
-    for batch in (0, -1, 2.5):
+    with pytest.raises(InputError, match="1 arrays; expected 2"):
+        kernel(np.ones((5, 4)))
+    for batch in (0, -1, 2.5, True):
         with pytest.raises(InputError, match="batch"):
             relu.build(batch, 4)  # type: ignore[arg-type]
 
@@ -360,7 +362,10 @@ def too_large(field):
             {},
             "layer 1: SimpleNamespace has no kernel; expected Dense",
         ),
+        (Network([Dense(3, 2)]), {"form": "x"}, "form 'x' is unknown; expected one of: variance"),
+        (Network([ReLU()], input_shape=(3,)), {"form": "x"}, "form 'x' is unknown"),
         (Network([ReLU()]), {}, "input_shape is None; expected the shape of one input"),
+        (Network([ReLU()], input_shape=(3, 4)), {}, r"input_shape is \(3, 4\); expected 1 or 3"),
         (too_large("mean"), {}, "too large for float32"),
         (too_large("scale"), {}, "too large for float32"),
     ],
@@ -375,7 +380,6 @@ def test_host_target_describes_a_vector_unit():
     host = targets.target("host")
     assert host.lanes in (4, 8, 16)
     assert host.registers in (16, 32)
-    assert host.llvm["fast-math-contract"] is True
     padded = [Rows(n, host.lanes).tensor_shape(3) for n in (1, host.lanes, host.lanes + 1)]
     assert padded == [(3, host.lanes), (3, host.lanes), (3, 2 * host.lanes)]
 

@@ -271,7 +271,7 @@ def test_bad_input(small, x, seed, message):
         (Network([Dense(3, 2)], law=Bimodal(0.99)), {}, "does not vanish inside the support"),
         (Network([Dense(3, 2)], correlated=[0]), {}, "correlated weights"),
         (Network([Dense(3, 2), Tanh()]), {}, "layer 1: Tanh has no kernel for sampled weights"),
-        (Network([ReLU(), Dense(3, 2)]), {}, "unknown input shape"),
+        (Network([Conv2d(1, 1, 1)]), {}, "input_shape is None; expected the shape of one input"),
         (Network([ReLU()], input_shape=(3,)), {}, "network without weights"),
     ],
 )
