@@ -32,16 +32,18 @@ def ablation(net: Network, batch: int, target: Target, folder=None) -> dict[str,
     folder : path, optional
         Of records for the last row.
     """
-    plain = program(net, batch, replace(target, lanes=1))
-    packed = program(net, batch, target)
+    plain = program(net, batch, replace(target, lanes=1), "separate")
+    packed = program(net, batch, target, "separate")
+    joint = program(net, batch, target)
     ones = {step.workload: dict.fromkeys(step.space, 1) for step in packed.steps}
     kernels = {
         "loops as computed": bind(plain, lowered(plain, "default")),
         "weights packed by vectors of outputs": bind(packed, lowered(packed, "default")),
         "lanes vectorised, sums apart from setting to zero": _scheduled(packed, ones),
         "tiles": _scheduled(packed, {}, _Rolled),
-        "tiles unrolled, in registers (hand)": _scheduled(packed, {}),
-        "decisions from records (tuned)": _scheduled(packed, tuned(packed, folder)),
+        "tiles unrolled, in registers": _scheduled(packed, {}),
+        "mean and variance in one loop (hand)": _scheduled(joint, {}),
+        "decisions from records (tuned)": _scheduled(joint, tuned(joint, folder)),
     }
     for kernel in kernels.values():
         for view in kernel.inputs:

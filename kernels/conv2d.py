@@ -40,7 +40,15 @@ from kernels.dense import pack
 from kernels.images import Images, Packs, Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
-from kernels.products import bias_terms, joint_sum, n_sums, products, variance, weight_terms
+from kernels.products import (
+    bias_terms,
+    both_moments,
+    joint_sum,
+    moments,
+    n_sums,
+    products,
+    weight_terms,
+)
 from kernels.program import Activation, Program, Step
 from kernels.targets import Target
 from refbnn.layers.windows import Pair, output_size
@@ -83,9 +91,17 @@ def add(
     bias : Posterior of shape (O,)
     stride, padding : (int, int)
     groups : int
-    form : {"variance", "raw", "mean"}
-        See `kernels.products`.
+    form : {"variance", "raw", "separate", "mean", "spread"}
+        See `kernels.products`; the last gives the variance in the place of the mean.
     """
+    if form == "separate":
+        parts = [
+            add(program, f"{name}_{part}", x, weight, bias, stride, padding, groups, part)
+            for part in ("mean", "spread")
+        ]
+        return Activation(parts[0].layout, *(part.mean for part in parts))
+    if form == "mean":
+        x = Activation(x.layout, x.mean, None)
     lanes, known = program.target.lanes, x.var is None
     n_out, _, *size = weight.shape
     kernel = size[0], size[1]
@@ -104,7 +120,7 @@ def add(
 
     w = packed("weight", weight_terms(weight, form))
     b = packed("bias", bias_terms(bias, form))
-    moments = compute(name, x, w, b, layout, stride, groups, form)
+    tensors = compute(name, x, w, b, layout, stride, groups, form)
     by_hand, space = tile(layout, groups, n_sums(form, known), program.target)
     program.steps.append(
         Step(
@@ -119,7 +135,7 @@ def add(
             transform=partial(schedule, name=name, form=form, target=program.target),
         )
     )
-    return Activation(layout, moments[0], moments[1] if form != "mean" else None)
+    return Activation(layout, tensors[0], tensors[1] if both_moments(form) else None)
 
 
 def compute(
@@ -141,7 +157,7 @@ def compute(
     w : list of (blocks of output channels, C/g, K, L, channels of a block)
         Terms of the weights. With several groups, a block is a group.
     b : list of (blocks, channels of a block)
-        Mean and variance of the biases.
+        What is read of the biases.
     layout : Planes or Packs
         Of y.
     """
@@ -166,18 +182,16 @@ def compute(
         return joint_sum(products(m, second, v, weights, form), axis=axes)
 
     sums = te.compute(layout.tensor_shape(batch), terms, name=f"{name}_sums")
-    m_sum, *v_sums = sums if isinstance(sums, list | tuple) else [sums]
+    sums = sums if isinstance(sums, list | tuple) else [sums]
 
     def epilogue(i, *index):
         o, _, _ = layout.place(*index)
-        m = m_sum(i, *index) + b[0][o // block, o % block]
-        if form == "mean":
-            return m
-        v = variance([total(i, *index) for total in v_sums], form)
-        return m, v + b[1][o // block, o % block]
+        biases = [term[o // block, o % block] for term in b]
+        parts = moments([total(i, *index) for total in sums], biases, form)
+        return tuple(parts) if both_moments(form) else parts[0]
 
     out = te.compute(layout.tensor_shape(batch), epilogue, name=name)
-    return list(out) if isinstance(out, list | tuple) else [out]
+    return list(out) if both_moments(form) else [out]
 
 
 def tile(
@@ -234,7 +248,7 @@ def schedule(
 
     # Whole vectors: the lanes of a pack, or as many neighbours of a plane's row.
     sums = sch.get_sblock(f"{name}_sums")
-    out = sch.get_sblock(name if form == "mean" else f"{name}_v0")
+    out = sch.get_sblock(f"{name}_v0" if both_moments(form) else name)
     _, channel, row, column, *lane = sch.get_loops(out)
     if not lane:
         column, *lane = sch.split(column, [None, target.lanes])

@@ -84,7 +84,7 @@ def compile_network(
     schedule : {"hand", "tuned", "default"}
         The loops as scheduled by hand; by hand with decisions from records of tuning, where there
         are (`CompiledNetwork.untuned` names the others); or as TVM lowers them by itself.
-    form : {"variance", "raw", "mean"}
+    form : {"variance", "raw", "separate", "mean"}
         Of dense layers and convolutions (`kernels.products`). "mean" is the deterministic network
         of the means, whose results have variance 0.
     records : path of a folder, optional

@@ -9,7 +9,10 @@ For independent weights (mean µ, variance σ²) and inputs (mean m, variance v)
     "raw"       mean mµ; variance E[x²]E[w²] − (mµ)² with E[x²] = v + m², E[w²] = µ² + σ²
                 (arXiv 2511.23440, equation 5); cancels when m² ≫ v: at m = 100, √v = 0.01
                 nothing is left of it in float32. What falls below 0 counts as 0.
+    "separate"  those of "variance", but each moment in loops of its own, as an operator of the form
+                "mean" and one of the form "spread": what the joint loop is held against
     "mean"      mµ alone: the deterministic network of the means
+    "spread"    the variance alone
 
 as `refbnn.layers` and `refbnn.raw_moments` have them. Grouped by what is read: the second moment
 v + m² is formed once an input, not once a product; µ² in registers, so that a weight is two
@@ -19,19 +22,26 @@ the two of the variance would cost a product and a sum more, 10 % of the time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from tvm import te, tirx
 
 from refbnn.errors import InputError
 from refbnn.posterior import Posterior
 
-FORMS = ("variance", "raw", "mean")
+FORMS = ("variance", "raw", "separate", "mean")  # of networks
 
 
-def require_form(form: str) -> None:
-    """Raise InputError for an unknown form."""
-    if form not in FORMS:
-        raise InputError(f"form {form!r} is unknown; expected one of: {', '.join(FORMS)}")
+def require_form(form: str, forms: Sequence[str] = FORMS) -> None:
+    """Raise InputError for a form that is none of these: of those that a network can have."""
+    if form not in forms:
+        raise InputError(f"form {form!r} is unknown; expected one of: {', '.join(forms)}")
+
+
+def both_moments(form: str) -> bool:
+    """Whether mean and variance are computed, in one loop; else one of them."""
+    return form in ("variance", "raw")
 
 
 def weight_terms(weight: Posterior, form: str) -> list[np.ndarray]:
@@ -42,27 +52,27 @@ def weight_terms(weight: Posterior, form: str) -> list[np.ndarray]:
     InputError
         If the form is unknown.
     """
-    require_form(form)
+    require_form(form, (*FORMS, "spread"))
     if form == "mean":
         return [weight.mean]
     with np.errstate(over="ignore"):
         var = weight.var
-        return [weight.mean, var if form == "variance" else weight.mean**2 + var]
+        return [weight.mean, weight.mean**2 + var if form == "raw" else var]
 
 
 def bias_terms(bias: Posterior, form: str) -> list[np.ndarray]:
-    """What is read of a bias: µ, and σ² where there is a variance."""
+    """What is read of a bias: µ and σ², or that of the one moment."""
     with np.errstate(over="ignore"):
-        return [bias.mean] if form == "mean" else [bias.mean, bias.var]
+        return {"mean": [bias.mean], "spread": [bias.var]}.get(form, [bias.mean, bias.var])
 
 
 def n_sums(form: str, known: bool) -> int:
     """Sums that run side by side."""
-    return {"variance": 2 if known else 3, "raw": 3, "mean": 1}[form]
+    return {"variance": 2 if known else 3, "raw": 3, "mean": 1, "spread": 1 if known else 2}[form]
 
 
 def products(m, second, v, weights, form: str) -> list:
-    """Terms of one weight and one input, the mean's first.
+    """Terms of one weight and one input, the mean's first where there is one.
 
     Parameters
     ----------
@@ -75,17 +85,24 @@ def products(m, second, v, weights, form: str) -> list:
     mu = weights[0]
     if form == "mean":
         return [m * mu]
+    spread = second * weights[1]
     if form == "raw":
-        return [m * mu, second * weights[1], (m * mu) * (m * mu)]
-    terms = [m * mu, second * weights[1]]
+        return [m * mu, spread, (m * mu) * (m * mu)]
+    terms = [spread] if form == "spread" else [m * mu, spread]
     return terms if v is None else [*terms, v * (mu * mu)]
 
 
-def variance(sums: list, form: str):
-    """Variance from the sums but the first."""
+def moments(sums: list, bias: list, form: str) -> list:
+    """Mean and variance from the sums of these products and what is read of the bias, or one."""
+    if form == "mean":
+        return [sums[0] + bias[0]]
+    first = [] if form == "spread" else [sums[0] + bias[0]]
+    own = sums[len(first) :]
     if form == "raw":
-        return tirx.max(sums[0] - sums[1], tirx.const(0.0, "float32"))
-    return sum(sums[1:], sums[0])
+        var = tirx.max(own[0] - own[1], tirx.const(0.0, "float32"))
+    else:
+        var = sum(own[1:], own[0])
+    return [*first, var + bias[-1]]
 
 
 def joint_sum(terms: list, axis):

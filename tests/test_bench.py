@@ -120,7 +120,7 @@ def test_every_way_computes_the_same(net):
 
 def test_ablation_has_a_row_a_decision():
     times = ablation.ablation(mlp(), 3, HOST)
-    assert len(times) == 6
+    assert len(times) == 7
     assert all(0 < t < 1e-2 for t in times.values())
 
 

@@ -90,6 +90,33 @@ def test_dense_in_other_forms(schedule, known):
     assert (np.abs(var - expected.var) <= gamma(2 * 45 + 14) * size).all()
     (only,) = dense.build(weight, bias, 7, "host", schedule, True, "mean")(x.mean)
     assert (np.abs(only - expected.mean) <= m_bound).all()
+    _, v_bound = dense_bound(x, weight, bias)
+    mean, var = dense.build(weight, bias, 7, "host", schedule, known, "separate")(*inputs)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    assert (np.abs(var - expected.var) <= v_bound).all()
+    with pytest.raises(InputError, match="form 'both' is unknown; expected one of: variance"):
+        dense.build(weight, bias, 7, form="both")
+
+
+@SCHEDULES
+@pytest.mark.parametrize("form", ["variance", "raw", "separate"])
+def test_dense_of_known_biases(schedule, form):
+    rng = np.random.default_rng(9)
+    weight = Posterior(rng.standard_normal((5, 3)), np.zeros((5, 3)))
+    bias = Posterior(rng.standard_normal(5), np.zeros(5))
+    x = rng.standard_normal((2, 3))
+    mean, var = dense.build(weight, bias, 2, "host", schedule, True, form)(x)
+    m_bound, _ = dense_bound(deterministic(x), weight, bias)
+    assert (np.abs(mean - (x @ weight.mean.T + bias.mean)) <= m_bound).all()
+    if form == "raw":  # two sums of three terms, equal but for rounding
+        assert (var <= gamma(2 * 3 + 14) * (x**2 @ (weight.mean**2).T)).all()
+    else:
+        assert not var.any()
+    # Of weights with a variance, theirs alone.
+    weight = Posterior(weight.mean, rng.random((5, 3)))
+    _, var = dense.build(weight, bias, 2, "host", schedule, True, form)(x)
+    size = x**2 @ (weight.mean**2 + weight.var).T
+    assert (np.abs(var - x**2 @ weight.var.T) <= gamma(2 * 3 + 14) * size).all()
 
 
 @pytest.mark.parametrize(("lanes", "registers"), [(4, 16), (4, 32), (8, 16)])
