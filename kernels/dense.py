@@ -34,7 +34,7 @@ import numpy as np
 import tvm
 from tvm import te
 
-from kernels import targets
+from kernels import targets, tiles
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.products import (
@@ -135,7 +135,7 @@ def add(
 
     terms = [pack(term, lanes) for term in weight_terms(weight, form)]
     n_packs = layout.tensor_shape(1)[1] // lanes
-    rows, packs = tile(program.batch, n_packs, n_sums(form, known), program.target)
+    rows, packs = tiles.of_rows(program.batch, n_packs, n_sums(form, known), program.target)
     unroll = lanes if program.target.is_arm else 1
     w = program.weight(f"{name}_weight", by_tiles(terms, packs, unroll))
     b = [program.weight(f"{name}_bias", pack(term, lanes)) for term in bias_terms(bias, form)]
@@ -198,63 +198,6 @@ def compute(
     return list(out) if both_moments(form) else [out]
 
 
-def tile(batch: int, n_packs: int, sums: int, target: Target) -> tuple[int, int]:
-    """Rows and packs of one tile, each pair of which takes `sums` registers.
-
-    On x86-64 five rows of known inputs or three of random ones, and as many packs as fill five
-    eighths of the registers; the rest holds weights and inputs on their way, and from three
-    quarters on LLVM begins to spill. (At batches 1 to 256 with AVX-512 most often within 3 % of
-    the fastest of all tiles to 10 × 8, always within 20 %.) On Arm as `tile_of_lanes` says. All
-    are balanced: 6 rows are split 3 + 3, not 5 + 1.
-    """
-    if target.is_arm:
-        return tile_of_lanes(batch, n_packs, sums, target)
-    rows = _balanced(batch, 10 // sums)
-    return rows, _balanced(n_packs, max(1, target.registers * 5 // 8 // (sums * rows)))
-
-
-def _balanced(n: int, most: int) -> int:
-    return -(-n // -(-n // most))
-
-
-def tile_of_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tuple[int, int]:
-    """Rows and packs of one tile where a multiply-add takes one operand from any lane (NEON).
-
-    A step of the loop then covers as many inputs as there are lanes, four. In registers are
-    sums·rows·packs sums, sums·rows vectors of inputs (m, v, v + m²), and five for weights on their
-    way. Of the tiles that fit, the one with the fewest instructions beside multiply-adds. Such are,
-    in one step of one tile,
-
-        4 packs         loads of µ and σ² for four inputs, two vectors at once
-        4 packs         squares of µ, for random inputs
-        sums·rows       loads of inputs
-        5               the loop itself
-
-    With more than 8 packs two vectors are seldom loaded at once: such a load reaches no further
-    than 64 vectors. (Counted on the emulated A72 for 784→100 and 100→100 at batches 1 and 10, no
-    other tile had 2 % fewer.)
-
-    A core that issues in order waits for what it loads: a load of two vectors takes it four cycles,
-    and to load ahead needs three registers more. (By llvm-mca's model of the A53, 1.23 cycles a
-    product in place of 1.46 at 784→100 and batch 10, 2.4 in place of 3.3 at 100→100.)
-    """
-    pair, waiting = (4, 8) if target.in_order else (1, 5)
-
-    def others(tile: tuple[int, int]) -> int:
-        rows, packs = tile
-        n_rows, n_columns = -(-batch // rows), -(-n_packs // packs)  # tiles
-        weights = n_rows * n_packs * (4 * pair + (4 if sums == 3 else 0))
-        return weights + n_columns * batch * sums + n_rows * n_columns * 5
-
-    fitting = (
-        (_balanced(batch, rows), _balanced(n_packs, packs))
-        for rows in range(1, batch + 1)
-        for packs in range(1, min(8, n_packs) + 1)
-        if sums * rows * (packs + 1) + waiting <= target.registers
-    )
-    return min(fitting, key=others)
-
-
 def schedule(
     sch: tvm.s_tir.Schedule,
     decisions: Mapping[str, int],
@@ -291,7 +234,7 @@ def schedule(
         pack_tile, pack_ = sch.split(pack_, [None, packs])
         sch.reorder(pack_tile, row, pack_, lane)
         sch.compute_at(sums, pack_tile, preserve_unit_loops=True)
-        tiles = [pack_tile]
+        outer = [pack_tile]
         *_, row, pack_, lane, k = sch.get_loops(sums)
     else:
         # Several: after all sums, in a pass of their own. Between two tiles LLVM would keep the
@@ -300,11 +243,11 @@ def schedule(
         row, pack_, lane, k = sch.get_loops(sums)
         row_tile, row = sch.split(row, [None, rows])
         pack_tile, pack_ = sch.split(pack_, [None, packs])
-        tiles = [pack_tile, row_tile]
-        sch.reorder(*tiles, row, pack_, lane, k)
+        outer = [pack_tile, row_tile]
+        sch.reorder(*outer, row, pack_, lane, k)
 
     # A last tile that is not full gets loops of its own, so that full ones test nothing.
-    for loop in tiles:
+    for loop in outer:
         sch.annotate(loop, "pragma_loop_partition_hint", True)
 
     # The tile inside the loop over k, unrolled, its lanes vectorised: each sum is one register.

@@ -6,19 +6,34 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from kernels import compile_network, dense, devices, elementwise, relu, targets
+from kernels import compile_network, conv2d, dense, devices, elementwise, relu, targets
 from kernels.devices.instructions import InstructionCount
 from kernels.kernel import build
 from kernels.program import Program, Rows
+from refbnn.architectures import DIGITS, lenet5
 from refbnn.cli import main
 from refbnn.errors import InputError
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import (
+    ELU,
+    GELU,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
+from refbnn.layers import conv2d as conv2d_reference
 from refbnn.layers import dense as dense_reference
 from refbnn.moments import Moments, deterministic
 from refbnn.network import Network
 from refbnn.normal import rectified_moments
 from refbnn.posterior import Posterior
-from verification.rounding import dense_bound, gamma, network_bound
+from verification.rounding import conv2d_bound, dense_bound, gamma, network_bound
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
 emulated = pytest.mark.skipif(
@@ -106,6 +121,84 @@ def test_dense_in_other_forms():
     assert (np.abs(var - expected.var) <= gamma(2 * 45 + 14) * size).all()
     alone = build(dense.alone(weight, bias, 7, cpu, True, "mean"), "hand", device="emulated")
     assert (np.abs(alone(x.mean)[0] - expected.mean) <= m_bound).all()
+
+
+IMAGES = {
+    "LeNet-5, first": ((1, 28, 28), 6, (5, 5), (1, 1), (2, 2), 1, True),
+    "LeNet-5, second": ((6, 14, 14), 16, (5, 5), (1, 1), (0, 0), 1, False),
+    "padded, by strides": ((3, 7, 12), 9, (3, 2), (2, 2), (1, 1), 1, False),
+    "one column": ((2, 5, 1), 17, (2, 1), (1, 1), (1, 0), 1, True),
+    "groups": ((4, 5, 9), 6, (2, 3), (1, 1), (0, 1), 2, False),
+}
+
+
+def conv2d_kernel(case, schedule):
+    (channels, *image), n_out, size, stride, padding, groups, known = IMAGES[case]
+    rng = np.random.default_rng(5)
+    shape = n_out, channels // groups, *size
+    weight = Posterior(rng.standard_normal(shape), rng.random(shape))
+    bias = Posterior(rng.standard_normal(n_out), rng.random(n_out))
+    m = rng.standard_normal((1, channels, *image))
+    x = deterministic(m) if known else Moments(m, rng.random(m.shape))
+    cpu, sizes = targets.target("cortex-a72"), (stride, padding, groups)
+    program = conv2d.alone(weight, bias, image, 1, cpu, known, "variance", *sizes)
+    kernel = build(program, schedule, device="emulated")
+    return kernel, (m,) if known else (m, x.var), (x, weight, bias, *sizes)
+
+
+@emulated
+@SCHEDULES
+@pytest.mark.parametrize("case", IMAGES)
+def test_conv2d_is_within_the_rounding_bound(case, schedule):
+    kernel, inputs, arguments = conv2d_kernel(case, schedule)
+    expected = conv2d_reference.moments(*arguments)
+    for got, exact, bound in zip(
+        kernel(*inputs), (expected.mean, expected.var), conv2d_bound(*arguments), strict=True
+    ):
+        assert (np.abs(got - exact) <= bound).all()
+
+
+@emulated
+@pytest.mark.parametrize("case", ["LeNet-5, first", "LeNet-5, second"])
+def test_instructions_a_product_of_conv2d(case):
+    kernel, inputs, (_, weight, *_) = conv2d_kernel(case, "hand")
+    _, n_out, height, width = kernel.outputs[0].shape
+    n_products = n_out * height * width * weight.mean[0].size
+    count = kernel.instruction_count(*inputs)
+    sums = len(inputs) + 1
+    # The floor, but for columns that fill whole vectors, and v + m² and the sums of the variance.
+    assert sums * n_products / 4 <= count.fma <= 1.01 * sums * n_products / 4
+    # Images in planes are among them, which a network does not make: 9000 instructions.
+    assert count.total <= 1.0 * n_products + 9500
+
+
+@emulated
+@SCHEDULES
+def test_lenet5_is_propagate_in_float32(schedule):
+    net = Network(lenet5(10), input_shape=DIGITS, seed=1)
+    x = np.random.default_rng(2).random((1, *DIGITS))
+    got = compile_network(net, 1, "cortex-a72", schedule, device="emulated")(x)
+    exact = net.propagate(x)
+    # 1e-5 is the accuracy that the kernels are made for, and that the host's are held to.
+    s = np.sqrt(exact.var)
+    assert (np.abs(got.mean - exact.mean) <= 1e-5 * (np.abs(exact.mean) + s)).all()
+    assert (np.abs(got.var - exact.var) <= 1e-5 * exact.var).all()
+
+
+@emulated
+def test_every_activation_and_pooling_on_the_emulated_core():
+    layers = [
+        *(Conv2d(1, 5, 2, padding=1), BatchNorm2d(*np.full((4, 5), 0.7)), GELU(), AvgPool2d(2)),
+        *(Conv2d(5, 8, 2), ELU(), MaxPool2d((1, 2), method="tree"), LeakyReLU(0.1), Flatten()),
+        *(Dense(32, 6), Tanh(), Dense(6, 5), Sigmoid()),
+    ]
+    net = Network(layers, input_shape=(1, 5, 9), seed=1)
+    x = np.random.default_rng(2).standard_normal((2, 1, 5, 9))
+    got, exact = compile_network(net, 2, "cortex-a72", device="emulated")(x), net.propagate(x)
+    # Activations by quadrature add an error of 1.2e-5 each to the variance; four of them.
+    s = np.sqrt(exact.var)
+    assert (np.abs(got.mean - exact.mean) <= 2e-5 * (np.abs(exact.mean) + s)).all()
+    assert (np.abs(got.var - exact.var) <= 5e-5 * exact.var).all()
 
 
 @emulated

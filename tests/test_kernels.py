@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import bench, compile_network, dense, relu, targets
+from kernels import bench, compile_network, dense, relu, targets, tiles
 from kernels.kernel import build
 from kernels.program import Program, Rows
 from refbnn.errors import InputError
@@ -187,7 +187,7 @@ def test_arrays_of_another_shape_are_refused():
     ),
 )
 def test_a_tile_fits_the_registers_and_the_layer(batch, n_packs, sums, cpu):
-    rows, packs = dense.tile(batch, n_packs, sums, cpu)
+    rows, packs = tiles.of_rows(batch, n_packs, sums, cpu)
     assert 1 <= rows <= batch
     assert 1 <= packs <= n_packs
     inputs = sums * rows if cpu.is_arm else 0
@@ -197,13 +197,13 @@ def test_a_tile_fits_the_registers_and_the_layer(batch, n_packs, sums, cpu):
 @pytest.mark.parametrize(("packs", "unroll"), [(1, 1), (2, 4), (3, 1), (5, 4)])
 def test_weights_by_tiles_keep_every_weight_and_pad_with_zeros(packs, unroll):
     terms = [np.arange(1.0, 16.0).reshape(5, 3), np.arange(16.0, 31.0).reshape(5, 3)]
-    tiles = dense.by_tiles([dense.pack(term, 2) for term in terms], packs, unroll)
+    packed = dense.by_tiles([dense.pack(term, 2) for term in terms], packs, unroll)
     for index in np.ndindex(5, 3, 2):
         out, k, term = index
         tile, p = divmod(out // 2, packs)
-        assert tiles[tile, k, term, p, out % 2] == terms[term][out, k]
-    assert np.count_nonzero(tiles) == 30
-    assert tiles.shape[1] % unroll == 0
+        assert packed[tile, k, term, p, out % 2] == terms[term][out, k]
+    assert np.count_nonzero(packed) == 30
+    assert packed.shape[1] % unroll == 0
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])

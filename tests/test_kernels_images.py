@@ -1,6 +1,7 @@
 """Kernels of images against the float64 reference, and networks of them."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from kernels import (
     max_pool2d,
     relu,
     targets,
+    tiles,
 )
 from kernels.images import Packs, Planes
 from kernels.kernel import build
@@ -193,12 +195,11 @@ def test_a_tile_of_conv2d_fits_the_registers_and_the_layer(
 ):
     lanes, registers = target
     cpu = targets.Target("any", lanes, registers, {})
-    by_hand, space = conv2d.tile(kind(channels, *size, lanes), 1, n_sums(form, known), cpu)
-    assert by_hand["channels"] * by_hand["rows"] * by_hand["columns"] * n_sums(form, known) <= max(
-        3 * registers // 4, n_sums(form, known)
-    )
+    layout, sums = kind(channels, *size, lanes), n_sums(form, known)
+    by_hand = tiles.of_images(layout, 1, sums, cpu)
+    assert prod(by_hand.values()) * sums <= max(3 * registers // 4, sums)
     assert 1 <= by_hand["rows"] <= size[0]
-    for decision, values in space.items():
+    for decision, values in conv2d.space(layout, 1).items():
         assert values[0] == 1 <= by_hand[decision]
 
 
