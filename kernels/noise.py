@@ -21,21 +21,35 @@ def _i32(value: int):
     return tirx.const(value, "int32")
 
 
+def _u32(value: int):
+    return tirx.const(value, "uint32")
+
+
 def value(word, table: BitTable, coefficients: te.Tensor):
     """Number of the law.
 
     Parameters
     ----------
     word : TVM expression, uint32
-        A load: it is written out thrice.
+        A load: it is written out several times.
     table : BitTable
     coefficients : tensor of its shape, float32
     """
-    w = (word & tirx.const(2**31 - 1, "uint32")).astype("int32").astype("float32")
-    bits = tirx.reinterpret("int32", w + tirx.const(0.5, "float32"))
-    # The top bit, spread over the word, chooses the upper side.
-    upper = tirx.shift_right(tirx.reinterpret("int32", word), _i32(31)) & _i32(table.entries)
-    index = tirx.shift_right(bits, _i32(table.shift)) + (upper - _i32(table.first))
+    # Between two cuts, as their comparisons with the word tell.
+    lower, upper, sides = _u32(0), _u32(2**32 - 1), _i32(0)
+    inner = [int(cut) for cut in table.cuts[1:-1]]
+    for j, cut in enumerate(inner, start=1):
+        lower = tirx.Select(word >= _u32(cut), _u32(cut), lower)
+        sides = tirx.Select(word >= _u32(cut), _i32(2 * j * table.entries), sides)
+    for cut in reversed(inner):
+        upper = tirx.Select(word < _u32(cut), _u32(cut - 1), upper)
+    below, above = word - lower, upper - word
+    side = sides + tirx.Select(above < below, _i32(table.entries), _i32(0))
+    d = te.min(below, above).astype("int32").astype("float32")
+
+    # Written out as often as it is used: an index may not contain variables.
+    bits = tirx.reinterpret("int32", d + tirx.const(0.5, "float32"))
+    index = tirx.shift_right(bits, _i32(table.shift)) + (side - _i32(table.first))
     one = int(np.float32(1.0).view(np.int32))
     rest = (bits & _i32((1 << table.shift) - 1)) | _i32(one)
     place = tirx.reinterpret("float32", rest) - tirx.const(1.0, "float32")

@@ -7,7 +7,7 @@ import numpy as np
 from kernels import noise, sampled_conv2d, sampled_dense
 from kernels.sampled_network import compile_sampled
 from refbnn import Network, reproducible
-from refbnn.bit_table import SINGLE_ERROR, exact
+from refbnn.bit_table import SINGLE_ERROR, bit_table, exact
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law
 from refbnn.philox import key_of
@@ -19,7 +19,9 @@ SCHEDULES = ("default", "hand")
 LAWS: dict[str, Law] = {
     "Gaussian": Gaussian(),
     "two peaks": Bimodal(),
+    "two peaks far apart": Bimodal(0.98, 0.3),
     "device": DeviceLaw(-0.3, 0.2, (0.3, 0.8)),
+    "device, two wells": DeviceLaw(0.0, 0.0, (0.3, 5.0)),
     "heavy tails": HeavyTailed(0.7, 0.2),
 }
 
@@ -34,15 +36,25 @@ def check(target: str, rng: np.random.Generator) -> list[Check]:
     return checks
 
 
-def words_of_all_octaves(rng: np.random.Generator, n: int) -> np.ndarray:
-    """n words, uint32: a third uniform, the rest as many in each octave from either end."""
-    w = np.where(np.arange(n) % 3 == 0, rng.integers(0, 2**31, n), 2.0 ** rng.uniform(0, 31, n))
-    return w.astype(np.uint32) | (rng.integers(0, 2, n, dtype=np.uint32) << np.uint32(31))
+def words_of_all_octaves(rng: np.random.Generator, n: int, cuts: np.ndarray) -> np.ndarray:
+    """n words, uint32: a third uniform, the rest as many in each octave from either side of cuts.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    n : int
+    cuts : of a `BitTable`
+    """
+    away = (2.0 ** rng.uniform(0, 31, n)).astype(np.int64) - 1
+    cut, below = rng.choice(cuts, n), rng.random(n) < 0.5
+    words = np.where(below, cut - 1 - away, cut + away) % 2**32
+    words[::3] = rng.integers(0, 2**32, len(words[::3]))
+    return words.astype(np.uint32)
 
 
 def _check_noise(label: str, law: Law, target: str, rng: np.random.Generator) -> Check:
     n = 100_000
-    words = words_of_all_octaves(rng, n)
+    words = words_of_all_octaves(rng, n, bit_table(law).cuts)
     (z,) = noise.build(law, n, target)(words)
     expected = exact(law, words)
     return _share(
