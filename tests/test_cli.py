@@ -44,9 +44,21 @@ def test_help_imports_nothing_heavy():
 
 @pytest.fixture(scope="module")
 def two_reports(tmp_path_factory):
-    """Two runs with one seed, short enough for a test: their exit codes and folders."""
+    """Two runs with one seed, short enough for a test: their exit codes and folders.
+
+    Without the checks of kernels: a minute of compiling, which the tests of verification have.
+    """
+    import verification
+
     folder = tmp_path_factory.mktemp("reports")
-    codes = [cli.main(["reproduce", "-o", str(folder / name), *QUICK]) for name in ("a", "b")]
+    all_steps = verification.steps
+
+    def steps(laws, target):
+        return [step for step in all_steps(laws, target) if "kernel" not in step.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "steps", steps)
+        codes = [cli.main(["reproduce", "-o", str(folder / name), *QUICK]) for name in ("a", "b")]
     return codes, folder
 
 
@@ -213,6 +225,10 @@ def test_a_broken_kernel_is_named(capsys, monkeypatch):
     from kernels.program import Program
 
     exact = Program.weight
+    # The other operators of this step take their time to compile, and their weights the same way.
+    for check in ("conv2d", "pooling"):
+        monkeypatch.setattr(verification.kernels, f"_check_{check}", lambda *_: [])
+    monkeypatch.setattr(verification.kernels, "_check_lenet5", verification.kernels._check_network)
     steps = [step for step in verification.steps({}, "host") if step.name == "kernels"]
     monkeypatch.setattr(verification, "steps", lambda *_: steps)
     for factor in (1.001, -1.0, float("nan")):
