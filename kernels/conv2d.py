@@ -123,6 +123,7 @@ def add(
     b = packed("bias", bias_terms(bias, form))
     tensors = compute(name, x, w, b, layout, stride, groups, form)
     # Of planes NEON loads inputs by vectors of neighbours, and multiplies with any lane of them.
+    # (Of packs, by vectors of channels: 2 and 28 % more instructions in two convolutions of 3 × 3.)
     by_lane = program.target.is_arm and (type(x.layout), type(layout)) == (Planes, Packs)
     inputs = (kernel, stride) if by_lane else None
     # Before the step that writes what is around the images by a block of its own: TVM makes copies

@@ -94,7 +94,7 @@ POWER_REST = interpolate(lambda u: 2.0 ** (-0.5 * u), 6) * 2.0 ** np.arange(7)
 
 
 def exp_minus(name: Callable, a):
-    """e^{−a} of a ≥ 0, to 2e-7; 0 from a = 88 on.
+    """e^{−a} of a ≥ 0, to 2e-7; 0 from a = 87.7 on, where it is no normal float32 number.
 
     With a/ln 2 = k + r, k whole, |r| ≤ ½: 2^{−r}, a polynomial, times 2^{−k}, in the exponent bits.
     """

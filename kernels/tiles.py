@@ -138,9 +138,12 @@ def of_images_by_lanes(
         n_tiles = -(-packs // p) * -(-rows // d) * -(-columns // r)
         return n_tiles * (p * kernel[1] * (2 if sums == 3 else 1) + vectors(tile))
 
+    def sizes(n: int) -> range:
+        return range(1, min(n, target.registers) + 1)
+
     fitting = [
         tile
-        for tile in product(range(1, packs + 1), range(1, rows + 1), range(1, columns + 1))
+        for tile in product(sizes(packs), sizes(rows), sizes(columns))
         if sums * tile[0] * tile[1] * tile[2] + vectors(tile) + 5 <= target.registers
     ]
     channels, down, across = min(fitting, key=others, default=(1, 1, 1))

@@ -2,6 +2,7 @@
 
 import re
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kernels import compile_network, conv2d, dense, devices, elementwise, relu, targets
 from kernels.devices.instructions import InstructionCount
 from kernels.kernel import build
+from kernels.network import program
 from kernels.program import Program, Rows
 from refbnn.architectures import DIGITS, lenet5
 from refbnn.cli import main
@@ -21,6 +23,7 @@ from refbnn.layers import (
     Conv2d,
     Dense,
     Flatten,
+    Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
@@ -123,7 +126,7 @@ def test_dense_in_other_forms():
     assert (np.abs(alone(x.mean)[0] - expected.mean) <= m_bound).all()
 
 
-IMAGES = {
+IMAGES: dict[str, Any] = {
     "LeNet-5, first": ((1, 28, 28), 6, (5, 5), (1, 1), (2, 2), 1, True),
     "LeNet-5, second": ((6, 14, 14), 16, (5, 5), (1, 1), (0, 0), 1, False),
     "padded, by strides": ((3, 7, 12), 9, (3, 2), (2, 2), (1, 1), 1, False),
@@ -133,15 +136,15 @@ IMAGES = {
 
 
 def conv2d_kernel(case, schedule):
-    (channels, *image), n_out, size, stride, padding, groups, known = IMAGES[case]
+    (channels, height, width), n_out, size, stride, padding, groups, known = IMAGES[case]
     rng = np.random.default_rng(5)
     shape = n_out, channels // groups, *size
     weight = Posterior(rng.standard_normal(shape), rng.random(shape))
     bias = Posterior(rng.standard_normal(n_out), rng.random(n_out))
-    m = rng.standard_normal((1, channels, *image))
+    m = rng.standard_normal((1, channels, height, width))
     x = deterministic(m) if known else Moments(m, rng.random(m.shape))
     cpu, sizes = targets.target("cortex-a72"), (stride, padding, groups)
-    program = conv2d.alone(weight, bias, image, 1, cpu, known, "variance", *sizes)
+    program = conv2d.alone(weight, bias, (height, width), 1, cpu, known, "variance", *sizes)
     kernel = build(program, schedule, device="emulated")
     return kernel, (m,) if known else (m, x.var), (x, weight, bias, *sizes)
 
@@ -186,8 +189,26 @@ def test_lenet5_is_propagate_in_float32(schedule):
 
 
 @emulated
+@pytest.mark.parametrize("middle", [16, 13])
+def test_convolutions_of_packs(middle):
+    layers: list[Layer] = [
+        Conv2d(1, middle, 3),
+        Conv2d(middle, 21, 3, padding=1),
+        Conv2d(21, 5, 2, stride=2),
+    ]
+    net = Network(layers, input_shape=(1, 9, 8), seed=1)
+    x = np.random.default_rng(2).standard_normal((2, 1, 9, 8)).astype(np.float32)
+    got, exact = compile_network(net, 2, "cortex-a72", device="emulated")(x), net.propagate(x)
+    s = np.sqrt(exact.var)
+    assert (np.abs(got.mean - exact.mean) <= 1e-5 * (np.abs(exact.mean) + s)).all()
+    assert (np.abs(got.var - exact.var) <= 1e-5 * exact.var).all()
+    packed = program(net, 2, targets.target("cortex-a72"))
+    assert any("from Packs to Packs" in step.workload for step in packed.steps)
+
+
+@emulated
 def test_every_activation_and_pooling_on_the_emulated_core():
-    layers = [
+    layers: list[Layer] = [
         *(Conv2d(1, 5, 2, padding=1), BatchNorm2d(*np.full((4, 5), 0.7)), GELU(), AvgPool2d(2)),
         *(Conv2d(5, 8, 2), ELU(), MaxPool2d((1, 2), method="tree"), LeakyReLU(0.1), Flatten()),
         *(Dense(32, 6), Tanh(), Dense(6, 5), Sigmoid()),
@@ -480,3 +501,12 @@ def test_command_line_refuses_a_target_of_another_machine(command, capsys, monke
 def test_classes_add_up():
     assert InstructionCount(1, 2, 3, 4, 5).total == 15
     assert list(InstructionCount().by_class) == ["load", "store", "fma", "vector", "scalar"]
+
+
+@emulated
+def test_products_that_are_taken_away_count_as_multiply_adds():
+    from kernels.devices.instructions import count
+
+    words = (0x4EA2CC20, 0x1F028C20, 0x4EA2D420)  # fmls 4s; fmsub s; fsub 4s
+    code = b"".join(word.to_bytes(4, "little") for word in words)
+    assert count({code: 3}) == InstructionCount(fma=6, vector=3)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tvm import te
 
 from kernels import bench, compile_network, dense, relu, targets, tiles
+from kernels.compiled import compiled
 from kernels.kernel import build
-from kernels.program import Program, Rows
+from kernels.program import Activation, Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.layers import dense as dense_reference
@@ -102,21 +104,24 @@ def test_dense_in_other_forms(schedule, known):
 @pytest.mark.parametrize("form", ["variance", "raw", "separate"])
 def test_dense_of_known_biases(schedule, form):
     rng = np.random.default_rng(9)
-    weight = Posterior(rng.standard_normal((5, 3)), np.zeros((5, 3)))
-    bias = Posterior(rng.standard_normal(5), np.zeros(5))
-    x = rng.standard_normal((2, 3))
+    shape = 40, 30
+    weight = Posterior(rng.standard_normal(shape), np.zeros(shape))
+    bias = Posterior(rng.standard_normal(40), np.zeros(40))
+    x = rng.standard_normal((2, 30))
     mean, var = dense.build(weight, bias, 2, "host", schedule, True, form)(x)
     m_bound, _ = dense_bound(deterministic(x), weight, bias)
     assert (np.abs(mean - (x @ weight.mean.T + bias.mean)) <= m_bound).all()
-    if form == "raw":  # two sums of three terms, equal but for rounding
-        assert (var <= gamma(2 * 3 + 14) * (x**2 @ (weight.mean**2).T)).all()
+    if form == "raw":  # two sums of thirty terms, equal but for rounding
+        assert (var <= gamma(2 * 30 + 14) * (x**2 @ (weight.mean**2).T)).all()
+        assert (var >= 0).all()
+        assert var.any()
     else:
         assert not var.any()
     # Of weights with a variance, theirs alone.
-    weight = Posterior(weight.mean, rng.random((5, 3)))
+    weight = Posterior(weight.mean, rng.random(shape))
     _, var = dense.build(weight, bias, 2, "host", schedule, True, form)(x)
     size = x**2 @ (weight.mean**2 + weight.var).T
-    assert (np.abs(var - x**2 @ weight.var.T) <= gamma(2 * 3 + 14) * size).all()
+    assert (np.abs(var - x**2 @ weight.var.T) <= gamma(2 * 30 + 14) * size).all()
 
 
 @pytest.mark.parametrize(("lanes", "registers"), [(4, 16), (4, 32), (8, 16)])
@@ -364,6 +369,24 @@ def test_bad_input(small, x, message):
     with pytest.raises(InputError, match=message):
         small(x)
     assert np.isfinite(small(np.zeros((2, 3))).mean).all()  # and the next call is not harmed
+
+
+def test_moments_that_are_none_are_refused():
+    # A kernel with faults of every kind: its mean is √x, its variance x.
+    program = Program(targets.target("host"), 1)
+    x = program.known(Rows(3, program.target.lanes))
+    both = te.compute(x.mean.shape, lambda *i: (te.sqrt(x.mean(*i)), x.mean(*i)), name="y")
+    program.give(Activation(x.layout, *both))
+    fast = compiled(program, "hand", None, "local")
+    np.testing.assert_array_equal(fast(np.array([[4.0, -0.0, 9.0]])).mean, [[2.0, 0.0, 3.0]])
+    with pytest.raises(InputError, match="the mean holds NaN or infinity"):
+        fast(np.array([[4.0, -1.0, 9.0]]))
+    program = Program(targets.target("host"), 1)
+    x = program.known(Rows(3, program.target.lanes))
+    both = te.compute(x.mean.shape, lambda *i: (x.mean(*i), x.mean(*i)), name="y")
+    program.give(Activation(x.layout, *both))
+    with pytest.raises(InputError, match="the variance holds a negative"):
+        compiled(program, "hand", None, "local")(np.array([[4.0, -1e-30, 9.0]]))
 
 
 # A layer of another project: enough of one to get into a network.
