@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Whole calls from Python on one core, in turns in one run: medians. Operators by "
         "themselves, without the call from Python. The limit is the time in which this core could "
         "move their bytes at its bandwidth, or do their operations at its rate of fused "
-        "multiply-adds."
+        'multiply-adds. Records of tuning are of propagation: where there are none, "tuned" '
+        "is by hand, as it is for the mean and for sampling."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
