@@ -51,7 +51,7 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 from tvm.support.popen_pool import PopenPoolExecutor
 
-from kernels import bench, polynomials, records
+from kernels import bench, devices, polynomials, records
 from kernels.kernel import Kernel, bind, planned
 from kernels.program import Program, Step
 from kernels.records import Record
@@ -119,10 +119,11 @@ def tune(
     Raises
     ------
     InputError
-        If a file is corrupt or cannot be written.
+        If a file is corrupt or cannot be written, or this machine cannot run the program.
     """
-    _make(folder)
     target = program.target
+    devices.find("local", target)  # before the work, not after it
+    _make(folder)
     file = records.path(folder, target)
     wanted = n_candidates(step, trials)
     for record in records.read(file):
