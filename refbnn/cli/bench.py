@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Print the tables."""
+    from importlib.metadata import version
+
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
@@ -68,8 +70,15 @@ def run(arguments: argparse.Namespace) -> list[str]:
             _measured(net, batch, target, schedules, rate, arguments, tick) for batch in batches
         ]
     processor = records.processor(target)
-    machine = {"processor": processor, "fma_operations_per_second": rate}
+    versions = {name: version(name) for name in ("apache-tvm", "numpy", "numba")}
+    machine = {
+        "processor": processor,
+        "cores_used": 1,
+        "fma_operations_per_second": rate,
+        "versions": versions,
+    }
     print(f"{processor['mcpu']}, one core: {rate / 1e9:.0f} Gflop/s in multiply-adds")
+    print(", ".join(f"{name} {number}" for name, number in versions.items()))
     for result in results:
         _print(result, schedules)
     if arguments.json is not None:
