@@ -44,8 +44,9 @@ def latency(
     timers = {name: Timer(function) for name, function in functions.items()}
     calls, turns = {}, {}
     for name, timer in timers.items():
-        timer.timeit(1)  # warms caches up, and loads what loads at first use
-        once = max(timer.timeit(1), 1e-9)
+        once = timer.timeit(1)  # warms caches up, and loads what loads at first use
+        if once < _BUDGET:
+            once = max(timer.timeit(1), 1e-9)
         calls[name] = max(1, round(_TURN / once))
         turns[name] = max(_FEWEST, min(repeats, int(_BUDGET / (calls[name] * once))))
 

@@ -8,7 +8,8 @@ As `refbnn.softplus`, with t = e^−|ρ|:
 
 Range
 -----
-Both within 8e-7 relative for ρ ≥ −87; below, σ leaves the normal float32 numbers and counts as 0.
+Both within `RELATIVE_ERROR` for ρ ≥ −87; below, σ leaves the normal float32 numbers and counts
+as 0.
 """
 
 from __future__ import annotations

@@ -35,9 +35,12 @@ import os
 import re
 import runpy
 import signal
+import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice, product
 from math import prod
@@ -46,8 +49,9 @@ from pathlib import Path
 import numpy as np
 import tvm
 from tvm.s_tir import meta_schedule as ms
+from tvm.support.popen_pool import PopenPoolExecutor
 
-from kernels import bench, polynomials, records
+from kernels import bench, devices, polynomials, records
 from kernels.kernel import Kernel, bind, planned
 from kernels.program import Program, Step
 from kernels.records import Record
@@ -115,10 +119,11 @@ def tune(
     Raises
     ------
     InputError
-        If a file is corrupt or cannot be written.
+        If a file is corrupt or cannot be written, or this machine cannot run the program.
     """
-    _make(folder)
     target = program.target
+    devices.find("local", target)  # before the work, not after it
+    _make(folder)
     file = records.path(folder, target)
     wanted = n_candidates(step, trials)
     for record in records.read(file):
@@ -211,22 +216,93 @@ def _measured(program: Program, step: Step, points: list[Point]) -> Seconds:
             continue  # no schedule: a tile that some loop cannot have
     if not plans:
         return seconds
-    builder, runner = _workers()
     llvm = tvm.target.Target(program.target.llvm)
-    built = builder.build([ms.builder.BuilderInput(p.mod, llvm) for p in plans.values()])
-    inputs = {
-        point: ms.runner.RunnerInput(
-            result.artifact_path, "llvm", ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
-        )
-        for (point, plan), result in zip(plans.items(), built, strict=True)
-        if result.error_msg is None
-    }
-    for point, future in zip(inputs, runner.run(list(inputs.values())), strict=True):
-        times = future.result().run_secs
-        if times is not None:
-            seconds[point] = min(float(t) for t in times)
-        Path(str(inputs[point].artifact_path)).unlink(missing_ok=True)
+    with _signals(), _silence():
+        builder, runner = _workers()
+        built = builder.build([ms.builder.BuilderInput(p.mod, llvm) for p in plans.values()])
+        inputs = {
+            point: ms.runner.RunnerInput(
+                result.artifact_path, "llvm", ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
+            )
+            for (point, plan), result in zip(plans.items(), built, strict=True)
+            if result.error_msg is None
+        }
+        for point, future in zip(inputs, runner.run(list(inputs.values())), strict=True):
+            times = future.result().run_secs
+            if times is not None:
+                seconds[point] = min(float(t) for t in times)
+            Path(str(inputs[point].artifact_path)).unlink(missing_ok=True)
     return seconds
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let handlers of signals raise what they do, KeyboardInterrupt most often, through TVM.
+
+    What is raised in Python that TVM calls, and so in the builder or the runner, would leave it as
+    a nameless RuntimeError, or pass for the failure of a candidate.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    raised: list[BaseException] = []
+    before = {}
+
+    def listening(handler):
+        def handle(number, frame):
+            try:
+                handler(number, frame)
+            except BaseException as error:
+                raised.append(error)
+                sys.unraisablehook = _no_pool(sys.unraisablehook)
+                raise
+
+        return handle
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(handler := signal.getsignal(number)):
+            before[number] = handler
+            signal.signal(number, listening(handler))
+    try:
+        yield
+    except BaseException:
+        if not raised:
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if raised:
+        raise raised[0].with_traceback(None)
+
+
+def _no_pool(hook):
+    """The hook, but silent about a pool of processes that was cut off.
+
+    Collected by a thread of its own, it cannot wait for that thread, and says so.
+    """
+
+    def silent(unraisable):
+        if unraisable.object is not PopenPoolExecutor.__del__:
+            hook(unraisable)
+
+    return silent
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing on standard error from here, and for good from processes that start here.
+
+    A worker that is interrupted while it still imports, or dies of a candidate, would print pages.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @cache

@@ -124,13 +124,20 @@ def test_ablation_has_a_row_a_decision():
     assert all(0 < t < 1e-2 for t in times.values())
 
 
+def test_a_call_far_below_the_timer_s_resolution_is_repeated():
+    calls: list[None] = []
+    bench.latency({"f": lambda: calls.append(None)}, repeats=5)
+    assert len(calls) > 5 * 1000  # of 100 ns or so, in turns of 2 ms
+
+
 def test_latency_takes_another_statistic():
     least = bench.latency({"f": lambda: sum(range(100))}, repeats=5, statistic=min)
     most = bench.latency({"f": lambda: sum(range(100))}, repeats=5, statistic=max)
     assert 0 < least["f"] <= most["f"]
 
 
-def test_bench_from_the_command_line(tmp_path, capsys):
+def test_bench_from_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "_TURN", 1e-4)  # numbers of any precision will do
     model, file = tmp_path / "m.npz", tmp_path / "b.json"
     save(model, mlp())
     call = ["bench", str(model), "--batch-size", "2", "--schedule", "hand", "tuned", "--peers"]
@@ -140,7 +147,10 @@ def test_bench_from_the_command_line(tmp_path, capsys):
     assert printed.err == ""
     for text in ("Batch size 2", "PFP, kernel, hand", "0 Dense", "peak memory, kB", "no record of"):
         assert text in printed.out
-    (numbers,) = json.loads(file.read_text())["by_batch_size"]
+    content = json.loads(file.read_text())
+    assert content["machine"]["cores_used"] == 1
+    assert content["machine"]["versions"]["numpy"] == np.__version__
+    (numbers,) = content["by_batch_size"]
     assert numbers["batch_size"] == 2
     assert set(numbers["latency_seconds"]).isdisjoint(numbers["absent"])
     named = {*numbers["latency_seconds"], *numbers["absent"]}

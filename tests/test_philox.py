@@ -91,7 +91,7 @@ def test_a_table_is_as_accurate_as_stated(label):
 @pytest.mark.parametrize(("d", "w", "r"), [(0.9, 0.5, 1.0), (0.97, 0.3, 0.5), (0.998, 0.01, 1.0)])
 def test_a_gap_is_where_the_density_is_least(d, w, r):
     law = Bimodal(d, w, r)
-    _, mu, s = law.components
+    mu = law.components[1]
     bottom = minimize_scalar(law.log_pdf, bounds=tuple(mu), options={"xatol": 1e-12})
     # Places between quantiles are tried by 64: z is within one of these steps, so that Q is within
     # what lies there; in an empty gap, nothing.
@@ -119,7 +119,7 @@ def test_words_beside_a_gap_against_mpmath():
         def above(z, u):
             return sum(w * mpmath.ncdf((z - mu) / s) for w, mu, s in parts) - u
 
-        z = [
+        roots = [
             mpmath.findroot(
                 lambda z, n=n: above(z, (mpmath.mpf(int(n)) + 0.5) / 2**32),
                 (law.components[1][0], law.components[1][1]),
@@ -128,7 +128,7 @@ def test_words_beside_a_gap_against_mpmath():
             )
             for n in words
         ]
-    z = np.array(z, float)
+    z = np.array(roots, float)
     # What the inverse's error in u, 1e-13 in a gap, makes of z.
     allowed = 1e-13 / np.exp(law.log_pdf(z))
     assert (np.abs(exact(law, words) - z) <= allowed).all()

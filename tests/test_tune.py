@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm_ffi
 
 from kernels import compile_network, records, targets, tune
 from kernels.network import program
@@ -268,12 +270,39 @@ def test_tune_from_the_command_line(tmp_path, capsys):
     assert fast.untuned == ()
 
 
+def test_an_interrupt_within_tvm_is_one():
+    @tvm_ffi.convert
+    def interrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RuntimeError):  # what TVM makes of it
+        interrupted()
+    with pytest.raises(KeyboardInterrupt), tune._signals():
+        interrupted()
+    with pytest.raises(KeyboardInterrupt), tune._signals(), suppress(RuntimeError):
+        interrupted()  # taken for the failure of a candidate
+    with pytest.raises(ValueError, match="another"), tune._signals():
+        raise ValueError("another")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_another_machine_s_target_is_refused_before_the_work(found, tmp_path):
+    alone, step = found
+    foreign = replace(alone, target=targets.target("cortex-a72"))
+    if not HOST.is_arm:
+        with pytest.raises(InputError, match="'cortex-a72' is for aarch64"):
+            tune.tune(foreign, step, 4, tmp_path / "r")
+        assert not (tmp_path / "r").exists()
+
+
 def test_an_interrupt_leaves_whole_files(tmp_path):
     model = tmp_path / "m.npz"
     save(model, small())
     call = [sys.executable, "-m", "refbnn", "tune", str(model), "--records", str(tmp_path / "r")]
     run = subprocess.Popen(
-        [*call, "--trials", "4", "--batch-size", "3", "5"],
+        [*call, "--trials", "1", "--batch-size", "3"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

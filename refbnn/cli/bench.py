@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Whole calls from Python on one core, in turns in one run: medians. Operators by "
         "themselves, without the call from Python. The limit is the time in which this core could "
         "move their bytes at its bandwidth, or do their operations at its rate of fused "
-        "multiply-adds."
+        'multiply-adds. Records of tuning are of propagation: where there are none, "tuned" '
+        "is by hand, as it is for the mean and for sampling."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
@@ -43,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Print the tables."""
+    from importlib.metadata import version
+
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
@@ -67,8 +70,15 @@ def run(arguments: argparse.Namespace) -> list[str]:
             _measured(net, batch, target, schedules, rate, arguments, tick) for batch in batches
         ]
     processor = records.processor(target)
-    machine = {"processor": processor, "fma_operations_per_second": rate}
+    versions = {name: version(name) for name in ("apache-tvm", "numpy", "numba")}
+    machine = {
+        "processor": processor,
+        "cores_used": 1,
+        "fma_operations_per_second": rate,
+        "versions": versions,
+    }
     print(f"{processor['mcpu']}, one core: {rate / 1e9:.0f} Gflop/s in multiply-adds")
+    print(", ".join(f"{name} {number}" for name, number in versions.items()))
     for result in results:
         _print(result, schedules)
     if arguments.json is not None:

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, target, effort, place."""
     parser.epilog = (
         "Every finished operator is saved at once. A search that was interrupted goes on where it "
-        "was; one that is done with as many trials is not done again."
+        "was; one that is done with as many trials is not done again. What is searched is "
+        "propagation of moments; the kernels of sampled weights and of the deterministic network "
+        "have schedules by hand."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
