@@ -106,7 +106,7 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
     """The program of a network; parameters and errors as in `compile_network`."""
     shape = net.input_shape or (_features(net),)
     net.check_input(shape)
-    whole = Program(target, batch)
+    whole = Program(target, batch, flush=True)
     layout = Planes(*shape, target.lanes) if len(shape) == 3 else Rows(shape[0], target.lanes)
     x = whole.known(layout)
     of_layers = net.by_layer(net.propagated_parameters())
@@ -125,7 +125,7 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
 
 def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
     """The program of one layer, on an input like x."""
-    program = Program(whole.target, whole.batch)
+    program = Program(whole.target, whole.batch, whole.flush)
     own = program.known(x.layout) if x.var is None else program.random(x.layout)
     y = add(program, x=own)
     if isinstance(x.layout, Planes | Packs):

@@ -144,7 +144,7 @@ def _program(net: Network, batch: int, n_samples: int, target: Target) -> Progra
         raise InputError("network of unknown input shape; give Network(..., input_shape=...)")
     net.check_input(net.input_shape)
     parameters = net.by_layer(net.parameters())
-    whole = Program(target, batch)
+    whole = Program(target, batch, flush=True)
     noise_ = sampled_weights.source(whole, net.law, n_samples)
     shape = net.input_shape
     layout = Planes(*shape, target.lanes) if len(shape) == 3 else Rows(shape[0], target.lanes)
