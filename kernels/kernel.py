@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import te
 
-from kernels import devices, records
+from kernels import devices, records, subnormals
 from kernels.devices.instructions import InstructionCount
 from kernels.program import Program
 from refbnn.errors import InputError
@@ -108,6 +108,8 @@ def lowered(program: Program, schedule: str, folder: str | Path | None = None) -
         found = tuned(program, folder) if schedule == "tuned" else {}
         for step in program.steps:
             step.transform(plan, found.get(step.workload, step.by_hand))
+    if program.flush and not program.target.is_arm:
+        return subnormals.flushed(plan.mod)
     return plan.mod
 
 

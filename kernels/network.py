@@ -106,7 +106,7 @@ def compile_network(
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
-    whole = Program(target, batch)
+    whole = Program(target, batch, flush=True)
     x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())
     for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
@@ -124,7 +124,7 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
 
 def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
     """The program of one layer, on an input like x."""
-    program = Program(whole.target, whole.batch)
+    program = Program(whole.target, whole.batch, whole.flush)
     own = program.known(x.layout) if x.var is None else program.random(x.layout)
     y = add(program, x=own)
     if isinstance(x.layout, Planes | Packs):

@@ -159,6 +159,8 @@ class Program:
     target : Target
     batch : int
         Examples in one call.
+    flush : bool
+        Whether subnormal numbers may count as 0 (`kernels.subnormals`): in networks they do.
 
     Attributes
     ----------
@@ -178,6 +180,7 @@ class Program:
 
     target: Target
     batch: int
+    flush: bool = False
     inputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)
     weights: list[tuple[te.Tensor, np.ndarray]] = field(default_factory=list)
     outputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)

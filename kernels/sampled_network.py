@@ -132,7 +132,7 @@ def _program(net: Network, batch: int, n_samples: int, target: Target) -> Progra
             "independent ones"
         )
     parameters = net.by_layer(net.parameters())
-    whole = Program(target, batch)
+    whole = Program(target, batch, flush=True)
     noise_ = sampled_weights.source(whole, net.law, n_samples)
     x, program = whole.known(input_layout(net, target)), whole
     for index, (layer, own) in enumerate(zip(net.layers, parameters, strict=True)):
