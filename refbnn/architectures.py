@@ -10,8 +10,11 @@ narrow12, input 784:
     12 dense layers, 16 wide: deep and narrow, where the shape of the law may matter
     (arXiv 2501.05564, outlook).
 
-ReLU between layers with weights. Inputs are those of digits; for other images the first layer,
-and the dense one behind convolutions, have other sizes.
+ReLU between layers with weights; where there is pooling, after it. The greatest of rectified
+numbers is the rectified greatest one: known and sampled outputs are the same either way, but ReLU
+then works on a quarter of the numbers, and the moments of the maximum are taken of Gaussian
+numbers, as they assume, not of rectified ones. Inputs are those of digits; for other images the
+first layer, and the dense one behind convolutions, have other sizes.
 """
 
 from __future__ import annotations
@@ -60,11 +63,11 @@ def lenet5(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
     """Two convolutions, three dense layers."""
     layers: list[Layer] = [
         Conv2d(image[0], 6, 5, padding=2),
-        ReLU(),
         MaxPool2d(2),
+        ReLU(),
         Conv2d(6, 16, 5),
-        ReLU(),
         MaxPool2d(2),
+        ReLU(),
         Flatten(),
     ]
     return [
@@ -82,10 +85,9 @@ def vgg7(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
     layers: list[Layer] = []
     channels = image[0]
     for width in (32, 64, 128):
-        for _ in range(2):
-            layers += [Conv2d(channels, width, 3, padding=1), ReLU()]
-            channels = width
-        layers.append(MaxPool2d(2))
+        layers += [Conv2d(channels, width, 3, padding=1), ReLU()]
+        layers += [Conv2d(width, width, 3, padding=1), MaxPool2d(2), ReLU()]
+        channels = width
     layers.append(Flatten())
     return [*layers, Dense(_features(layers, image), n_outputs)]
 

@@ -55,6 +55,23 @@ def test_a_rectifier_follows_every_layer_but_the_last(name):
     assert kinds == [False, True] * (WITH_WEIGHTS[name] - 1) + [False]
 
 
+@pytest.mark.parametrize("name", ["lenet5", "vgg7"])
+def test_pooling_before_relu_or_after_it_is_the_same_network(name):
+    """But for moments: of weights that a file has in the other order, too."""
+    chosen = architecture_named(name)
+    net = Network(chosen.layers(10), input_shape=chosen.input_shape(), seed=0)
+    layers = list(net.layers)
+    for i, layer in enumerate(net.layers):
+        if isinstance(layer, MaxPool2d):
+            assert isinstance(layers[i + 1], ReLU)
+            layers[i : i + 2] = layers[i + 1], layer
+    other = Network(layers, input_shape=chosen.input_shape(), seed=1)
+    other.set_parameters(net.parameters())
+    x = np.random.default_rng(0).random((2, *chosen.input_shape()))
+    outputs = [n.sample(x, 2, np.random.default_rng(1)) for n in (net, other)]
+    np.testing.assert_array_equal(*outputs)
+
+
 def test_images_shrink_as_said():
     net = Network(architecture_named("vgg7").layers(10))
     shape: Shape = (1, 28, 28)

@@ -164,3 +164,21 @@ def test_bench_from_the_command_line(tmp_path, capsys, monkeypatch):
             assert share == pytest.approx(operator["limit_seconds"] / seconds)
     assert cli.main(["bench", str(tmp_path / "no.npz")]) == 2
     assert cli.main(["bench", str(model), "--target", "z80"]) == 2
+
+
+def test_bench_with_another_max_pooling(tmp_path):
+    """That of all results: the one named, and the network's own by default."""
+    model, file = tmp_path / "m.npz", tmp_path / "b.json"
+    layers: list[Layer] = [Conv2d(1, 2, 3), MaxPool2d(2, method="chain"), Flatten(), Dense(8, 2)]
+    save(model, Network(layers, input_shape=(1, 6, 6), seed=1))
+    work = {}
+    for method in ("tree", "chain", None):
+        call = ["bench", str(model), "--batch-size", "1", "--schedule", "hand", "--json", str(file)]
+        assert cli.main(call + (["--max-pool", method] if method else [])) == 0
+        (numbers,) = json.loads(file.read_text())["by_batch_size"]
+        assert numbers["max_pool"] == [method or "chain"]
+        work[method] = numbers["operators"][1]["operations"]
+    assert work[None] == work["chain"]
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["bench", str(model), "--max-pool", "median"])
+    assert refused.value.code == 2

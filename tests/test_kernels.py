@@ -470,3 +470,17 @@ def test_latency_ranks_a_quick_and_a_slow_function_in_bounded_calls():
     assert 0 < seconds["quick"] < seconds["slow"]
     assert calls["quick"] > calls["slow"] > 3
     assert bench.latency({}) == {}
+
+
+@SCHEDULES
+@pytest.mark.skipif(targets.target("host").is_arm, reason="Arm computes with them as with others")
+def test_subnormal_numbers_count_as_zero_in_networks_and_nowhere_else(schedule):
+    tiny, x = np.float32(1e-40), np.full((1, 2), 1e-20, np.float32)
+    net = Network([Dense(2, 1)])
+    weight = Posterior(np.full((1, 2), 1e-20), np.full((1, 2), 1e-3))
+    net.set_parameters({"0.weight": weight, "0.bias": Posterior(np.zeros(1), np.ones(1))})
+    assert compile_network(net, 1, schedule=schedule)(x).mean == 0
+    assert tiny * np.float32(1) == tiny  # the processor computes as before
+    alone = dense.build(weight, net.parameters()["0.bias"], 1, schedule=schedule, known_input=True)
+    # Two products, each a whole number of the least subnormal ones.
+    assert abs(float(alone(x)[0][0, 0]) - 2e-40) <= TINY

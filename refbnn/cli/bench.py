@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from refbnn.cli import arguments as options
 from refbnn.cli.report import as_json
 from refbnn.files import require_writable, write_text
+from refbnn.layers.max_pool2d import METHODS
 
 HELP = "measure a network's kernels by operator and batch size, beside NumPy, Numba and other tools"
 _SCHEDULES = ("default", "hand", "tuned")
@@ -32,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(_SCHEDULES),
         help="schedules to measure (default: all)",
     )
+    parser.add_argument(
+        "--max-pool",
+        choices=METHODS,
+        help="moments of max pooling by this method, instead of the network's own, everywhere in "
+        "this run: by quadrature, or by Clark's approximation in pairs or one by one, faster and "
+        "less accurate",
+    )
     options.add_records(parser)
     parser.add_argument(
         "--peers", action="store_true", help="also measure other tools, those that are installed"
@@ -51,10 +60,16 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
     from kernels import records, roofline, targets
     from refbnn import load
+    from refbnn.layers import MaxPool2d
 
     if arguments.json is not None:
         require_writable(arguments.json)
     net = load(arguments.model)
+    if arguments.max_pool is not None:
+        net.layers = [
+            replace(layer, method=arguments.max_pool) if isinstance(layer, MaxPool2d) else layer
+            for layer in net.layers
+        ]
     target = targets.target(arguments.target)
     schedules = list(dict.fromkeys(arguments.schedule))
     batches = list(dict.fromkeys(arguments.batch_size))
@@ -96,11 +111,13 @@ def _measured(net, batch, target, schedules, rate, arguments, tick) -> dict:
     from kernels.ablation import ablation
     from kernels.bench import latency
     from kernels.network import program
+    from refbnn.layers import MaxPool2d
 
     folder = arguments.records
     whole = program(net, batch, target)
     x = np.random.default_rng(0).random((batch, *whole.inputs[0][0].shape))
-    result: dict = {"batch_size": batch}
+    methods = {layer.method for layer in net.layers if isinstance(layer, MaxPool2d)}
+    result: dict = {"batch_size": batch, "max_pool": sorted(methods)}
     if "tuned" in schedules:
         searched = {step.workload for step in whole.steps if step.space}
         result["untuned"] = sorted(searched - kernel.tuned(whole, folder).keys())

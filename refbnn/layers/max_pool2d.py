@@ -47,7 +47,7 @@ from refbnn.layers.windows import Pair, padded, pair, windowed_shape, windows
 from refbnn.moments import Moments, deterministic
 from refbnn.posterior import Posterior
 
-_METHODS = {"exact": maximum.exact, "tree": maximum.tree, "chain": maximum.chain}
+METHODS = {"exact": maximum.exact, "tree": maximum.tree, "chain": maximum.chain}
 
 
 def forward(x, kernel: Pair, stride: Pair, padding: Pair):
@@ -74,7 +74,7 @@ def moments(x: Moments, kernel: Pair, stride: Pair, padding: Pair, method: str) 
     mean = windows(padded(x.mean, padding, -np.inf), kernel, stride)
     var = windows(padded(x.var, padding), kernel, stride)
     shape = (*mean.shape[:-2], -1)
-    return Moments(*_METHODS[method](mean.reshape(shape), var.reshape(shape)))
+    return Moments(*METHODS[method](mean.reshape(shape), var.reshape(shape)))
 
 
 @njit(cache=True, nogil=True)
@@ -169,9 +169,9 @@ class MaxPool2d:
             )
         for name, value in (("kernel_size", kernel), ("stride", stride), ("padding", padding)):
             object.__setattr__(self, name, value)
-        if self.method not in _METHODS:
+        if self.method not in METHODS:
             raise InputError(
-                f"MaxPool2d: method {self.method!r}; expected one of {', '.join(_METHODS)}"
+                f"MaxPool2d: method {self.method!r}; expected one of {', '.join(METHODS)}"
             )
 
     def parameter_shapes(self) -> dict[str, Shape]:
