@@ -214,6 +214,7 @@ def student():
         (np.zeros(3), np.full((3, 1), 0.1), r"scale has shape \(3, 1\); expected \(3,\)"),
         (np.zeros(3), np.array([0.1, 0.0, 0.1]), "scales from 0 to 0.1; expected 1.18e-38 to 0.5"),
         (np.zeros(3), np.array([0.1, 1e-50, 0.1]), "scales from 0 to 0.1"),
+        (np.zeros(3), np.array([0.1, 1e-39, 0.1]), "scales from 1e-39 to 0.1"),
         (np.zeros(3), np.array([0.1, 0.6, 0.1]), "scales from 0.1 to 0.6; expected"),
         (np.zeros(3), np.array([0.1, np.nan, 0.1]), "scales from nan to nan"),
         (np.array([0.0, np.nan, 0.0]), np.full(3, 0.1), "KL overflows"),

@@ -78,6 +78,14 @@ def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
     assert time.perf_counter() - before < 0.5  # compiling one candidate takes longer
 
 
+def test_a_search_with_more_trials_is_done(found, tmp_path, monkeypatch):
+    alone, step = found
+    write(tmp_path, record(step, trials=1))
+    monkeypatch.setattr(tune, "_measured", lambda program, step, points: dict.fromkeys(points, 1.0))
+    assert tune.tune(alone, step, 1, tmp_path).trials == 1
+    assert tune.tune(alone, step, 2, tmp_path).trials == 2
+
+
 def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
     alone, step = found
     measure = tune._measured
