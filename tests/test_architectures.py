@@ -68,8 +68,8 @@ def test_pooling_before_relu_or_after_it_is_the_same_network(name):
     other = Network(layers, input_shape=chosen.input_shape(), seed=1)
     other.set_parameters(net.parameters())
     x = np.random.default_rng(0).random((2, *chosen.input_shape()))
-    outputs = [n.sample(x, 2, np.random.default_rng(1)) for n in (net, other)]
-    np.testing.assert_array_equal(*outputs)
+    ours, others = (n.sample(x, 2, np.random.default_rng(1)) for n in (net, other))
+    np.testing.assert_array_equal(ours, others)
 
 
 def test_images_shrink_as_said():
