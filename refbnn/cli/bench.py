@@ -8,8 +8,8 @@ from pathlib import Path
 
 from refbnn.cli import arguments as options
 from refbnn.cli.report import as_json
+from refbnn.errors import InputError
 from refbnn.files import require_writable, write_text
-from refbnn.layers.max_pool2d import METHODS
 
 HELP = "measure a network's kernels by operator and batch size, beside NumPy, Numba and other tools"
 _SCHEDULES = ("default", "hand", "tuned")
@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-pool",
-        choices=METHODS,
+        metavar="METHOD",
         help="moments of max pooling by this method, instead of the network's own, everywhere in "
-        "this run: by quadrature, or by Clark's approximation in pairs or one by one, faster and "
-        "less accurate",
+        "this run: exact, by quadrature; tree or chain, by Clark's approximation in pairs or one "
+        "by one, faster and less accurate",
     )
     options.add_records(parser)
     parser.add_argument(
@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
         require_writable(arguments.json)
     net = load(arguments.model)
     if arguments.max_pool is not None:
+        if not any(isinstance(layer, MaxPool2d) for layer in net.layers):
+            raise InputError(f"--max-pool: {arguments.model} has no MaxPool2d; expected one")
         net.layers = [
             replace(layer, method=arguments.max_pool) if isinstance(layer, MaxPool2d) else layer
             for layer in net.layers
