@@ -5,8 +5,8 @@ documentation shows: one posterior sample, Gaussian mean field, prior N(0, 1), A
 They differ in the loss, not in the work: Pyro's `Trace_ELBO` takes log q − log p of the sample for
 the KL; bayesian-torch 0.5 takes its closed form, averaged and not summed over each array.
 
-Pyro checks arguments of distributions in every step unless told not to; here it is told not to,
-as a user in a hurry would, which makes it a fifth faster.
+Pyro checks arguments of distributions in every step, as is its default and what a user gets; told
+not to, it is a fifth faster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from kernels.peers import as_torch, to_bayesian_torch
+from refbnn.layers import Layer
 
 Step = Callable[[], Any]
 
@@ -37,7 +38,7 @@ def steps(layers: Sequence[Layer], x: np.ndarray, y: np.ndarray, n_data: int) ->
     Parameters
     ----------
     layers : sequence of Layer
-        Dense, Conv2d, MaxPool2d, Flatten and ReLU.
+        Those that `kernels.peers.as_torch` knows.
     x : (B, ...) of float32
     y : (B,) of int
     n_data : int
@@ -53,7 +54,7 @@ def steps(layers: Sequence[Layer], x: np.ndarray, y: np.ndarray, n_data: int) ->
 
                 torch.manual_seed(0)
                 made[name] = make(
-                    _as_torch(layers), torch.from_numpy(x), torch.from_numpy(y), n_data
+                    as_torch(layers), torch.from_numpy(x), torch.from_numpy(y), n_data
                 )
     return made
 
@@ -64,28 +65,6 @@ def set_threads(n_threads: int) -> None:
         import torch
 
         torch.set_num_threads(n_threads)
-
-
-def _as_torch(layers: Sequence[Layer]):
-    from torch import nn
-
-    def one(layer: Layer):
-        match layer:
-            case Dense():
-                return nn.Linear(layer.in_features, layer.out_features)
-            case Conv2d():
-                sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
-                rest: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding}
-                return nn.Conv2d(*sizes, groups=layer.groups, **rest)
-            case MaxPool2d():
-                return nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
-            case Flatten():
-                return nn.Flatten()
-            case ReLU():
-                return nn.ReLU()
-        raise TypeError(f"no PyTorch layer for {layer}")
-
-    return nn.Sequential(*map(one, layers))
 
 
 def _pyro(net, x, y, n_data: int) -> Step:
@@ -117,18 +96,9 @@ def _pyro(net, x, y, n_data: int) -> Step:
 
 def _bayesian_torch(net, x, y, n_data: int) -> Step:
     import torch
-    from bayesian_torch.models.dnn_to_bnn import dnn_to_bnn, get_kl_loss
+    from bayesian_torch.models.dnn_to_bnn import get_kl_loss
 
-    options = {
-        "prior_mu": 0.0,
-        "prior_sigma": 1.0,
-        "posterior_mu_init": 0.0,
-        "posterior_rho_init": -3.0,
-        "type": "Reparameterization",
-        "moped_enable": False,
-        "moped_delta": 0.5,
-    }
-    dnn_to_bnn(net, options)
+    to_bayesian_torch(net)
     adam = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
 
     def step() -> float:

@@ -16,16 +16,14 @@ one of the factor, one of the product, one of the input.
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
-from tvm import te, tirx
+from tvm import tirx
 
 from kernels import elementwise, images, targets
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
-from kernels.program import Activation, Program, Step
+from kernels.program import Activation, Program
 from refbnn.layers.windows import Pair, output_size
 
 
@@ -61,25 +59,12 @@ def add(
         mean = mean * tirx.const(1.0 / n, "float32")
         return (mean, var[0] * tirx.const(1.0 / n**2, "float32")) if var else mean
 
-    result = te.compute(layout.tensor_shape(program.batch), moments, name=name)
-    mean, var = (result, None) if x.var is None else result
-    program.steps.append(
-        Step(
-            workload=(
-                f"avg_pool2d {'x'.join(map(str, source.shape))} by {kernel[0]}x{kernel[1]} "
-                f"stride {stride[0]}x{stride[1]} padding {padding[0]}x{padding[1]} "
-                f"batch {program.batch} {'known' if x.var is None else 'random'}"
-            ),
-            by_hand={},
-            space={},
-            transform=partial(
-                elementwise.schedule,
-                block=name if x.var is None else f"{name}_v0",
-                lanes=program.target.lanes,
-            ),
-        )
+    known = x.var is None
+    workload = (
+        f"avg_pool2d {'x'.join(map(str, source.shape))} {images.in_words(kernel, stride, padding)} "
+        f"batch {program.batch} {'known' if known else 'random'}"
     )
-    return Activation(layout, mean, var)
+    return elementwise.computed(program, name, workload, layout, moments, known)
 
 
 def build(
@@ -115,6 +100,6 @@ def build(
     cpu = targets.target(target)
     program = Program(cpu, batch)
     layout = Planes(*image, cpu.lanes)
-    x = program.known(layout) if known_input else program.random(layout)
+    x = program.given(layout, known_input)
     program.give(add(program, "avg_pool2d", x, kernel, stride or kernel, padding))
     return build_program(program, schedule)

@@ -17,15 +17,11 @@ With u = 2⁻²⁴: |error of m'| ≤ 4u |a|(|x| + |m|) + 2u (|m'| + |β|) to fi
 
 from __future__ import annotations
 
-from functools import partial
-
-from tvm import te
-
 from kernels import elementwise, images, targets
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
-from kernels.program import Activation, Program, Step
+from kernels.program import Activation, Program
 from refbnn.layers import BatchNorm2d
 
 
@@ -56,24 +52,12 @@ def add(program: Program, name: str, x: Activation, layer: BatchNorm2d) -> Activ
         mean = slope(*at) * (x.mean(i, *index) - centre(*at)) + shift(*at)
         return mean if x.var is None else (mean, square(*at) * x.var(i, *index))
 
-    result = te.compute(x.mean.shape, moments, name=name)
-    mean, var = (result, None) if x.var is None else result
-    program.steps.append(
-        Step(
-            workload=(
-                f"batch_norm {'x'.join(map(str, layout.shape))} batch {program.batch} "
-                f"{'known' if x.var is None else 'random'}"
-            ),
-            by_hand={},
-            space={},
-            transform=partial(
-                elementwise.schedule,
-                block=name if x.var is None else f"{name}_v0",
-                lanes=program.target.lanes,
-            ),
-        )
+    known = x.var is None
+    workload = (
+        f"batch_norm {'x'.join(map(str, layout.shape))} batch {program.batch} "
+        f"{'known' if known else 'random'}"
     )
-    return Activation(layout, mean, var)
+    return elementwise.computed(program, name, workload, layout, moments, known)
 
 
 def build(
@@ -104,6 +88,6 @@ def build(
     cpu = targets.target(target)
     program = Program(cpu, batch)
     layout = Planes(*image, cpu.lanes)
-    x = program.known(layout) if known_input else program.random(layout)
+    x = program.given(layout, known_input)
     program.give(add(program, "batch_norm", x, layer))
     return build_program(program, schedule)

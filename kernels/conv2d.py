@@ -132,8 +132,8 @@ def add(
         before,
         Step(
             workload=(
-                f"conv2d {channels}x{height}x{width} to {n_out} by {kernel[0]}x{kernel[1]} "
-                f"stride {stride[0]}x{stride[1]} padding {padding[0]}x{padding[1]} "
+                f"conv2d {channels}x{height}x{width} to {n_out} "
+                f"{images.in_words(kernel, stride, padding)} "
                 f"groups {groups} batch {program.batch} {'known' if known else 'random'} {form} "
                 f"from {type(x.layout).__name__} to {type(layout).__name__}"
             ),
@@ -336,7 +336,7 @@ def alone(
     """The program of the layer alone; parameters as in `build`."""
     program = Program(target, batch)
     layout = Planes(weight.shape[1] * groups, *image, target.lanes)
-    x = program.known(layout) if known_input else program.random(layout)
+    x = program.given(layout, known_input)
     y = add(program, "conv2d", x, weight, bias, stride, padding, groups, form)
     y = images.unpacked(program, "unpacked", y)
     images.one_by_one(program, y)

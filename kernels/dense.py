@@ -316,6 +316,6 @@ def alone(
     """The program of the layer alone; parameters as in `build`."""
     program = Program(target, batch)
     layout = Rows(weight.shape[1], target.lanes)
-    x = program.known(layout) if known_input else program.random(layout)
+    x = program.given(layout, known_input)
     program.give(add(program, "dense", x, weight, bias, form))
     return program

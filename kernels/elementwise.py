@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 
 import tvm
 from tvm import te
@@ -11,7 +12,7 @@ from tvm import te
 from kernels import targets
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
-from kernels.program import Activation, Program, Rows, Step
+from kernels.program import Activation, Layout, Program, Rows, Step
 
 
 def add(
@@ -32,33 +33,52 @@ def add(
         TVM expressions: moments of y of a random element. Padding must stay finite.
     x : Activation
     """
-    if x.var is None:
-        mean = te.compute(x.mean.shape, lambda *i: value(x.mean(*i)), name=name)
-        result = Activation(x.layout, mean, None)
-    else:
-        var = x.var
-        both = te.compute(x.mean.shape, lambda *i: moments(x.mean(*i), var(*i)), name=name)
-        result = Activation(x.layout, *both)
-    block = result.mean.op.name if x.var is None else f"{name}_v0"
-    n = 1
-    for extent in x.mean.shape:
-        n *= int(extent)
+    n = prod(int(extent) for extent in x.mean.shape)
+
+    def formula(*i):
+        return value(x.mean(*i)) if x.var is None else moments(x.mean(*i), x.var(*i))
+
+    return computed(program, name, f"{operator} {n}", x.layout, formula, x.var is None)
+
+
+def computed(
+    program: Program, name: str, workload: str, layout: Layout, formula: Callable, known: bool
+) -> Activation:
+    """Make an activation of a formula for each element, whole vectors at a time.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Of the block.
+    workload : str
+    layout : Layout
+        Of the result.
+    formula : callable (*index) -> y, or (mean, var)
+        TVM expressions of one element.
+    known : bool
+        Whether it gives y.
+    """
+    result = te.compute(layout.tensor_shape(program.batch), formula, name=name)
+    mean, var = (result, None) if known else result
+    block = name if known else f"{name}_v0"
     program.steps.append(
         Step(
-            workload=f"{operator} {n}",
+            workload=workload,
             by_hand={},
             space={},
-            transform=partial(schedule, block=block, lanes=program.target.lanes),
+            transform=partial(schedule, blocks=[block], lanes=program.target.lanes),
         )
     )
-    return result
+    return Activation(layout, mean, var)
 
 
-def schedule(sch: tvm.s_tir.Schedule, decisions, block: str, lanes: int) -> None:
-    """Say how it is computed: whole vectors at a time; both moments share one nest of loops."""
-    *_, column = sch.get_loops(sch.get_sblock(block))
-    _, lane = sch.split(column, [None, lanes])
-    sch.vectorize(lane)
+def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: Sequence[str], lanes: int) -> None:
+    """Say how blocks are computed: whole vectors; moments of one formula share a nest of loops."""
+    for block in blocks:
+        *_, column = sch.get_loops(sch.get_sblock(block))
+        _, lane = sch.split(column, [None, lanes])
+        sch.vectorize(lane)
 
 
 def build(

@@ -32,7 +32,7 @@ import numpy as np
 import tvm
 from tvm import te
 
-from kernels import sampled_weights, softplus, targets
+from kernels import gradient_parameters, sampled_weights, softplus, targets
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -288,24 +288,17 @@ def alone(
     images = padded(B, n_in) if sizes.first else padded(S, B, n_in)
     weights, biases = padded(n_out, n_in), padded(n_out)
     x, grad_y = program.array(images, "x"), program.array(padded(S, B, n_out), "grad_y")
-    mean, scale = program.array(weights, "mean"), program.array(weights, parameter)
-    bias_scale = program.array(biases, f"bias_{parameter}")
-    noise = _noise(program, sizes, law, layer)
-
-    slope = bias_slope = None
-    if parameter == "rho":
-        scale, slope = softplus.add(program, "softplus", scale)
-        _, bias_slope = softplus.add(program, "softplus_bias", bias_scale)
-    d_mean, d_scale = by_weights(program, sizes, x, grad_y, noise("by_weights"))
-    d_bias_mean, d_bias_scale = by_bias(program, sizes, grad_y, noise("by_bias"))
-    if slope is not None:
-        d_scale = softplus.by_rho(program, "by_rho", d_scale, slope)
-        d_bias_scale = softplus.by_rho(program, "bias_by_rho", d_bias_scale, bias_slope)
-    program.give_arrays(weights, d_mean, d_scale)
-    program.give_arrays(biases, d_bias_mean, d_bias_scale)
-    if not sizes.first:
-        d_x = by_input(program, sizes, grad_y, mean, scale, noise("by_input"))
-        program.give_arrays(images, d_x)
+    gradient_parameters.add(
+        program,
+        weights,
+        biases,
+        parameter,
+        noise=partial(_noise, program, sizes, law, layer),
+        by_weights=partial(by_weights, program, sizes, x, grad_y),
+        by_bias=partial(by_bias, program, sizes, grad_y),
+        by_input=None if sizes.first else partial(by_input, program, sizes, grad_y),
+        images=images,
+    )
     return program
 
 

@@ -35,7 +35,7 @@ from math import prod
 import tvm
 from tvm import te, tirx
 
-from kernels import sampled_weights, softplus, targets
+from kernels import gradient_parameters, sampled_weights, softplus, targets
 from kernels.gradient_frames import Sizes
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
@@ -264,25 +264,18 @@ def alone(
     weights, biases = (Plain(shape) for shape in sizes.layer.parameter_shapes().values())
     x = program.array(sizes.images(lanes), "x")
     grad_y = program.array(sizes.gradients(lanes), "grad_y")
-    mean, scale = program.array(weights, "mean"), program.array(weights, parameter)
-    bias_scale = program.array(biases, f"bias_{parameter}")
-    noise = _noise(program, sizes, law, layer)
-
-    slope = bias_slope = None
-    if parameter == "rho":
-        scale, slope = softplus.add(program, "softplus", scale)
-        _, bias_slope = softplus.add(program, "softplus_bias", bias_scale)
-    d_mean, d_scale = by_weights(program, sizes, x, grad_y, noise("by_weights"))
-    d_bias_mean, d_bias_scale = by_bias(program, sizes, grad_y, noise("by_bias"))
-    if slope is not None:
-        d_scale = softplus.by_rho(program, "by_rho", d_scale, slope)
-        d_bias_scale = softplus.by_rho(program, "bias_by_rho", d_bias_scale, bias_slope)
-    program.give_arrays(weights, d_mean, d_scale)
-    program.give_arrays(biases, d_bias_mean, d_bias_scale)
-    if not sizes.first:
-        d_x = by_input(program, sizes, grad_y, mean, scale, noise("by_input"))
-        images = sizes.samples, sizes.batch, sizes.layer.in_channels, *sizes.image
-        program.give_arrays(Padded(images, lanes), d_x)
+    images = Padded((sizes.samples, sizes.batch, sizes.layer.in_channels, *sizes.image), lanes)
+    gradient_parameters.add(
+        program,
+        weights,
+        biases,
+        parameter,
+        noise=partial(_noise, program, sizes, law, layer),
+        by_weights=partial(by_weights, program, sizes, x, grad_y),
+        by_bias=partial(by_bias, program, sizes, grad_y),
+        by_input=None if sizes.first else partial(by_input, program, sizes, grad_y),
+        images=images,
+    )
     return program
 
 

@@ -237,6 +237,14 @@ def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
         sch.decompose_padding(block, first)
 
 
+def in_words(kernel: Pair, stride: Pair, padding: Pair) -> str:
+    """Windows, for the name of a workload."""
+    return (
+        f"by {kernel[0]}x{kernel[1]} stride {stride[0]}x{stride[1]} "
+        f"padding {padding[0]}x{padding[1]}"
+    )
+
+
 def unpacked(program: Program, name: str, x: Activation) -> Activation:
     """Images in `Planes`, in which whoever called the kernel sees them; copied if need be."""
     source = images(x)

@@ -28,10 +28,9 @@ from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import numpy as np
-import tvm
 from tvm import te, tirx
 
-from kernels import images, maximum, targets
+from kernels import elementwise, images, maximum, targets
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -72,19 +71,23 @@ def add(
 
     if x.var is None or n == 1:
         tensors = greatest_of_known(name, shape, n, element)
-        transform = partial(schedule, blocks=[f"{name}_{part}" for part in range(len(tensors))])
+        transform = partial(
+            elementwise.schedule, blocks=[f"{name}_{part}" for part in range(len(tensors))]
+        )
     elif method == "exact":
         tensors = maximum.exact(program, name, shape, n, element)
         transform = partial(maximum.schedule, name=name)
     else:
         pairs = {"tree": tree, "chain": chain}[method](name, shape, n, element)
         tensors = pairs[-1]
-        transform = partial(schedule, blocks=[f"{name}_{pair}_v0" for pair in range(len(pairs))])
+        transform = partial(
+            elementwise.schedule, blocks=[f"{name}_{pair}_v0" for pair in range(len(pairs))]
+        )
     program.steps.append(
         Step(
             workload=(
-                f"max_pool2d {'x'.join(map(str, source.shape))} by {kernel[0]}x{kernel[1]} "
-                f"stride {stride[0]}x{stride[1]} padding {padding[0]}x{padding[1]} "
+                f"max_pool2d {'x'.join(map(str, source.shape))} "
+                f"{images.in_words(kernel, stride, padding)} "
                 f"batch {program.batch} {'known' if x.var is None else method}"
             ),
             by_hand={},
@@ -154,14 +157,6 @@ def _pair(
     return lambda *i: (mean(*i), var(*i))
 
 
-def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str], lanes: int) -> None:
-    """Say how it is computed: whole vectors at a time."""
-    for block in blocks:
-        *_, last = sch.get_loops(sch.get_sblock(block))
-        _, lane = sch.split(last, [None, lanes])
-        sch.vectorize(lane)
-
-
 def build(
     image: tuple[int, int, int],
     kernel: Pair,
@@ -197,7 +192,7 @@ def build(
     cpu = targets.target(target)
     program = Program(cpu, batch)
     layout = Planes(*image, cpu.lanes)
-    x = program.known(layout) if known_input else program.random(layout)
+    x = program.given(layout, known_input)
     stride = kernel if stride is None else stride
     program.give(add(program, "max_pool2d", x, kernel, stride, padding, method))
     return build_program(program, schedule)

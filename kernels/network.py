@@ -125,7 +125,7 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
 def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
     """The program of one layer, on an input like x."""
     program = Program(whole.target, whole.batch, whole.flush)
-    own = program.known(x.layout) if x.var is None else program.random(x.layout)
+    own = program.given(x.layout, x.var is None)
     y = add(program, x=own)
     if isinstance(x.layout, Planes | Packs):
         images.one_by_one(program, y)

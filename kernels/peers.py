@@ -9,7 +9,7 @@ measured.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -63,9 +63,14 @@ def calls(net: Network, x: np.ndarray) -> tuple[dict[str, Call], dict[str, str]]
     return made, absent
 
 
-def _as_torch(net: Network):
-    """The network of the means."""
-    import torch
+def as_torch(layers: Sequence[Layer]):
+    """The layers as a PyTorch module, with weights of its own.
+
+    Raises
+    ------
+    ValueError
+        If a layer is none of Dense, Conv2d, MaxPool2d, AvgPool2d, Flatten and ReLU.
+    """
     from torch import nn
 
     def one(layer: Layer):
@@ -86,7 +91,30 @@ def _as_torch(net: Network):
                 return nn.ReLU()
         raise ValueError(f"no PyTorch layer for {type(layer).__name__}")
 
-    module = nn.Sequential(*map(one, net.layers)).eval()
+    return nn.Sequential(*map(one, layers))
+
+
+def to_bayesian_torch(module) -> None:
+    """Make a PyTorch module's layers bayesian-torch's, in place, as its documentation does."""
+    from bayesian_torch.models.dnn_to_bnn import dnn_to_bnn
+
+    options = {
+        "prior_mu": 0.0,
+        "prior_sigma": 1.0,
+        "posterior_mu_init": 0.0,
+        "posterior_rho_init": -3.0,
+        "type": "Reparameterization",
+        "moped_enable": False,
+        "moped_delta": 0.5,
+    }
+    dnn_to_bnn(module, options)
+
+
+def _of_means(net: Network):
+    """The network of the means."""
+    import torch
+
+    module = as_torch(net.layers).eval()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(_tensor(net.parameters()[name].mean))
@@ -110,14 +138,14 @@ def _without_gradients(call: Call) -> Call:
 
 
 def _deterministic(net: Network, x) -> Call:
-    return _without_gradients(partial(_as_torch(net), x))
+    return _without_gradients(partial(_of_means(net), x))
 
 
 def _sampled(net: Network, x) -> Call:
     """Plain PyTorch: every weight drawn anew in each pass."""
     import torch
 
-    module = _as_torch(net)
+    module = _of_means(net)
     posteriors = {n: (_tensor(p.mean), _tensor(p.scale)) for n, p in net.parameters().items()}
 
     def one():
@@ -129,19 +157,9 @@ def _sampled(net: Network, x) -> Call:
 
 def _bayesian_torch(net: Network, x) -> Call:
     import torch
-    from bayesian_torch.models.dnn_to_bnn import dnn_to_bnn
 
-    module = _as_torch(net)
-    options = {
-        "prior_mu": 0.0,
-        "prior_sigma": 1.0,
-        "posterior_mu_init": 0.0,
-        "posterior_rho_init": -3.0,
-        "type": "Reparameterization",
-        "moped_enable": False,
-        "moped_delta": 0.5,
-    }
-    dnn_to_bnn(module, options)
+    module = _of_means(net)
+    to_bayesian_torch(module)
     with torch.no_grad():
         for name, parameter in module.named_parameters():  # "0.mu_weight", "0.rho_kernel", ...
             index, _, own = name.partition(".")
@@ -158,7 +176,7 @@ def _fastbnns(net: Network, x) -> Call:
     from fastbnns.bnn.base import BNN
     from fastbnns.bnn.types import MuVar
 
-    module = BNN(nn=_as_torch(net), convert_in_place=False).eval()
+    module = BNN(nn=_of_means(net), convert_in_place=False).eval()
     for name, parameter in module.named_parameters():
         # "bnn.0._module.weight" and "bnn.0._module_params.weight_rho": each drawn anew, and the
         # latter one number in memory, so that they are not filled in place.
@@ -178,7 +196,7 @@ def _pyro(net: Network, x) -> Call:
     from pyro.nn.module import to_pyro_module_
 
     pyro.clear_param_store()
-    module = _as_torch(net)
+    module = _of_means(net)
     to_pyro_module_(module)
     posteriors = net.parameters()
     for prefix, part in list(module.named_modules()):

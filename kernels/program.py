@@ -201,6 +201,10 @@ class Program:
         mean, var = (self.array(layout, f"{name}_{part}") for part in ("mean", "var"))
         return Activation(layout, mean, var)
 
+    def given(self, layout: Layout, known: bool) -> Activation:
+        """Declare an input of known values, or of random ones."""
+        return self.known(layout) if known else self.random(layout)
+
     def weight(self, name: str, values: np.ndarray) -> te.Tensor:
         """Declare an array that stays the same from call to call.
 

@@ -22,7 +22,7 @@ from functools import partial
 import tvm
 from tvm import te
 
-from kernels import images, sampled_weights, targets
+from kernels import images, sampled_weights, targets, tiles
 from kernels.images import Images, Packs, Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -79,11 +79,11 @@ def add(
     program.steps.append(
         Step(
             workload=(
-                f"sampled conv2d {channels}x{height}x{width} to {n_out} by {kernel[0]}x{kernel[1]} "
-                f"stride {stride[0]}x{stride[1]} padding {padding[0]}x{padding[1]} "
+                f"sampled conv2d {channels}x{height}x{width} to {n_out} "
+                f"{images.in_words(kernel, stride, padding)} "
                 f"groups {groups} batch {batch} samples {noise_.n_samples}"
             ),
-            by_hand={"columns": tile(columns, program.target.registers)},
+            by_hand={"columns": tiles.of_single_sums(columns, program.target.registers)},
             space={"columns": range(1, min(columns, 24) + 1)},
             transform=partial(schedule, name=name, batch=batch),
         )
@@ -139,11 +139,6 @@ def compute(
         return sums[s, i, p, row, column, lane] + bias
 
     return te.compute(layout.tensor_shape(n_samples * batch), epilogue, name=name)
-
-
-def tile(columns: int, registers: int) -> int:
-    """Columns of one tile, a register each: five eighths of the registers, in balance."""
-    return -(-columns // -(-columns // (registers * 5 // 8)))
 
 
 def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, batch: int) -> None:

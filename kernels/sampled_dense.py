@@ -27,7 +27,7 @@ from functools import partial
 import tvm
 from tvm import te
 
-from kernels import sampled_weights, targets
+from kernels import sampled_weights, targets, tiles
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Activation, Program, Rows, Step
@@ -65,7 +65,7 @@ def add(
     n_out, n_in = weight.shape
     theta = sampled_weights.weights(program, name, layer, weight, bias, noise_)
     out = compute(name, x.mean, theta, n_in, program.batch)
-    rows = tile(program.batch, target.registers)
+    rows = tiles.of_single_sums(program.batch, target.registers)
     program.steps.append(
         Step(
             workload=f"sampled dense {n_in}x{n_out} batch {program.batch} "
@@ -103,11 +103,6 @@ def compute(name: str, x: te.Tensor, theta: te.Tensor, n_in: int, batch: int) ->
         return sums[s, i, p, lane] + theta[p, s, n_in // group, n_in % group, lane]
 
     return te.compute((n_samples * batch, n_packs * lanes), epilogue, name=name)
-
-
-def tile(batch: int, registers: int) -> int:
-    """Rows of one tile, a register each: five eighths of the registers, in balance."""
-    return -(-batch // -(-batch // (registers * 5 // 8)))
 
 
 def schedule(

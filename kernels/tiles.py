@@ -18,6 +18,11 @@ def _balanced(n: int, most: int) -> int:
     return -(-n // -(-n // max(1, most)))
 
 
+def of_single_sums(n: int, registers: int) -> int:
+    """Rows or columns of one tile, a register each: five eighths of the registers, in balance."""
+    return _balanced(n, registers * 5 // 8)
+
+
 def of_rows(batch: int, n_packs: int, sums: int, target: Target) -> tuple[int, int]:
     """Rows and packs of one tile, each pair of which takes `sums` registers.
 

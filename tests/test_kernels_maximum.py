@@ -51,7 +51,7 @@ def compiled(kind, k, batch, n, schedule="hand", lanes=16):
         result = te.compute(
             shape, lambda *i: maximum.pairwise(*element(0, *i), *element(1, *i)), name="greater"
         )
-        transform = partial(elementwise.schedule, block="greater_v0", lanes=lanes)
+        transform = partial(elementwise.schedule, blocks=["greater_v0"], lanes=lanes)
     else:
         result = maximum.exact(program, "greatest", shape, k, element)
         transform = partial(maximum.schedule, name="greatest", lanes=lanes)

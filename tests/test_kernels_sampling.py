@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refbnn
-from kernels import noise, sampled_conv2d, sampled_dense, targets
+from kernels import noise, sampled_conv2d, sampled_dense, targets, tiles
 from kernels.kernel import build
 from kernels.sampled_network import compile_sampled
 from refbnn import reproducible
@@ -122,7 +122,7 @@ def test_the_same_numbers_for_narrower_registers(lanes, registers):
 @settings(derandomize=True, database=None)
 @given(batch=st.integers(1, 300), registers=st.sampled_from([16, 32]))
 def test_a_tile_of_rows_fits_the_registers(batch, registers):
-    rows = sampled_dense.tile(batch, registers)
+    rows = tiles.of_single_sums(batch, registers)
     assert 1 <= rows <= min(batch, 5 * registers // 8)
 
 
