@@ -18,6 +18,9 @@ import tvm_ffi
 from kernels import compile_network, records, targets, tune
 from kernels.network import program
 from kernels.records import Record
+from kernels.tuning import search
+from kernels.tuning.interruption import signals
+from kernels.tuning.journal import Journal
 from refbnn import cli
 from refbnn.checkpoint import save
 from refbnn.errors import InputError
@@ -81,15 +84,15 @@ def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
 def test_a_search_with_more_trials_is_done(found, tmp_path, monkeypatch):
     alone, step = found
     write(tmp_path, record(step, trials=1))
-    monkeypatch.setattr(tune, "_measured", lambda program, step, points: dict.fromkeys(points, 1.0))
+    monkeypatch.setattr(tune, "measured", lambda program, step, points: dict.fromkeys(points, 1.0))
     assert tune.tune(alone, step, 1, tmp_path).trials == 1
     assert tune.tune(alone, step, 2, tmp_path).trials == 2
 
 
 def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
     alone, step = found
-    measure = tune._measured
-    rounds: list[list[tune.Point]] = []
+    measure = tune.measured
+    rounds: list[list[search.Point]] = []
 
     def interrupted(program, step, points):
         if rounds:
@@ -98,20 +101,20 @@ def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
         return measure(program, step, points)
 
     monkeypatch.setattr(tune, "_ROUND", 2)
-    monkeypatch.setattr(tune, "_measured", interrupted)
+    monkeypatch.setattr(tune, "measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune.tune(alone, step, 4, tmp_path)
     (journal,) = tmp_path.glob("*.jsonl")
     assert len(journal.read_text().splitlines()) == 3  # its name and two candidates
     assert not records.path(tmp_path, HOST).exists()
 
-    again: list[tune.Point] = []
+    again: list[search.Point] = []
 
     def noted(program, step, points):
         again.extend(points)
         return measure(program, step, points)
 
-    monkeypatch.setattr(tune, "_measured", noted)
+    monkeypatch.setattr(tune, "measured", noted)
     result = tune.tune(alone, step, 4, tmp_path)
     assert result.trials == min(4, size(step))
     assert not set(again) & set(rounds[0])  # none twice
@@ -121,7 +124,7 @@ def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["no list", "1\n2", '{}\n{"decisions": 1}', ""])
 def test_a_corrupt_journal(found, tmp_path, text):
     alone, step = found
-    journal = tune._Journal(tmp_path, step, HOST)
+    journal = Journal(tmp_path, step, HOST)
     if text.startswith("{}"):
         text = text.replace("{}", json.dumps(journal.head))
     journal.file.write_text(text)
@@ -142,7 +145,7 @@ def test_candidates_are_new_within_the_space_and_begin_by_hand(wanted):
 
     def drawn(seed, seconds):
         rng = np.random.default_rng(seed)
-        return list(tune._candidates(step, seconds, rng, wanted))
+        return list(search.candidates(step, seconds, rng, wanted))
 
     first = drawn(0, {})
     assert first == drawn(0, {})
@@ -163,13 +166,13 @@ def test_a_candidate_without_schedule_or_with_a_fault_counts_as_failed(found):
     alone, step = found
     broken = replace(step, transform=lambda plan, decisions: plan.get_sblock("no such block"))
     alone = replace(alone, steps=[broken])
-    point = tune._by_hand(step)
-    assert tune._measured(alone, broken, [point]) == {point: float("inf")}
+    point = search.by_hand(step)
+    assert tune.measured(alone, broken, [point]) == {point: float("inf")}
 
 
 def test_by_hand_is_kept_unless_another_is_faster(found):
     alone, step = found
-    hand = tune._by_hand(step)
+    hand = search.by_hand(step)
     chosen = tune._choice(alone, step, {hand: 1e-6})
     assert chosen.decisions == step.by_hand
     assert chosen.seconds == chosen.seconds_by_hand
@@ -287,11 +290,11 @@ def test_an_interrupt_within_tvm_is_one():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(RuntimeError):  # what TVM makes of it
         interrupted()
-    with pytest.raises(KeyboardInterrupt), tune._signals():
+    with pytest.raises(KeyboardInterrupt), signals():
         interrupted()
-    with pytest.raises(KeyboardInterrupt), tune._signals(), suppress(RuntimeError):
+    with pytest.raises(KeyboardInterrupt), signals(), suppress(RuntimeError):
         interrupted()  # taken for the failure of a candidate
-    with pytest.raises(ValueError, match="another"), tune._signals():
+    with pytest.raises(ValueError, match="another"), signals():
         raise ValueError("another")
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -1,0 +1,78 @@
+"""Journal: what is measured of an unfinished search, in a `.jsonl` file beside the records."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from kernels import records
+from kernels.program import Step
+from kernels.targets import Target
+from kernels.tuning.search import Seconds, named
+from refbnn.errors import InputError
+from refbnn.files import write_text
+
+
+class Journal:
+    """What is measured of an unfinished workload: a line that names it, then one a candidate.
+
+    Parameters
+    ----------
+    folder : Path
+    step : Step
+    target : Target
+    """
+
+    def __init__(self, folder: Path, step: Step, target: Target):
+        name = re.sub(r"[^\w.-]+", "-", f"{target.name} {step.workload}")
+        self.file = folder / f"{name}.jsonl"
+        self.step = step
+        self.head = {"workload": step.workload, "processor": records.processor(target)}
+
+    def read(self) -> Seconds:
+        """What is known; nothing if it is of another processor, or of another space.
+
+        Raises
+        ------
+        InputError
+            If the file holds anything else.
+        """
+        space = self.step.space
+        try:
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+            head, *rest = [json.loads(line) for line in lines]
+            if head != self.head:
+                return {}
+            return {
+                tuple(line["decisions"][name] for name in space): float(
+                    "inf" if line["seconds"] is None else line["seconds"]
+                )
+                for line in rest
+                if records.fits(line["decisions"], space)
+            }
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise InputError(f"{self.file}: {error.strerror}; expected measurements") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise InputError(
+                f"{self.file}: is no list of measurements; remove it to begin again"
+            ) from None
+
+    def write(self, measured: Seconds) -> None:
+        """Keep all that is measured, whole or not at all."""
+        lines = [self.head] + [
+            {
+                "decisions": named(self.step, point),
+                "seconds": seconds if np.isfinite(seconds) else None,
+            }
+            for point, seconds in measured.items()
+        ]
+        write_text(self.file, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def clear(self) -> None:
+        """Forget it: there is a record now."""
+        self.file.unlink(missing_ok=True)
