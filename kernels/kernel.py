@@ -168,15 +168,7 @@ def bind(program: Program, module: tvm.IRModule, device: str | devices.Board = "
     with tvm.transform.PassContext(config=PASSES, instruments=watching):
         executable = tvm.compile(module, target=target)
 
-    def zeros(operands) -> list[np.ndarray]:
-        return [
-            np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype) for _, tensor in operands
-        ]
-
-    weights = [values for _, values in program.weights]
-    loaded = load(
-        executable, devices.Memory(zeros(program.inputs), weights, zeros(program.outputs))
-    )
+    loaded = load(executable, memory(program))
 
     def views(operands, arrays) -> tuple[np.ndarray, ...]:
         return tuple([layout.view(a) for (layout, _), a in zip(operands, arrays, strict=True)])
@@ -189,3 +181,15 @@ def bind(program: Program, module: tvm.IRModule, device: str | devices.Board = "
         count=loaded.count,
         time=loaded.time,
     )
+
+
+def memory(program: Program) -> devices.Memory:
+    """The arrays of a program: its weights, and zeros for inputs and outputs."""
+
+    def zeros(operands) -> list[np.ndarray]:
+        return [
+            np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype) for _, tensor in operands
+        ]
+
+    weights = [values for _, values in program.weights]
+    return devices.Memory(zeros(program.inputs), weights, zeros(program.outputs))

@@ -4,6 +4,10 @@ A file `<target>.json` holds a record of every tuned workload and of the process
 on. There are two places, looked into in this order: the folder where `refbnn tune` writes, and
 `kernels/records`, which comes with the package.
 
+A record says what was measured: seconds, of the processor itself, or proxy cycles, of which an
+emulated core executed the instructions (`kernels.devices.costs`). A workload may have one of each;
+wherever there is one in seconds, it is that which counts.
+
 A record of another processor is none: what is fastest there says little here, and both places may
 hold records of several. A record of this processor whose decisions the operator does not know, or
 that lie outside its space, does not fit: it was changed, or is of another version, and is an error.
@@ -14,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pooch
@@ -25,6 +29,7 @@ from refbnn.errors import InputError
 from refbnn.files import write_text
 
 PACKAGED = Path(__file__).parent / "records"
+SECONDS, PROXY_CYCLES = "seconds", "proxy_cycles"  # measures, by which the files call the costs
 _VERSION = 1  # of the layout of the files
 
 
@@ -39,9 +44,13 @@ class Record:
     processor : dict
         As `processor` describes it.
     decisions : dict of str to int
-    seconds, seconds_by_hand : float
-        Time of one call of the operator by itself, with these decisions and with those by hand,
-        measured in turns; equal where those by hand were kept.
+    measure : {"seconds", "proxy_cycles"}
+        What `cost` is: time, measured in turns, or weighted instructions. In the file there is no
+        such entry: the costs are called "seconds" and "seconds_by_hand", or "proxy_cycles" and
+        "proxy_cycles_by_hand".
+    cost, cost_by_hand : float
+        Of one call of the operator by itself, with these decisions and with those by hand; equal
+        where those by hand were kept.
     trials : int
         Decisions that were measured.
     tvm : str
@@ -51,8 +60,9 @@ class Record:
     workload: str
     processor: dict[str, object]
     decisions: dict[str, int]
-    seconds: float
-    seconds_by_hand: float
+    measure: str
+    cost: float
+    cost_by_hand: float
     trials: int
     tvm: str
 
@@ -77,7 +87,7 @@ def path(folder: Path, target: Target) -> Path:
 
 
 def find(step: Step, target: Target, folder: str | Path | None = None) -> Record | None:
-    """Record of a step on this processor.
+    """Record of a step on this processor, of several one in seconds.
 
     Parameters
     ----------
@@ -91,12 +101,17 @@ def find(step: Step, target: Target, folder: str | Path | None = None) -> Record
     InputError
         If a file is corrupt, or the record does not fit.
     """
+    found: dict[str, tuple[Record, Path]] = {}
     for place in (default_folder() if folder is None else Path(folder), PACKAGED):
         file = path(place, target)
         for record in read(file):
             if (record.workload, record.processor) == (step.workload, processor(target)):
-                _require_fitting(record, step, file)
-                return record
+                found.setdefault(record.measure, (record, file))
+    for measure in (SECONDS, PROXY_CYCLES):
+        if measure in found:
+            record, file = found[measure]
+            _require_fitting(record, step, file)
+            return record
     return None
 
 
@@ -125,15 +140,14 @@ def read(file: Path) -> list[Record]:
 
 
 def keep(record: Record, file: Path) -> None:
-    """Write a record into a file, in place of an earlier one of that workload and processor."""
-    others = [
-        other
-        for other in read(file)
-        if (other.workload, other.processor) != (record.workload, record.processor)
-    ]
-    entries = sorted([*others, record], key=lambda r: (str(r.processor), r.workload))
-    content = {"version": _VERSION, "records": [asdict(entry) for entry in entries]}
-    write_text(file, json.dumps(content, indent=1) + "\n")
+    """Write a record into a file, in place of an earlier one of that workload and measure."""
+
+    def key(one: Record) -> tuple[str, str, str]:
+        return json.dumps(one.processor, sort_keys=True), one.workload, one.measure
+
+    others = [other for other in read(file) if key(other) != key(record)]
+    entries = [_entry(one) for one in sorted([*others, record], key=key)]
+    write_text(file, json.dumps({"version": _VERSION, "records": entries}, indent=1) + "\n")
 
 
 def fits(decisions: Mapping[str, object], space: Mapping[str, Sequence[int]]) -> bool:
@@ -152,17 +166,31 @@ def _require_fitting(record: Record, step: Step, file: Path) -> None:
         )
 
 
-def _record(entry: object, index: int, file: Path) -> Record:
-    kinds = {
+def _kinds(measure: str) -> dict[str, type]:
+    """Entries of a record in a file."""
+    return {
         "workload": str,
         "processor": dict,
         "decisions": dict,
-        "seconds": float,
-        "seconds_by_hand": float,
+        measure: float,
+        f"{measure}_by_hand": float,
         "trials": int,
         "tvm": str,
     }
-    assert list(kinds) == [field.name for field in fields(Record)]
+
+
+def _entry(record: Record) -> dict[str, object]:
+    """A record as it is in a file."""
+    values = asdict(record)
+    values[record.measure] = values.pop("cost")
+    values[f"{record.measure}_by_hand"] = values.pop("cost_by_hand")
+    return {name: values[name] for name in _kinds(record.measure)}
+
+
+def _record(entry: object, index: int, file: Path) -> Record:
+    by_proxy = isinstance(entry, dict) and PROXY_CYCLES in entry
+    measure = PROXY_CYCLES if by_proxy else SECONDS
+    kinds = _kinds(measure)
     if not isinstance(entry, dict) or entry.keys() != kinds.keys():
         raise InputError(f"{file}: record {index}: expected the keys {', '.join(kinds)}")
     for name, kind in kinds.items():
@@ -173,4 +201,6 @@ def _record(entry: object, index: int, file: Path) -> Record:
     for name, value in entry["decisions"].items():
         if type(value) is not int:
             raise InputError(f"{file}: record {index}: decision {name} is {value!r}")
-    return Record(**entry)
+    values = dict(entry)
+    cost, by_hand = values.pop(measure), values.pop(f"{measure}_by_hand")
+    return Record(**values, measure=measure, cost=cost, cost_by_hand=by_hand)

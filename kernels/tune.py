@@ -1,5 +1,11 @@
 """Tuning: search an operator's decisions for the fastest, with TVM's Meta Schedule.
 
+Measures
+--------
+Seconds, on this machine or on a board; or, without a board, proxy cycles of an emulated core:
+executed instructions, weighted by a table of what that core can do in one cycle
+(`kernels.devices.costs`). Proxy cycles are no time, and wherever they show they are called so.
+
 Space
 -----
 A step's space is a few small integers (`Step.space`), each a categorical sample of Meta Schedule;
@@ -10,9 +16,14 @@ candidates are measured says `kernels.tuning.search`.
 
 Choice
 ------
-One measurement is off by some per cent now and then: the fastest of many is mostly a lucky one. So
-the best few are measured again in turns with those by hand (`kernels.bench`), these twice over, and
-replace them only where they are faster by more than the two copies differ.
+One measurement of time is off by some per cent now and then: the fastest of many is mostly a lucky
+one. So the best few are measured again in turns with those by hand, these twice over, and replace
+them only where they are faster by more than the two copies differ. By either measure, a gain of
+less than one per cent is not worth another schedule.
+
+Proxy cycles are the same every time. They leave out what it takes to fetch and decode: one wide
+load in two instructions costs what it costs in one. So the best is chosen among those that execute
+at most five per cent more instructions than by hand.
 
 Interruption
 ------------
@@ -31,17 +42,19 @@ import numpy as np
 import tvm
 
 from kernels import bench, devices, records
+from kernels.devices.costs import costs
 from kernels.kernel import Kernel, bind
 from kernels.program import Program, Step
 from kernels.records import Record
-from kernels.tuning.building import sampled
+from kernels.tuning.building import TIMEOUT, sampled
 from kernels.tuning.journal import Journal
-from kernels.tuning.measuring import measured
-from kernels.tuning.search import BEST, Seconds, by_hand, candidates, named
+from kernels.tuning.measuring import measure_of, measured
+from kernels.tuning.search import BEST, Costs, Point, by_hand, candidates, named
 from refbnn.errors import InputError
 
 _ROUND = 16  # candidates between two savings
 _MARGIN = 0.01  # gain that is worth another schedule
+_MORE = 0.05  # instructions beyond those by hand, of a schedule found by proxy
 
 
 def workloads(networks: Iterable[Program]) -> dict[str, tuple[Program, Step]]:
@@ -68,13 +81,14 @@ def tune(
     folder: Path,
     seed: int = 0,
     tick: Callable[[int], object] = lambda n: None,
+    device: str | devices.Board = "local",
 ) -> Record:
     """Search the decisions of one step, and keep a record.
 
     Parameters
     ----------
     program : Program
-        Of the operator by itself, for this machine.
+        Of the operator by itself, for a target that the device has.
     step : Step
         Of that program; its other steps are done by hand.
     trials : int
@@ -85,6 +99,8 @@ def tune(
         Of the candidates.
     tick : callable (n)
         Told how many candidates more are measured.
+    device : {"local", "emulated", "rpc"} or Board
+        Where candidates are measured, see `kernels.devices`.
 
     Returns
     -------
@@ -94,29 +110,49 @@ def tune(
     Raises
     ------
     InputError
-        If a file is corrupt or cannot be written, or this machine cannot run the program.
+        If a file is corrupt or cannot be written, the device cannot run the program, or cannot run
+        it as scheduled by hand in 20 seconds.
     """
     target = program.target
-    devices.find("local", target)  # before the work, not after it
+    devices.find(device, target)  # before the work, not after it
+    if device == "rpc":
+        device = devices.described()
+    measure = measure_of(device)
+    if measure == records.PROXY_CYCLES:
+        costs(str(target.llvm["mcpu"]))
     _make(folder)
     file = records.path(folder, target)
     wanted = n_candidates(step, trials)
+    known = step.workload, records.processor(target), measure
     for record in records.read(file):
-        same = (record.workload, record.processor) == (step.workload, records.processor(target))
+        same = (record.workload, record.processor, record.measure) == known
         if same and record.trials >= wanted and records.fits(record.decisions, step.space):
             tick(wanted)
             return record
-    journal = Journal(folder, step, target)
-    seconds = journal.read()
-    tick(min(len(seconds), wanted))
+    journal = Journal(folder, step, target, measure)
+    found = journal.read()
+    tick(min(len(found), wanted))
     rng = np.random.default_rng([seed, *step.workload.encode()])
-    while len(seconds) < wanted:
-        points = list(islice(candidates(step, seconds, rng, wanted), _ROUND))
-        found = measured(program, step, points)
-        seconds |= found
-        journal.write(seconds)
-        tick(len(found))
-    record = _choice(program, step, seconds)
+    while len(found) < wanted:
+        points = list(islice(candidates(step, found, rng, wanted), _ROUND))
+        new = measured(program, step, points, device)
+        found |= new
+        journal.write(found)
+        tick(len(new))
+    if measure == records.SECONDS:
+        chosen, cost, hand_cost = _fastest(program, step, found, device)
+    else:
+        chosen, cost, hand_cost = _fewest(program, step, found)
+    record = Record(
+        workload=step.workload,
+        processor=records.processor(target),
+        decisions=named(step, chosen),
+        measure=measure,
+        cost=float(f"{cost:.4g}"),
+        cost_by_hand=float(f"{hand_cost:.4g}"),
+        trials=len(found),
+        tvm=tvm.__version__,
+    )
     records.keep(record, file)
     journal.clear()
     return record
@@ -129,33 +165,45 @@ def _make(folder: Path) -> None:
         raise InputError(f"{folder}: {error.strerror}; expected a folder for records") from None
 
 
-def _choice(program: Program, step: Step, seconds: Seconds) -> Record:
-    """Measure the best again, and those by hand; a record of the fastest."""
+def _fewest(program: Program, step: Step, found: Costs) -> tuple[Point, float, float]:
+    """The point with the fewest proxy cycles, its cost and that by hand."""
+    hand = by_hand(step)
+    if not np.isfinite(found[hand]):
+        raise InputError(
+            f"{step.workload}: by hand, it does not end within {TIMEOUT:g} s on the emulated core; "
+            "expected a smaller batch"
+        )
+
+    def instructions(point: Point) -> int:
+        kernel = bind(program, sampled(program, step, point).mod, "emulated")
+        return kernel.instruction_count(*kernel.inputs).total
+
+    fewer = [p for p in found if found[p] < found[hand] * (1.0 - _MARGIN)]
+    most = (1.0 + _MORE) * instructions(hand) if fewer else 0.0
+    ranked = sorted(fewer, key=found.__getitem__)
+    chosen = next((point for point in ranked if instructions(point) <= most), hand)
+    return chosen, found[chosen], found[hand]
+
+
+def _fastest(
+    program: Program, step: Step, found: Costs, device: str | devices.Board
+) -> tuple[Point, float, float]:
+    """Measure the best again, and those by hand; the fastest point, its time and that by hand."""
     rng = np.random.default_rng(0)
     hand = by_hand(step)
-    ranked = sorted(seconds, key=seconds.__getitem__)
-    best = [p for p in ranked if p != hand and np.isfinite(seconds[p])][:BEST]
+    ranked = sorted(found, key=found.__getitem__)
+    best = [p for p in ranked if p != hand and np.isfinite(found[p])][:BEST]
     kernels: dict[object, Kernel] = {}
     for key, point in [("hand", hand), ("hand again", hand), *((p, p) for p in best)]:
-        kernel = bind(program, sampled(program, step, point).mod)
+        kernel = bind(program, sampled(program, step, point).mod, device)
         for view in kernel.inputs:
             view[...] = rng.random(view.shape)
         kernels[key] = kernel
     # The least of many turns: another program on the core can only add to it.
-    times = bench.latency({key: kernel.run for key, kernel in kernels.items()}, statistic=min)
-    hand_seconds = min(times["hand"], times["hand again"])
-    spread = abs(times["hand"] - times["hand again"]) / hand_seconds
-    chosen = min(best, key=lambda point: times[point], default=hand)
-    if chosen == hand or times[chosen] > hand_seconds * (1.0 - max(_MARGIN, spread)):
-        chosen, fastest = hand, hand_seconds
-    else:
-        fastest = times[chosen]
-    return Record(
-        workload=step.workload,
-        processor=records.processor(program.target),
-        decisions=named(step, chosen),
-        seconds=float(f"{fastest:.4g}"),
-        seconds_by_hand=float(f"{hand_seconds:.4g}"),
-        trials=len(seconds),
-        tvm=tvm.__version__,
-    )
+    times = bench.on_device(kernels, statistic=min)
+    hand_time = min(times["hand"], times["hand again"])
+    spread = abs(times["hand"] - times["hand again"]) / hand_time
+    fastest = min(best, key=lambda point: times[point], default=hand)
+    if fastest == hand or times[fastest] > hand_time * (1.0 - max(_MARGIN, spread)):
+        return hand, hand_time, hand_time
+    return fastest, times[fastest], hand_time

@@ -53,8 +53,9 @@ def record(step, **changes):
         "workload": step.workload,
         "processor": records.processor(HOST),
         "decisions": dict(step.by_hand),
-        "seconds": 1e-6,
-        "seconds_by_hand": 1e-6,
+        "measure": "seconds",
+        "cost": 1e-6,
+        "cost_by_hand": 1e-6,
         "trials": 9,
         "tvm": "0",
     }
@@ -73,7 +74,7 @@ def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
     result = tune.tune(alone, step, 1000, tmp_path, seed=3, tick=ticks.append)
     assert result.trials == sum(ticks) == size(step)
     assert records.fits(result.decisions, step.space)
-    assert 0 < result.seconds <= result.seconds_by_hand < 1e-3
+    assert 0 < result.cost <= result.cost_by_hand < 1e-3
     assert records.read(records.path(tmp_path, HOST)) == [result]
     assert [p.name for p in tmp_path.iterdir()] == ["host.json"]  # no journal is left
     before = time.perf_counter()
@@ -84,7 +85,9 @@ def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
 def test_a_search_with_more_trials_is_done(found, tmp_path, monkeypatch):
     alone, step = found
     write(tmp_path, record(step, trials=1))
-    monkeypatch.setattr(tune, "measured", lambda program, step, points: dict.fromkeys(points, 1.0))
+    monkeypatch.setattr(
+        tune, "measured", lambda program, step, points, device: dict.fromkeys(points, 1.0)
+    )
     assert tune.tune(alone, step, 1, tmp_path).trials == 1
     assert tune.tune(alone, step, 2, tmp_path).trials == 2
 
@@ -94,11 +97,11 @@ def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
     measure = tune.measured
     rounds: list[list[search.Point]] = []
 
-    def interrupted(program, step, points):
+    def interrupted(program, step, points, device):
         if rounds:
             raise KeyboardInterrupt
         rounds.append(points)
-        return measure(program, step, points)
+        return measure(program, step, points, device)
 
     monkeypatch.setattr(tune, "_ROUND", 2)
     monkeypatch.setattr(tune, "measured", interrupted)
@@ -110,9 +113,9 @@ def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
 
     again: list[search.Point] = []
 
-    def noted(program, step, points):
+    def noted(program, step, points, device):
         again.extend(points)
-        return measure(program, step, points)
+        return measure(program, step, points, device)
 
     monkeypatch.setattr(tune, "measured", noted)
     result = tune.tune(alone, step, 4, tmp_path)
@@ -124,7 +127,7 @@ def test_an_interrupted_search_goes_on(found, tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["no list", "1\n2", '{}\n{"decisions": 1}', ""])
 def test_a_corrupt_journal(found, tmp_path, text):
     alone, step = found
-    journal = Journal(tmp_path, step, HOST)
+    journal = Journal(tmp_path, step, HOST, "seconds")
     if text.startswith("{}"):
         text = text.replace("{}", json.dumps(journal.head))
     journal.file.write_text(text)
@@ -173,9 +176,9 @@ def test_a_candidate_without_schedule_or_with_a_fault_counts_as_failed(found):
 def test_by_hand_is_kept_unless_another_is_faster(found):
     alone, step = found
     hand = search.by_hand(step)
-    chosen = tune._choice(alone, step, {hand: 1e-6})
-    assert chosen.decisions == step.by_hand
-    assert chosen.seconds == chosen.seconds_by_hand
+    chosen, seconds, by_hand = tune._fastest(alone, step, {hand: 1e-6}, "local")
+    assert chosen == hand
+    assert seconds == by_hand
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -259,7 +262,7 @@ def test_packaged_records_are_in_order():
         found = records.read(file)
         assert found
         for one in found:
-            assert one.seconds <= one.seconds_by_hand
+            assert one.cost <= one.cost_by_hand
 
 
 def test_tune_from_the_command_line(tmp_path, capsys):

@@ -13,7 +13,7 @@ it there.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -82,12 +82,16 @@ class Loaded:
     time : callable without arguments, or None
         Runs it again and again for some milliseconds, on the inputs in `memory`; seconds of one
         run, by the device's own clock and without the call from Python. None on the emulated core.
+    blocks : callable without arguments, or None
+        Runs as `run` does, and tells how often each basic block of code was executed; None where
+        that is not known.
     """
 
     run: Callable[[], object]
     memory: Memory
     count: Callable[[], InstructionCount] | None = None
     time: Callable[[], float] | None = None
+    blocks: Callable[[], Mapping[bytes, int]] | None = None
 
 
 class Device(Protocol):

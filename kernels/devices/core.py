@@ -160,12 +160,17 @@ class Core:
 
     def count(self, function: str, *arguments: int) -> tuple[int, InstructionCount]:
         """Call as `call` does, and count executed instructions."""
+        result, blocks = self.blocks(function, *arguments)
+        return result, count(blocks)
+
+    def blocks(self, function: str, *arguments: int) -> tuple[int, Counter[bytes]]:
+        """Call as `call` does, and tell how often each basic block of code was executed."""
         self._executed.clear()
         result = self._call(self._counting, function, arguments)
         blocks: Counter[bytes] = Counter()
         for block, executions in self._executed.items():
             blocks[self.read(*block)] += executions  # other blocks may be of the same code
-        return result, count(blocks)
+        return result, blocks
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at an address."""

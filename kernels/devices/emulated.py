@@ -8,14 +8,15 @@ of the DLPack standard: 48 bytes, with shape and strides as arrays of 64-bit int
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import numpy as np
 import tvm
 
 from kernels.devices import Loaded, Memory
 from kernels.devices.core import Core, EmulationError
-from kernels.devices.instructions import InstructionCount
-from kernels.devices.linker import link
+from kernels.devices.instructions import count
+from kernels.devices.linker import link, object_file
 
 _FUNCTION = "__tvm_ffi_main"
 _TENSOR = 7  # kTVMFFIDLTensorPtr
@@ -25,7 +26,12 @@ _TYPE_CODES = {"i": 0, "u": 1, "f": 2}  # DLDataTypeCode, by the kinds of NumPy
 
 def load(executable: tvm.runtime.Executable, memory: Memory, core: str) -> Loaded:
     """Load a module; as `kernels.devices.Device` says, on the core of that name."""
-    machine = Core(core, link(executable))
+    return start(object_file(executable), memory, core)
+
+
+def start(code: bytes, memory: Memory, core: str, timeout: float = 300.0) -> Loaded:
+    """Load an object file with a function called `main`; a call takes `timeout` seconds at most."""
+    machine = Core(core, link(code), timeout)
     weights = range(len(memory.inputs), len(memory.inputs) + len(memory.weights))
     placed = [
         machine.place(array, read_only=index in weights)
@@ -45,12 +51,17 @@ def load(executable: tvm.runtime.Executable, memory: Memory, core: str) -> Loade
     def run() -> None:
         require_success(machine.call(_FUNCTION, *call))
 
-    def count() -> InstructionCount:
-        code, instructions = machine.count(_FUNCTION, *call)
+    def blocks() -> Mapping[bytes, int]:
+        code, executed = machine.blocks(_FUNCTION, *call)
         require_success(code)
-        return instructions
+        return executed
 
-    return Loaded(run, memory.replaced([array for _, array in placed]), count)
+    return Loaded(
+        run=run,
+        memory=memory.replaced([array for _, array in placed]),
+        count=lambda: count(blocks()),
+        blocks=blocks,
+    )
 
 
 def _place_tensor(machine: Core, address: int, array: np.ndarray) -> int:

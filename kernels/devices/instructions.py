@@ -8,6 +8,9 @@ Classes
                     scalars are the lowest lane: it is the vector unit that executes them
     scalar          the rest: integers, addresses, branches
 
+Of an instruction of the first four classes, the bytes that it moves or makes: of all registers that
+it loads or stores, of the register that it computes.
+
 Capstone decodes; every instruction is of 4 bytes.
 """
 
@@ -21,7 +24,25 @@ from functools import cache
 _FMA = frozenset({"fmla", "fmls", "fmlal", "fmlsl", "fmlal2", "fmlsl2"}) | frozenset(
     {"fmadd", "fmsub", "fnmadd", "fnmsub"}
 )
-_VECTOR_REGISTERS = frozenset("bhsdqv")  # initials of v0 and its parts: b0 (8 bits) to q0 (128)
+# Bytes of registers by the initials of their names: parts of v0 from b0 to q0, and integers.
+_VECTOR = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16}
+_SCALAR = {"w": 4, "x": 8}
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction.
+
+    Parameters
+    ----------
+    kind : str
+        Its class.
+    size : int
+        Bytes, as above; 0 for scalars.
+    """
+
+    kind: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -60,8 +81,8 @@ def count(blocks: Mapping[bytes, int]) -> InstructionCount:
     """
     total: Counter[str] = Counter()
     for code, executions in blocks.items():
-        for name in _classes(code):
-            total[name] += executions
+        for instruction in decoded(code):
+            total[instruction.kind] += executions
     return InstructionCount(**total)
 
 
@@ -74,33 +95,44 @@ def _disassembler():
     return disassembler
 
 
-def _classes(code: bytes) -> list[str]:
-    """Class of every instruction of a block."""
+def decoded(code: bytes) -> list[Instruction]:
+    """The instructions of a block.
+
+    Raises
+    ------
+    ValueError
+        If it holds what is none.
+    """
+    found = [_classified(instruction) for instruction in _disassembler().disasm(code, 0)]
+    if 4 * len(found) != len(code):
+        raise ValueError(f"no instruction at byte {4 * len(found)} of {code.hex()}")
+    return found
+
+
+def _classified(instruction) -> Instruction:
+    """Class and size, by name and operands."""
     import capstone
 
-    names = []
-    for instruction in _disassembler().disasm(code, 0):
-        name = instruction.mnemonic
-        registers = [
-            instruction.reg_name(operand.reg)
-            for operand in instruction.operands
-            if operand.type == capstone.CS_OP_REG
-        ]
-        if name.startswith("ld"):
-            names.append("load")
-        elif name.startswith("st"):
-            names.append("store")
-        elif name in _FMA:
-            names.append("fma")
-        elif any(_is_vector(register) for register in registers):
-            names.append("vector")
-        else:
-            names.append("scalar")
-    if 4 * len(names) != len(code):
-        raise ValueError(f"no instruction at byte {4 * len(names)} of {code.hex()}")
-    return names
+    name = instruction.mnemonic
+    registers = [o for o in instruction.operands if o.type == capstone.CS_OP_REG]
+    vectors = [size for o in registers if (size := _bytes(instruction.reg_name(o.reg), o.vas))]
+    scalars = [_SCALAR.get(instruction.reg_name(o.reg)[0], 8) for o in registers]
+    if name.startswith(("ld", "st")):
+        return Instruction("load" if name.startswith("ld") else "store", sum(vectors or scalars))
+    if name in _FMA:
+        return Instruction("fma", max(vectors))
+    return Instruction("vector", max(vectors)) if vectors else Instruction("scalar", 0)
 
 
-def _is_vector(register: str) -> bool:
-    """Whether it is v0 or a part of it; sp, the stack pointer, is none."""
-    return register[0] in _VECTOR_REGISTERS and register[1:].isdigit()
+def _bytes(register: str, arrangement: int) -> int:
+    """Bytes of v0 as it is arranged, or of a part of it; 0 of any other register, such as sp."""
+    import capstone.arm64 as arm
+
+    initial, number = register[0], register[1:]
+    if not number.isdigit():
+        return 0
+    if initial != "v":
+        return _VECTOR.get(initial, 0)
+    whole = (arm.ARM64_VAS_16B, arm.ARM64_VAS_8H, arm.ARM64_VAS_4S, arm.ARM64_VAS_2D)
+    half = (arm.ARM64_VAS_8B, arm.ARM64_VAS_4H, arm.ARM64_VAS_2S, arm.ARM64_VAS_1D)
+    return 16 if arrangement in whole else 8 if arrangement in half else 4

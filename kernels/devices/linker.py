@@ -21,22 +21,27 @@ from refbnn.errors import InputError
 _STUB = Path(__file__).with_name("stub.c")
 
 
-def link(executable: tvm.runtime.Executable) -> bytes:
-    """Make a static program for aarch64 of a module and the runtime; an ELF file.
+def object_file(executable: tvm.runtime.Executable) -> bytes:
+    """The machine code of a module."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "main.o"
+        executable.mod.write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def link(code: bytes) -> bytes:
+    """Make a static program for aarch64 of TVM's object file and the runtime; an ELF file.
 
     Raises
     ------
     InputError
         If it calls a function that neither of them has.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "main.o"
-        executable.mod.write_to_file(str(path), "o")
-        return linked(path.read_bytes(), compiled(_STUB))
+    return linked(code, compiled(_STUB))
 
 
-def shared_library(executable: tvm.runtime.Executable) -> bytes:
-    """Make a shared library of a module, for the processor that it is compiled for; an ELF file.
+def shared_library(code: bytes) -> bytes:
+    """Make a shared library of TVM's object file, for the processor that it is for; an ELF file.
 
     What it calls is TVM's runtime and the C library, both there in the process that loads it.
 
@@ -47,7 +52,7 @@ def shared_library(executable: tvm.runtime.Executable) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         path, library = Path(folder) / "main.o", Path(folder) / "main.so"
-        executable.mod.write_to_file(str(path), "o")
+        path.write_bytes(code)
         _zig("ld.lld", "-shared", path, "-o", library)
         return library.read_bytes()
 

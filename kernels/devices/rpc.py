@@ -16,7 +16,7 @@ import tvm
 from tvm.error import RPCError, RPCSessionTimeoutError
 
 from kernels.devices import Board, Loaded, Memory
-from kernels.devices.linker import shared_library
+from kernels.devices.linker import object_file, shared_library
 from kernels.devices.local import timer
 from kernels.devices.sessions import Line, line
 from kernels.targets import Target
@@ -41,7 +41,12 @@ def load(
         for as long as a session may last, the board is of another architecture than the target, or
         session after session ends before its work is done.
     """
-    kernel = _Kernel(shared_library(executable), memory, line(board), target)
+    return start(object_file(executable), memory, board, target)
+
+
+def start(code: bytes, memory: Memory, board: Board, target: Target) -> Loaded:
+    """Load an object file with a function called `main`; otherwise as `load`."""
+    kernel = _Kernel(shared_library(code), memory, line(board), target)
     kernel.attempt(lambda placed: None)
     return Loaded(run=kernel.run, memory=memory, time=kernel.time)
 

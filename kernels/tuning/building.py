@@ -14,7 +14,7 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from kernels import polynomials
-from kernels.kernel import planned
+from kernels.kernel import PASSES, planned
 from kernels.program import Program, Step
 from kernels.tuning.interruption import ignoring
 from kernels.tuning.search import Point
@@ -54,8 +54,18 @@ def sampled(program: Program, step: Step, point: Point) -> tvm.s_tir.Schedule:
     return plan
 
 
-def built(program: Program, step: Step, points: list[Point]) -> dict[Point, Built]:
-    """Compile candidates; those that can be."""
+def built(program: Program, step: Step, points: list[Point], form: str) -> dict[Point, Built]:
+    """Compile candidates; those that can be.
+
+    Parameters
+    ----------
+    program, step
+        As in `kernels.tune.tune`.
+    points : list
+    form : {"ll", "o"}
+        Of the files: LLVM's text, compiled again where it is loaded, which needs no linker on this
+        machine; or machine code.
+    """
     plans = {}
     for point in points:
         try:
@@ -65,7 +75,7 @@ def built(program: Program, step: Step, points: list[Point]) -> dict[Point, Buil
     if not plans:
         return {}
     target = tvm.target.Target(program.target.llvm)
-    results = _builder().build([ms.builder.BuilderInput(p.mod, target) for p in plans.values()])
+    results = _builder(form).build([ms.builder.BuilderInput(p.mod, target) for p in plans.values()])
     return {
         point: Built(
             Path(str(result.artifact_path)), ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
@@ -76,24 +86,25 @@ def built(program: Program, step: Step, points: list[Point]) -> dict[Point, Buil
 
 
 @cache
-def _builder() -> ms.builder.LocalBuilder:
+def _builder(form: str) -> ms.builder.LocalBuilder:
     """Meta Schedule's builder, whose processes serve all searches of this one.
 
-    LLVM's text, compiled again where it is loaded, needs no linker on this machine. Functions of
-    here are sent by value: a worker need not import this package, which takes a second, but for
-    the file that registers an operation of ours.
+    Functions of here are sent by value: a worker need not import this package, which takes a
+    second, but for the file that registers an operation of ours.
     """
     work = tempfile.TemporaryDirectory()  # removed with this process
     registering = polynomials.__file__
     deaf = ignoring()
+    passes = PASSES
 
     def build(module, target, _):
-        return tvm.compile(module, target=target).mod
+        with tvm.transform.PassContext(config=passes):
+            return tvm.compile(module, target=target).mod
 
     def export(module, folder=work.name):
-        handle, name = tempfile.mkstemp(".ll", dir=folder)
+        handle, name = tempfile.mkstemp(f".{form}", dir=folder)
         os.close(handle)
-        module.write_to_file(name, "ll")
+        module.write_to_file(name, form)
         return name
 
     def knowing():

@@ -11,7 +11,7 @@ import numpy as np
 from kernels import records
 from kernels.program import Step
 from kernels.targets import Target
-from kernels.tuning.search import Seconds, named
+from kernels.tuning.search import Costs, named
 from refbnn.errors import InputError
 from refbnn.files import write_text
 
@@ -24,15 +24,17 @@ class Journal:
     folder : Path
     step : Step
     target : Target
+    measure : str
+        As in `kernels.records.Record`.
     """
 
-    def __init__(self, folder: Path, step: Step, target: Target):
-        name = re.sub(r"[^\w.-]+", "-", f"{target.name} {step.workload}")
+    def __init__(self, folder: Path, step: Step, target: Target, measure: str):
+        name = re.sub(r"[^\w.-]+", "-", f"{target.name} {step.workload} {measure}")
         self.file = folder / f"{name}.jsonl"
-        self.step = step
+        self.step, self.measure = step, measure
         self.head = {"workload": step.workload, "processor": records.processor(target)}
 
-    def read(self) -> Seconds:
+    def read(self) -> Costs:
         """What is known; nothing if it is of another processor, or of another space.
 
         Raises
@@ -46,13 +48,16 @@ class Journal:
             head, *rest = [json.loads(line) for line in lines]
             if head != self.head:
                 return {}
-            return {
+            found = {
                 tuple(line["decisions"][name] for name in space): float(
-                    "inf" if line["seconds"] is None else line["seconds"]
+                    "inf" if line[self.measure] is None else line[self.measure]
                 )
                 for line in rest
                 if records.fits(line["decisions"], space)
             }
+            if not all(cost > 0.0 for cost in found.values()):
+                raise ValueError
+            return found
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -62,14 +67,14 @@ class Journal:
                 f"{self.file}: is no list of measurements; remove it to begin again"
             ) from None
 
-    def write(self, measured: Seconds) -> None:
+    def write(self, measured: Costs) -> None:
         """Keep all that is measured, whole or not at all."""
         lines = [self.head] + [
             {
                 "decisions": named(self.step, point),
-                "seconds": seconds if np.isfinite(seconds) else None,
+                self.measure: cost if np.isfinite(cost) else None,
             }
-            for point, seconds in measured.items()
+            for point, cost in measured.items()
         ]
         write_text(self.file, "".join(json.dumps(line) + "\n" for line in lines))
 

@@ -19,7 +19,7 @@ import numpy as np
 from kernels.program import Step
 
 Point = tuple[int, ...]  # decisions, in the order of the space
-Seconds = dict[Point, float]  # infinite where it failed
+Costs = dict[Point, float]  # in seconds, or in proxy cycles; infinite where it failed
 
 BEST = 4  # of which candidates are mutated, and which are measured again
 
@@ -34,22 +34,20 @@ def by_hand(step: Step) -> Point:
     return tuple(step.by_hand[name] for name in step.space)
 
 
-def candidates(
-    step: Step, seconds: Seconds, rng: np.random.Generator, wanted: int
-) -> Iterator[Point]:
+def candidates(step: Step, costs: Costs, rng: np.random.Generator, wanted: int) -> Iterator[Point]:
     """What to measure next, up to `wanted` in all, each once.
 
     Parameters
     ----------
     step : Step
-    seconds : dict
+    costs : dict
         What is measured already.
     rng : Generator
     wanted : int
         At most as many as the space has points.
     """
     values = [list(v) for v in step.space.values()]
-    seen = set(seconds)
+    seen = set(costs)
 
     def new(points: Iterable[Point]) -> Iterator[Point]:
         for point in points:
@@ -64,7 +62,7 @@ def candidates(
         everything = list(product(*values))
         yield from new(everything[i] for i in rng.permutation(len(everything)))
         return
-    best = sorted(seconds, key=seconds.__getitem__)[:BEST]
+    best = sorted(costs, key=costs.__getitem__)[:BEST]
 
     def drawn() -> Iterator[Point]:
         while True:
