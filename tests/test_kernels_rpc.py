@@ -21,11 +21,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels import bench, compile_network
+from kernels import bench, compile_network, records
 from kernels.devices import Board, described, sessions
 from kernels.devices.board import VARIABLES
 from refbnn.architectures import DIGITS, lenet5
+from refbnn.checkpoint import save
 from refbnn.cli import arguments as options
+from refbnn.cli import main
 from refbnn.errors import InputError
 from refbnn.layers import (
     ELU,
@@ -185,6 +187,28 @@ def test_kernels_of_a_board_share_its_session_and_leave_it_free(fleet):
     del first, second
     gc.collect()
     until(lambda: fleet.n_free("here") == 1)
+
+
+def test_tuning_on_a_board_measures_seconds(fleet, tmp_path, capsys):
+    model = tmp_path / "m.npz"
+    save(model, NET)
+    call = ["tune", str(model), "--batch-size", "3", "--trials", "3", "--records", str(tmp_path)]
+    board = ["--tracker", f"127.0.0.1:{fleet.port}", "--key", "here"]
+    assert main([*call, *board]) == 0
+    assert "µs" in capsys.readouterr().out
+    found = records.read(tmp_path / "host.json")
+    assert len(found) == 2
+    for one in found:
+        assert (one.measure, one.trials) == ("seconds", 3)
+        assert 0 < one.cost <= one.cost_by_hand < 1e-3
+    assert not list(tmp_path.glob("*.jsonl"))
+    gc.collect()
+    until(lambda: fleet.n_free("here") == 1)
+    assert main([*call, *board[:-1], "elsewhere"]) == 0  # all is known: no board is asked for
+    assert main([*call, *board[:-1], "elsewhere", "--seed", "1", "--batch-size", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "key 'elsewhere' is unknown; expected one of: here" in error
+    assert error.count("\n") == 1
 
 
 def test_time_is_that_of_the_kernel_and_not_of_the_way(fleet):
