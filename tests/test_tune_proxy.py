@@ -147,6 +147,8 @@ def test_a_search_by_proxy(found):
         point = tuple(decisions[name] for name in step.space)
         bound = kernel.bind(alone, search_plan(alone, step, point), "emulated")
         loaded = emulated.load(bound.executable, kernel.memory(alone), "cortex-a72")
+        assert loaded.blocks is not None
+        assert loaded.count is not None
         cycles = costs.proxy_cycles(loaded.blocks(), costs.costs("cortex-a72"))
         assert cost == pytest.approx(cycles, rel=5e-4)  # four digits are kept
         # Lower bounds by another way: 16 bytes of arithmetic, of loads, or 3 instructions a cycle.
