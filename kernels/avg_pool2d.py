@@ -76,6 +76,7 @@ def build(
     stride: Pair | None = None,
     padding: Pair = (0, 0),
     known_input: bool = False,
+    device: str = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -84,7 +85,7 @@ def build(
     image : (channels, height, width)
     kernel : (int, int)
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     stride : (int, int), optional
         The kernel's size by default.
@@ -102,4 +103,4 @@ def build(
     layout = Planes(*image, cpu.lanes)
     x = program.given(layout, known_input)
     program.give(add(program, "avg_pool2d", x, kernel, stride or kernel, padding))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

@@ -67,6 +67,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     known_input: bool = False,
+    device: str = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -75,7 +76,7 @@ def build(
     layer : BatchNorm2d
     image : (channels, height, width)
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     known_input : bool
 
@@ -90,4 +91,4 @@ def build(
     layout = Planes(*image, cpu.lanes)
     x = program.given(layout, known_input)
     program.give(add(program, "batch_norm", x, layer))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

@@ -295,6 +295,7 @@ def build(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     groups: int = 1,
+    device: str = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -304,7 +305,7 @@ def build(
     image : (int, int)
         Height and width.
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     known_input : bool
     form, stride, padding, groups
@@ -318,7 +319,7 @@ def build(
     """
     cpu = targets.target(target)
     program = alone(weight, bias, image, batch, cpu, known_input, form, stride, padding, groups)
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)
 
 
 def alone(

@@ -282,6 +282,7 @@ def build(
     schedule: str = "hand",
     known_input: bool = False,
     form: str = "variance",
+    device: str = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -289,7 +290,7 @@ def build(
     ----------
     weight, bias : Posterior of shapes (out, in) and (out,)
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     known_input : bool
     form : str
@@ -302,7 +303,9 @@ def build(
         variance, (batch, out); in the form "mean" the mean alone.
     """
     cpu = targets.target(target)
-    return build_program(alone(weight, bias, batch, cpu, known_input, form), schedule)
+    return build_program(
+        alone(weight, bias, batch, cpu, known_input, form), schedule, device=device
+    )
 
 
 def alone(

@@ -89,10 +89,11 @@ def build(
     n: int,
     target: str,
     schedule: str,
+    device: str,
 ) -> Kernel:
     """Compile an operator alone, for random rows: called with mean and variance, (batch, n)."""
     cpu = targets.target(target)
     program = Program(cpu, batch)
     x = program.random(Rows(n, cpu.lanes))
     program.give(add(program, operator, operator, value, moments, x))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

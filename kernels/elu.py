@@ -74,6 +74,13 @@ def add(program: Program, name: str, x: Activation, alpha: float) -> Activation:
     return gaussian_panels.add(program, name, function(alpha), x)
 
 
-def build(batch: int, n: int, alpha: float, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int,
+    n: int,
+    alpha: float,
+    target: str = "host",
+    schedule: str = "hand",
+    device: str = "local",
+) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return gaussian_panels.build(function(alpha), batch, n, target, schedule)
+    return gaussian_panels.build(function(alpha), batch, n, target, schedule, device)

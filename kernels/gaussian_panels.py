@@ -204,9 +204,9 @@ def schedule(
     sch.decompose_reduction(sums, panel)
 
 
-def build(f: Function, batch: int, n: int, target: str, schedule: str) -> Kernel:
+def build(f: Function, batch: int, n: int, target: str, schedule: str, device: str) -> Kernel:
     """Compile an operator alone, for random rows: called with mean and variance, (batch, n)."""
     cpu = targets.target(target)
     program = Program(cpu, batch)
     program.give(add(program, f.operator, f, program.random(Rows(n, cpu.lanes))))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

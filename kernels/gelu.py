@@ -76,6 +76,8 @@ def add(program: Program, name: str, x: Activation) -> Activation:
     return gaussian_panels.add(program, name, FUNCTION, x)
 
 
-def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str = "local"
+) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return gaussian_panels.build(FUNCTION, batch, n, target, schedule)
+    return gaussian_panels.build(FUNCTION, batch, n, target, schedule, device)

@@ -324,13 +324,14 @@ def build(
     parameter: str = "scale",
     law: Law | None = None,
     layer: int = 0,
+    device: str = "local",
 ) -> Kernel:
     """Compile the gradients of a layer.
 
     Parameters
     ----------
     sizes : Sizes
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     parameter : {"scale", "rho"}
         Whether it is called with σ and gives ∂L/∂σ, or with ρ, σ = softplus(ρ), and gives ∂L/∂ρ.
@@ -348,4 +349,4 @@ def build(
         scales of the weights, by means and scales of the bias, and unless `first` by x.
     """
     program = alone(sizes, targets.target(target), parameter, law, layer)
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

@@ -301,13 +301,14 @@ def build(
     parameter: str = "scale",
     law: Law | None = None,
     layer: int = 0,
+    device: str = "local",
 ) -> Kernel:
     """Compile the gradients of a convolution.
 
     Parameters
     ----------
     sizes : Sizes
-    target, schedule, parameter, law, layer
+    target, schedule, parameter, law, layer, device
         As in `kernels.gradient.build`.
 
     Returns
@@ -320,4 +321,4 @@ def build(
         `first` by x.
     """
     program = alone(sizes, targets.target(target), parameter, law, layer)
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

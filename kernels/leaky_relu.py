@@ -64,9 +64,16 @@ def add(program: Program, name: str, x: Activation, slope: float) -> Activation:
     return elementwise.add(program, name, "leaky_relu", *_formulas(slope), x)
 
 
-def build(batch: int, n: int, slope: float, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int,
+    n: int,
+    slope: float,
+    target: str = "host",
+    schedule: str = "hand",
+    device: str = "local",
+) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return elementwise.build("leaky_relu", *_formulas(slope), batch, n, target, schedule)
+    return elementwise.build("leaky_relu", *_formulas(slope), batch, n, target, schedule, device)
 
 
 def _formulas(slope: float) -> tuple[Callable, Callable]:

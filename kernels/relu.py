@@ -46,13 +46,15 @@ def value(x):
     return tirx.max(x, f32(0.0))
 
 
-def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str = "local"
+) -> Kernel:
     """Compile the layer alone.
 
     Parameters
     ----------
     batch, n : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
 
     Returns
@@ -60,4 +62,4 @@ def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> K
     Kernel
         Called with mean and variance, (batch, n) each; gives mean and variance of that shape.
     """
-    return elementwise.build("relu", value, moments, batch, n, target, schedule)
+    return elementwise.build("relu", value, moments, batch, n, target, schedule, device)

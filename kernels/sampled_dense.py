@@ -146,6 +146,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     layer: int = 0,
+    device: str = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -154,7 +155,7 @@ def build(
     weight, bias : Posterior of shapes (out, in) and (out,)
     law : Law
     batch, n_samples : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     layer : int
         Index in the network that random numbers are drawn for.
@@ -165,7 +166,9 @@ def build(
         Called with the words of a seed and x, (batch, in); gives y, (samples, batch, out).
     """
     cpu = targets.target(target)
-    return build_program(alone(weight, bias, law, batch, n_samples, cpu, layer), schedule)
+    return build_program(
+        alone(weight, bias, law, batch, n_samples, cpu, layer), schedule, device=device
+    )
 
 
 def alone(

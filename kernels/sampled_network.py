@@ -102,6 +102,7 @@ def compile_sampled(
     n_samples: int = SVI_SAMPLES,
     target: str = "host",
     schedule: str = "hand",
+    device: str = "local",
 ) -> SampledNetwork:
     """Compile a network for batches of one size and a number of samples of its weights.
 
@@ -110,7 +111,7 @@ def compile_sampled(
     net : Network
         Its weights are copied, in float32; its law becomes a table.
     batch_size, n_samples : int, at least 1
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
 
     Raises
@@ -122,7 +123,7 @@ def compile_sampled(
     if not isinstance(n_samples, int | np.integer) or n_samples < 1:
         raise InputError(f"n_samples is {n_samples!r}; expected at least 1, a whole number")
     program = _program(net, batch_size, int(n_samples), targets.target(target))
-    return SampledNetwork(build(program, schedule))
+    return SampledNetwork(build(program, schedule, device=device))
 
 
 def _program(net: Network, batch: int, n_samples: int, target: Target) -> Program:

@@ -84,13 +84,13 @@ def _size(tensor: te.Tensor) -> int:
     return prod(int(extent) for extent in tensor.shape)
 
 
-def build(size: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(size: int, target: str = "host", schedule: str = "hand", device: str = "local") -> Kernel:
     """Compile the function alone.
 
     Parameters
     ----------
     size : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
 
     Returns
@@ -102,4 +102,4 @@ def build(size: int, target: str = "host", schedule: str = "hand") -> Kernel:
     program = Program(cpu, 1)
     layout = Padded((size,), cpu.lanes)
     program.give_arrays(layout, *add(program, "softplus", program.array(layout, "rho")))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)
