@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     if arguments.json is not None:
         require_writable(arguments.json)
     fit = options.fit_noise(*options.read_noise(arguments))
-    steps = verification.steps(fit.laws | verification.SHAPES, arguments.target)
+    steps = verification.steps(fit.laws | verification.SHAPES, arguments.target, "local")
     checks = []
     with threadpool_limits(1):
         for step in tqdm(steps, desc="verify", unit="check", disable=None):
