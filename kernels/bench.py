@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from statistics import median
 from timeit import Timer
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from refbnn.errors import InputError
+
+if TYPE_CHECKING:
+    from kernels.kernel import Kernel
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -50,12 +56,65 @@ def latency(
         calls[name] = max(1, round(_TURN / once))
         turns[name] = max(_FEWEST, min(repeats, int(_BUDGET / (calls[name] * once))))
 
-    times: dict[Name, list[float]] = {name: [] for name in functions}
-    order = list(timers)
+    return _in_turns(
+        {name: partial(_of_one_call, timer, calls[name]) for name, timer in timers.items()},
+        turns,
+        statistic,
+    )
+
+
+def on_device(
+    kernels: Mapping[Name, Kernel],
+    repeats: int = 31,
+    statistic: Callable[[list[float]], float] = median,
+) -> dict[Name, float]:
+    """Median time of one run of each kernel, by the clock of the device where it is.
+
+    Without the call from Python, and without the way to a board and back.
+
+    Parameters
+    ----------
+    kernels : mapping of a name to a Kernel
+        Measured on their inputs as they stand.
+    repeats, statistic
+        As in `latency`.
+
+    Returns
+    -------
+    dict
+        Seconds, by name.
+
+    Raises
+    ------
+    InputError
+        If a device has no clock, as the emulated core, which counts instructions instead.
+    """
+    measures = {}
+    for name, kernel in kernels.items():
+        if kernel.time is None:
+            raise InputError("kernel: this device has no clock; expected 'local' or 'rpc'")
+        measures[name] = kernel.time
+    first = {name: max(measure(), _TURN) for name, measure in measures.items()}
+    turns = {name: max(_FEWEST, min(repeats, int(_BUDGET / s))) for name, s in first.items()}
+    return _in_turns(measures, turns, statistic)
+
+
+def _of_one_call(timer: Timer, calls: int) -> float:
+    return timer.timeit(calls) / calls
+
+
+def _in_turns(
+    measures: Mapping[Name, Callable[[], float]],
+    turns: Mapping[Name, int],
+    statistic: Callable[[list[float]], float],
+) -> dict[Name, float]:
+    """The statistic of so many measurements of each."""
+    times: dict[Name, list[float]] = {name: [] for name in measures}
+    order = list(measures)
     shuffle = random.Random(0).shuffle
     for turn in range(max(turns.values(), default=0)):
         shuffle(order)
         for name in order:
             if turn < turns[name]:
-                times[name].append(timers[name].timeit(calls[name]) / calls[name])
+                times[name].append(measures[name]())
     return {name: statistic(values) for name, values in times.items()}

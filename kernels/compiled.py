@@ -16,6 +16,7 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels import kernel as kernels
+from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
 from kernels.kernel import Kernel
 from kernels.program import Program, Rows
@@ -121,7 +122,7 @@ def put(x: np.ndarray, view: np.ndarray) -> None:
 
 
 def compiled(
-    program: Program, schedule: str, records: str | Path | None, device: str
+    program: Program, schedule: str, records: str | Path | None, device: str | Board
 ) -> CompiledNetwork:
     """Compile the program of a network; arguments and errors as in `compile_network`."""
     arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]

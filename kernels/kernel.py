@@ -38,6 +38,9 @@ class Kernel:
         The compiled module, for its assembly.
     count : callable without arguments, or None
         Runs as `run` does and counts executed instructions; None on devices that cannot.
+    time : callable without arguments, or None
+        Seconds of one run on `inputs` as they stand, measured where the kernel is; None on the
+        emulated core.
     """
 
     run: Callable[[], object]
@@ -45,6 +48,7 @@ class Kernel:
     outputs: tuple[np.ndarray, ...]
     executable: tvm.runtime.Executable
     count: Callable[[], InstructionCount] | None = None
+    time: Callable[[], float] | None = None
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Copy the arrays in, run, and copy the results out; shapes as of `inputs`.
@@ -132,7 +136,10 @@ def tuned(program: Program, folder: str | Path | None = None) -> dict[str, dict[
 
 
 def build(
-    program: Program, schedule: str, folder: str | Path | None = None, device: str = "local"
+    program: Program,
+    schedule: str,
+    folder: str | Path | None = None,
+    device: str | devices.Board = "local",
 ) -> Kernel:
     """Compile a program, put it on a device and lay out its memory.
 
@@ -141,7 +148,7 @@ def build(
     program : Program
     schedule, folder
         As in `lowered`.
-    device : {"local", "emulated"}
+    device : {"local", "emulated", "rpc"} or Board
         See `kernels.devices`.
 
     Raises
@@ -153,7 +160,7 @@ def build(
     return bind(program, lowered(program, schedule, folder), device)
 
 
-def bind(program: Program, module: tvm.IRModule, device: str = "local") -> Kernel:
+def bind(program: Program, module: tvm.IRModule, device: str | devices.Board = "local") -> Kernel:
     """Compile a scheduled program and lay out its memory; otherwise as `build`."""
     load = devices.find(device, program.target)
     target = tvm.target.Target(program.target.llvm)
@@ -180,4 +187,5 @@ def bind(program: Program, module: tvm.IRModule, device: str = "local") -> Kerne
         outputs=views(program.outputs, loaded.memory.outputs),
         executable=executable,
         count=loaded.count,
+        time=loaded.time,
     )

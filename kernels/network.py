@@ -34,6 +34,7 @@ from kernels import (
     targets,
 )
 from kernels.compiled import CompiledNetwork, compiled
+from kernels.devices import Board
 from kernels.images import Packs, Planes
 from kernels.products import require_form
 from kernels.program import Activation, Layout, Program, Rows
@@ -70,7 +71,7 @@ def compile_network(
     schedule: str = "hand",
     form: str = "variance",
     records: str | Path | None = None,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -89,8 +90,8 @@ def compile_network(
         of the means, whose results have variance 0.
     records : path of a folder, optional
         Where `refbnn tune` left them, see `kernels.records`.
-    device : {"local", "emulated"}
-        This machine, or an emulated Arm core: see `kernels.devices`.
+    device : {"local", "emulated", "rpc"} or Board
+        This machine, an emulated Arm core, or a board: see `kernels.devices`.
 
     Raises
     ------

@@ -3,6 +3,8 @@
     "local"     this machine
     "emulated"  a 64-bit Arm core in this process, which counts the instructions it executes;
                 installed as the extra `arm`
+    "rpc"       a board, or one of a fleet, through TVM's tracker and server; installed as the
+                extra `rpc`. A `Board` says which; by this name, TVM's environment variables do
 
 A device is one function: it takes a compiled module and the memory of a kernel, and gives what runs
 it there.
@@ -20,17 +22,25 @@ from typing import Protocol
 import numpy as np
 import tvm
 
+from kernels.devices.board import Board, described
 from kernels.devices.instructions import InstructionCount
 from kernels.targets import Target
 from refbnn.errors import InputError
 
-# Modules of the extra `arm`, and the packages that hold them.
-_EXTRA = {
-    "unicorn": "unicorn",
-    "elftools": "pyelftools",
-    "capstone": "capstone",
-    "ziglang": "ziglang",
+NAMES = ("local", "emulated", "rpc")
+
+# What the devices of extras import, and the packages that hold it.
+_EXTRAS = {
+    "arm": {
+        "unicorn": "unicorn",
+        "elftools": "pyelftools",
+        "capstone": "capstone",
+        "ziglang": "ziglang",
+    },
+    "rpc": {"ziglang": "ziglang"},
 }
+
+__all__ = ["NAMES", "Board", "Device", "Loaded", "Memory", "described", "find"]
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,15 @@ class Loaded:
         Where the kernel finds its inputs and leaves its results.
     count : callable without arguments, or None
         Runs as `run` does, and counts instructions; None where they cannot be counted.
+    time : callable without arguments, or None
+        Runs it again and again for some milliseconds, on the inputs in `memory`; seconds of one
+        run, by the device's own clock and without the call from Python. None on the emulated core.
     """
 
     run: Callable[[], object]
     memory: Memory
     count: Callable[[], InstructionCount] | None = None
+    time: Callable[[], float] | None = None
 
 
 class Device(Protocol):
@@ -83,15 +97,22 @@ class Device(Protocol):
         """Load a module whose function is called `main`, its memory holding these values."""
 
 
-def find(name: str, target: Target) -> Device:
-    """Look up the device of that name, for kernels compiled for that target.
+def find(device: str | Board, target: Target) -> Device:
+    """Look up a device, for kernels compiled for that target.
+
+    Parameters
+    ----------
+    device : {"local", "emulated", "rpc"} or Board
+        "rpc" is the board that TVM's environment variables describe.
+    target : Target
 
     Raises
     ------
     InputError
         If there is none, it cannot run such kernels, or packages that it needs are not installed.
+        Whether a board answers shows when something is loaded.
     """
-    match name:
+    match device:
         case "local":
             from kernels.devices import local
 
@@ -99,7 +120,7 @@ def find(name: str, target: Target) -> Device:
             if target.is_arm != (here in ("aarch64", "arm64")):
                 raise InputError(
                     f"target {target.name!r} is for aarch64, and this machine is {here}; "
-                    "expected device 'emulated', or target 'host'"
+                    "expected device 'emulated' or 'rpc', or target 'host'"
                 )
             return local.load
         case "emulated":
@@ -108,14 +129,25 @@ def find(name: str, target: Target) -> Device:
                     f"target {target.name!r} is not for aarch64, as the emulated core is; "
                     "expected one such as 'cortex-a72'"
                 )
-            absent = [package for module, package in _EXTRA.items() if find_spec(module) is None]
-            if absent:
-                raise InputError(
-                    f"device 'emulated': without {', '.join(absent)}; "
-                    "expected after: pip install 'refbnn[arm]'"
-                )
+            _require("arm", device)
             from kernels.devices import emulated
 
             return partial(emulated.load, core=str(target.llvm["mcpu"]))
+        case "rpc" | Board():
+            board = described() if isinstance(device, str) else device
+            _require("rpc", "rpc")
+            from kernels.devices import rpc
+
+            return partial(rpc.load, board=board, target=target)
         case _:
-            raise InputError(f"device {name!r} is unknown; expected one of: local, emulated")
+            raise InputError(f"device {device!r} is unknown; expected one of: {', '.join(NAMES)}")
+
+
+def _require(extra: str, device: str) -> None:
+    """Refuse to go on where packages of an extra are not installed."""
+    absent = [package for module, package in _EXTRAS[extra].items() if find_spec(module) is None]
+    if absent:
+        raise InputError(
+            f"device {device!r}: without {', '.join(absent)}; "
+            f"expected after: pip install 'refbnn[{extra}]'"
+        )

@@ -1,4 +1,4 @@
-"""Programs for the emulated core: TVM's object file and a small runtime, linked.
+"""Programs for the emulated core, TVM's object file and a small runtime; libraries for boards.
 
 Both compiler and linker are Zig's (clang and lld, cross compilers for any machine, from pip). Only
 the linker is called for each kernel, with no C library: that takes a tenth of a second and leaves
@@ -33,6 +33,23 @@ def link(executable: tvm.runtime.Executable) -> bytes:
         path = Path(folder) / "main.o"
         executable.mod.write_to_file(str(path), "o")
         return linked(path.read_bytes(), compiled(_STUB))
+
+
+def shared_library(executable: tvm.runtime.Executable) -> bytes:
+    """Make a shared library of a module, for the processor that it is compiled for; an ELF file.
+
+    What it calls is TVM's runtime and the C library, both there in the process that loads it.
+
+    Raises
+    ------
+    InputError
+        If the linker refuses.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path, library = Path(folder) / "main.o", Path(folder) / "main.so"
+        executable.mod.write_to_file(str(path), "o")
+        _zig("ld.lld", "-shared", path, "-o", library)
+        return library.read_bytes()
 
 
 def linked(*objects: bytes) -> bytes:

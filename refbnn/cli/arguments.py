@@ -115,6 +115,40 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device, --tracker, --key."""
+    parser.add_argument(
+        "--device",
+        choices=("local", "emulated", "rpc"),
+        help="run on this machine, on an emulated Arm core or on a board (default: local; rpc with "
+        "--tracker)",
+    )
+    parser.add_argument(
+        "--tracker",
+        metavar="HOST:PORT",
+        help="TVM's tracker, which knows the boards; by default as TVM_TRACKER_HOST and "
+        "TVM_TRACKER_PORT say",
+    )
+    parser.add_argument(
+        "--key",
+        metavar="KEY",
+        help="what the boards are called there; by default as TVM_TRACKER_KEY says",
+    )
+
+
+def device(arguments: argparse.Namespace):
+    """What add_device's options say, as `kernels.compile_network` takes it: a name or a board."""
+    name = arguments.device or ("local" if arguments.tracker is None else "rpc")
+    if name == "rpc":
+        from kernels.devices import described as board
+
+        return board(arguments.tracker, arguments.key)
+    for option in ("tracker", "key"):
+        if getattr(arguments, option) is not None:
+            raise InputError(f"--{option} is for boards; expected --device rpc, not {name}")
+    return name
+
+
 def add_batch_sizes(parser: argparse.ArgumentParser) -> None:
     """--batch-size."""
     parser.add_argument(
