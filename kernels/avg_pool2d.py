@@ -20,6 +20,7 @@ import numpy as np
 from tvm import tirx
 
 from kernels import elementwise, images, targets
+from kernels.devices import Board
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -76,7 +77,7 @@ def build(
     stride: Pair | None = None,
     padding: Pair = (0, 0),
     known_input: bool = False,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 

@@ -18,6 +18,7 @@ With u = 2⁻²⁴: |error of m'| ≤ 4u |a|(|x| + |m|) + 2u (|m'| + |β|) to fi
 from __future__ import annotations
 
 from kernels import elementwise, images, targets
+from kernels.devices import Board
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -67,7 +68,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     known_input: bool = False,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 

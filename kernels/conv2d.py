@@ -37,6 +37,7 @@ from tvm import te
 
 from kernels import images, targets, tiles
 from kernels.dense import pack
+from kernels.devices import Board
 from kernels.images import Images, Packs, Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -295,7 +296,7 @@ def build(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     groups: int = 1,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 

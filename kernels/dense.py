@@ -35,6 +35,7 @@ import tvm
 from tvm import te
 
 from kernels import targets, tiles
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.products import (
@@ -282,7 +283,7 @@ def build(
     schedule: str = "hand",
     known_input: bool = False,
     form: str = "variance",
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 

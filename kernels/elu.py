@@ -21,6 +21,7 @@ from functools import partial
 from tvm import tirx
 
 from kernels import gaussian_panels
+from kernels.devices import Board
 from kernels.gaussian_panels import Function
 from kernels.kernel import Kernel
 from kernels.polynomials import exp_minus, exp_minus_one, f32, named
@@ -80,7 +81,7 @@ def build(
     alpha: float,
     target: str = "host",
     schedule: str = "hand",
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
     return gaussian_panels.build(function(alpha), batch, n, target, schedule, device)

@@ -33,6 +33,7 @@ import tvm
 from tvm import te
 
 from kernels import gradient_parameters, sampled_weights, softplus, targets
+from kernels.devices import Board
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -324,7 +325,7 @@ def build(
     parameter: str = "scale",
     law: Law | None = None,
     layer: int = 0,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the gradients of a layer.
 

@@ -36,6 +36,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels import gradient_parameters, sampled_weights, softplus, targets
+from kernels.devices import Board
 from kernels.gradient_frames import Sizes
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
@@ -301,7 +302,7 @@ def build(
     parameter: str = "scale",
     law: Law | None = None,
     layer: int = 0,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the gradients of a convolution.
 

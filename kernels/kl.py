@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import kl_nodes, kl_sums, softplus, targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Padded, Plain, Program
@@ -124,7 +125,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     parameter: str = "scale",
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Divergence:
     """Compile KL of an array of weights.
 

@@ -27,6 +27,7 @@ from functools import partial
 from tvm import tirx
 
 from kernels import elementwise
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.normal import lower_rectified
 from kernels.polynomials import f32, named
@@ -70,7 +71,7 @@ def build(
     slope: float,
     target: str = "host",
     schedule: str = "hand",
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
     return elementwise.build("leaky_relu", *_formulas(slope), batch, n, target, schedule, device)

@@ -31,6 +31,7 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels import elementwise, images, maximum, targets
+from kernels.devices import Board
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -167,7 +168,7 @@ def build(
     padding: Pair = (0, 0),
     method: str = "exact",
     known_input: bool = False,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 

@@ -10,6 +10,7 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels import targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Plain, Program
@@ -59,7 +60,7 @@ def value(word, table: BitTable, coefficients: te.Tensor):
 
 
 def build(
-    law: Law, n: int, target: str = "host", schedule: str = "hand", device: str = "local"
+    law: Law, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
 ) -> Kernel:
     """Compile the table alone.
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from kernels import elementwise
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.normal import lower_rectified
 from kernels.polynomials import f32, named
@@ -47,7 +48,7 @@ def value(x):
 
 
 def build(
-    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str = "local"
+    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
 ) -> Kernel:
     """Compile the layer alone.
 

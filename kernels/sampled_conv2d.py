@@ -23,6 +23,7 @@ import tvm
 from tvm import te
 
 from kernels import images, sampled_weights, targets, tiles
+from kernels.devices import Board
 from kernels.images import Images, Packs, Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -184,7 +185,7 @@ def build(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     groups: int = 1,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 

@@ -28,6 +28,7 @@ import tvm
 from tvm import te
 
 from kernels import sampled_weights, targets, tiles
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Activation, Program, Rows, Step
@@ -146,7 +147,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     layer: int = 0,
-    device: str = "local",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 

@@ -25,6 +25,7 @@ from kernels import (
     targets,
 )
 from kernels.compiled import NOT_FINITE, put
+from kernels.devices import Board
 from kernels.kernel import Kernel, build
 from kernels.network import input_layout
 from kernels.program import Program, Rows
@@ -102,7 +103,7 @@ def compile_sampled(
     n_samples: int = SVI_SAMPLES,
     target: str = "host",
     schedule: str = "hand",
-    device: str = "local",
+    device: str | Board = "local",
 ) -> SampledNetwork:
     """Compile a network for batches of one size and a number of samples of its weights.
 

@@ -21,6 +21,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels import targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.logarithm import log1p_of_unit
@@ -84,7 +85,9 @@ def _size(tensor: te.Tensor) -> int:
     return prod(int(extent) for extent in tensor.shape)
 
 
-def build(size: int, target: str = "host", schedule: str = "hand", device: str = "local") -> Kernel:
+def build(
+    size: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
+) -> Kernel:
     """Compile the function alone.
 
     Parameters

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tabulate import tabulate
 
+from kernels.devices import Board
 from refbnn.noise import Bimodal, HeavyTailed, Law
 from refbnn.streams import stream
 from verification import (
@@ -54,7 +55,7 @@ class Step:
         return self.checks(n_samples, stream(seed, self.name))
 
 
-def steps(laws: Mapping[str, Law], target: str, device: str) -> list[Step]:
+def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Step]:
     """Every check for every law by label, and the kernels for one target, on a device."""
     listed = []
     for label, law in laws.items():

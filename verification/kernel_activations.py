@@ -8,6 +8,7 @@ import numpy as np
 from tvm import tirx
 
 from kernels import elu, gelu, leaky_relu, maximum, sigmoid, tanh, targets
+from kernels.devices import Board
 from kernels.kernel import build
 from kernels.program import Activation, Program, Rows, Step
 from refbnn import maximum as maximum_reference
@@ -19,7 +20,7 @@ from verification.kernels import SCHEDULES, compare
 _SHARE = 1e-5  # of the variance; and of |f(m)| + √Var, of the mean
 
 
-def check(target: str, device: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """Every activation, mean/scale from −10 to 10, and windows of four."""
     return [
         check

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import gradient, gradient_conv2d, gradient_frames, kl
+from kernels.devices import Board
 from refbnn import kl as kl_reference
 from refbnn.bit_table import SINGLE_ERROR, exact
 from refbnn.layers import Conv2d, Dense
@@ -183,7 +184,7 @@ def drawn_noise(
     return z[:, :, :-1].reshape(samples, *shape), z[:, :, -1]
 
 
-def check(target: str, device: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """KL from every kind of prior, gradients of dense and convolution, each schedule."""
     checks = []
     for schedule in SCHEDULES:

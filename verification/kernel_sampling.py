@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import noise, sampled_conv2d, sampled_dense
+from kernels.devices import Board
 from kernels.sampled_network import compile_sampled
 from refbnn import Network, reproducible
 from refbnn.bit_table import SINGLE_ERROR, bit_table, exact
@@ -26,7 +27,7 @@ LAWS: dict[str, Law] = {
 }
 
 
-def check(target: str, device: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """Noise of several laws; dense layers, convolutions and networks of sampled weights."""
     checks = [_check_noise(label, law, target, device, rng) for label, law in LAWS.items()]
     for schedule in SCHEDULES:
@@ -52,7 +53,9 @@ def words_of_all_octaves(rng: np.random.Generator, n: int, cuts: np.ndarray) -> 
     return words.astype(np.uint32)
 
 
-def _check_noise(label: str, law: Law, target: str, device: str, rng: np.random.Generator) -> Check:
+def _check_noise(
+    label: str, law: Law, target: str, device: str | Board, rng: np.random.Generator
+) -> Check:
     n = 100_000
     words = words_of_all_octaves(rng, n, bit_table(law).cuts)
     (z,) = noise.build(law, n, target, device=device)(words)
@@ -66,7 +69,9 @@ def _check_noise(label: str, law: Law, target: str, device: str, rng: np.random.
     )
 
 
-def _check_dense(target: str, device: str, schedule: str, rng: np.random.Generator) -> Check:
+def _check_dense(
+    target: str, device: str | Board, schedule: str, rng: np.random.Generator
+) -> Check:
     batch, n_in, n_out, n_samples, seed = 7, 101, 37, 3, 12345678901  # multiples of no vector
     weight = Posterior(rng.standard_normal((n_out, n_in)), rng.uniform(0.0, 1.0, (n_out, n_in)))
     bias = Posterior(rng.standard_normal(n_out), rng.uniform(0.0, 1.0, n_out))
@@ -89,7 +94,9 @@ def _check_dense(target: str, device: str, schedule: str, rng: np.random.Generat
     )
 
 
-def _check_conv2d(target: str, device: str, schedule: str, rng: np.random.Generator) -> Check:
+def _check_conv2d(
+    target: str, device: str | Board, schedule: str, rng: np.random.Generator
+) -> Check:
     layer = Conv2d(4, 34, (3, 2), stride=(2, 1), padding=(1, 2), groups=2)
     net = Network([layer], law=Bimodal(), seed=2, input_shape=(4, 7, 9))
     weight, bias = net.parameters()["0.weight"], net.parameters()["0.bias"]
@@ -108,7 +115,7 @@ def _check_conv2d(target: str, device: str, schedule: str, rng: np.random.Genera
 
 
 def _check_networks(
-    target: str, device: str, schedule: str, rng: np.random.Generator
+    target: str, device: str | Board, schedule: str, rng: np.random.Generator
 ) -> list[Check]:
     dense: list[Layer] = [Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)]
     images: list[Layer] = [Conv2d(1, 6, 5), ReLU(), MaxPool2d(2), Flatten(), Dense(216, 10)]

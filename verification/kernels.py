@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernels import avg_pool2d, batch_norm, compile_network, conv2d, dense, max_pool2d, relu
+from kernels.devices import Board
 from refbnn import Moments, Network, Posterior
 from refbnn.architectures import DIGITS, lenet5
 from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, MaxPool2d, ReLU
@@ -20,7 +21,7 @@ SCHEDULES = ("default", "hand")
 ACCURACY = 1e-5  # that every kernel is made for
 
 
-def check(target: str, device: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """Each operator, and whole networks."""
     return [
         check
