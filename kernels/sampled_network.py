@@ -26,6 +26,7 @@ from kernels import (
 )
 from kernels.compiled import NOT_FINITE, put
 from kernels.devices import Board
+from kernels.devices.instructions import InstructionCount
 from kernels.kernel import Kernel, build
 from kernels.network import input_layout
 from kernels.program import Program, Rows
@@ -81,6 +82,11 @@ class SampledNetwork:
         if not all_finite(samples):
             raise InputError("outputs too large for float32; expected smaller inputs or weights")
         return samples
+
+    def instruction_count(self, x: np.ndarray, seed: int) -> InstructionCount:
+        """Instructions executed for these; errors as in a call, and if the device cannot count."""
+        self(x, seed)  # for its checks
+        return self.kernel.instruction_count(*self.kernel.inputs)
 
     def predict(self, x: np.ndarray, seed: int) -> Prediction:
         """Classes with their uncertainty, as `refbnn.predict(..., method="svi")` gives them.

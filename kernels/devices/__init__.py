@@ -23,7 +23,7 @@ import numpy as np
 import tvm
 
 from kernels.devices.board import Board, described
-from kernels.devices.instructions import InstructionCount
+from kernels.devices.instructions import Blocks, InstructionCount
 from kernels.targets import Target
 from refbnn.errors import InputError
 
@@ -79,6 +79,8 @@ class Loaded:
         Where the kernel finds its inputs and leaves its results.
     count : callable without arguments, or None
         Runs as `run` does, and counts instructions; None where they cannot be counted.
+    blocks : callable without arguments, or None
+        Runs as `run` does, and tells which code was executed how often; None as for `count`.
     time : callable without arguments, or None
         Runs it again and again for some milliseconds, on the inputs in `memory`; seconds of one
         run, by the device's own clock and without the call from Python. None on the emulated core.
@@ -87,6 +89,7 @@ class Loaded:
     run: Callable[[], object]
     memory: Memory
     count: Callable[[], InstructionCount] | None = None
+    blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
 
 

@@ -14,7 +14,7 @@ import tvm
 
 from kernels.devices import Loaded, Memory
 from kernels.devices.core import Core, EmulationError
-from kernels.devices.instructions import InstructionCount
+from kernels.devices.instructions import Blocks, InstructionCount
 from kernels.devices.linker import link
 
 _FUNCTION = "__tvm_ffi_main"
@@ -50,7 +50,13 @@ def load(executable: tvm.runtime.Executable, memory: Memory, core: str) -> Loade
         require_success(code)
         return instructions
 
-    return Loaded(run, memory.replaced([array for _, array in placed]), count)
+    def blocks() -> Blocks:
+        code, executed = machine.blocks(_FUNCTION, *call)
+        require_success(code)
+        return executed
+
+    there = memory.replaced([array for _, array in placed])
+    return Loaded(run, there, count=count, blocks=blocks)
 
 
 def _place_tensor(machine: Core, address: int, array: np.ndarray) -> int:

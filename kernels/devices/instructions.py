@@ -45,13 +45,12 @@ class InstructionCount:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def count(blocks: Mapping[bytes, int]) -> InstructionCount:
-    """Sum over blocks of code.
+# How often each basic block was executed, by its address and its bytes.
+Blocks = Mapping[tuple[int, bytes], int]
 
-    Parameters
-    ----------
-    blocks : mapping
-        How often each block was executed, by its bytes.
+
+def count(blocks: Blocks) -> InstructionCount:
+    """Sum over blocks of code.
 
     Raises
     ------
@@ -59,19 +58,20 @@ def count(blocks: Mapping[bytes, int]) -> InstructionCount:
         If a block holds what is no instruction.
     """
     total: Counter[str] = Counter()
-    for code, executions in blocks.items():
+    for (_, code), executions in blocks.items():
         for name in _classes(code):
             total[name] += executions
     return InstructionCount(**total)
 
 
 @cache
-def _disassembler():
+def disassembler():
+    """Capstone's, of 64-bit Arm, which tells operands too."""
     import capstone  # of the extra `arm`
 
-    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    disassembler.detail = True
-    return disassembler
+    found = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    found.detail = True
+    return found
 
 
 def _classes(code: bytes) -> list[str]:
@@ -79,7 +79,7 @@ def _classes(code: bytes) -> list[str]:
     import capstone
 
     names = []
-    for instruction in _disassembler().disasm(code, 0):
+    for instruction in disassembler().disasm(code, 0):
         name = instruction.mnemonic
         registers = [
             instruction.reg_name(operand.reg)
