@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import tvm
 
-from kernels.bench import latency
+from kernels.bench import on_device
+from kernels.devices import Board
 from kernels.kernel import Kernel, bind, lowered, planned, tuned
 from kernels.network import program
 from kernels.program import Program
@@ -21,8 +22,23 @@ from kernels.targets import Target
 from refbnn.network import Network
 
 
-def ablation(net: Network, batch: int, target: Target, folder=None) -> dict[str, float]:
-    """Seconds of one call by decision, each added to those before it.
+def seconds(
+    net: Network, batch: int, target: Target, folder=None, device: str | Board = "local"
+) -> dict[str, float]:
+    """Time of one run by decision, each added to those before it; parameters as of `kernels`."""
+    return on_device(kernels(net, batch, target, folder, device))
+
+
+def instructions(net: Network, batch: int, target: Target, folder=None) -> dict[str, int]:
+    """Executed instructions of one run on the emulated core, likewise."""
+    built = kernels(net, batch, target, folder, "emulated")
+    return {name: kernel.instruction_count(*kernel.inputs).total for name, kernel in built.items()}
+
+
+def kernels(
+    net: Network, batch: int, target: Target, folder=None, device: str | Board = "local"
+) -> dict[str, Kernel]:
+    """The network by decision, each added to those before it.
 
     Parameters
     ----------
@@ -31,36 +47,39 @@ def ablation(net: Network, batch: int, target: Target, folder=None) -> dict[str,
     target : Target
     folder : path, optional
         Of records for the last row.
+    device : str or Board
     """
     plain = program(net, batch, replace(target, lanes=1), "separate")
     packed = program(net, batch, target, "separate")
     joint = program(net, batch, target)
     ones = {step.workload: dict.fromkeys(step.space, 1) for step in packed.steps}
-    kernels = {
-        "loops as computed": bind(plain, lowered(plain, "default")),
-        "weights packed by vectors of outputs": bind(packed, lowered(packed, "default")),
-        "lanes vectorised, sums apart from setting to zero": _scheduled(packed, ones),
-        "tiles": _scheduled(packed, {}, _Rolled),
-        "tiles unrolled, in registers": _scheduled(packed, {}),
-        "mean and variance in one loop (hand)": _scheduled(joint, {}),
-        "decisions from records (tuned)": _scheduled(joint, tuned(joint, folder)),
+    decided = tuned(joint, folder)
+    built = {
+        "loops as computed": bind(plain, lowered(plain, "default"), device),
+        "weights packed by vectors of outputs": bind(packed, lowered(packed, "default"), device),
+        "lanes vectorised, sums apart from setting to zero": _scheduled(packed, ones, device),
+        "tiles": _scheduled(packed, {}, device, _Rolled),
+        "tiles unrolled, in registers": _scheduled(packed, {}, device),
+        "mean and variance in one loop (hand)": _scheduled(joint, {}, device),
+        "decisions from records (tuned)": _scheduled(joint, decided, device),
     }
-    for kernel in kernels.values():
+    for kernel in built.values():
         for view in kernel.inputs:
             view[...] = 0.5
-    return latency({name: kernel.run for name, kernel in kernels.items()})
+    return built
 
 
 def _scheduled(
     network: Program,
     decisions: Mapping[str, Mapping[str, int]],
+    device: str,
     kind: type[tvm.s_tir.Schedule] = tvm.s_tir.Schedule,
 ) -> Kernel:
     """By hand, with other decisions for some workloads."""
     plan = kind(planned(network).mod)
     for step in network.steps:
         step.transform(plan, decisions.get(step.workload) or step.by_hand)
-    return bind(network, plan.mod)
+    return bind(network, plan.mod, device)
 
 
 class _Rolled(tvm.s_tir.Schedule):

@@ -20,6 +20,7 @@ import numpy as np
 from tvm import tirx
 
 from kernels import elementwise, images, targets
+from kernels.devices import Board
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -76,6 +77,7 @@ def build(
     stride: Pair | None = None,
     padding: Pair = (0, 0),
     known_input: bool = False,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -84,7 +86,7 @@ def build(
     image : (channels, height, width)
     kernel : (int, int)
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     stride : (int, int), optional
         The kernel's size by default.
@@ -102,4 +104,4 @@ def build(
     layout = Planes(*image, cpu.lanes)
     x = program.given(layout, known_input)
     program.give(add(program, "avg_pool2d", x, kernel, stride or kernel, padding))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

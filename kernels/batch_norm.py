@@ -18,6 +18,7 @@ With u = 2⁻²⁴: |error of m'| ≤ 4u |a|(|x| + |m|) + 2u (|m'| + |β|) to fi
 from __future__ import annotations
 
 from kernels import elementwise, images, targets
+from kernels.devices import Board
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -67,6 +68,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     known_input: bool = False,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -75,7 +77,7 @@ def build(
     layer : BatchNorm2d
     image : (channels, height, width)
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     known_input : bool
 
@@ -90,4 +92,4 @@ def build(
     layout = Planes(*image, cpu.lanes)
     x = program.given(layout, known_input)
     program.give(add(program, "batch_norm", x, layer))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

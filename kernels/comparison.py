@@ -22,11 +22,14 @@ import tvm_ffi
 from tvm.ir.instrument import pass_instrument
 
 from kernels import compile_network, roofline
-from kernels.bench import latency
+from kernels.bench import on_device
+from kernels.compiled import CompiledNetwork
+from kernels.devices import Board
+from kernels.devices.instructions import InstructionCount
 from kernels.kernel import Kernel, build
 from kernels.network import program
 from kernels.program import Program
-from kernels.sampled_network import compile_sampled
+from kernels.sampled_network import SampledNetwork, compile_sampled
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.layers import Dense
@@ -58,25 +61,71 @@ def calls(
     calls : dict of name to callable without arguments
     absent : dict of name to reason
     """
-    batch = len(x)
     single = x.astype(np.float32)
-    made: dict[str, Call] = {}
-    absent: dict[str, str] = {}
-    for schedule in schedules:
-        for name, form in (("PFP", "variance"), ("mean", "mean")):
-            compiled = compile_network(net, batch, target.name, schedule, form, records)
-            made[f"{name}, kernel, {schedule}"] = _bound(compiled, single)
-        try:
-            sampled = compile_sampled(net, batch, SVI_SAMPLES, target.name, schedule)
-        except InputError as error:
-            absent[f"{SVI}, kernel, {schedule}"] = str(error)
-        else:
-            made[f"{SVI}, kernel, {schedule}"] = _bound(sampled, single, 0)
+    networks, absent = compiled(net, len(x), target, schedules, records)
+    made: dict[str, Call] = {
+        name: _bound(network, single, *_seed(network)) for name, network in networks.items()
+    }
     rng = np.random.default_rng(0)
     made["PFP, NumPy"] = _bound(net.propagate, x)
     made["PFP, Numba"] = _bound(_by_loops, net, x)
     made[f"{SVI}, NumPy"] = _bound(net.sample, x, SVI_SAMPLES, rng)
     return made, absent
+
+
+def latencies(
+    net: Network,
+    x: np.ndarray,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    device: str | Board,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds that our kernels of a network take by a device's own clock; otherwise as `calls`."""
+    networks, absent = compiled(net, len(x), target, schedules, records, device)
+    for network in networks.values():
+        network.kernel.inputs[-1][...] = x
+    return on_device({name: network.kernel for name, network in networks.items()}), absent
+
+
+def instructions(
+    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+) -> tuple[dict[str, InstructionCount], dict[str, str]]:
+    """What our kernels of a network execute on the emulated core; otherwise as `calls`."""
+    networks, absent = compiled(net, len(x), target, schedules, records, "emulated")
+    return {
+        name: network.instruction_count(x, *_seed(network)) for name, network in networks.items()
+    }, absent
+
+
+def compiled(
+    net: Network,
+    batch: int,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    device: str | Board = "local",
+) -> tuple[dict[str, CompiledNetwork | SampledNetwork], dict[str, str]]:
+    """Our kernels of a network by name, and why some are missing; parameters as of `calls`."""
+    made: dict[str, CompiledNetwork | SampledNetwork] = {}
+    absent: dict[str, str] = {}
+    for schedule in schedules:
+        for name, form in (("PFP", "variance"), ("mean", "mean")):
+            made[f"{name}, kernel, {schedule}"] = compile_network(
+                net, batch, target.name, schedule, form, records, device
+            )
+        try:
+            sampled = compile_sampled(net, batch, SVI_SAMPLES, target.name, schedule, device)
+        except InputError as error:
+            absent[f"{SVI}, kernel, {schedule}"] = str(error)
+        else:
+            made[f"{SVI}, kernel, {schedule}"] = sampled
+    return made, absent
+
+
+def _seed(network: CompiledNetwork | SampledNetwork) -> tuple[int, ...]:
+    """What it is called with besides x."""
+    return (0,) if isinstance(network, SampledNetwork) else ()
 
 
 def _bound(function: Callable, *arguments) -> Call:
@@ -130,6 +179,7 @@ def operators(
     schedules: Sequence[str],
     records: Path | None,
     rate: float,
+    device: str | Board = "local",
 ) -> list[Operator]:
     """Measure every operator of the network by itself, all schedules of one in turns.
 
@@ -139,6 +189,7 @@ def operators(
     batch : int
     rate : float
         Of `kernels.roofline.rate`.
+    device : str or Board
     """
     rng = np.random.default_rng(0)
     found = []
@@ -146,16 +197,16 @@ def operators(
     for layer, (name, make) in zip(net.layers, whole.operators, strict=True):
         alone = make()
         work = roofline.work(layer, alone, "variance")
-        kernels = {schedule: build(alone, schedule, records) for schedule in schedules}
+        kernels = {schedule: build(alone, schedule, records, device) for schedule in schedules}
         for kernel in kernels.values():
             for view in kernel.inputs:
                 view[...] = rng.random(view.shape)
-        by_memory = work.n_bytes / roofline.bandwidth(target, work.n_bytes)
+        by_memory = work.n_bytes / roofline.bandwidth(target, work.n_bytes, device)
         by_arithmetic = work.operations / rate
         found.append(
             Operator(
                 name=name,
-                seconds=latency({schedule: k.run for schedule, k in kernels.items()}),
+                seconds=on_device(kernels),
                 n_bytes=work.n_bytes,
                 operations=work.operations,
                 limit_seconds=max(by_memory, by_arithmetic),
@@ -190,19 +241,25 @@ class Size:
         return self.weights + self.activations + self.workspace
 
 
-def size(whole: Program, schedule: str, records: Path | None, work: Path) -> Size:
+def size(
+    whole: Program,
+    schedule: str,
+    records: Path | None,
+    work: Path,
+    device: str | Board = "local",
+) -> Size:
     """Compile a program once more, and see what it takes.
 
     Parameters
     ----------
     whole : Program
-    schedule, records : as of `kernels.kernel.build`
+    schedule, records, device : as of `kernels.kernel.build`
     work : Path
         Folder for the object file, which is removed.
     """
     seen = _Allocations()
     with tvm.transform.PassContext(instruments=[seen]):
-        kernel: Kernel = build(whole, schedule, records)
+        kernel: Kernel = build(whole, schedule, records, device)
     file = work / "kernel.o"
     kernel.executable.mod.write_to_file(str(file), "o")
     code = file.stat().st_size

@@ -37,6 +37,7 @@ from tvm import te
 
 from kernels import images, targets, tiles
 from kernels.dense import pack
+from kernels.devices import Board
 from kernels.images import Images, Packs, Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -295,6 +296,7 @@ def build(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     groups: int = 1,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -304,7 +306,7 @@ def build(
     image : (int, int)
         Height and width.
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     known_input : bool
     form, stride, padding, groups
@@ -318,7 +320,7 @@ def build(
     """
     cpu = targets.target(target)
     program = alone(weight, bias, image, batch, cpu, known_input, form, stride, padding, groups)
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)
 
 
 def alone(

@@ -35,6 +35,7 @@ import tvm
 from tvm import te
 
 from kernels import targets, tiles
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.products import (
@@ -282,6 +283,7 @@ def build(
     schedule: str = "hand",
     known_input: bool = False,
     form: str = "variance",
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -289,7 +291,7 @@ def build(
     ----------
     weight, bias : Posterior of shapes (out, in) and (out,)
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     known_input : bool
     form : str
@@ -302,7 +304,9 @@ def build(
         variance, (batch, out); in the form "mean" the mean alone.
     """
     cpu = targets.target(target)
-    return build_program(alone(weight, bias, batch, cpu, known_input, form), schedule)
+    return build_program(
+        alone(weight, bias, batch, cpu, known_input, form), schedule, device=device
+    )
 
 
 def alone(

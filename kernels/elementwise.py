@@ -10,6 +10,7 @@ import tvm
 from tvm import te
 
 from kernels import targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Activation, Layout, Program, Rows, Step
@@ -89,10 +90,11 @@ def build(
     n: int,
     target: str,
     schedule: str,
+    device: str | Board,
 ) -> Kernel:
     """Compile an operator alone, for random rows: called with mean and variance, (batch, n)."""
     cpu = targets.target(target)
     program = Program(cpu, batch)
     x = program.random(Rows(n, cpu.lanes))
     program.give(add(program, operator, operator, value, moments, x))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

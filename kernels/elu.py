@@ -21,6 +21,7 @@ from functools import partial
 from tvm import tirx
 
 from kernels import gaussian_panels
+from kernels.devices import Board
 from kernels.gaussian_panels import Function
 from kernels.kernel import Kernel
 from kernels.polynomials import exp_minus, exp_minus_one, f32, named
@@ -74,6 +75,13 @@ def add(program: Program, name: str, x: Activation, alpha: float) -> Activation:
     return gaussian_panels.add(program, name, function(alpha), x)
 
 
-def build(batch: int, n: int, alpha: float, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int,
+    n: int,
+    alpha: float,
+    target: str = "host",
+    schedule: str = "hand",
+    device: str | Board = "local",
+) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return gaussian_panels.build(function(alpha), batch, n, target, schedule)
+    return gaussian_panels.build(function(alpha), batch, n, target, schedule, device)

@@ -40,6 +40,7 @@ from numpy.polynomial import legendre
 from tvm import te, tirx
 
 from kernels import targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.normal import pdf
@@ -204,9 +205,11 @@ def schedule(
     sch.decompose_reduction(sums, panel)
 
 
-def build(f: Function, batch: int, n: int, target: str, schedule: str) -> Kernel:
+def build(
+    f: Function, batch: int, n: int, target: str, schedule: str, device: str | Board
+) -> Kernel:
     """Compile an operator alone, for random rows: called with mean and variance, (batch, n)."""
     cpu = targets.target(target)
     program = Program(cpu, batch)
     program.give(add(program, f.operator, f, program.random(Rows(n, cpu.lanes))))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

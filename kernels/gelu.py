@@ -21,6 +21,7 @@ from numpy.polynomial import legendre
 from tvm import tirx
 
 from kernels import gaussian_panels
+from kernels.devices import Board
 from kernels.gaussian_panels import Function
 from kernels.kernel import Kernel
 from kernels.normal import cdf, pdf
@@ -76,6 +77,8 @@ def add(program: Program, name: str, x: Activation) -> Activation:
     return gaussian_panels.add(program, name, FUNCTION, x)
 
 
-def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
+) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return gaussian_panels.build(FUNCTION, batch, n, target, schedule)
+    return gaussian_panels.build(FUNCTION, batch, n, target, schedule, device)

@@ -33,6 +33,7 @@ import tvm
 from tvm import te
 
 from kernels import gradient_parameters, sampled_weights, softplus, targets
+from kernels.devices import Board
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -324,13 +325,14 @@ def build(
     parameter: str = "scale",
     law: Law | None = None,
     layer: int = 0,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the gradients of a layer.
 
     Parameters
     ----------
     sizes : Sizes
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     parameter : {"scale", "rho"}
         Whether it is called with σ and gives ∂L/∂σ, or with ρ, σ = softplus(ρ), and gives ∂L/∂ρ.
@@ -348,4 +350,4 @@ def build(
         scales of the weights, by means and scales of the bias, and unless `first` by x.
     """
     program = alone(sizes, targets.target(target), parameter, law, layer)
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

@@ -36,6 +36,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels import gradient_parameters, sampled_weights, softplus, targets
+from kernels.devices import Board
 from kernels.gradient_frames import Sizes
 from kernels.gradient_noise import Given, Noise, drawn
 from kernels.kernel import Kernel
@@ -301,13 +302,14 @@ def build(
     parameter: str = "scale",
     law: Law | None = None,
     layer: int = 0,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the gradients of a convolution.
 
     Parameters
     ----------
     sizes : Sizes
-    target, schedule, parameter, law, layer
+    target, schedule, parameter, law, layer, device
         As in `kernels.gradient.build`.
 
     Returns
@@ -320,4 +322,4 @@ def build(
         `first` by x.
     """
     program = alone(sizes, targets.target(target), parameter, law, layer)
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

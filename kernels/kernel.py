@@ -11,7 +11,7 @@ import tvm
 from tvm import te
 
 from kernels import devices, records, subnormals
-from kernels.devices.instructions import InstructionCount
+from kernels.devices.instructions import Blocks, InstructionCount
 from kernels.program import Program
 from refbnn.errors import InputError
 
@@ -38,6 +38,8 @@ class Kernel:
         The compiled module, for its assembly.
     count : callable without arguments, or None
         Runs as `run` does and counts executed instructions; None on devices that cannot.
+    blocks : callable without arguments, or None
+        Runs as `run` does and tells which code was executed how often; None as for `count`.
     time : callable without arguments, or None
         Seconds of one run on `inputs` as they stand, measured where the kernel is; None on the
         emulated core.
@@ -48,6 +50,7 @@ class Kernel:
     outputs: tuple[np.ndarray, ...]
     executable: tvm.runtime.Executable
     count: Callable[[], InstructionCount] | None = None
+    blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -179,6 +182,7 @@ def bind(program: Program, module: tvm.IRModule, device: str | devices.Board = "
         outputs=views(program.outputs, loaded.memory.outputs),
         executable=executable,
         count=loaded.count,
+        blocks=loaded.blocks,
         time=loaded.time,
     )
 

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import kl_nodes, kl_sums, softplus, targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Padded, Plain, Program
@@ -124,6 +125,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     parameter: str = "scale",
+    device: str | Board = "local",
 ) -> Divergence:
     """Compile KL of an array of weights.
 
@@ -136,7 +138,7 @@ def build(
     prior : Prior
     widest : float, optional
         Largest σ it will be called with, for priors by nodes; the others take any.
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     parameter : {"scale", "rho"}
         Whether it is called with σ and gives ∂KL/∂σ, or with ρ, σ = softplus(ρ), and gives ∂KL/∂ρ.
@@ -149,7 +151,9 @@ def build(
     rule = _rule(law, prior, widest)
     program = alone(size, law, prior, rule, targets.target(target), parameter)
     largest = np.inf if widest is None else widest
-    return Divergence(build_program(program, schedule), parameter, law, prior, largest)
+    return Divergence(
+        build_program(program, schedule, device=device), parameter, law, prior, largest
+    )
 
 
 def _rule(law: Law, prior: Prior, widest: float | None) -> Rule | None:

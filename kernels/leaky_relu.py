@@ -27,6 +27,7 @@ from functools import partial
 from tvm import tirx
 
 from kernels import elementwise
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.normal import lower_rectified
 from kernels.polynomials import f32, named
@@ -64,9 +65,16 @@ def add(program: Program, name: str, x: Activation, slope: float) -> Activation:
     return elementwise.add(program, name, "leaky_relu", *_formulas(slope), x)
 
 
-def build(batch: int, n: int, slope: float, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int,
+    n: int,
+    slope: float,
+    target: str = "host",
+    schedule: str = "hand",
+    device: str | Board = "local",
+) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return elementwise.build("leaky_relu", *_formulas(slope), batch, n, target, schedule)
+    return elementwise.build("leaky_relu", *_formulas(slope), batch, n, target, schedule, device)
 
 
 def _formulas(slope: float) -> tuple[Callable, Callable]:

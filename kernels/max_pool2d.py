@@ -31,6 +31,7 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels import elementwise, images, maximum, targets
+from kernels.devices import Board
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -167,6 +168,7 @@ def build(
     padding: Pair = (0, 0),
     method: str = "exact",
     known_input: bool = False,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -175,7 +177,7 @@ def build(
     image : (channels, height, width)
     kernel : (int, int)
     batch : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     stride : (int, int), optional
         The kernel's size by default.
@@ -195,4 +197,4 @@ def build(
     x = program.given(layout, known_input)
     stride = kernel if stride is None else stride
     program.give(add(program, "max_pool2d", x, kernel, stride, padding, method))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

@@ -10,6 +10,7 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels import targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Plain, Program
@@ -58,7 +59,9 @@ def value(word, table: BitTable, coefficients: te.Tensor):
     return tirx.Let(tau, place, ((a3 * tau + a2) * tau + a1) * tau + a0)
 
 
-def build(law: Law, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    law: Law, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
+) -> Kernel:
     """Compile the table alone.
 
     Both schedules are one loop, left to LLVM, which loads from the table by gathers where a target
@@ -69,7 +72,7 @@ def build(law: Law, n: int, target: str = "host", schedule: str = "hand") -> Ker
     law : Law
     n : int
         Words in one call.
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
 
     Returns
@@ -84,4 +87,4 @@ def build(law: Law, n: int, target: str = "host", schedule: str = "hand") -> Ker
     coefficients = program.weight("law", table.coefficients)
     z = te.compute((n,), lambda i: value(words[i], table, coefficients), name="z")
     program.outputs.append((Plain((n,)), z))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from kernels import elementwise
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.normal import lower_rectified
 from kernels.polynomials import f32, named
@@ -46,13 +47,15 @@ def value(x):
     return tirx.max(x, f32(0.0))
 
 
-def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
+) -> Kernel:
     """Compile the layer alone.
 
     Parameters
     ----------
     batch, n : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
 
     Returns
@@ -60,4 +63,4 @@ def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> K
     Kernel
         Called with mean and variance, (batch, n) each; gives mean and variance of that shape.
     """
-    return elementwise.build("relu", value, moments, batch, n, target, schedule)
+    return elementwise.build("relu", value, moments, batch, n, target, schedule, device)

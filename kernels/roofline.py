@@ -21,7 +21,8 @@ import numpy as np
 import tvm
 from tvm import te, tirx
 
-from kernels.bench import latency
+from kernels.bench import on_device
+from kernels.devices import Board
 from kernels.kernel import bind, planned
 from kernels.products import n_sums
 from kernels.program import Program, Rows
@@ -34,10 +35,24 @@ _ROWS, _TERMS = 64, 512  # of the kernel that measures the rate: 100 µs, and al
 
 @dataclass(frozen=True)
 class Work:
-    """What an operator has to do: bytes to move and operations in float32."""
+    """What an operator has to do.
+
+    Parameters
+    ----------
+    n_bytes : int
+        To move.
+    operations : int
+        In float32.
+    products : int
+        Of a weight and an input, whatever is computed of them; 0 where there are no weights.
+    n_weights : int
+        Numbers that are read of weights and biases.
+    """
 
     n_bytes: int
     operations: int
+    products: int = 0
+    n_weights: int = 0
 
 
 def work(layer: Layer, alone: Program, form: str) -> Work:
@@ -63,10 +78,15 @@ def work(layer: Layer, alone: Program, form: str) -> Work:
     n_weights = prod(shapes["weight"])
     uses = alone.batch * prod(alone.outputs[0][0].shape) // shapes["weight"][0]  # of each weight
     n_read = (1 if form == "mean" else 2) * (n_weights + prod(shapes["bias"]))
-    return Work(4 * (n_in + n_out + n_read), 2 * n_sums(form, known) * n_weights * uses)
+    return Work(
+        n_bytes=4 * (n_in + n_out + n_read),
+        operations=2 * n_sums(form, known) * n_weights * uses,
+        products=n_weights * uses,
+        n_weights=n_read,
+    )
 
 
-def bandwidth(target: Target, n_bytes: int) -> float:
+def bandwidth(target: Target, n_bytes: int, device: str | Board) -> float:
     """Bytes a second that one core reads of an array of that size, read before."""
     lanes, sums = target.lanes, 8  # independent, so that no sum waits for itself
     n = max(1, n_bytes // (4 * lanes * sums))
@@ -80,10 +100,10 @@ def bandwidth(target: Target, n_bytes: int) -> float:
         name="total",
     )
     program.outputs.append((Rows(sums * lanes, lanes), total))
-    return 4.0 * rounds * n * sums * lanes / _seconds(program, "total", lanes)
+    return 4.0 * rounds * n * sums * lanes / _seconds(program, "total", lanes, device)
 
 
-def rate(target: Target) -> float:
+def rate(target: Target, device: str | Board) -> float:
     """Operations a second of one core in fused multiply-adds, each counted as two."""
     lanes, sums = target.lanes, min(12, target.registers // 2 - 2)
     program = Program(target, _ROWS)
@@ -96,10 +116,10 @@ def rate(target: Target) -> float:
         name="total",
     )
     program.outputs.append((Rows(sums * lanes, lanes), total))
-    return 2.0 * _ROWS * _TERMS * sums * lanes / _seconds(program, "total", lanes)
+    return 2.0 * _ROWS * _TERMS * sums * lanes / _seconds(program, "total", lanes, device)
 
 
-def _seconds(program: Program, block: str, lanes: int) -> float:
+def _seconds(program: Program, block: str, lanes: int, device: str | Board) -> float:
     """Least time of sums, (rows, sums·lanes), all sums of a row in registers."""
     plan = planned(program)
     total = plan.get_sblock(block)
@@ -109,7 +129,7 @@ def _seconds(program: Program, block: str, lanes: int) -> float:
     plan.unroll(sums)
     plan.vectorize(lane)
     plan.decompose_reduction(total, k)
-    return latency({"": bind(program, plan.mod).run}, statistic=min)[""]
+    return on_device({"": bind(program, plan.mod, device)}, statistic=min)[""]
 
 
 def _operations(tensors: list[te.Tensor]) -> int:

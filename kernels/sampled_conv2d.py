@@ -23,6 +23,7 @@ import tvm
 from tvm import te
 
 from kernels import images, sampled_weights, targets, tiles
+from kernels.devices import Board
 from kernels.images import Images, Packs, Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
@@ -184,6 +185,7 @@ def build(
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     groups: int = 1,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -194,7 +196,7 @@ def build(
     image : (int, int)
         Height and width.
     batch, n_samples : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     layer : int
         Index in the network that random numbers are drawn for.
@@ -210,7 +212,7 @@ def build(
     cpu = targets.target(target)
     steps = stride, padding, groups
     program = alone(weight, bias, law, image, batch, n_samples, cpu, layer, *steps)
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)
 
 
 def alone(

@@ -28,6 +28,7 @@ import tvm
 from tvm import te
 
 from kernels import sampled_weights, targets, tiles
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.program import Activation, Program, Rows, Step
@@ -146,6 +147,7 @@ def build(
     target: str = "host",
     schedule: str = "hand",
     layer: int = 0,
+    device: str | Board = "local",
 ) -> Kernel:
     """Compile the layer alone.
 
@@ -154,7 +156,7 @@ def build(
     weight, bias : Posterior of shapes (out, in) and (out,)
     law : Law
     batch, n_samples : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
     layer : int
         Index in the network that random numbers are drawn for.
@@ -165,7 +167,9 @@ def build(
         Called with the words of a seed and x, (batch, in); gives y, (samples, batch, out).
     """
     cpu = targets.target(target)
-    return build_program(alone(weight, bias, law, batch, n_samples, cpu, layer), schedule)
+    return build_program(
+        alone(weight, bias, law, batch, n_samples, cpu, layer), schedule, device=device
+    )
 
 
 def alone(

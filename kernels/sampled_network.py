@@ -25,6 +25,8 @@ from kernels import (
     targets,
 )
 from kernels.compiled import NOT_FINITE, put
+from kernels.devices import Board
+from kernels.devices.instructions import InstructionCount
 from kernels.kernel import Kernel, build
 from kernels.network import input_layout
 from kernels.program import Program, Rows
@@ -81,6 +83,11 @@ class SampledNetwork:
             raise InputError("outputs too large for float32; expected smaller inputs or weights")
         return samples
 
+    def instruction_count(self, x: np.ndarray, seed: int) -> InstructionCount:
+        """Instructions executed for these; errors as in a call, and if the device cannot count."""
+        self(x, seed)  # for its checks
+        return self.kernel.instruction_count(*self.kernel.inputs)
+
     def predict(self, x: np.ndarray, seed: int) -> Prediction:
         """Classes with their uncertainty, as `refbnn.predict(..., method="svi")` gives them.
 
@@ -102,6 +109,7 @@ def compile_sampled(
     n_samples: int = SVI_SAMPLES,
     target: str = "host",
     schedule: str = "hand",
+    device: str | Board = "local",
 ) -> SampledNetwork:
     """Compile a network for batches of one size and a number of samples of its weights.
 
@@ -110,7 +118,7 @@ def compile_sampled(
     net : Network
         Its weights are copied, in float32; its law becomes a table.
     batch_size, n_samples : int, at least 1
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
 
     Raises
@@ -122,7 +130,7 @@ def compile_sampled(
     if not isinstance(n_samples, int | np.integer) or n_samples < 1:
         raise InputError(f"n_samples is {n_samples!r}; expected at least 1, a whole number")
     program = _program(net, batch_size, int(n_samples), targets.target(target))
-    return SampledNetwork(build(program, schedule))
+    return SampledNetwork(build(program, schedule, device=device))
 
 
 def _program(net: Network, batch: int, n_samples: int, target: Target) -> Program:

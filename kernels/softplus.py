@@ -21,6 +21,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels import targets
+from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.logarithm import log1p_of_unit
@@ -84,13 +85,15 @@ def _size(tensor: te.Tensor) -> int:
     return prod(int(extent) for extent in tensor.shape)
 
 
-def build(size: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    size: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
+) -> Kernel:
     """Compile the function alone.
 
     Parameters
     ----------
     size : int
-    target, schedule : str
+    target, schedule, device
         As in `kernels.compile_network`.
 
     Returns
@@ -102,4 +105,4 @@ def build(size: int, target: str = "host", schedule: str = "hand") -> Kernel:
     program = Program(cpu, 1)
     layout = Padded((size,), cpu.lanes)
     program.give_arrays(layout, *add(program, "softplus", program.array(layout, "rho")))
-    return build_program(program, schedule)
+    return build_program(program, schedule, device=device)

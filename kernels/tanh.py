@@ -12,6 +12,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from kernels import gaussian_panels, sigmoid
+from kernels.devices import Board
 from kernels.gaussian_panels import Function
 from kernels.kernel import Kernel
 from kernels.polynomials import exp_minus, exp_minus_one, f32, named
@@ -46,6 +47,8 @@ def add(program: Program, name: str, x: Activation) -> Activation:
     return gaussian_panels.add(program, name, FUNCTION, x)
 
 
-def build(batch: int, n: int, target: str = "host", schedule: str = "hand") -> Kernel:
+def build(
+    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
+) -> Kernel:
     """Compile the layer alone; as `kernels.relu.build`."""
-    return gaussian_panels.build(FUNCTION, batch, n, target, schedule)
+    return gaussian_panels.build(FUNCTION, batch, n, target, schedule, device)

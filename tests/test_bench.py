@@ -70,12 +70,12 @@ def test_work_of_any_layer_is_counted():
 
 
 def test_limits_of_this_machine_are_plausible():
-    rate = roofline.rate(HOST)
+    rate = roofline.rate(HOST, "local")
     # At least one multiply-add of a vector a cycle of 0.5 GHz; at most four a cycle of 8 GHz.
     assert 0.5e9 * 2 * HOST.lanes < rate < 4 * 8e9 * 2 * HOST.lanes
     # One core reads a cache at 1 GB/s at least, and at most three vectors a cycle of 8 GHz.
     for n_bytes in (64, 30_000, 3_000_000):
-        assert 1e9 < roofline.bandwidth(HOST, n_bytes) < 3 * 8e9 * 4 * HOST.lanes
+        assert 1e9 < roofline.bandwidth(HOST, n_bytes, "local") < 3 * 8e9 * 4 * HOST.lanes
 
 
 def test_size_of_a_compiled_network(tmp_path):
@@ -119,7 +119,7 @@ def test_every_way_computes_the_same(net):
 
 
 def test_ablation_has_a_row_a_decision():
-    times = ablation.ablation(mlp(), 3, HOST)
+    times = ablation.seconds(mlp(), 3, HOST)
     assert len(times) == 7
     assert all(0 < t < 1e-2 for t in times.values())
 

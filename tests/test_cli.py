@@ -53,8 +53,8 @@ def two_reports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     all_steps = verification.steps
 
-    def steps(laws, target):
-        return [step for step in all_steps(laws, target) if "kernel" not in step.name]
+    def steps(laws, target, device):
+        return [step for step in all_steps(laws, target, device) if "kernel" not in step.name]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "steps", steps)
@@ -229,7 +229,7 @@ def test_a_broken_kernel_is_named(capsys, monkeypatch):
     for check in ("conv2d", "pooling"):
         monkeypatch.setattr(verification.kernels, f"_check_{check}", lambda *_: [])
     monkeypatch.setattr(verification.kernels, "_check_lenet5", verification.kernels._check_network)
-    steps = [step for step in verification.steps({}, "host") if step.name == "kernels"]
+    steps = [step for step in verification.steps({}, "host", "local") if step.name == "kernels"]
     monkeypatch.setattr(verification, "steps", lambda *_: steps)
     for factor in (1.001, -1.0, float("nan")):
 

@@ -509,4 +509,4 @@ def test_products_that_are_taken_away_count_as_multiply_adds():
 
     words = (0x4EA2CC20, 0x1F028C20, 0x4EA2D420)  # fmls 4s; fmsub s; fsub 4s
     code = b"".join(word.to_bytes(4, "little") for word in words)
-    assert count({code: 3}) == InstructionCount(fma=6, vector=3)
+    assert count({(0, code): 3}) == InstructionCount(fma=6, vector=3)

@@ -10,7 +10,7 @@ from verification import softmax
 from verification.check import MomentEstimate, against_monte_carlo, blocks
 
 LAWS: dict[str, Law] = {"device law": DeviceLaw(-0.3, 0.2, (0.3, 0.8)), "Gaussian law": Gaussian()}
-STEPS = {step.name: step for step in verification.steps(LAWS, "host")}
+STEPS = {step.name: step for step in verification.steps(LAWS, "host", "local")}
 
 
 @pytest.mark.parametrize("name", STEPS)

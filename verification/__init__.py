@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tabulate import tabulate
 
+from kernels.devices import Board
 from refbnn.noise import Bimodal, HeavyTailed, Law
 from refbnn.streams import stream
 from verification import (
@@ -54,8 +55,8 @@ class Step:
         return self.checks(n_samples, stream(seed, self.name))
 
 
-def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
-    """Every check for every law by label, and the kernels for one target."""
+def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Step]:
+    """Every check for every law by label, and the kernels for one target, on a device."""
     listed = []
     for label, law in laws.items():
         for module in (sampling, kl, gradient, dense, conv2d, layers, covariance):
@@ -66,10 +67,16 @@ def steps(laws: Mapping[str, Law], target: str) -> list[Step]:
     listed.append(Step("activations", activations.check))
     listed.append(Step("max_pool2d", max_pool2d.check))
     listed.append(Step("softmax", softmax.check))
-    listed.append(Step("kernels", lambda _, rng: kernels.check(target, rng)))
-    listed.append(Step("kernel activations", lambda _, rng: kernel_activations.check(target, rng)))
-    listed.append(Step("kernel gradients", lambda _, rng: kernel_gradients.check(target, rng)))
-    listed.append(Step("sampling kernels", lambda _, rng: kernel_sampling.check(target, rng)))
+    listed.append(Step("kernels", lambda _, rng: kernels.check(target, device, rng)))
+    listed.append(
+        Step("kernel activations", lambda _, rng: kernel_activations.check(target, device, rng))
+    )
+    listed.append(
+        Step("kernel gradients", lambda _, rng: kernel_gradients.check(target, device, rng))
+    )
+    listed.append(
+        Step("sampling kernels", lambda _, rng: kernel_sampling.check(target, device, rng))
+    )
     return listed
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from tvm import tirx
 
 from kernels import elu, gelu, leaky_relu, maximum, sigmoid, tanh, targets
+from kernels.devices import Board
 from kernels.kernel import build
 from kernels.program import Activation, Program, Rows, Step
 from refbnn import maximum as maximum_reference
@@ -19,16 +20,19 @@ from verification.kernels import SCHEDULES, compare
 _SHARE = 1e-5  # of the variance; and of |f(m)| + √Var, of the mean
 
 
-def check(target: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """Every activation, mean/scale from −10 to 10, and windows of four."""
     return [
         check
         for schedule in SCHEDULES
-        for check in (*_check_activations(target, schedule), _check_maximum(target, schedule, rng))
+        for check in (
+            *_check_activations(target, device, schedule),
+            _check_maximum(target, device, schedule, rng),
+        )
     ]
 
 
-def _check_activations(target, schedule) -> list[Check]:
+def _check_activations(target, device, schedule) -> list[Check]:
     a = np.linspace(-10.0, 10.0, 401)
     scale = np.array([[1e-3], [0.1], [1.0], [10.0], [1e3]])
     # What the kernel is given: the reference must see the same float32 numbers.
@@ -52,7 +56,7 @@ def _check_activations(target, schedule) -> list[Check]:
             compare(
                 f"kernel: {name} ({schedule})",
                 f"mean/scale from −10 to 10 at five scales, share of {_SHARE:g} relative",
-                make(target, schedule)(x.mean, x.var),
+                make(target, schedule, device)(x.mean, x.var),
                 reference,
                 (_SHARE * size, _SHARE * reference.var),
             )
@@ -60,7 +64,7 @@ def _check_activations(target, schedule) -> list[Check]:
     return checks
 
 
-def _check_maximum(target, schedule, rng) -> Check:
+def _check_maximum(target, device, schedule, rng) -> Check:
     cpu = targets.target(target)
     n, k = 501, 4
     layout = Rows(k * n, cpu.lanes)
@@ -81,7 +85,7 @@ def _check_maximum(target, schedule, rng) -> Check:
     var = np.square(scale).astype(np.float32).astype(float)
     mean = (rng.uniform(-3.0, 3.0, (k, n)) * scale).astype(np.float32).astype(float)
     reference = Moments(*maximum_reference.exact(mean.T.copy(), var.T.copy()))
-    got = build(program, schedule)(mean.reshape(1, -1), var.reshape(1, -1))
+    got = build(program, schedule, device=device)(mean.reshape(1, -1), var.reshape(1, -1))
     deviation = np.sqrt(reference.var)
     return compare(
         f"kernel: maximum of four ({schedule})",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import gradient, gradient_conv2d, gradient_frames, kl
+from kernels.devices import Board
 from refbnn import kl as kl_reference
 from refbnn.bit_table import SINGLE_ERROR, exact
 from refbnn.layers import Conv2d, Dense
@@ -183,23 +184,23 @@ def drawn_noise(
     return z[:, :, :-1].reshape(samples, *shape), z[:, :, -1]
 
 
-def check(target: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """KL from every kind of prior, gradients of dense and convolution, each schedule."""
     checks = []
     for schedule in SCHEDULES:
         for name in DIVERGENCES:
-            checks += _check_divergence(name, target, schedule, rng)
-        checks.append(_check_gradient(Dense(37, 13), (37,), target, schedule, rng))
+            checks += _check_divergence(name, target, device, schedule, rng)
+        checks.append(_check_gradient(Dense(37, 13), (37,), target, device, schedule, rng))
         layer = Conv2d(3, 5, 3, padding=1)
-        checks.append(_check_gradient(layer, (3, 9, 11), target, schedule, rng))
+        checks.append(_check_gradient(layer, (3, 9, 11), target, device, schedule, rng))
     return checks
 
 
-def _check_divergence(name, target, schedule, rng) -> list[Check]:
+def _check_divergence(name, target, device, schedule, rng) -> list[Check]:
     law, prior, widest = DIVERGENCES[name]
     weights = posteriors(law, prior, widest, 203, rng)
     largest = None if widest is None else 1.001 * widest  # rounded to float32
-    kernel = kl.build(weights.mean.size, law, prior, largest, target, schedule)
+    kernel = kl.build(weights.mean.size, law, prior, largest, target, schedule, device=device)
     value, d_mean, d_scale = kernel(weights.mean, weights.scale)
     expected = kl_reference.divergence({"w": weights}, law, prior)["w"]
     terms = divergence_terms(weights, law, prior)
@@ -221,12 +222,12 @@ def _check_divergence(name, target, schedule, rng) -> list[Check]:
     ]
 
 
-def _check_gradient(layer, shape, target, schedule, rng) -> Check:
+def _check_gradient(layer, shape, target, device, schedule, rng) -> Check:
     seed, index, batch, samples = 2**40 + 7, 3, 5, 3
     law = Gaussian()
     noise = drawn_noise(layer, law, seed, index, samples)
     numbers = case(layer, shape, batch, samples, False, noise, rng)
-    kernel = build(numbers, target, schedule, law=law, index=index)
+    kernel = build(numbers, target, schedule, law=law, index=index, device=device)
     c = numbers
     result = kernel(c.x, c.grad_y, c.mean, c.scale, c.bias_scale, np.array(key_of(seed), np.uint32))
     triples = list(zip(result, numbers.expected(), numbers.bounds(drawn=True), strict=True))
@@ -241,10 +242,12 @@ def _check_gradient(layer, shape, target, schedule, rng) -> Check:
     )
 
 
-def build(case: Case, target="host", schedule="hand", parameter="scale", law=None, index=0):
+def build(
+    case: Case, target="host", schedule="hand", parameter="scale", law=None, index=0, device="local"
+):
     """The kernel for a case; parameters as in `kernels.gradient.build`."""
     module = gradient if isinstance(case.layer, Dense) else gradient_conv2d
-    return module.build(sizes(case), target, schedule, parameter, law, index)
+    return module.build(sizes(case), target, schedule, parameter, law, index, device)
 
 
 def sizes(case: Case) -> gradient.Sizes | gradient_frames.Sizes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import noise, sampled_conv2d, sampled_dense
+from kernels.devices import Board
 from kernels.sampled_network import compile_sampled
 from refbnn import Network, reproducible
 from refbnn.bit_table import SINGLE_ERROR, bit_table, exact
@@ -26,13 +27,13 @@ LAWS: dict[str, Law] = {
 }
 
 
-def check(target: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """Noise of several laws; dense layers, convolutions and networks of sampled weights."""
-    checks = [_check_noise(label, law, target, rng) for label, law in LAWS.items()]
+    checks = [_check_noise(label, law, target, device, rng) for label, law in LAWS.items()]
     for schedule in SCHEDULES:
-        checks.append(_check_dense(target, schedule, rng))
-        checks.append(_check_conv2d(target, schedule, rng))
-        checks += _check_networks(target, schedule, rng)
+        checks.append(_check_dense(target, device, schedule, rng))
+        checks.append(_check_conv2d(target, device, schedule, rng))
+        checks += _check_networks(target, device, schedule, rng)
     return checks
 
 
@@ -52,10 +53,12 @@ def words_of_all_octaves(rng: np.random.Generator, n: int, cuts: np.ndarray) -> 
     return words.astype(np.uint32)
 
 
-def _check_noise(label: str, law: Law, target: str, rng: np.random.Generator) -> Check:
+def _check_noise(
+    label: str, law: Law, target: str, device: str | Board, rng: np.random.Generator
+) -> Check:
     n = 100_000
     words = words_of_all_octaves(rng, n, bit_table(law).cuts)
-    (z,) = noise.build(law, n, target)(words)
+    (z,) = noise.build(law, n, target, device=device)(words)
     expected = exact(law, words)
     return _share(
         f"kernel: noise ({label})",
@@ -66,12 +69,16 @@ def _check_noise(label: str, law: Law, target: str, rng: np.random.Generator) ->
     )
 
 
-def _check_dense(target: str, schedule: str, rng: np.random.Generator) -> Check:
+def _check_dense(
+    target: str, device: str | Board, schedule: str, rng: np.random.Generator
+) -> Check:
     batch, n_in, n_out, n_samples, seed = 7, 101, 37, 3, 12345678901  # multiples of no vector
     weight = Posterior(rng.standard_normal((n_out, n_in)), rng.uniform(0.0, 1.0, (n_out, n_in)))
     bias = Posterior(rng.standard_normal(n_out), rng.uniform(0.0, 1.0, n_out))
     x = rng.standard_normal((batch, n_in))
-    kernel = sampled_dense.build(weight, bias, Bimodal(), batch, n_samples, target, schedule)
+    kernel = sampled_dense.build(
+        weight, bias, Bimodal(), batch, n_samples, target, schedule, device=device
+    )
     (y,) = kernel(key_of(seed), x)
     z = np.stack(
         [
@@ -87,13 +94,15 @@ def _check_dense(target: str, schedule: str, rng: np.random.Generator) -> Check:
     )
 
 
-def _check_conv2d(target: str, schedule: str, rng: np.random.Generator) -> Check:
+def _check_conv2d(
+    target: str, device: str | Board, schedule: str, rng: np.random.Generator
+) -> Check:
     layer = Conv2d(4, 34, (3, 2), stride=(2, 1), padding=(1, 2), groups=2)
     net = Network([layer], law=Bimodal(), seed=2, input_shape=(4, 7, 9))
     weight, bias = net.parameters()["0.weight"], net.parameters()["0.bias"]
     x = rng.standard_normal((3, 4, 7, 9))
     kernel = sampled_conv2d.build(
-        weight, bias, net.law, (7, 9), 3, 2, target, schedule, 0, *layer.steps
+        weight, bias, net.law, (7, 9), 3, 2, target, schedule, 0, *layer.steps, device
     )
     (y,) = kernel(key_of(7), x)
     return _share(
@@ -105,7 +114,9 @@ def _check_conv2d(target: str, schedule: str, rng: np.random.Generator) -> Check
     )
 
 
-def _check_networks(target: str, schedule: str, rng: np.random.Generator) -> list[Check]:
+def _check_networks(
+    target: str, device: str | Board, schedule: str, rng: np.random.Generator
+) -> list[Check]:
     dense: list[Layer] = [Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)]
     images: list[Layer] = [Conv2d(1, 6, 5), ReLU(), MaxPool2d(2), Flatten(), Dense(216, 10)]
     networks = {
@@ -115,7 +126,7 @@ def _check_networks(target: str, schedule: str, rng: np.random.Generator) -> lis
     checks = []
     for label, net in networks.items():
         x = rng.uniform(0.0, 1.0, (3, *(net.input_shape or ())))
-        y = compile_sampled(net, len(x), 4, target, schedule)(x, seed=9)
+        y = compile_sampled(net, len(x), 4, target, schedule, device)(x, seed=9)
         checks.append(
             _share(
                 f"kernel: sampled network {label} ({schedule})",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernels import avg_pool2d, batch_norm, compile_network, conv2d, dense, max_pool2d, relu
+from kernels.devices import Board
 from refbnn import Moments, Network, Posterior
 from refbnn.architectures import DIGITS, lenet5
 from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, MaxPool2d, ReLU
@@ -20,24 +21,24 @@ SCHEDULES = ("default", "hand")
 ACCURACY = 1e-5  # that every kernel is made for
 
 
-def check(target: str, rng: np.random.Generator) -> list[Check]:
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
     """Each operator, and whole networks."""
     return [
         check
         for schedule in SCHEDULES
         for check in (
-            *_check_dense(target, schedule, rng),
-            _check_relu(target, schedule),
-            *_check_conv2d(target, schedule, rng),
-            *_check_pooling(target, schedule, rng),
-            _check_batch_norm(target, schedule, rng),
-            _check_network(target, schedule, rng),
-            _check_lenet5(target, schedule, rng),
+            *_check_dense(target, device, schedule, rng),
+            _check_relu(target, device, schedule),
+            *_check_conv2d(target, device, schedule, rng),
+            *_check_pooling(target, device, schedule, rng),
+            _check_batch_norm(target, device, schedule, rng),
+            _check_network(target, device, schedule, rng),
+            _check_lenet5(target, device, schedule, rng),
         )
     ]
 
 
-def _check_dense(target, schedule, rng) -> list[Check]:
+def _check_dense(target, device, schedule, rng) -> list[Check]:
     batch, n_in, n_out = 7, 101, 37  # multiples of no vector length
     weight = Posterior(rng.standard_normal((n_out, n_in)), rng.uniform(0.0, 1.0, (n_out, n_in)))
     bias = Posterior(rng.standard_normal(n_out), rng.uniform(0.0, 1.0, n_out))
@@ -46,7 +47,7 @@ def _check_dense(target, schedule, rng) -> list[Check]:
     checks = []
     for case, x in cases.items():
         known = case == "known input"
-        kernel = dense.build(weight, bias, batch, target, schedule, known_input=known)
+        kernel = dense.build(weight, bias, batch, target, schedule, known, device=device)
         result = kernel(m) if known else kernel(m, v)
         checks.append(
             compare(
@@ -60,7 +61,7 @@ def _check_dense(target, schedule, rng) -> list[Check]:
     return checks
 
 
-def _check_relu(target, schedule) -> Check:
+def _check_relu(target, device, schedule) -> Check:
     a = np.linspace(-10.0, 10.0, 2001)
     scale = np.array([[1e-3], [1.0], [1e3]])
     # What the kernel is given: the reference must see the same float32 numbers.
@@ -68,7 +69,7 @@ def _check_relu(target, schedule) -> Check:
         (a * scale).astype(np.float32).astype(float),
         (scale**2 + 0.0 * a).astype(np.float32).astype(float),
     )
-    kernel = relu.build(len(scale), a.size, target, schedule)
+    kernel = relu.build(len(scale), a.size, target, schedule, device)
     reference = relu_reference.moments(x)
     return compare(
         f"kernel: relu ({schedule})",
@@ -79,7 +80,7 @@ def _check_relu(target, schedule) -> Check:
     )
 
 
-def _check_conv2d(target, schedule, rng) -> list[Check]:
+def _check_conv2d(target, device, schedule, rng) -> list[Check]:
     checks = []
     # Of 5 channels and 13 columns the latter fill vectors better; of 37 and 5, the former.
     for way, outputs, image in (("pixels", 5, (6, 14)), ("channels", 37, (7, 6))):
@@ -91,7 +92,7 @@ def _check_conv2d(target, schedule, rng) -> list[Check]:
         for known in (False, True):
             x = Moments(m, np.zeros_like(m) if known else rng.uniform(0.0, 1.0, m.shape))
             kernel = conv2d.build(
-                weight, bias, image, len(m), target, schedule, known, "variance", *sizes
+                weight, bias, image, len(m), target, schedule, known, "variance", *sizes, device
             )
             checks.append(
                 compare(
@@ -106,7 +107,7 @@ def _check_conv2d(target, schedule, rng) -> list[Check]:
     return checks
 
 
-def _check_pooling(target, schedule, rng) -> list[Check]:
+def _check_pooling(target, device, schedule, rng) -> list[Check]:
     image = 3, 6, 9
     scale = 10.0 ** rng.uniform(-1.0, 1.0, (2, *image))
     # What the kernel is given: the reference must see the same float32 numbers.
@@ -119,14 +120,18 @@ def _check_pooling(target, schedule, rng) -> list[Check]:
         compare(
             f"kernel: avg_pool2d ({schedule})",
             "windows 3×3, stride 2, padding 1, share of the rounding bound of a sum",
-            avg_pool2d.build(image, (3, 3), 2, target, schedule, (2, 2), (1, 1))(x.mean, x.var),
+            avg_pool2d.build(image, (3, 3), 2, target, schedule, (2, 2), (1, 1), device=device)(
+                x.mean, x.var
+            ),
             expected,
             (gamma(11) * size, gamma(11) * expected.var),
         )
     ]
     for method in ("tree", "exact"):
         expected = MaxPool2d(2, 2, 1, method).moments(x, {})
-        kernel = max_pool2d.build(image, (2, 2), 2, target, schedule, (2, 2), (1, 1), method)
+        kernel = max_pool2d.build(
+            image, (2, 2), 2, target, schedule, (2, 2), (1, 1), method, device=device
+        )
         checks.append(
             compare(
                 f"kernel: max_pool2d, {method} ({schedule})",
@@ -140,7 +145,7 @@ def _check_pooling(target, schedule, rng) -> list[Check]:
     return checks
 
 
-def _check_batch_norm(target, schedule, rng) -> Check:
+def _check_batch_norm(target, device, schedule, rng) -> Check:
     layer = BatchNorm2d(*rng.uniform(0.5, 2.0, (4, 3)))
     x = Moments(*rng.uniform(0.0, 1.0, (2, 2, 3, 5, 19)))
     expected = layer.moments(x, {})
@@ -148,7 +153,7 @@ def _check_batch_norm(target, schedule, rng) -> Check:
     return compare(
         f"kernel: batch_norm ({schedule})",
         "share of the rounding bound",
-        batch_norm.build(layer, (3, 5, 19), 2, target, schedule)(x.mean, x.var),
+        batch_norm.build(layer, (3, 5, 19), 2, target, schedule, device=device)(x.mean, x.var),
         expected,
         (
             4 * U * a * (np.abs(x.mean) + m) + 2 * U * (np.abs(expected.mean) + shift),
@@ -157,11 +162,11 @@ def _check_batch_norm(target, schedule, rng) -> Check:
     )
 
 
-def _check_network(target, schedule, rng) -> Check:
+def _check_network(target, device, schedule, rng) -> Check:
     net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
     x = rng.uniform(0.0, 1.0, (3, 784))
     reference = net.propagate(x)
-    kernel = compile_network(net, len(x), target, schedule).kernel
+    kernel = compile_network(net, len(x), target, schedule, device=device).kernel
     return compare(
         f"kernel: network 784-100-100-10 ({schedule})",
         "share of the probabilistic rounding bound, propagated through the layers",
@@ -171,14 +176,14 @@ def _check_network(target, schedule, rng) -> Check:
     )
 
 
-def _check_lenet5(target, schedule, rng) -> Check:
+def _check_lenet5(target, device, schedule, rng) -> Check:
     net = Network(lenet5(10), input_shape=DIGITS, seed=1)
     x = rng.uniform(0.0, 1.0, (2, *DIGITS))
     reference = net.propagate(x)
     return compare(
         f"kernel: network LeNet-5 ({schedule})",
         f"share of {ACCURACY:g} relative, of the mean to it and a deviation",
-        compile_network(net, len(x), target, schedule).kernel(x),
+        compile_network(net, len(x), target, schedule, device=device).kernel(x),
         reference,
         _accuracy(reference),
     )

@@ -13,7 +13,7 @@ it there.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ import numpy as np
 import tvm
 
 from kernels.devices.board import Board, described
-from kernels.devices.instructions import InstructionCount
+from kernels.devices.instructions import Blocks, InstructionCount
 from kernels.targets import Target
 from refbnn.errors import InputError
 
@@ -79,19 +79,18 @@ class Loaded:
         Where the kernel finds its inputs and leaves its results.
     count : callable without arguments, or None
         Runs as `run` does, and counts instructions; None where they cannot be counted.
+    blocks : callable without arguments, or None
+        Runs as `run` does, and tells which code was executed how often; None as for `count`.
     time : callable without arguments, or None
         Runs it again and again for some milliseconds, on the inputs in `memory`; seconds of one
         run, by the device's own clock and without the call from Python. None on the emulated core.
-    blocks : callable without arguments, or None
-        Runs as `run` does, and tells how often each basic block of code was executed; None where
-        that is not known.
     """
 
     run: Callable[[], object]
     memory: Memory
     count: Callable[[], InstructionCount] | None = None
+    blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
-    blocks: Callable[[], Mapping[bytes, int]] | None = None
 
 
 class Device(Protocol):

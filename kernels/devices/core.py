@@ -48,7 +48,7 @@ from unicorn.arm64_const import (
     UC_CPU_ARM64_MAX,
 )
 
-from kernels.devices.instructions import InstructionCount, count
+from kernels.devices.instructions import Blocks, InstructionCount, count
 
 # Cores that Unicorn knows; any other is the one with all features, half precision among them.
 _MODELS = {
@@ -158,19 +158,19 @@ class Core:
         """
         return self._call(self._plain, function, arguments)
 
+    def blocks(self, function: str, *arguments: int) -> tuple[int, Blocks]:
+        """Call as `call` does, and count how often each basic block is executed."""
+        self._executed.clear()
+        result = self._call(self._counting, function, arguments)
+        return result, {
+            (address, self.read(address, size)): executions
+            for (address, size), executions in self._executed.items()
+        }
+
     def count(self, function: str, *arguments: int) -> tuple[int, InstructionCount]:
         """Call as `call` does, and count executed instructions."""
         result, blocks = self.blocks(function, *arguments)
         return result, count(blocks)
-
-    def blocks(self, function: str, *arguments: int) -> tuple[int, Counter[bytes]]:
-        """Call as `call` does, and tell how often each basic block of code was executed."""
-        self._executed.clear()
-        result = self._call(self._counting, function, arguments)
-        blocks: Counter[bytes] = Counter()
-        for block, executions in self._executed.items():
-            blocks[self.read(*block)] += executions  # other blocks may be of the same code
-        return result, blocks
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at an address."""

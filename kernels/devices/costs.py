@@ -46,10 +46,9 @@ takes two cycles in which no multiply-add is issued, one of 64 bits one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kernels.devices.instructions import decoded
+from kernels.devices.instructions import Blocks, decoded
 from refbnn.errors import InputError
 
 
@@ -114,13 +113,12 @@ def costs(core: str) -> Costs:
     return _CORES[core]
 
 
-def proxy_cycles(blocks: Mapping[bytes, int], core: Costs) -> float:
+def proxy_cycles(blocks: Blocks, core: Costs) -> float:
     """Proxy cycles of executed code.
 
     Parameters
     ----------
-    blocks : mapping
-        How often each basic block was executed, by its bytes.
+    blocks : Blocks
     core : Costs
 
     Raises
@@ -128,7 +126,7 @@ def proxy_cycles(blocks: Mapping[bytes, int], core: Costs) -> float:
     ValueError
         If a block holds what is no instruction.
     """
-    return sum(executions * _of_block(code, core) for code, executions in blocks.items())
+    return sum(executions * _of_block(code, core) for (_, code), executions in blocks.items())
 
 
 def _of_block(code: bytes, core: Costs) -> float:

@@ -8,14 +8,13 @@ of the DLPack standard: 48 bytes, with shape and strides as arrays of 64-bit int
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 
 import numpy as np
 import tvm
 
 from kernels.devices import Loaded, Memory
 from kernels.devices.core import Core, EmulationError
-from kernels.devices.instructions import count
+from kernels.devices.instructions import Blocks, count
 from kernels.devices.linker import link, object_file
 
 _FUNCTION = "__tvm_ffi_main"
@@ -51,17 +50,13 @@ def start(code: bytes, memory: Memory, core: str, timeout: float = 300.0) -> Loa
     def run() -> None:
         require_success(machine.call(_FUNCTION, *call))
 
-    def blocks() -> Mapping[bytes, int]:
+    def blocks() -> Blocks:
         code, executed = machine.blocks(_FUNCTION, *call)
         require_success(code)
         return executed
 
-    return Loaded(
-        run=run,
-        memory=memory.replaced([array for _, array in placed]),
-        count=lambda: count(blocks()),
-        blocks=blocks,
-    )
+    there = memory.replaced([array for _, array in placed])
+    return Loaded(run, there, count=lambda: count(blocks()), blocks=blocks)
 
 
 def _place_tensor(machine: Core, address: int, array: np.ndarray) -> int:

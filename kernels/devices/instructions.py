@@ -66,13 +66,12 @@ class InstructionCount:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def count(blocks: Mapping[bytes, int]) -> InstructionCount:
-    """Sum over blocks of code.
+# How often each basic block was executed, by its address and its bytes.
+Blocks = Mapping[tuple[int, bytes], int]
 
-    Parameters
-    ----------
-    blocks : mapping
-        How often each block was executed, by its bytes.
+
+def count(blocks: Blocks) -> InstructionCount:
+    """Sum over blocks of code.
 
     Raises
     ------
@@ -80,19 +79,20 @@ def count(blocks: Mapping[bytes, int]) -> InstructionCount:
         If a block holds what is no instruction.
     """
     total: Counter[str] = Counter()
-    for code, executions in blocks.items():
+    for (_, code), executions in blocks.items():
         for instruction in decoded(code):
             total[instruction.kind] += executions
     return InstructionCount(**total)
 
 
 @cache
-def _disassembler():
+def disassembler():
+    """Capstone's, of 64-bit Arm, which tells operands too."""
     import capstone  # of the extra `arm`
 
-    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    disassembler.detail = True
-    return disassembler
+    found = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    found.detail = True
+    return found
 
 
 def decoded(code: bytes) -> list[Instruction]:
@@ -103,7 +103,7 @@ def decoded(code: bytes) -> list[Instruction]:
     ValueError
         If it holds what is none.
     """
-    found = [_classified(instruction) for instruction in _disassembler().disasm(code, 0)]
+    found = [_classified(instruction) for instruction in disassembler().disasm(code, 0)]
     if 4 * len(found) != len(code):
         raise ValueError(f"no instruction at byte {4 * len(found)} of {code.hex()}")
     return found

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     with threadpool_limits(1), report.folder(arguments.out) as work:
         fit = options.fit_noise(values, column, source)
         noisy = noise.run(fit, values, column, source, work)
-        steps = verification.steps(fit.laws, arguments.target)
+        steps = verification.steps(fit.laws, arguments.target, "local")
         total = len(fit.laws) * (arguments.epochs + 1) + 2 + len(steps)
         with tqdm(total=total, desc="reproduce", unit="step", disable=None) as bar:
 

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_noise(parser)
     options.add_samples(parser)
     options.add_target(parser)
+    options.add_device(parser)
     options.add_seed(parser)
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the table as JSON")
 
@@ -31,11 +32,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import report
 
     # An unknown name, or one of another machine, is an error now, not in a minute.
-    devices.find("local", find_target(arguments.target))
+    device = options.device(arguments)
+    devices.find(device, find_target(arguments.target))
     if arguments.json is not None:
         require_writable(arguments.json)
     fit = options.fit_noise(*options.read_noise(arguments))
-    steps = verification.steps(fit.laws | verification.SHAPES, arguments.target)
+    steps = verification.steps(fit.laws | verification.SHAPES, arguments.target, device)
     checks = []
     with threadpool_limits(1):
         for step in tqdm(steps, desc="verify", unit="check", disable=None):
