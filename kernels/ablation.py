@@ -72,7 +72,7 @@ def kernels(
 def _scheduled(
     network: Program,
     decisions: Mapping[str, Mapping[str, int]],
-    device: str,
+    device: str | Board,
     kind: type[tvm.s_tir.Schedule] = tvm.s_tir.Schedule,
 ) -> Kernel:
     """By hand, with other decisions for some workloads."""
