@@ -14,14 +14,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernels import devices, network, targets
 from kernels import kernel as kernels
-from kernels import network, targets
 from kernels.compiled import add_checks
 from kernels.deploy import text
+from kernels.deploy.archive import Sizes, library, require_tools
 from kernels.deploy.folder import require_replaceable, write_folder
 from kernels.deploy.function import compiled
-from kernels.deploy.library import Sizes, library, require_tools
-from kernels.deploy.vector import Vector, vector
+from kernels.deploy.test_vector import Vector, vector
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.moments import Moments
@@ -95,6 +95,8 @@ def deploy(
     cpu = targets.target(target)
     if not source:
         require_tools()
+        device = "local" if target == "host" else "emulated"
+        devices.find(device, cpu)
 
     program = network.program(net, batch_size, cpu, form)
     n_moments = add_checks(program)
@@ -102,13 +104,12 @@ def deploy(
     of_vector = vector(net, (batch_size, *program.inputs[0][0].shape), form)
     kernel = None
     if not source:
-        device = "local" if target == "host" else "emulated"
         driven = network.compile_network(
             net, batch_size, target, schedule, form, records, device=device
         )
         kernel = driven(of_vector.x)
 
-    what = {
+    how = {
         "network": _described(net),
         "compiled": "C source" if source else f"for {target} ({_processor(cpu)})",
         "form": form,
@@ -117,7 +118,7 @@ def deploy(
         "endianness": "" if source else " (little-endian)",
     }
     memory = text.memory_bytes(program, function.work)
-    header = text.header(name, program, memory, what)
+    header = text.header(name, program, memory, how)
     around = text.source(name, program, n_moments, function)
     sizes = None
     if isinstance(function.code, str):

@@ -19,7 +19,7 @@ from refbnn.files import umask
 def require_replaceable(folder: Path, names: Collection[str]) -> None:
     """Raise InputError unless the folder can be made, or holds no other files than those named."""
     if folder.is_dir():
-        others = sorted(set(os.listdir(folder)) - set(names))
+        others = sorted(f.name for f in folder.iterdir() if f.name not in names or f.is_dir())
         if others:
             raise InputError(
                 f"{folder}: holds {others[0]}; expected a new folder, or one that an earlier run "

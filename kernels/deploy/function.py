@@ -33,8 +33,9 @@ from tvm.tirx.op import register_intrin_lowering
 from kernels import kernel
 from kernels.program import Program
 
-# Bytes up to which TVM leaves temporary memory on the stack (kMaxStackAlloca), most often to become
-# registers.
+# Bytes below which TVM leaves temporary memory on the stack (kMaxStackAlloca), most often to become
+# registers. From there on it would ask its runtime. All stands at the beginning of the function,
+# where StorageRewrite puts it, so that what is not needed at the same time shares memory.
 _ON_STACK = 1024
 _PACKING = ("tirx.MakePackedAPI", "tirx.FP8StorageLegalize", "tirx.BF16StorageLegalize")
 
@@ -43,23 +44,24 @@ _PURE = 0  # tvm::tirx::CallEffectKind::kPure
 register_op_attr(_FMAF, "TCallEffectKind", _PURE)
 
 
-def _calls(name: Callable[[tirx.Call], str]) -> Callable:
-    return lambda call: tirx.call_pure_extern(call.ty, name(call), *call.args)
+def _call_in_c(operation: str, name: Callable[[tirx.Call], str]) -> None:
+    """Say which C function does an operation: one of math.h, or of the file's beginning."""
+
+    def lowered(call: tirx.Call) -> tirx.Call:
+        return tirx.call_pure_extern(call.ty, name(call), *call.args)
+
+    register_intrin_lowering(operation, target="c", f=lowered)
 
 
-# What it calls in C: those of math.h, and two that the file's beginning has (network.c).
-for _operation, _function in (
-    (_FMAF, "fmaf"),
-    ("tirx.sqrt", "sqrtf"),
-    ("tirx.floor", "floorf"),
-    ("tirx.fabs", "fabsf"),
-):
-    register_intrin_lowering(_operation, target="c", f=_calls(lambda _, f=_function: f))
-register_intrin_lowering(
-    "tirx.reinterpret",
-    target="c",
-    f=_calls(lambda call: "float_of" if call.ty.dtype == "float32" else "bits_of"),
-)
+_call_in_c(_FMAF, lambda _: "fmaf")
+_call_in_c("tirx.sqrt", lambda _: "sqrtf")
+_call_in_c("tirx.floor", lambda _: "floorf")
+_call_in_c("tirx.fabs", lambda _: "fabsf")
+_call_in_c("tirx.reinterpret", lambda call: "float_of" if _is_float(call) else "bits_of")
+
+
+def _is_float(call: tirx.Call) -> bool:
+    return call.ty.dtype == "float32"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _of_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[st
         if isinstance(statement, tirx.AllocBuffer):
             number, _, lanes = str(statement.buffer.ty.dtype.dtype).partition("x")
             length = int(np.prod([int(n) for n in statement.buffer.ty.shape])) * int(lanes or 1)
-            if length * np.dtype(number).itemsize > _ON_STACK:
+            if length * np.dtype(number).itemsize >= _ON_STACK:
                 work.append(("float" if number == "float32" else f"{number}_t", length))
                 statement = argument(statement.buffer)
         body.append(statement)

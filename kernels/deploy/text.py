@@ -11,7 +11,7 @@ import numpy as np
 
 from kernels.compiled import INFINITY_BITS
 from kernels.deploy.function import Function
-from kernels.deploy.vector import TOLERANCE, Vector
+from kernels.deploy.test_vector import TOLERANCE, Vector
 from kernels.program import Layout, Program
 from refbnn.moments import Moments
 
@@ -43,9 +43,7 @@ def filled(template: str, **words: object) -> str:
     return Template(text).substitute(words)
 
 
-def header(
-    name: str, program: Program, memory_bytes: int, words: dict[str, Any]
-) -> str:
+def header(name: str, program: Program, memory_bytes: int, words: dict[str, Any]) -> str:
     """NAME.h; further words are those of the template that tell how the network was compiled."""
     inputs, outputs = (layout.shape for layout, _ in (program.inputs[0], program.outputs[0]))
     return filled(
@@ -134,7 +132,8 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
 def main(name: str, library: str, command: str, bits: bool) -> str:
     """main.c"""
     compared = """\
-  int same = memcmp(mean, kernel_mean, sizeof mean) == 0 && memcmp(var, kernel_var, sizeof var) == 0;
+  int same = memcmp(mean, kernel_mean, sizeof mean) == 0;
+  same &= memcmp(var, kernel_var, sizeof var) == 0;
   printf("bits of the kernel as Python drives it: %s\\n", same ? "the same" : "OTHERS");"""
     return filled(
         "main.c",
@@ -147,7 +146,7 @@ def main(name: str, library: str, command: str, bits: bool) -> str:
 
 
 def test_vector(name: str, vector: Vector, n_layers: int, kernel: Moments | None) -> str:
-    """NAME_test.h; with the results of the kernel that Python drives, if they are to be compared."""
+    """NAME_test.h; with what the kernel gave here, if that is to be compared."""
     bits = ""
     if kernel is not None:
         bits = (

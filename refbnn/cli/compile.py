@@ -14,14 +14,14 @@ HELP = "compile a network to a C library, with a header and a check, for a board
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, target, how it is compiled, where it goes."""
     parser.epilog = (
-        "Writes NAME.h, libNAME.a, a test vector of the float64 reference (NAME_test.h) and main.c, "
-        "which checks the library with it and says whether its bits are those of the kernel as "
-        "Python drives it. The library calls nothing but memcpy and memset of the C library and "
-        "takes no memory from a heap. With --c, NAME.c in place of the library, for any processor "
-        "with a C11 compiler: schedules are the same, for the lanes of --target, but of vectors "
-        "plain loops are made, and results differ by rounding from compiler to compiler. "
-        "A folder that has other files is left alone. Exit code 1 if the kernel itself is not "
-        "within the tolerance."
+        "Writes NAME.h, libNAME.a, a test vector of the float64 reference (NAME_test.h) and "
+        "main.c, which checks the library with it and says whether its bits are those of the "
+        "kernel as Python drives it. The library calls nothing but memcpy and memset of the C "
+        "library and takes no memory from a heap. With --c, NAME.c in place of the library, for "
+        "any processor with a C11 compiler: the schedule is the same, for the lanes of --target, "
+        "but of vectors plain loops are made, and results differ by rounding from compiler to "
+        "compiler. A folder that has other files is left alone. Exit code 1 if the kernel itself "
+        "is not within the tolerance."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
