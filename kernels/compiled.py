@@ -24,7 +24,7 @@ from refbnn.errors import InputError
 from refbnn.moments import Moments
 
 _SINGLE = np.dtype(np.float32)
-_INFINITY = 0x7F800000
+INFINITY_BITS = 0x7F800000
 NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
 _MESSAGES = (
     NOT_FINITE,
@@ -78,7 +78,7 @@ class CompiledNetwork:
         put(x, kernel.inputs[0])
         kernel.run()
         for bits, message in zip(self.largest, _MESSAGES, strict=False):
-            if bits.item() >= _INFINITY:
+            if bits.item() >= INFINITY_BITS:
                 raise InputError(message)
         mean, *var = kernel.outputs
         return Moments.checked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
@@ -125,10 +125,7 @@ def compiled(
     program: Program, schedule: str, records: str | Path | None, device: str | Board
 ) -> CompiledNetwork:
     """Compile the program of a network; arguments and errors as in `compile_network`."""
-    arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
-    bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
-    n_outputs = len(program.outputs)
-    program.outputs += [(Rows(1, 1), tensor) for tensor in bits]
+    n_outputs = add_checks(program)
     kernel = kernels.build(program, schedule, records, device)
     largest = kernel.outputs[n_outputs:]
     kernel = replace(kernel, outputs=kernel.outputs[:n_outputs])
@@ -138,6 +135,21 @@ def compiled(
     searched = {step.workload for step in program.steps if step.space}
     untuned = tuple(sorted(searched - found.keys()))
     return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned)
+
+
+def add_checks(program: Program) -> int:
+    """Make a network's program also give the bits of the largest entry of x, mean and variance.
+
+    Returns
+    -------
+    int
+        Outputs that it had: mean, and variance where there is one. The bits follow them.
+    """
+    arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
+    bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
+    n_outputs = len(program.outputs)
+    program.outputs += [(Rows(1, 1), tensor) for tensor in bits]
+    return n_outputs
 
 
 def _largest(tensor: te.Tensor, signed: bool) -> te.Tensor:

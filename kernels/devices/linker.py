@@ -70,7 +70,7 @@ def linked(*objects: bytes) -> bytes:
         for path, content in zip(paths, objects, strict=True):
             path.write_bytes(content)
         program = Path(folder) / "program"
-        _zig("ld.lld", "-static", "-e", "0", *paths, "-o", program)
+        zig("ld.lld", "-static", "-e", "0", *paths, "-o", program)
         return program.read_bytes()
 
 
@@ -87,11 +87,18 @@ def compiled(source: Path) -> bytes:
         out = Path(folder) / "out.o"
         # Without builtins: a compiler makes calls of memset out of the loops of memset.
         options = ("-target", "aarch64-linux-musl", "-O2", "-ffreestanding", "-fno-builtin")
-        _zig("cc", *options, "-c", source, "-o", out)
+        zig("cc", *options, "-c", source, "-o", out)
         return out.read_bytes()
 
 
-def _zig(*words: str | Path) -> None:
+def zig(*words: str | Path, expected: str = "a program for aarch64, alone") -> None:
+    """Run one of Zig's tools: cc, ar or ld.lld.
+
+    Raises
+    ------
+    InputError
+        If it refuses; `expected` says what it is to make.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "ziglang", *map(str, words)],
         capture_output=True,
@@ -100,4 +107,4 @@ def _zig(*words: str | Path) -> None:
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise InputError(f"zig {words[0]}: {lines[0]}; expected a program for aarch64, alone")
+        raise InputError(f"zig {words[0]}: {lines[0]}; expected {expected}")

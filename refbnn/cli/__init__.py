@@ -18,6 +18,7 @@ from refbnn.cli import (
     bench,
     calibrate,
     compare,
+    compile,
     data,
     diagnose,
     evaluate,
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         predict,
         diagnose,
         import_,
+        compile,
         tune,
         bench,
     ):

@@ -1,0 +1,168 @@
+"""Deployment: a network as C for a board without Python.
+
+    NAME.h          sizes, layouts, and one function, NAME_propagate
+    libNAME.a       kernel, weights and the function: no dependency, no heap, one object
+    NAME_test.h     a test vector of the float64 reference, and the bits that the kernel gave here
+    main.c          checks the library with it
+
+or, as C source for any processor, NAME.c in place of the library.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernels import devices, network, targets
+from kernels import kernel as kernels
+from kernels.compiled import add_checks
+from kernels.deploy import text
+from kernels.deploy.archive import Sizes, library, require_tools
+from kernels.deploy.folder import require_replaceable, write_folder
+from kernels.deploy.function import compiled
+from kernels.deploy.test_vector import Vector, vector
+from kernels.targets import Target
+from refbnn.errors import InputError
+from refbnn.moments import Moments
+from refbnn.network import Network
+
+PROGRAM = "check"  # what the command makes of main.c
+# Files of their own, and libraries that a linker looks for by itself: libNAME.a would hide these.
+_TAKEN = ("main", PROGRAM, "c", "m", "gcc", "gcc_s", "compiler_rt")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What was written.
+
+    Parameters
+    ----------
+    files : tuple of str
+    command : str
+        Builds the check, in that folder.
+    sizes : Sizes or None
+        Of the library; None of source.
+    vector : Vector
+    kernel : Moments or None
+        What the kernel, driven from Python, makes of the vector; None of source.
+    untuned : tuple of str
+        Workloads that are as by hand for want of a record, where the schedule is "tuned".
+    """
+
+    files: tuple[str, ...]
+    command: str
+    sizes: Sizes | None
+    vector: Vector
+    kernel: Moments | None
+    untuned: tuple[str, ...]
+
+
+def deploy(
+    net: Network,
+    folder: str | Path,
+    name: str,
+    batch_size: int = 1,
+    target: str = "host",
+    schedule: str = "hand",
+    form: str = "variance",
+    records: str | Path | None = None,
+    source: bool = False,
+) -> Deployed:
+    """Compile a network and write it to a folder.
+
+    Parameters
+    ----------
+    net, batch_size, target, schedule, form, records
+        As in `kernels.compile_network`.
+    folder : path
+        Made; or replaced, if it has no files but those that this writes under that name.
+    name : str
+        A C identifier that begins with a letter.
+    source : bool
+        C source in place of a library.
+
+    Raises
+    ------
+    InputError
+        As in `kernels.compile_network`; if the name or the folder is none of these; or if
+        compiler or emulator are not installed.
+    """
+    require_name(name)
+    files = [f"{name}.h", f"{name}.c" if source else f"lib{name}.a", f"{name}_test.h", "main.c"]
+    ours = {*files, f"{name}.c", f"lib{name}.a", PROGRAM}
+    require_replaceable(Path(folder), ours)
+    cpu = targets.target(target)
+    if not source:
+        require_tools()
+        device = "local" if target == "host" else "emulated"
+        devices.find(device, cpu)
+
+    program = network.program(net, batch_size, cpu, form)
+    n_moments = add_checks(program)
+    function = compiled(program, f"{name}_kernel", schedule, records, source)
+    of_vector = vector(net, (batch_size, *program.inputs[0][0].shape), form)
+    kernel = None
+    if not source:
+        driven = network.compile_network(
+            net, batch_size, target, schedule, form, records, device=device
+        )
+        kernel = driven(of_vector.x)
+
+    how = {
+        "network": _described(net),
+        "compiled": "C source" if source else f"for {target} ({_processor(cpu)})",
+        "form": form,
+        "schedule": schedule,
+        "needs": _needs(cpu, source),
+        "endianness": "" if source else " (little-endian)",
+    }
+    memory = text.memory_bytes(program, function.work)
+    header = text.header(name, program, memory, how)
+    around = text.source(name, program, n_moments, function)
+    sizes = None
+    if isinstance(function.code, str):
+        content = around.encode()
+        command = f"cc -O2 main.c {name}.c -lm -o {PROGRAM}"
+    else:
+        content, sizes = library(name, function.code, around, header, cpu)
+        command = f"cc -O2 main.c -L. -l{name} -lm -o {PROGRAM}"
+    contents = (
+        header.encode(),
+        content,
+        text.test_vector(name, of_vector, len(net.layers), kernel).encode(),
+        text.main(name, files[1], command, kernel is not None).encode(),
+    )
+    write_folder(Path(folder), dict(zip(files, contents, strict=True)), ours)
+    untuned: set[str] = set()
+    if schedule == "tuned":
+        searched = {step.workload for step in program.steps if step.space}
+        untuned = searched - kernels.tuned(program, records).keys()
+    return Deployed(tuple(files), command, sizes, of_vector, kernel, tuple(sorted(untuned)))
+
+
+def require_name(name: str) -> None:
+    """Raise InputError for a name that cannot begin those of C functions and files."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
+        raise InputError(
+            f"name {name!r}; expected letters, digits and _, a letter first, 63 at most"
+        )
+    if name in _TAKEN:
+        raise InputError(f"name {name!r} is taken; expected none of: {', '.join(_TAKEN)}")
+
+
+def _described(net: Network) -> str:
+    return ", ".join(type(layer).__name__ for layer in net.layers)
+
+
+def _processor(cpu: Target) -> str:
+    return f"{cpu.llvm['mcpu']}, {cpu.llvm['mtriple']}"
+
+
+def _needs(cpu: Target, source: bool) -> str:
+    """What a program has to see to, as lines of the header."""
+    if source:
+        return " * Needs C11, float of IEEE 754's 32 bits, and fmaf, sqrtf and floorf (libm).\n"
+    if cpu.is_arm:
+        return " * Needs the vector unit, switched on (without a system: CPACR_EL1.FPEN).\n"
+    return f" * Needs an x86-64 processor with the instructions of {cpu.llvm['mcpu']}.\n"

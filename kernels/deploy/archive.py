@@ -1,0 +1,111 @@
+"""A static library of one object: the kernel, its weights and the function around it.
+
+Zig compiles and links (clang and lld for any machine, from pip). The kernel's own name is hidden,
+and what the kernel does not use is left out, so that a program can hold several networks.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from kernels.devices.linker import zig
+from kernels.targets import Target
+from refbnn.errors import InputError
+
+# Functions of the C library at most, none of a runtime of the compiler's.
+_OPTIONS = (
+    *("-std=c11", "-O2", "-fPIC", "-fdata-sections", "-ffunction-sections"),
+    *("-fno-sanitize=all", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
+)
+# LLVM describes a kernel to debuggers, in names that no file has.
+_SCRIPT = "SECTIONS { /DISCARD/ : { *(.debug*) *(.comment) } }"
+_EXECUTED, _WRITTEN, _LOADED = 4, 1, 2  # SHF_EXECINSTR, SHF_WRITE, SHF_ALLOC
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a library in a program.
+
+    Parameters
+    ----------
+    code, constants, memory : int
+        Executed; read, such as weights; read and written.
+    """
+
+    code: int
+    constants: int
+    memory: int
+
+
+def require_tools() -> None:
+    """Raise InputError if the compiler is not installed."""
+    packages = {"ziglang": "ziglang", "elftools": "pyelftools"}
+    absent = [package for module, package in packages.items() if find_spec(module) is None]
+    if absent:
+        raise InputError(
+            f"a library: without {', '.join(absent)}; expected after: pip install 'refbnn[arm]' "
+            "(or C source, --c, which needs no compiler here)"
+        )
+
+
+def library(
+    name: str, kernel: bytes, source: str, header: str, target: Target
+) -> tuple[bytes, Sizes]:
+    """Compile the C around a kernel, and put both into an archive.
+
+    Parameters
+    ----------
+    name : str
+    kernel : bytes
+        Object file of NAME_kernel.
+    source, header : str
+        NAME.c and NAME.h.
+    target : Target
+
+    Returns
+    -------
+    bytes
+        libNAME.a
+    Sizes
+
+    Raises
+    ------
+    InputError
+        If the compiler refuses.
+    """
+    processor = "aarch64" if target.is_arm else "x86_64"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        parts = [folder / "kernel.o", folder / "around.o"]
+        whole, archive = folder / f"{name}.o", folder / f"lib{name}.a"
+        parts[0].write_bytes(kernel)
+        (folder / f"{name}.h").write_text(header)
+        (folder / f"{name}.c").write_text(source)
+        wanted = {"expected": f"a library for {target.name}"}
+        machine = ("-target", f"{processor}-linux-musl")
+        zig("cc", *machine, *_OPTIONS, "-c", folder / f"{name}.c", "-o", parts[1], **wanted)
+        script = folder / "script.ld"
+        script.write_text(_SCRIPT)
+        keep = ("-r", "--gc-sections", "-u", f"{name}_propagate", "-T", script)
+        zig("ld.lld", *keep, *parts, "-o", whole, **wanted)
+        zig("ar", "rcsD", archive, whole, **wanted)
+        return archive.read_bytes(), _sizes(whole.read_bytes())
+
+
+def _sizes(object_file: bytes) -> Sizes:
+    from elftools.elf.elffile import ELFFile  # of the extra `arm`
+
+    code = constants = memory = 0
+    for section in ELFFile(io.BytesIO(object_file)).iter_sections():
+        flags, size = section["sh_flags"], section["sh_size"]
+        if flags & _EXECUTED:
+            code += size
+        elif flags & _WRITTEN:
+            memory += size
+        elif flags & _LOADED:
+            constants += size
+    return Sizes(code, constants, memory)

@@ -1,0 +1,66 @@
+"""A folder of files, written whole or not at all.
+
+They go to a temporary folder beside it, which then takes its name: what stops before leaves what
+was there, and at most a hidden folder beside it. A folder that already has files is replaced only
+if they are an earlier run's: whoever names a folder of something else by mistake loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from refbnn.errors import InputError
+from refbnn.files import umask
+
+
+def require_replaceable(folder: Path, names: Collection[str]) -> None:
+    """Raise InputError unless the folder can be made, or holds no other files than those named."""
+    if folder.is_dir():
+        others = sorted(f.name for f in folder.iterdir() if f.name not in names or f.is_dir())
+        if others:
+            raise InputError(
+                f"{folder}: holds {others[0]}; expected a new folder, or one that an earlier run "
+                "of the same name wrote"
+            )
+    elif folder.exists() or folder.is_symlink():
+        raise InputError(f"{folder}: not a folder; expected one to write to")
+    if not os.access(_parent(folder), os.W_OK):
+        raise InputError(f"{folder}: not writable; expected a folder to write to")
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], names: Collection[str]) -> None:
+    """Write files into a folder of their own, in place of files that `names` lists.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, or holds other files.
+    """
+    require_replaceable(folder, names)
+    place = Path(os.path.realpath(folder))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{place.name[:40]}-", dir=place.parent) as work:
+            new, old = Path(work) / "new", Path(work) / "old"
+            new.mkdir()
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+            new.chmod(0o777 & ~umask())
+            if place.exists():
+                place.rename(old)
+            try:
+                new.rename(place)
+            except OSError:
+                if old.exists():
+                    old.rename(place)
+                raise
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror or error}; expected a folder to write to"
+        ) from None
+
+
+def _parent(folder: Path) -> Path:
+    return Path(os.path.realpath(folder)).parent

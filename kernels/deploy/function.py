@@ -1,0 +1,181 @@
+"""A program as one plain C function: `void NAME(float *, ...)`, without TVM's runtime.
+
+TVM's own functions unpack their arguments from arrays of tagged values, check each, ask a runtime
+for temporary memory and leave errors there: half of a small network's code, and memory from a heap.
+Here the passes that do so are left out. Every array is a pointer: inputs, weights, outputs as the
+program has them, then `work`, each array of temporary memory that would have come from a heap.
+Whoever calls knows all sizes, and that no two arrays overlap. All other passes are TVM's, in their
+order, so that the arithmetic is the same.
+
+C source, for processors that LLVM does not know
+------------------------------------------------
+Of vectors plain loops are made, which a C compiler may turn into vectors again; and a product and
+a sum become one operation where that compiler says so, but for those that have to: `fmaf`. TVM's
+writer of C prints seven digits of a constant, where float32 needs nine. So each constant that this
+would change is printed as a number that stands for it, and put back in the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.ir import register_op_attr
+from tvm.tirx.op import register_intrin_lowering
+
+from kernels import kernel
+from kernels.program import Program
+
+# Bytes below which TVM leaves temporary memory on the stack (kMaxStackAlloca), most often to become
+# registers. From there on it would ask its runtime. All stands at the beginning of the function,
+# where StorageRewrite puts it, so that what is not needed at the same time shares memory.
+_ON_STACK = 1024
+_PACKING = ("tirx.MakePackedAPI", "tirx.FP8StorageLegalize", "tirx.BF16StorageLegalize")
+
+_FMA, _FMAF = "tirx.fma", "refbnn.fmaf"
+_PURE = 0  # tvm::tirx::CallEffectKind::kPure
+register_op_attr(_FMAF, "TCallEffectKind", _PURE)
+
+
+def _call_in_c(operation: str, name: Callable[[tirx.Call], str]) -> None:
+    """Say which C function does an operation: one of math.h, or of the file's beginning."""
+
+    def lowered(call: tirx.Call) -> tirx.Call:
+        return tirx.call_pure_extern(call.ty, name(call), *call.args)
+
+    register_intrin_lowering(operation, target="c", f=lowered)
+
+
+_call_in_c(_FMAF, lambda _: "fmaf")
+_call_in_c("tirx.sqrt", lambda _: "sqrtf")
+_call_in_c("tirx.floor", lambda _: "floorf")
+_call_in_c("tirx.fabs", lambda _: "fabsf")
+_call_in_c("tirx.reinterpret", lambda call: "float_of" if _is_float(call) else "bits_of")
+
+
+def _is_float(call: tirx.Call) -> bool:
+    return call.ty.dtype == "float32"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A C function.
+
+    Parameters
+    ----------
+    code : bytes or str
+        Object file, or C source of the function alone.
+    work : tuple of (str, int)
+        Type in C and length of each array of temporary memory, the last arguments.
+    """
+
+    code: bytes | str
+    work: tuple[tuple[str, int], ...]
+
+
+def compiled(
+    program: Program, name: str, schedule: str, folder: str | Path | None, source: bool
+) -> Function:
+    """Compile a program; for its target, or as C source.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Of the function.
+    schedule, folder
+        As in `kernels.kernel.lowered`, whose errors it raises.
+    source : bool
+        C, in which subnormal numbers count as any other (`kernels.subnormals`).
+    """
+    if source:
+        program.flush = False
+    llvm = tvm.target.Target({"kind": "c"} if source else program.target.llvm)
+    main = kernel.lowered(program, schedule, folder)["main"].with_attr("global_symbol", name)
+    module = tirx.transform.BindTarget(llvm.with_host(llvm))(tvm.IRModule({name: main}))
+    passes, finalize, _ = tirx.get_default_tir_pipeline(llvm)
+    settings = {**kernel.PASSES, "tirx.disable_vectorize": source}
+    with tvm.transform.PassContext(config=settings, instruments=[_WithoutPacking()]):
+        function, work = _of_pointers(passes(module)[name])
+        module = tvm.IRModule({name: function})
+        constants: dict[str, float] = {}
+        if source:
+            module = _for_c(module, constants)
+        built = tvm.get_global_func(f"target.build.{llvm.kind.name}")(finalize()(module), llvm)
+    if source:
+        return Function(_text(built.inspect_source(), name, constants), work)
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary) / "kernel.o"
+        built.write_to_file(str(path), "o")
+        return Function(path.read_bytes(), work)
+
+
+@tvm.ir.instrument.pass_instrument
+class _WithoutPacking:
+    """Leaves out the passes that make a function of TVM's runtime."""
+
+    def should_run(self, _module, info) -> bool:
+        return info.name not in _PACKING
+
+
+def _of_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[str, int], ...]]:
+    """The function of pointers to its arrays and to large temporary ones; type, length of these."""
+    pointers, work = [], []
+
+    def argument(array) -> tirx.DeclBuffer:
+        pointers.append(tirx.Var(array.name, tvm.ir.PointerType(array.ty.dtype)))
+        return tirx.DeclBuffer(array, data=pointers[-1])
+
+    body = [argument(array) for array in function.params]
+    for statement in function.body.seq:
+        if isinstance(statement, tirx.AllocBuffer):
+            number, _, lanes = str(statement.buffer.ty.dtype.dtype).partition("x")
+            length = int(np.prod([int(n) for n in statement.buffer.ty.shape])) * int(lanes or 1)
+            if length * np.dtype(number).itemsize >= _ON_STACK:
+                work.append(("float" if number == "float32" else f"{number}_t", length))
+                statement = argument(statement.buffer)
+        body.append(statement)
+    plain = tirx.PrimFunc(pointers, tirx.SeqStmt(body), None, None)
+    for attribute in ("global_symbol", "target", "tirx.noalias"):
+        plain = plain.with_attr(attribute, function.attrs[attribute])
+    return plain, tuple(work)
+
+
+def _for_c(module: tvm.IRModule, constants: dict[str, float]) -> tvm.IRModule:
+    """Put `fmaf` for fused operations, and a code for each constant that would lose digits.
+
+    TVM has no way to change a tree of it in Python, but to write it as JSON and read it again.
+
+    Parameters
+    ----------
+    module : IRModule
+    constants : dict
+        Receives the constants by the text that stands for them.
+    """
+    tree = json.loads(tvm.ir.save_json(module))
+    for node in tree["nodes"]:
+        if node == {"type": "ir.Op", "data": _FMA}:
+            node["data"] = _FMAF
+        elif node["type"] == "ir.FloatImm":
+            value = float(np.float32(node["data"]["value"]))
+            if float(f"{value:e}") != value:
+                code = f"{(1_000_000 + len(constants)) / 1e6:e}".removesuffix("e+00") + "e+37"
+                constants[f"{code}f"] = value
+                node["data"]["value"] = float(code)
+    return tvm.ir.load_json(json.dumps(tree))
+
+
+def _text(source: str, name: str, constants: Mapping[str, float]) -> str:
+    """The function without what TVM puts around it, its constants in full."""
+    start = source.rindex(f"TVM_DLL void {name}(")
+    signature, brace, body = source[start:].removeprefix("TVM_DLL ").partition(" {")
+    signature = re.sub(r"\*\s*(\w)", r"*restrict \1", signature)
+    body = re.sub(r"1\.\d{6}e\+37f", lambda code: f"{constants[code[0]].hex()}f", body)
+    return f"static {signature}{brace}{body}".rstrip() + "\n"

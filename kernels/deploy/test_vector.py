@@ -1,0 +1,76 @@
+"""A test vector: an input, and what a network makes of it in float64.
+
+The tolerance is that of kernels, 1e-5 relative to the terms that one sums, once a layer: errors
+of layers add up at worst, as long as no layer makes errors larger than numbers. The terms are
+taken as large as the largest output: |mean| + standard deviation, or variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refbnn.moments import Moments
+from refbnn.network import Network
+
+TOLERANCE = 1e-5  # of one layer
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A test vector.
+
+    Parameters
+    ----------
+    x : ndarray of float32, (batch, *input shape)
+    expected : Moments
+        Of float64.
+    mean_tolerance, var_tolerance : float
+        Largest errors allowed.
+    """
+
+    x: np.ndarray
+    expected: Moments
+    mean_tolerance: float
+    var_tolerance: float
+
+    def errors(self, got: Moments) -> tuple[float, float]:
+        """Greatest errors of mean and variance."""
+        return (
+            float(np.abs(got.mean - self.expected.mean).max()),
+            float(np.abs(got.var - self.expected.var).max()),
+        )
+
+    def holds_for(self, got: Moments) -> bool:
+        """Whether both are within the tolerance."""
+        mean, var = self.errors(got)
+        return mean <= self.mean_tolerance and var <= self.var_tolerance
+
+
+def vector(net: Network, shape: tuple[int, ...], form: str, seed: int = 0) -> Vector:
+    """Numbers uniform on [0, 1), as pixels are, through the reference.
+
+    Parameters
+    ----------
+    net : Network
+    shape : tuple of int
+        (batch, *input shape)
+    form : {"variance", "raw", "separate", "mean"}
+        As `kernels.compile_network` has it.
+    seed : int
+    """
+    x = np.random.default_rng(seed).random(shape, dtype=np.float32)
+    if form == "mean":
+        means = {name: p.mean for name, p in net.parameters().items()}
+        mean, _ = net.forward(x.astype(float), means)
+        expected = Moments(mean, np.zeros_like(mean))
+    else:
+        expected = net.propagate(x, form="raw" if form == "raw" else "variance")
+    relative = TOLERANCE * len(net.layers)
+    return Vector(
+        x,
+        expected,
+        relative * float((np.abs(expected.mean) + np.sqrt(expected.var)).max()),
+        relative * float(expected.var.max()),
+    )
