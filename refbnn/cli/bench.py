@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,7 +180,8 @@ def _print(result: dict, schedules: list[str]) -> None:
     rows += [[name, "absent", reason] for name, reason in result["absent"].items()]
     table(["network", "µs a call", f"× {best}"], rows)
     if result.get("untuned"):
-        print(f"no record of tuning, by hand: {'; '.join(result['untuned'])}")
+        names = "; ".join(result["untuned"])
+        print(f"refbnn bench: no record of tuning, by hand: {names}", file=sys.stderr)
     print()
     rows = [
         [
