@@ -21,17 +21,12 @@ from kernels.devices.instructions import InstructionCount
 from kernels.kernel import Kernel
 from kernels.program import Program, Rows
 from refbnn.errors import InputError
-from refbnn.moments import Moments
+from refbnn.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
 
 _SINGLE = np.dtype(np.float32)
 INFINITY_BITS = 0x7F800000
 NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
-_MESSAGES = (
-    NOT_FINITE,
-    "moments: the mean holds NaN or infinity; expected finite numbers",
-    "moments: the variance holds a negative, NaN or infinite entry; expected finite numbers of at "
-    "least 0",
-)
+_MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE, NO_VARIANCE)  # of x, mean and variance
 
 
 @dataclass(frozen=True)

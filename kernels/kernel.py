@@ -18,7 +18,8 @@ from refbnn.errors import InputError
 SCHEDULES = ("default", "hand", "tuned")
 
 # TVM's elimination of common subexpressions uses terms of `polynomials.named` before it defines
-# them, where a loop over them is unrolled. LLVM has its own.
+# them, where a loop over them is unrolled: KL from a Laplace or device-shaped prior by ρ would not
+# compile. LLVM has its own.
 PASSES = {"tirx.disable_cse_tir": True}
 
 

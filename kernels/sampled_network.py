@@ -129,11 +129,12 @@ def compile_sampled(
     """
     if not isinstance(n_samples, int | np.integer) or n_samples < 1:
         raise InputError(f"n_samples is {n_samples!r}; expected at least 1, a whole number")
-    program = _program(net, batch_size, int(n_samples), targets.target(target))
-    return SampledNetwork(build(program, schedule, device=device))
+    whole = program(net, batch_size, int(n_samples), targets.target(target))
+    return SampledNetwork(build(whole, schedule, device=device))
 
 
-def _program(net: Network, batch: int, n_samples: int, target: Target) -> Program:
+def program(net: Network, batch: int, n_samples: int, target: Target) -> Program:
+    """The program of a network; parameters and errors as in `compile_sampled`."""
     if net.correlation:
         raise InputError(
             f"compile_sampled: layers {sorted(net.correlation)} have correlated weights; expected "

@@ -10,6 +10,11 @@ import numpy as np
 from refbnn.errors import InputError
 
 _ARRAYS = (np.ndarray, np.generic)
+MEAN_NOT_FINITE = "moments: the mean holds NaN or infinity; expected finite numbers"
+NO_VARIANCE = (
+    "moments: the variance holds a negative, NaN or infinite entry; "
+    "expected finite numbers of at least 0"
+)
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,9 @@ class Moments:
                 "expected the same shape"
             )
         if not all_finite(mean):
-            raise InputError("moments: the mean holds NaN or infinity; expected finite numbers")
+            raise InputError(MEAN_NOT_FINITE)
         if var.size and not (all_finite(var) and var.min() >= 0.0):
-            raise InputError(
-                "moments: the variance holds a negative, NaN or infinite entry; "
-                "expected finite numbers of at least 0"
-            )
+            raise InputError(NO_VARIANCE)
 
     @classmethod
     def checked(cls, mean: np.ndarray, var: np.ndarray) -> Moments:

@@ -144,8 +144,9 @@ def test_bench_from_the_command_line(tmp_path, capsys, monkeypatch):
     call += ["--ablation", "--records", str(tmp_path / "none"), "--json", str(file)]
     assert cli.main(call) == 0
     printed = capsys.readouterr()
-    assert printed.err == ""
-    for text in ("Batch size 2", "PFP, kernel, hand", "0 Dense", "peak memory, kB", "no record of"):
+    assert printed.err.startswith("refbnn bench: no record of tuning, by hand: dense 24x40 ")
+    assert printed.err.count("\n") == 1
+    for text in ("Batch size 2", "PFP, kernel, hand", "0 Dense", "peak memory, kB"):
         assert text in printed.out
     content = json.loads(file.read_text())
     assert content["machine"]["cores_used"] == 1

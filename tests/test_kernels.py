@@ -155,6 +155,30 @@ def test_dense_with_other_tiles_than_its_layout_is_made_for(rows, packs, lanes):
     assert (np.abs(var - expected.var) <= v_bound).all()
 
 
+@pytest.mark.parametrize(("lanes", "registers"), [(4, 16), (8, 16), (16, 32)])
+@pytest.mark.parametrize(
+    ("known", "form"), [(True, "variance"), (False, "variance"), (True, "mean")]
+)
+def test_dense_by_blocks_of_inputs(lanes, registers, known, form):
+    cpu = targets.Target("narrow", lanes, registers, targets.target("host").llvm)
+    rng = np.random.default_rng(12)
+    weight, bias = wild_layer(rng, 3640, 33)
+    x = Moments(wild(rng, (11, 3640)), wild(rng, (11, 3640)) ** 2 * (not known))
+    program = dense.alone(weight, bias, 11, cpu, known, form)
+    decisions = program.steps[-1].by_hand
+    size = 4 * lanes * decisions["packs"] * (1 if form == "mean" else 2)
+    depth = dense.block_of_inputs(3640, size)
+    assert decisions["rows"] < 11
+    assert depth < 3640 == depth * (3640 // depth)
+    assert size * depth <= 25_600
+    mean, *var = build(program, "hand")(*([x.mean] if known else [x.mean, x.var]))
+    expected = dense_reference.moments(x, weight, bias)
+    m_bound, v_bound = dense_bound(x, weight, bias)
+    assert (np.abs(mean - expected.mean) <= m_bound).all()
+    for v in var:
+        assert (np.abs(v - expected.var) <= v_bound).all()
+
+
 @SCHEDULES
 def test_dense_variance_does_not_cancel(schedule):
     # m² = 10⁸ v and weights almost known: Σ E[x²]E[w²] − (mµ)² is 0 or noise in float32.

@@ -69,13 +69,13 @@ def test_kl_for_narrower_registers(name, lanes, registers):
 
 
 @SCHEDULES
-@pytest.mark.parametrize("name", ["Gaussian prior", "Student-t prior"])
+@pytest.mark.parametrize("name", ["Gaussian prior", "Laplace prior", "Student-t prior"])
 def test_kl_by_rho(name, schedule):
     law, prior, widest = DIVERGENCES[name]
-    drawn = posteriors(law, prior, widest, 33, np.random.default_rng(2))
+    drawn = posteriors(law, prior, widest, 70, np.random.default_rng(2))
     rho = inverse_softplus(drawn.scale).astype(np.float32)
     scale, slope = softplus_and_slope(rho.astype(float))
-    kernel = kl.build(33, law, prior, widest and 1.001 * widest, schedule=schedule, parameter="rho")
+    kernel = kl.build(70, law, prior, widest and 1.001 * widest, schedule=schedule, parameter="rho")
     result = kernel(drawn.mean, rho)
     weights = Posterior(drawn.mean, scale)
     assert max(shares(result, weights, law, prior, slope)) <= kl.RELATIVE_ERROR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,7 +50,8 @@ def show(header: list[str], rows: list[list[str]], n_left: int = 1) -> None:
 def show_untuned(result: dict) -> None:
     """Print the workloads without a record, if there are any."""
     if result.get("untuned"):
-        print(f"no record of tuning, by hand: {'; '.join(result['untuned'])}")
+        names = "; ".join(result["untuned"])
+        print(f"refbnn bench: no record of tuning, by hand: {names}", file=sys.stderr)
 
 
 def show_sizes(size_bytes: Mapping[str, Mapping[str, int]]) -> None:

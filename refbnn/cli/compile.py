@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from refbnn.cli import arguments as options
@@ -90,7 +91,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
             f"static memory {sizes.memory} bytes"
         )
     if deployed.untuned:
-        print(f"no record of tuning, so by hand: {', '.join(deployed.untuned)}")
+        names = "; ".join(deployed.untuned)
+        print(f"refbnn compile: no record of tuning, by hand: {names}", file=sys.stderr)
     holds = True
     if deployed.kernel is not None:
         vector = deployed.vector
