@@ -27,12 +27,12 @@ squares and by products.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import tvm
-from tvm import te
+from tvm import te, tirx
 
 from kernels import targets, tiles
 from kernels.kernel import Kernel
@@ -139,7 +139,7 @@ def add(
     unroll = lanes if program.target.is_arm else 1
     w = program.weight(f"{name}_weight", by_tiles(terms, packs, unroll))
     b = [program.weight(f"{name}_bias", pack(term, lanes)) for term in bias_terms(bias, form)]
-    tensors = compute(name, x, w, b, form)
+    tensors = compute(name, x, w, b, form, unroll)
     kind = "known" if known else "random"
     program.steps.append(
         Step(
@@ -155,8 +155,67 @@ def add(
     return Activation(layout, tensors[0], tensors[1] if both_moments(form) else None)
 
 
+def inputs(name: str, x: Activation, form: str) -> Callable:
+    """Second moments of the inputs, formed once.
+
+    Returns
+    -------
+    callable (i, k) -> (mean, second moment, variance)
+        Of input k in row i; None for what is not needed or 0.
+    """
+    mean, var = x.mean, x.var
+
+    def second_moment(i, j):
+        square = mean[i, j] * mean[i, j]
+        return square if var is None else var[i, j] + square
+
+    if form == "mean":
+        return lambda i, k: (mean[i, k], None, None)
+    second = te.compute(mean.shape, second_moment, name=f"{name}_inputs")
+    return lambda i, k: (mean[i, k], second[i, k], None if var is None else var[i, k])
+
+
+def panel(name: str, x: Activation, form: str, lanes: int) -> Callable:
+    """All that is read of the inputs, laid out as the hand schedule reads it by vectors.
+
+    The terms of `lanes` inputs in all rows of a tile are neighbours: loaded two vectors at once,
+    and from one address. Otherwise as `inputs`.
+
+    Returns
+    -------
+    callable
+        As of `inputs`; what it reads is of shape (in/lanes, batch, terms, lanes).
+    """
+    mean, var = x.mean, x.var
+    batch, n_in = map(int, mean.shape)
+    wanted = {
+        "mean": form != "spread",
+        "second": form != "mean",
+        "var": var is not None and form in ("variance", "spread"),
+    }
+    places = [term for term, there in wanted.items() if there]
+
+    def element(step, i, place, lane):
+        m = mean[i, step * lanes + lane]
+        v = None if var is None else var[i, step * lanes + lane]
+        terms = {"mean": m, "second": m * m if v is None else v + m * m, "var": v}
+        *others, last = [terms[term] for term in places]
+        for at, term in reversed(list(enumerate(others))):
+            last = tirx.if_then_else(place == at, term, last)
+        return last
+
+    shape = (n_in // lanes, batch, len(places), lanes)
+    laid_out = te.compute(shape, element, name=f"{name}_inputs")
+
+    def entry(i, k):
+        at = {term: laid_out[k // lanes, i, place, k % lanes] for place, term in enumerate(places)}
+        return at.get("mean"), at.get("second"), at.get("var")
+
+    return entry
+
+
 def compute(
-    name: str, x: Activation, w: te.Tensor, b: list[te.Tensor], form: str
+    name: str, x: Activation, w: te.Tensor, b: list[te.Tensor], form: str, unroll: int
 ) -> list[te.Tensor]:
     """Say what is computed: the moments of y, or one of them, (batch, packs·lanes).
 
@@ -168,23 +227,18 @@ def compute(
         Weights, as `by_tiles` has them. The inputs that were rounded up are padding, too.
     b : list of (packs, lanes)
         What is read of the biases.
+    unroll : int
+        Inputs of one step: with more than one, they are laid out as `panel` does.
     """
-    mean, var = x.mean, x.var
-    batch = mean.shape[0]
+    batch = x.mean.shape[0]
     _, n_in, n_terms, packs, lanes = map(int, w.shape)
     n_packs = b[0].shape[0]
-
-    def second_moment(i, j):
-        square = mean[i, j] * mean[i, j]
-        return square if var is None else var[i, j] + square
-
-    x2 = te.compute(mean.shape, second_moment, name=f"{name}_second") if form != "mean" else None
+    entry = inputs(name, x, form) if unroll == 1 else panel(name, x, form, unroll)
     k = te.reduce_axis((0, n_in), name="k")
 
     def terms(i, p, lane):
-        m, second, v = (None if t is None else t[i, k] for t in (mean, x2, var))
         weights = [w[p // packs, k, term, p % packs, lane] for term in range(n_terms)]
-        return joint_sum(products(m, second, v, weights, form), axis=k)
+        return joint_sum(products(*entry(i, k), weights, form), axis=k)
 
     sums = te.compute((batch, n_packs, lanes), terms, name=f"{name}_sums")
     sums = sums if isinstance(sums, list | tuple) else [sums]
@@ -213,8 +267,12 @@ def schedule(
     """
     # Second moments first, in a pass over whole vectors: in the loop over k they would be formed
     # again for every tile of packs.
-    if form != "mean":
-        _, column = sch.get_loops(sch.get_sblock(f"{name}_second"))
+    if unroll > 1:
+        *_, term, lane = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
+        sch.unroll(term)
+        sch.vectorize(lane)
+    elif form != "mean":
+        _, column = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
         _, lane = sch.split(column, [None, target.lanes])
         sch.vectorize(lane)
 
@@ -262,13 +320,12 @@ def schedule(
     # The copy is kept in the scope "global", which TVM puts on the stack where it is small, and
     # LLVM in registers; in "local" TVM would ask its runtime for memory.
     if unroll > 1:
-        for index, read in enumerate(sch.get(sums).reads):
-            if len(read.region) == 2:  # an activation, not weights
-                copy = sch.cache_read(sums, index, "global", consumer_blocks=[sums])
-                sch.compute_at(copy, k, preserve_unit_loops=True)
-                *_, copied_row, copied = sch.get_loops(copy)
-                sch.unroll(copied_row)
-                sch.vectorize(copied)
+        copy = sch.cache_read(sums, f"{name}_inputs", "global", consumer_blocks=[sums])
+        sch.compute_at(copy, k, preserve_unit_loops=True)
+        *_, copied_row, term, lane = sch.get_loops(copy)
+        for loop in (copied_row, term):
+            sch.unroll(loop)
+        sch.vectorize(lane)
 
     # Sums are set to zero before that loop, not by a test inside it.
     sch.decompose_reduction(sums, k)
