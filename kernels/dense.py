@@ -32,7 +32,7 @@ from functools import partial
 
 import numpy as np
 import tvm
-from tvm import te, tirx
+from tvm import te
 
 from kernels import targets, tiles
 from kernels.kernel import Kernel
@@ -43,7 +43,9 @@ from kernels.products import (
     joint_sum,
     moments,
     n_sums,
+    panel,
     products,
+    second_moments,
     weight_terms,
 )
 from kernels.program import Activation, Program, Rows, Step
@@ -155,65 +157,6 @@ def add(
     return Activation(layout, tensors[0], tensors[1] if both_moments(form) else None)
 
 
-def inputs(name: str, x: Activation, form: str) -> Callable:
-    """Second moments of the inputs, formed once.
-
-    Returns
-    -------
-    callable (i, k) -> (mean, second moment, variance)
-        Of input k in row i; None for what is not needed or 0.
-    """
-    mean, var = x.mean, x.var
-
-    def second_moment(i, j):
-        square = mean[i, j] * mean[i, j]
-        return square if var is None else var[i, j] + square
-
-    if form == "mean":
-        return lambda i, k: (mean[i, k], None, None)
-    second = te.compute(mean.shape, second_moment, name=f"{name}_inputs")
-    return lambda i, k: (mean[i, k], second[i, k], None if var is None else var[i, k])
-
-
-def panel(name: str, x: Activation, form: str, lanes: int) -> Callable:
-    """All that is read of the inputs, laid out as the hand schedule reads it by vectors.
-
-    The terms of `lanes` inputs in all rows of a tile are neighbours: loaded two vectors at once,
-    and from one address. Otherwise as `inputs`.
-
-    Returns
-    -------
-    callable
-        As of `inputs`; what it reads is of shape (in/lanes, batch, terms, lanes).
-    """
-    mean, var = x.mean, x.var
-    batch, n_in = map(int, mean.shape)
-    wanted = {
-        "mean": form != "spread",
-        "second": form != "mean",
-        "var": var is not None and form in ("variance", "spread"),
-    }
-    places = [term for term, there in wanted.items() if there]
-
-    def element(step, i, place, lane):
-        m = mean[i, step * lanes + lane]
-        v = None if var is None else var[i, step * lanes + lane]
-        terms = {"mean": m, "second": m * m if v is None else v + m * m, "var": v}
-        *others, last = [terms[term] for term in places]
-        for at, term in reversed(list(enumerate(others))):
-            last = tirx.if_then_else(place == at, term, last)
-        return last
-
-    shape = (n_in // lanes, batch, len(places), lanes)
-    laid_out = te.compute(shape, element, name=f"{name}_inputs")
-
-    def entry(i, k):
-        at = {term: laid_out[k // lanes, i, place, k % lanes] for place, term in enumerate(places)}
-        return at.get("mean"), at.get("second"), at.get("var")
-
-    return entry
-
-
 def compute(
     name: str, x: Activation, w: te.Tensor, b: list[te.Tensor], form: str, unroll: int
 ) -> list[te.Tensor]:
@@ -230,10 +173,20 @@ def compute(
     unroll : int
         Inputs of one step: with more than one, they are laid out as `panel` does.
     """
-    batch = x.mean.shape[0]
+    batch = int(x.mean.shape[0])
     _, n_in, n_terms, packs, lanes = map(int, w.shape)
     n_packs = b[0].shape[0]
-    entry = inputs(name, x, form) if unroll == 1 else panel(name, x, form, unroll)
+    if unroll == 1:
+        entry = second_moments(f"{name}_inputs", x, form)
+    else:
+        shape = n_in // unroll, batch, unroll
+        laid_out = panel(
+            f"{name}_inputs", x, form, shape, 2, lambda step, i, lane: (i, step * unroll + lane)
+        )
+
+        def entry(i, k):
+            return laid_out(k // unroll, i, k % unroll)
+
     k = te.reduce_axis((0, n_in), name="k")
 
     def terms(i, p, lane):
