@@ -160,6 +160,7 @@ def core_with(folder, *objects):
     linker.zig(
         *("cc", "-target", "aarch64-linux-musl", "-O2", "-c", folder / "main.c"),
         *("-o", work / "main.o"),
+        expected="main.o",
     )
     stub = linker.compiled(Path(linker.__file__).with_name("stub.c"))
     own = linker.compiled(work / "library.c")
@@ -361,6 +362,7 @@ def test_c_source_of_every_layer(tmp_path, layers, shape):
     linker.zig(
         *("cc", "-target", "aarch64-linux-musl", "-O2", "-fno-sanitize=all", "-c"),
         *(folder / "net.c", "-o", tmp_path / "net.o"),
+        expected="net.o",
     )
     core = core_with(folder, (tmp_path / "net.o").read_bytes())
     assert core.call("main") == 0
