@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -85,14 +86,14 @@ def library(
         parts[0].write_bytes(kernel)
         (folder / f"{name}.h").write_text(header)
         (folder / f"{name}.c").write_text(source)
-        wanted = {"expected": f"a library for {target.name}"}
+        run = partial(zig, expected=f"a library for {target.name}")
         machine = ("-target", f"{processor}-linux-musl")
-        zig("cc", *machine, *_OPTIONS, "-c", folder / f"{name}.c", "-o", parts[1], **wanted)
+        run("cc", *machine, *_OPTIONS, "-c", folder / f"{name}.c", "-o", parts[1])
         script = folder / "script.ld"
         script.write_text(_SCRIPT)
         keep = ("-r", "--gc-sections", "-u", f"{name}_propagate", "-T", script)
-        zig("ld.lld", *keep, *parts, "-o", whole, **wanted)
-        zig("ar", "rcsD", archive, whole, **wanted)
+        run("ld.lld", *keep, *parts, "-o", whole)
+        run("ar", "rcsD", archive, whole)
         return archive.read_bytes(), _sizes(whole.read_bytes())
 
 

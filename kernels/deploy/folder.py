@@ -52,7 +52,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], names: Collection[str
                 place.rename(old)
             try:
                 new.rename(place)
-            except OSError:
+            except BaseException:
                 if old.exists():
                     old.rename(place)
                 raise

@@ -1,11 +1,11 @@
 """A program as one plain C function: `void NAME(float *, ...)`, without TVM's runtime.
 
 TVM's own functions unpack their arguments from arrays of tagged values, check each, ask a runtime
-for temporary memory and leave errors there: half of a small network's code, and memory from a heap.
-Here the passes that do so are left out. Every array is a pointer: inputs, weights, outputs as the
-program has them, then `work`, each array of temporary memory that would have come from a heap.
-Whoever calls knows all sizes, and that no two arrays overlap. All other passes are TVM's, in their
-order, so that the arithmetic is the same.
+for temporary memory, which comes from a heap, and leave errors there. Here the passes that do so
+are left out. Every array is a pointer: inputs, weights, outputs as the program has them, then
+`work`, each array of temporary memory that would have come from a heap. Whoever calls knows all
+sizes, and that no two arrays overlap. All other passes are TVM's, in their order, so that the
+arithmetic is the same.
 
 C source, for processors that LLVM does not know
 ------------------------------------------------

@@ -6,9 +6,7 @@ $beginning
 #define INFINITY_BITS $infinity_bits /* float32 numbers order as their bits do, NaN above it */
 
 /* The kernel reads and writes whole vectors: memory of its own, rows padded. */
-static const _Alignas($alignment) float weights[$n_weights] = {
-$weights};
-$memory
+$weights$memory
 $kernel
 static void copy_rows(float *to, int to_pitch, const float *from, int from_pitch, int rows,
                       int columns) {

@@ -83,8 +83,7 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
         NAME_kernel.
     """
     arrays = _arrays(program, function.work)
-    offsets, n_weights = _offsets(program)
-    weights = [f"(float *)weights + {offset}" for offset in offsets]
+    weights = [f"(float *)weights + {offset}" for offset in _offsets(program)]
     names = [array for array, _, _ in arrays]
     arguments = [*names[:1], *weights, *names[1:]]
     types = ["float"] * (1 + len(weights)) + [c_type for _, c_type, _ in arrays[1:]]
@@ -112,9 +111,7 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
         upper=name.upper(),
         beginning=_BEGINNING_OF_C if isinstance(function.code, str) else "",
         infinity_bits=f"{INFINITY_BITS:#x}u",
-        alignment=ALIGNMENT,
-        n_weights=n_weights,
-        weights=_numbers(_packed(program)),
+        weights=_weights(program),
         memory="\n".join(f"static _Alignas({ALIGNMENT}) {c} {a}[{n}];" for a, c, n in arrays),
         kernel=kernel,
         input_pitch=pitch,
@@ -197,25 +194,25 @@ def _whole(n: int) -> int:
     return -(-n // _SINGLES) * _SINGLES
 
 
-def _offsets(program: Program) -> tuple[list[int], int]:
-    """Where each array of weights begins, in numbers, and how many there are in all."""
-    ends = np.cumsum([_whole(values.size) for _, values in program.weights], dtype=int)
-    return [0, *ends[:-1].tolist()][: len(ends)], int(ends[-1]) if len(ends) else 1
+def _offsets(program: Program) -> list[int]:
+    """Where each array of weights begins, in numbers."""
+    ends = np.cumsum([0, *(_whole(values.size) for _, values in program.weights)])
+    return ends[:-1].tolist()
 
 
-def _packed(program: Program) -> np.ndarray:
-    """All weights in a row."""
-    offsets, n = _offsets(program)
-    packed = np.zeros(n, np.float32)
-    for offset, (_, values) in zip(offsets, program.weights, strict=True):
-        packed[offset : offset + values.size] = values.ravel()
-    return packed
+def _weights(program: Program) -> str:
+    """All weights in one array, where there are any."""
+    if not program.weights:
+        return ""
+    padded = [np.pad(v.ravel(), (0, _whole(v.size) - v.size)) for _, v in program.weights]
+    packed = np.concatenate(padded)
+    declared = f"static const _Alignas({ALIGNMENT}) float weights[{packed.size}]"
+    return f"{declared} = {{\n{_numbers(packed)}}};\n"
 
 
 def _table(program: Program) -> Iterable[str]:
-    offsets, _ = _offsets(program)
     yield " *   byte        shape                          array"
-    for offset, (tensor, values) in zip(offsets, program.weights, strict=True):
+    for offset, (tensor, values) in zip(_offsets(program), program.weights, strict=True):
         yield f" *   {4 * offset:<11} {_shape(values.shape):<30} {tensor.op.name}"
 
 

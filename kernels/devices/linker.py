@@ -70,7 +70,7 @@ def linked(*objects: bytes) -> bytes:
         for path, content in zip(paths, objects, strict=True):
             path.write_bytes(content)
         program = Path(folder) / "program"
-        zig("ld.lld", "-static", "-e", "0", *paths, "-o", program)
+        _zig("ld.lld", "-static", "-e", "0", *paths, "-o", program)
         return program.read_bytes()
 
 
@@ -87,11 +87,15 @@ def compiled(source: Path) -> bytes:
         out = Path(folder) / "out.o"
         # Without builtins: a compiler makes calls of memset out of the loops of memset.
         options = ("-target", "aarch64-linux-musl", "-O2", "-ffreestanding", "-fno-builtin")
-        zig("cc", *options, "-c", source, "-o", out)
+        _zig("cc", *options, "-c", source, "-o", out)
         return out.read_bytes()
 
 
-def zig(*words: str | Path, expected: str = "a program for aarch64, alone") -> None:
+def _zig(*words: str | Path) -> None:
+    zig(*words, expected="a program for aarch64, alone")
+
+
+def zig(*words: str | Path, expected: str) -> None:
     """Run one of Zig's tools: cc, ar or ld.lld.
 
     Raises
