@@ -17,6 +17,7 @@ from kernels.tuning import measuring, search
 from kernels.tuning.journal import Journal
 from refbnn import cli
 from refbnn.checkpoint import save
+from refbnn.cli import bench_tables
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.network import Network
@@ -24,6 +25,7 @@ from verification.rounding import network_bound
 
 A72 = targets.target("cortex-a72")
 NET = Network([Dense(24, 40), ReLU(), Dense(40, 3)], seed=1)
+SECONDS = "seconds"
 WORKLOAD = "dense 24x40 batch 3 known variance"
 
 emulated = pytest.mark.skipif(
@@ -259,7 +261,7 @@ def test_tuned_network_is_propagate_in_float32(found):
     assert (np.abs(got.var - expected.var) <= v_bound).all()
 
 
-@pytest.mark.parametrize("packaged", [SECONDS := "seconds", "proxy_cycles"])
+@pytest.mark.parametrize("packaged", [SECONDS, "proxy_cycles"])
 def test_time_goes_before_proxy(tmp_path, monkeypatch, packaged):
     own = "proxy_cycles" if packaged == SECONDS else SECONDS
     _, step = operator()
@@ -333,6 +335,20 @@ def test_tune_from_the_command_line(tmp_path, capsys):
     assert "µs" not in captured.out
     assert "no time was measured" in captured.out
     assert {r.measure for r in records.read(records.path(tmp_path, A72))} == {"proxy_cycles"}
+
+
+def test_bench_says_what_is_tuned_by_proxy(tmp_path, capsys):
+    _, step = operator()
+    whole = program(NET, 3, A72)
+    other = next(own.workload for own in whole.steps if own.space and own.workload != WORKLOAD)
+    file = records.path(tmp_path, A72)
+    records.keep(record(step), file)
+    result = bench_tables.head(NET, whole, ["tuned"], tmp_path)
+    assert (result["tuned_by_proxy"], result["untuned"]) == ([WORKLOAD], [other])
+    bench_tables.show_untuned(result)
+    assert f"tuned by proxy cycles, not by time: {WORKLOAD}\n" in capsys.readouterr().out
+    records.keep(record(step, measure=SECONDS), file)
+    assert not bench_tables.head(NET, whole, ["tuned"], tmp_path)["tuned_by_proxy"]
 
 
 @pytest.mark.parametrize(
