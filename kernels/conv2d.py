@@ -47,7 +47,9 @@ from kernels.products import (
     joint_sum,
     moments,
     n_sums,
+    panel,
     products,
+    second_moments,
     weight_terms,
 )
 from kernels.program import Activation, Program, Step
@@ -67,6 +69,32 @@ def way(out_channels: int, out_width: int, column_stride: int, groups: int, lane
         return n / (-(-n // lanes) * lanes)
 
     return "pixels" if used(out_width) > used(out_channels) else "channels"
+
+
+def shared_vectors(source: Images, layout: Images, groups: int, target: Target) -> str:
+    """What is loaded by vectors of numbers that each serve all lanes of another vector.
+
+    Parameters
+    ----------
+    source, layout : Planes or Packs
+        Of inputs and outputs.
+    groups : int
+    target : Target
+
+    Returns
+    -------
+    {"weights", "columns", "channels", ""}
+        The weights of a tile, where outputs fill vectors by columns; inputs that are neighbours in
+        a row, or in a pack, where they do so by channels; or nothing: where a multiply-add cannot
+        take one operand from any lane of a register, as on NEON, or they fill no vectors.
+    """
+    if not target.is_arm or groups > 1:
+        return ""
+    if isinstance(layout, Planes):
+        return "weights"
+    if isinstance(source, Planes):
+        return "columns"
+    return "" if source.channels % source.lanes else "channels"
 
 
 def add(
@@ -114,19 +142,21 @@ def add(
     before = len(program.steps)
     x = images.around(program, f"{name}_around", x, layout, kernel, stride, padding)
 
-    # Weights by blocks of output channels, those of one block neighbours: one vector, or one group.
-    block = lanes if chosen == "channels" else n_out // groups
+    shared = shared_vectors(images.images(x), layout, groups, program.target)
+    tile = tiles.of_images(
+        layout, groups, n_sums(form, known), program.target, shared, kernel, stride
+    )
 
-    def packed(what: str, arrays: list[np.ndarray]) -> list[te.Tensor]:
-        return [program.weight(f"{name}_{what}", pack(array, block)) for array in arrays]
-
-    w = packed("weight", weight_terms(weight, form))
-    b = packed("bias", bias_terms(bias, form))
-    tensors = compute(name, x, w, b, layout, stride, groups, form)
-    # Of planes NEON loads inputs by vectors of neighbours, and multiplies with any lane of them.
-    # (Of packs, by vectors of channels: 2 and 28 % more instructions in two convolutions of 3 × 3.)
-    by_lane = program.target.is_arm and (type(x.layout), type(layout)) == (Planes, Packs)
-    inputs = (kernel, stride) if by_lane else None
+    # Weights by blocks of output channels, those of one block neighbours, all that is read of one
+    # place: one vector, or one group, or, where they are loaded by vectors, those of one tile.
+    if chosen == "channels":
+        block = lanes
+    else:
+        block = tile["channels"] if shared == "weights" else n_out // groups
+    run = lanes if shared == "channels" else 1
+    w = program.weight(f"{name}_weight", by_blocks(weight_terms(weight, form), block, run))
+    b = [program.weight(f"{name}_bias", pack(term, block)) for term in bias_terms(bias, form)]
+    tensors = compute(name, x, w, b, layout, stride, groups, form, shared)
     # Before the step that writes what is around the images by a block of its own: TVM makes copies
     # only of what one block writes.
     program.steps.insert(
@@ -138,23 +168,47 @@ def add(
                 f"groups {groups} batch {program.batch} {'known' if known else 'random'} {form} "
                 f"from {type(x.layout).__name__} to {type(layout).__name__}"
             ),
-            by_hand=tiles.of_images(layout, groups, n_sums(form, known), program.target, inputs),
+            by_hand=tile,
             space=space(layout, groups),
-            transform=partial(schedule, name=name, form=form, lanes=lanes, by_lane=by_lane),
+            transform=partial(
+                schedule, name=name, form=form, lanes=lanes, shared=shared, block=block
+            ),
         ),
     )
     return Activation(layout, tensors[0], tensors[1] if both_moments(form) else None)
 
 
+def by_blocks(terms: list[np.ndarray], block: int, run: int) -> np.ndarray:
+    """Lay weights out in the order in which the hand schedule reads them.
+
+    Parameters
+    ----------
+    terms : list of (O, C/g, K, L)
+        What is read of a weight.
+    block : int
+        Output channels that are neighbours.
+    run : int
+        Input channels of one place that are neighbours, a divisor of C/g.
+
+    Returns
+    -------
+    (blocks, C/g/run, K, L, run, terms, block)
+    """
+    packed = np.stack([pack(term, block) for term in terms], axis=-2)
+    n_blocks, n_in, *size = packed.shape
+    return np.moveaxis(np.moveaxis(packed.reshape(n_blocks, n_in // run, run, *size), 2, 4), -2, 3)
+
+
 def compute(
     name: str,
     x: Activation,
-    w: list[te.Tensor],
+    w: te.Tensor,
     b: list[te.Tensor],
     layout: Images,
     stride: Pair,
     groups: int,
     form: str,
+    shared: str,
 ) -> list[te.Tensor]:
     """Say what is computed: the moments of y.
 
@@ -162,8 +216,8 @@ def compute(
     ----------
     name, stride, groups, form : as in `add`
     x : Activation of images, zeros around them included
-    w : list of (blocks of output channels, C/g, K, L, channels of a block)
-        Terms of the weights. With several groups, a block is a group.
+    w : (blocks, C/g/run, K, L, run, terms, block)
+        Weights, as `by_blocks` has them. With several groups, a block is a group.
     b : list of (blocks, channels of a block)
         What is read of the biases.
     layout : Planes or Packs
@@ -171,23 +225,29 @@ def compute(
     """
     source, mean, var = images.images(x), x.mean, x.var
     batch = int(mean.shape[0])
-    *sizes, block = [int(n) for n in w[0].shape[1:]]
+    n_runs, sk,n_terms, sl, run, block = [int(n) for n in w.shape[1:]]
+    size = (sk, sl)
+    n_in = n_runs * run
 
-    def second_moment(*index):
-        square = mean(*index) * mean(*index)
-        return square if var is None else var(*index) + square
-
-    x2 = te.compute(mean.shape, second_moment, name=f"{name}_second") if form != "mean" else None
-    axes = [te.reduce_axis((0, n), name=axis) for n, axis in zip(sizes, "cab", strict=True)]
+    if shared:
+        shape = tuple(map(int, mean.shape))
+        entry = panel(f"{name}_inputs", x, form, shape, len(shape) - 1)
+    else:
+        entry = second_moments(f"{name}_inputs", x, form)
+    axes = [
+        te.reduce_axis((0, n), name=axis) for n, axis in zip((n_in, *size), "cab", strict=True)
+    ]
     c, down, right = axes
 
     def terms(i, *index):
         o, row, column = layout.place(*index)
-        first = o // block * sizes[0] if groups > 1 else 0
+        first = o // block * n_in if groups > 1 else 0
         pixel = source.index(first + c, stride[0] * row + down, stride[1] * column + right)
-        m, second, v = (None if t is None else t[(i, *pixel)] for t in (mean, x2, var))
-        weights = [term[o // block, c, down, right, o % block] for term in w]
-        return joint_sum(products(m, second, v, weights, form), axis=axes)
+        weights = [
+            w[o // block, c // run, down, term, right, c % run, o % block]
+            for term in range(n_terms)
+        ]
+        return joint_sum(products(*entry(i, *pixel), weights, form), axis=axes)
 
     sums = te.compute(layout.tensor_shape(batch), terms, name=f"{name}_sums")
     sums = sums if isinstance(sums, list | tuple) else [sums]
@@ -222,12 +282,15 @@ def schedule(
     name: str,
     form: str,
     lanes: int,
-    by_lane: bool,
+    shared: str,
+    block: int,
 ) -> None:
     """Say how it is computed: one decision a paragraph; the sizes of a tile are decided."""
     # Second moments first, in a pass over whole vectors.
-    if form != "mean":
-        *_, column = sch.get_loops(sch.get_sblock(f"{name}_second"))
+    if form != "mean" or shared:
+        *_, term, column = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
+        if shared:
+            sch.unroll(term)
         _, lane = sch.split(column, [None, lanes])
         sch.vectorize(lane)
 
@@ -259,22 +322,32 @@ def schedule(
         sch.unroll(loop)
     sch.vectorize(lane)
 
-    # Where one operand of a multiply-add may be any lane of a register (NEON), the inputs of a row
-    # of the kernel are loaded by whole vectors, once for all its columns: a quarter fewer
-    # instructions in LeNet-5's second convolution. As in `kernels.dense`, the copy is kept where
-    # LLVM makes registers of it.
-    if by_lane:
-        for loop in (a, b):
+    # Numbers that serve all lanes are loaded by vectors, where a multiply-add takes one operand from
+    # any lane (`shared_vectors`): once for all columns of a row of the kernel, or all channels of a
+    # pack. As in `kernels.dense`, copies are kept where LLVM makes registers of them.
+    if shared == "channels":
+        c, run = sch.split(c, [None, lanes])
+        sch.reorder(c, a, b, run, channel)
+        sch.unroll(run)
+    elif shared:
+        for loop in (b,) if shared == "weights" else (a, b):
             sch.unroll(loop)
-        for index, read in enumerate(sch.get(sums).reads):
-            if len(read.region) == 4:  # an image, not weights
-                copy = sch.cache_read(sums, index, "global", consumer_blocks=[sums])
-                sch.compute_at(copy, a, preserve_unit_loops=True)
-                *_, copied = sch.get_loops(copy)
-                part, copied = sch.split(copied, [None, lanes])
-                sch.annotate(part, "pragma_loop_partition_hint", True)
-                sch.unroll(part)
-                sch.vectorize(copied)
+    of_weights = shared == "weights"
+    buffer = f"{name}_weight" if of_weights else f"{name}_inputs"
+    if shared and (not of_weights or decisions["channels"] == block):
+        at = b if shared == "channels" else a
+        copy = sch.cache_read(sums, buffer, "global", consumer_blocks=[sums])
+        sch.compute_at(copy, at, preserve_unit_loops=True)
+        n_outside = [sch.get(loop).same_as(sch.get(at)) for loop in sch.get_loops(copy)].index(True)
+        *others, column = sch.get_loops(copy)[n_outside + 1 :]
+        if of_weights:  # what is read of the columns of a row, and of all channels, is one piece
+            *others, right, run = others
+            column = sch.fuse(right, run, column)
+        part, column = sch.split(column, [None, lanes])
+        sch.annotate(part, "pragma_loop_partition_hint", True)
+        for loop in (*others, part):
+            sch.unroll(loop)
+        sch.vectorize(column)
 
     # Sums are set to zero before that loop, not by a test inside it.
     sch.decompose_reduction(sums, c)

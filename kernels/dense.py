@@ -27,7 +27,7 @@ squares and by products.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -44,7 +44,9 @@ from kernels.products import (
     joint_sum,
     moments,
     n_sums,
+    panel,
     products,
+    second_moments,
     weight_terms,
 )
 from kernels.program import Activation, Program, Rows, Step
@@ -140,7 +142,7 @@ def add(
     unroll = lanes if program.target.is_arm else 1
     w = program.weight(f"{name}_weight", by_tiles(terms, packs, unroll))
     b = [program.weight(f"{name}_bias", pack(term, lanes)) for term in bias_terms(bias, form)]
-    tensors = compute(name, x, w, b, form)
+    tensors = compute(name, x, w, b, form, unroll)
     kind = "known" if known else "random"
     program.steps.append(
         Step(
@@ -157,7 +159,7 @@ def add(
 
 
 def compute(
-    name: str, x: Activation, w: te.Tensor, b: list[te.Tensor], form: str
+    name: str, x: Activation, w: te.Tensor, b: list[te.Tensor], form: str, unroll: int
 ) -> list[te.Tensor]:
     """Say what is computed: the moments of y, or one of them, (batch, packs·lanes).
 
@@ -169,23 +171,28 @@ def compute(
         Weights, as `by_tiles` has them. The inputs that were rounded up are padding, too.
     b : list of (packs, lanes)
         What is read of the biases.
+    unroll : int
+        Inputs of one step: with more than one, they are laid out as `panel` does.
     """
-    mean, var = x.mean, x.var
-    batch = mean.shape[0]
+    batch = int(x.mean.shape[0])
     _, n_in, n_terms, packs, lanes = map(int, w.shape)
     n_packs = b[0].shape[0]
+    if unroll == 1:
+        entry = second_moments(f"{name}_inputs", x, form)
+    else:
+        shape = n_in // unroll, batch, unroll
+        laid_out = panel(
+            f"{name}_inputs", x, form, shape, 2, lambda step, i, lane: (i, step * unroll + lane)
+        )
 
-    def second_moment(i, j):
-        square = mean[i, j] * mean[i, j]
-        return square if var is None else var[i, j] + square
+        def entry(i, k):
+            return laid_out(k // unroll, i, k % unroll)
 
-    x2 = te.compute(mean.shape, second_moment, name=f"{name}_second") if form != "mean" else None
     k = te.reduce_axis((0, n_in), name="k")
 
     def terms(i, p, lane):
-        m, second, v = (None if t is None else t[i, k] for t in (mean, x2, var))
         weights = [w[p // packs, k, term, p % packs, lane] for term in range(n_terms)]
-        return joint_sum(products(m, second, v, weights, form), axis=k)
+        return joint_sum(products(*entry(i, k), weights, form), axis=k)
 
     sums = te.compute((batch, n_packs, lanes), terms, name=f"{name}_sums")
     sums = sums if isinstance(sums, list | tuple) else [sums]
@@ -214,8 +221,12 @@ def schedule(
     """
     # Second moments first, in a pass over whole vectors: in the loop over k they would be formed
     # again for every tile of packs.
-    if form != "mean":
-        _, column = sch.get_loops(sch.get_sblock(f"{name}_second"))
+    if unroll > 1:
+        *_, term, lane = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
+        sch.unroll(term)
+        sch.vectorize(lane)
+    elif form != "mean":
+        _, column = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
         _, lane = sch.split(column, [None, target.lanes])
         sch.vectorize(lane)
 
@@ -263,13 +274,12 @@ def schedule(
     # The copy is kept in the scope "global", which TVM puts on the stack where it is small, and
     # LLVM in registers; in "local" TVM would ask its runtime for memory.
     if unroll > 1:
-        for index, read in enumerate(sch.get(sums).reads):
-            if len(read.region) == 2:  # an activation, not weights
-                copy = sch.cache_read(sums, index, "global", consumer_blocks=[sums])
-                sch.compute_at(copy, k, preserve_unit_loops=True)
-                *_, copied_row, copied = sch.get_loops(copy)
-                sch.unroll(copied_row)
-                sch.vectorize(copied)
+        copy = sch.cache_read(sums, f"{name}_inputs", "global", consumer_blocks=[sums])
+        sch.compute_at(copy, k, preserve_unit_loops=True)
+        *_, copied_row, term, lane = sch.get_loops(copy)
+        for loop in (copied_row, term):
+            sch.unroll(loop)
+        sch.vectorize(lane)
 
     # Sums are set to zero before that loop, not by a test inside it.
     sch.decompose_reduction(sums, k)

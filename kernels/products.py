@@ -22,11 +22,12 @@ the two of the variance would cost a product and a sum more, 10 % of the time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tvm import te, tirx
 
+from kernels.program import Activation
 from refbnn.errors import InputError
 from refbnn.posterior import Posterior
 
@@ -69,6 +70,74 @@ def bias_terms(bias: Posterior, form: str) -> list[np.ndarray]:
 def n_sums(form: str, known: bool) -> int:
     """Sums that run side by side."""
     return {"variance": 2 if known else 3, "raw": 3, "mean": 1, "spread": 1 if known else 2}[form]
+
+
+def second_moments(name: str, x: Activation, form: str) -> Callable:
+    """Form m² + v once an input; parameters as of `panel`, and what is returned."""
+    mean, var = x.mean, x.var
+    if form == "mean":
+        return lambda *index: (mean(*index), None, None)
+
+    def second_moment(*index):
+        square = mean(*index) * mean(*index)
+        return square if var is None else var(*index) + square
+
+    second = te.compute(mean.shape, second_moment, name=name)
+    return lambda *index: (mean(*index), second(*index), None if var is None else var(*index))
+
+
+def panel(
+    name: str,
+    x: Activation,
+    form: str,
+    shape: Sequence[int],
+    axis: int,
+    source: Callable = lambda *index: index,
+) -> Callable:
+    """Lay all that is read of inputs out side by side: it is loaded from one address.
+
+    Parameters
+    ----------
+    name : str
+        Of the block.
+    x : Activation
+    form : str
+    shape : sequence of int
+        Of the copy, without its terms.
+    axis : int
+        Before which of these axes the terms of one input are.
+    source : callable (*index) -> index
+        Where x has the input at an index of that shape.
+
+    Returns
+    -------
+    callable (*index) -> (m, second moment, v)
+        Of the input at that index, for `products`; None for what is not needed, or 0.
+    """
+    wanted = {
+        "m": form != "spread",
+        "second": form != "mean",
+        "v": x.var is not None and form in ("variance", "spread"),
+    }
+    terms = [term for term, there in wanted.items() if there]
+
+    def element(*index):
+        at = source(*index[:axis], *index[axis + 1 :])
+        m = x.mean(*at)
+        v = None if x.var is None else x.var(*at)
+        values = {"m": m, "second": m * m if v is None else v + m * m, "v": v}
+        *others, last = [values[term] for term in terms]
+        for place, value in reversed(list(enumerate(others))):
+            last = tirx.if_then_else(index[axis] == place, value, last)
+        return last
+
+    copy = te.compute((*shape[:axis], len(terms), *shape[axis:]), element, name=name)
+
+    def entry(*index):
+        values = {t: copy(*index[:axis], place, *index[axis:]) for place, t in enumerate(terms)}
+        return values.get("m"), values.get("second"), values.get("v")
+
+    return entry
 
 
 def products(m, second, v, weights, form: str) -> list:

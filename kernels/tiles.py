@@ -77,19 +77,26 @@ def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tup
 
 
 def of_images(
-    layout: Images, groups: int, sums: int, target: Target, inputs: tuple[Pair, Pair] | None = None
+    layout: Images,
+    groups: int,
+    sums: int,
+    target: Target,
+    shared: str,
+    kernel: Pair,
+    stride: Pair,
 ) -> dict[str, int]:
     """Channels, rows and columns of one tile in vectors.
 
     Vectors of channels: five eighths of the registers, the rest for weights and inputs on their
     way. x86 multiplies with a number in memory in one instruction, so nothing is gained by a
     second pack that shares it; NEON has to load it, and a second pack saves half of these loads.
-    Where a multiply-add takes it from any lane, as `of_images_by_lanes` says.
 
     Vectors of pixels: three quarters, since weights come from memory, and two columns share them.
 
     (LeNet-5 with AVX-512, and with registers of 8 and 4 lanes on the same processor: within 6 % of
     the fastest of some ten tiles.)
+
+    Where a multiply-add takes one operand from any lane, as `of_images_by_lanes` says.
 
     Parameters
     ----------
@@ -97,11 +104,14 @@ def of_images(
         Of the outputs.
     groups, sums : int
     target : Target
-    inputs : (kernel, stride), optional
-        Where inputs are loaded by vectors.
+    shared : str
+        As `kernels.conv2d.shared_vectors` says.
+    kernel, stride : (int, int)
     """
-    if inputs is not None:
-        return of_images_by_lanes(layout, sums, target, *inputs)
+    import os
+    if os.environ.get("TILE"): return dict(zip(("channels","rows","columns"),map(int,os.environ["TILE"].split(","))))
+    if shared:
+        return of_images_by_lanes(layout, sums, target, shared, kernel, stride)
     _, rows, columns = layout.shape
     if isinstance(layout, Packs):
         most = target.registers * 5 // 8 // sums
@@ -118,38 +128,52 @@ def of_images(
 
 
 def of_images_by_lanes(
-    layout: Images, sums: int, target: Target, kernel: Pair, stride: Pair
+    layout: Images, sums: int, target: Target, shared: str, kernel: Pair, stride: Pair
 ) -> dict[str, int]:
-    """Channels (packs), rows and columns where a multiply-add takes one operand from any lane.
+    """Channels, rows and columns where a multiply-add takes one operand from any lane (NEON).
 
-    In registers are sums·p·d·r sums, of p packs, d rows and r columns, and sums·d·q vectors of
-    inputs (m, v, v + m²), q of which hold a row of the image, t(r − 1) + L pixels for a kernel of L
-    columns and stride t; and five for weights on their way. Of the tiles that fit, the one with
-    the fewest instructions beside multiply-adds. Such are, in one row of the kernel and a channel,
+    In registers are sums·p·d·r sums, of p channels or packs, d rows and r columns or vectors of
+    them, and sums·d·q vectors of inputs (m, v, v + m²); and five for weights on their way. Of the
+    tiles that fit, the one with the fewest instructions beside multiply-adds. Such are, in one row
+    of the kernel and a channel,
 
-        p L             loads of µ and σ², two vectors at once
-        p L             squares of µ, for random inputs
-        sums·d·q        loads of inputs
+        sums·d·q        loads of inputs; q vectors hold a row of the tile
+        w               loads of µ and σ², two vectors at once
+        w               squares of µ, for random inputs
+
+    of L columns of the kernel and stride t, where what is `shared` are
+
+        "columns"       q = (t(r − 1) + L)/lanes rounded up, w = pL
+        "channels"      q = rL/lanes, w = pL, on average over the channels of a pack
+        "weights"       q = rL, w = pL/lanes, and p divides the channels
+
     """
-    packs = -(-layout.channels // layout.lanes)
+    lanes, length = target.lanes, kernel[1]
     _, rows, columns = layout.shape
+    if shared == "weights":
+        n, columns = layout.channels, -(-columns // lanes)
+    else:
+        n = -(-layout.channels // lanes)
 
-    def vectors(tile: tuple[int, int, int]) -> int:
-        reach = stride[1] * (tile[2] - 1) + kernel[1]
-        return sums * tile[1] * -(-reach // target.lanes)
-
-    def others(tile: tuple[int, int, int]) -> int:
+    def fits(tile: tuple[int, int, int]) -> bool:
         p, d, r = tile
-        n_tiles = -(-packs // p) * -(-rows // d) * -(-columns // r)
-        return n_tiles * (p * kernel[1] * (2 if sums == 3 else 1) + vectors(tile))
+        held = -(-(stride[1] * (r - 1) + length) // lanes) if shared == "columns" else r
+        whole = shared != "weights" or (d == 1 and n % p == 0)
+        return whole and sums * p * d * r + sums * d * held + 2 + sums <= target.registers
+
+    def others(tile: tuple[int, int, int]) -> float:
+        p, d, r = tile
+        q, w = {
+            "columns": (-(-(stride[1] * (r - 1) + length) // lanes), p * length),
+            "channels": (r * length / lanes, p * length),
+            "weights": (r * length, p * length / lanes),
+        }[shared]
+        n_tiles = -(-n // p) * -(-rows // d) * -(-columns // r)
+        return n_tiles * (w * (2 if sums == 3 else 1) + sums * d * q)
 
     def sizes(n: int) -> range:
         return range(1, min(n, target.registers) + 1)
 
-    fitting = [
-        tile
-        for tile in product(sizes(packs), sizes(rows), sizes(columns))
-        if sums * tile[0] * tile[1] * tile[2] + vectors(tile) + 5 <= target.registers
-    ]
+    fitting = [tile for tile in product(sizes(n), sizes(rows), sizes(columns)) if fits(tile)]
     channels, down, across = min(fitting, key=others, default=(1, 1, 1))
     return {"channels": channels, "rows": down, "columns": across}
