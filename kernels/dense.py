@@ -27,7 +27,7 @@ squares and by products.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -220,7 +220,8 @@ def schedule(
     core costs more than it brings (measured on two cores).
     """
     # Second moments first, in a pass over whole vectors: in the loop over k they would be formed
-    # again for every tile of packs.
+    # again for every tile of packs. Where inputs are loaded by vectors (below), the pass lays all
+    # that is read of them out side by side: two vectors are loaded at once, and from one address.
     if unroll > 1:
         *_, term, lane = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
         sch.unroll(term)
