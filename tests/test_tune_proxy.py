@@ -122,8 +122,8 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
     ticks: list[int] = []
     alone, step = operator()
-    result = tune.tune(alone, step, 8, folder, seed=5, tick=ticks.append, device="emulated")
-    assert sum(ticks) == 8
+    result = tune.tune(alone, step, 6, folder, seed=5, tick=ticks.append, device="emulated")
+    assert sum(ticks) == 6
     return result, folder
 
 
@@ -132,7 +132,7 @@ def test_a_search_by_proxy(found):
     result, folder = found
     alone, step = operator()
     assert (result.workload, result.measure) == (WORKLOAD, "proxy_cycles")
-    assert result.trials == 8
+    assert result.trials == 6
     assert result.cost <= result.cost_by_hand
     assert records.read(records.path(folder, A72)) == [result]
     assert [p.name for p in folder.iterdir()] == ["cortex-a72.json"]
@@ -173,11 +173,11 @@ def test_the_same_seed_finds_the_same_again(found, tmp_path, monkeypatch):
         return measure(program, step, points, device)
 
     monkeypatch.setattr(tune, "measured", noted)
-    again = tune.tune(alone, step, 8, tmp_path, seed=5, device="emulated")
+    again = tune.tune(alone, step, 6, tmp_path, seed=5, device="emulated")
     assert again == result
-    assert len(set(drawn)) == 8
+    assert len(set(drawn)) == 6
     drawn.clear()
-    assert tune.tune(alone, step, 8, folder, seed=6, device="emulated") == result  # known
+    assert tune.tune(alone, step, 6, folder, seed=6, device="emulated") == result  # known
     assert not drawn
 
 
