@@ -16,6 +16,7 @@ from kernels.records import Record
 from kernels.tuning import measuring, search
 from kernels.tuning.journal import Journal
 from refbnn import cli
+from refbnn.architectures import DIGITS, lenet5
 from refbnn.checkpoint import save
 from refbnn.cli import bench_tables
 from refbnn.errors import InputError
@@ -382,3 +383,32 @@ def test_without_the_emulator(tmp_path, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert "pip install 'refbnn[arm]'" in error
     assert error.count("\n") == 1
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], (784,)),
+        (lenet5(10), DIGITS),
+    ],
+    ids=["mlp", "lenet5"],
+)
+@pytest.mark.parametrize("batch", [1, 10])
+def test_packaged_decisions_are_no_worse_than_by_hand(layers, shape, batch, tmp_path):
+    net = Network(layers, input_shape=shape, seed=1)
+    found = tune.workloads([program(net, batch, A72)])
+    decided = kernel.recorded(program(net, batch, A72), tmp_path)
+    assert decided  # there are some, and they fit
+    for workload, one in decided.items():
+        alone, step = found[workload]
+        if one.decisions == step.by_hand:
+            continue
+        cycles, totals = [], []
+        for schedule in ("tuned", "hand"):
+            built = kernel.build(alone, schedule, tmp_path, "emulated")
+            assert built.blocks is not None
+            cycles.append(costs.proxy_cycles(built.blocks(), costs.throughput("cortex-a72")))
+            totals.append(built.instruction_count(*built.inputs).total)
+        assert cycles[0] < cycles[1]
+        assert totals[0] <= 1.05 * totals[1]
