@@ -143,9 +143,11 @@ def add(
     x = images.around(program, f"{name}_around", x, layout, kernel, stride, padding)
 
     shared = shared_vectors(images.images(x), layout, groups, program.target)
-    tile = tiles.of_images(
-        layout, groups, n_sums(form, known), program.target, shared, kernel, stride
-    )
+    cpu, sums = program.target, n_sums(form, known)
+    if shared:
+        tile = tiles.of_images_by_lanes(layout, sums, cpu, shared, kernel, stride)
+    else:
+        tile = tiles.of_images(layout, groups, sums, cpu)
 
     # Weights by blocks of output channels, those of one block neighbours: one vector, or one group,
     # or, where they are loaded by vectors, those of one tile.

@@ -76,15 +76,7 @@ def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tup
     return min(fitting, key=others)
 
 
-def of_images(
-    layout: Images,
-    groups: int,
-    sums: int,
-    target: Target,
-    shared: str,
-    kernel: Pair,
-    stride: Pair,
-) -> dict[str, int]:
+def of_images(layout: Images, groups: int, sums: int, target: Target) -> dict[str, int]:
     """Channels, rows and columns of one tile in vectors.
 
     Vectors of channels: five eighths of the registers, the rest for weights and inputs on their
@@ -96,7 +88,7 @@ def of_images(
     (LeNet-5 with AVX-512, and with registers of 8 and 4 lanes on the same processor: within 6 % of
     the fastest of some ten tiles.)
 
-    Where a multiply-add takes one operand from any lane, as `of_images_by_lanes` says.
+    Where a multiply-add takes one operand from any lane, see `of_images_by_lanes`.
 
     Parameters
     ----------
@@ -104,12 +96,7 @@ def of_images(
         Of the outputs.
     groups, sums : int
     target : Target
-    shared : str
-        As `kernels.conv2d.shared_vectors` says.
-    kernel, stride : (int, int)
     """
-    if shared:
-        return of_images_by_lanes(layout, sums, target, shared, kernel, stride)
     _, rows, columns = layout.shape
     if isinstance(layout, Packs):
         most = target.registers * 5 // 8 // sums
@@ -149,8 +136,18 @@ def of_images_by_lanes(
     on average over the channels of a pack. Where weights are shared, a tile is of one row: two
     would share inputs, which LLVM then keeps in registers that are wanted for sums. And p divides
     the channels, and r above 2 the columns: of a last tile with fewer, sums are left in memory.
-    (Counted on the emulated A72 for nine convolutions at some six tiles each, it is the best of them,
-    or within 8 % of that.)
+    (Counted on the emulated A72 for nine convolutions at some six tiles each, it is the best of
+    them, or within 8 % of that.)
+
+    Parameters
+    ----------
+    layout : Planes or Packs
+        Of the outputs.
+    sums : int
+    target : Target
+    shared : {"columns", "channels", "weights"}
+        As `kernels.conv2d.shared_vectors` says.
+    kernel, stride : (int, int)
     """
     lanes, length = target.lanes, kernel[1]
     _, rows, columns = layout.shape
