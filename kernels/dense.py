@@ -27,7 +27,7 @@ squares and by products.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -285,6 +285,8 @@ def schedule(
 
     # Second moments before the tiles: inside they would be formed again for each tile of packs. Of
     # all inputs in a pass over whole vectors, or of one block, which stay in the second cache.
+    # Where inputs are loaded by vectors, the pass lays all that is read of them out side by side:
+    # two vectors are loaded at once, and from one address.
     if unroll > 1:
         *_, term, lane = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
         sch.unroll(term)

@@ -13,6 +13,7 @@ from tvm import te
 from kernels import devices, records, subnormals
 from kernels.devices.instructions import Blocks, InstructionCount
 from kernels.program import Program
+from kernels.records import Record
 from refbnn.errors import InputError
 
 SCHEDULES = ("default", "hand", "tuned")
@@ -131,12 +132,17 @@ def planned(program: Program) -> tvm.s_tir.Schedule:
 
 def tuned(program: Program, folder: str | Path | None = None) -> dict[str, dict[str, int]]:
     """Decisions of those steps of a program that have a record, by workload; as in `lowered`."""
+    return {name: record.decisions for name, record in recorded(program, folder).items()}
+
+
+def recorded(program: Program, folder: str | Path | None = None) -> dict[str, Record]:
+    """Records of tuning of a program's steps, by workload; as in `lowered`."""
     found = {
         step.workload: records.find(step, program.target, folder)
         for step in program.steps
         if step.space
     }
-    return {name: record.decisions for name, record in found.items() if record is not None}
+    return {name: record for name, record in found.items() if record is not None}
 
 
 def build(

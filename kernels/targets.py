@@ -95,7 +95,7 @@ def _host(missing: Sequence[str] | None = None) -> Target:
 
 def _arm(name: str, mcpu: str, in_order: bool = False) -> Callable[[], Target]:
     """Describe an Arm core in its 64-bit state: 32 vector registers of 128 bits (NEON)."""
-    llvm: dict[str, object] = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": mcpu} | ({"cl-opt": __import__("os").environ["CL"].split(",")} if __import__("os").environ.get("CL") else {})
+    llvm: dict[str, object] = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": mcpu}
     return lambda: Target(name, 4, 32, llvm, in_order)
 
 

@@ -48,7 +48,7 @@ def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tup
 
         4 packs         loads of µ and σ² for four inputs, two vectors at once
         4 packs         squares of µ, for random inputs
-        sums·rows       loads of inputs
+        sums·rows       loads of inputs (some are of two vectors at once; this LLVM decides)
         5               the loop itself
 
     With more than 8 packs two vectors are seldom loaded at once: such a load reaches no further
@@ -76,15 +76,7 @@ def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tup
     return min(fitting, key=others)
 
 
-def of_images(
-    layout: Images,
-    groups: int,
-    sums: int,
-    target: Target,
-    shared: str,
-    kernel: Pair,
-    stride: Pair,
-) -> dict[str, int]:
+def of_images(layout: Images, groups: int, sums: int, target: Target) -> dict[str, int]:
     """Channels, rows and columns of one tile in vectors.
 
     Vectors of channels: five eighths of the registers, the rest for weights and inputs on their
@@ -96,7 +88,7 @@ def of_images(
     (LeNet-5 with AVX-512, and with registers of 8 and 4 lanes on the same processor: within 6 % of
     the fastest of some ten tiles.)
 
-    Where a multiply-add takes one operand from any lane, as `of_images_by_lanes` says.
+    Where a multiply-add takes one operand from any lane, see `of_images_by_lanes`.
 
     Parameters
     ----------
@@ -104,14 +96,7 @@ def of_images(
         Of the outputs.
     groups, sums : int
     target : Target
-    shared : str
-        As `kernels.conv2d.shared_vectors` says.
-    kernel, stride : (int, int)
     """
-    import os
-    if os.environ.get("TILE"): return dict(zip(("channels","rows","columns"),map(int,os.environ["TILE"].split(","))))
-    if shared:
-        return of_images_by_lanes(layout, sums, target, shared, kernel, stride)
     _, rows, columns = layout.shape
     if isinstance(layout, Packs):
         most = target.registers * 5 // 8 // sums
@@ -133,20 +118,36 @@ def of_images_by_lanes(
     """Channels, rows and columns where a multiply-add takes one operand from any lane (NEON).
 
     In registers are sums·p·d·r sums, of p channels or packs, d rows and r columns or vectors of
-    them, and sums·d·q vectors of inputs (m, v, v + m²); and five for weights on their way. Of the
-    tiles that fit, the one with the fewest instructions beside multiply-adds. Such are, in one row
-    of the kernel and a channel,
+    them, and sums·d·h vectors of inputs (m, v, v + m²); and five for weights on their way, or four
+    where these are shared. Of the tiles that fit, the one with the fewest instructions beside
+    multiply-adds. Such are, in one row of the kernel and a channel,
 
-        sums·d·q        loads of inputs; q vectors hold a row of the tile
         w               loads of µ and σ², two vectors at once
         w               squares of µ, for random inputs
+        sums·d·q        loads of inputs
+        s               the loop itself
 
-    of L columns of the kernel and stride t, where what is `shared` are
+    With L columns of the kernel and stride t, they are, by what is `shared`,
 
-        "columns"       q = (t(r − 1) + L)/lanes rounded up, w = pL
-        "channels"      q = rL/lanes, w = pL, on average over the channels of a pack
-        "weights"       q = rL, w = pL/lanes, and p divides the channels
+        "columns"       h = q = (t(r − 1) + L)/lanes rounded up, w = pL, s = 1
+        "channels"      h = r, q = rL/(2 lanes), w = pL, s = (3 + 2p)L/lanes
+        "weights"       h = r, q = rL, w = pL/lanes, s = 5
 
+    on average over the channels of a pack. Where weights are shared, a tile is of one row: two
+    would share inputs, which LLVM then keeps in registers that are wanted for sums. And p divides
+    the channels, and r above 2 the columns: of a last tile with fewer, sums are left in memory.
+    (Counted on the emulated A72 for nine convolutions at some six tiles each, it is the best of
+    them, or within 8 % of that.)
+
+    Parameters
+    ----------
+    layout : Planes or Packs
+        Of the outputs.
+    sums : int
+    target : Target
+    shared : {"columns", "channels", "weights"}
+        As `kernels.conv2d.shared_vectors` says.
+    kernel, stride : (int, int)
     """
     lanes, length = target.lanes, kernel[1]
     _, rows, columns = layout.shape
@@ -155,25 +156,28 @@ def of_images_by_lanes(
     else:
         n = -(-layout.channels // lanes)
 
+    waiting = 4 if shared == "weights" else 5
+
+    def held(r: int) -> int:
+        return -(-(stride[1] * (r - 1) + length) // lanes) if shared == "columns" else r
+
     def fits(tile: tuple[int, int, int]) -> bool:
         p, d, r = tile
-        held = -(-(stride[1] * (r - 1) + length) // lanes) if shared == "columns" else r
-        whole = shared != "weights" or (d == 1 and n % p == 0)
-        return whole and sums * p * d * r + sums * d * held + 2 + sums <= target.registers
+        whole = d == 1 and n % p == 0 and (r <= 2 or columns % r == 0)
+        registers = sums * p * d * r + sums * d * held(r) + waiting
+        return registers <= target.registers and (whole or shared != "weights")
 
     def others(tile: tuple[int, int, int]) -> float:
         p, d, r = tile
-        q, w = {
-            "columns": (-(-(stride[1] * (r - 1) + length) // lanes), p * length),
-            "channels": (r * length / lanes, p * length),
-            "weights": (r * length, p * length / lanes),
+        weights, loads, loop = {
+            "columns": (p * length, 1.0, 1.0),
+            "channels": (p * length, length / lanes / 2, (3 + 2 * p) * length / lanes),
+            "weights": (p * length / lanes, length, 5.0),
         }[shared]
         n_tiles = -(-n // p) * -(-rows // d) * -(-columns // r)
-        return n_tiles * (w * (2 if sums == 3 else 1) + sums * d * q)
+        return n_tiles * (weights * (2 if sums == 3 else 1) + sums * d * held(r) * loads + loop)
 
-    def sizes(n: int) -> range:
-        return range(1, min(n, target.registers) + 1)
-
-    fitting = [tile for tile in product(sizes(n), sizes(rows), sizes(columns)) if fits(tile)]
+    sizes = [range(1, min(n, most) + 1) for n, most in ((n, 8), (rows, 4), (columns, 12))]
+    fitting = [tile for tile in product(*sizes) if fits(tile)]
     channels, down, across = min(fitting, key=others, default=(1, 1, 1))
     return {"channels": channels, "rows": down, "columns": across}

@@ -42,7 +42,7 @@ import numpy as np
 import tvm
 
 from kernels import bench, devices, records
-from kernels.devices.costs import costs
+from kernels.devices.costs import throughput
 from kernels.kernel import Kernel, bind
 from kernels.program import Program, Step
 from kernels.records import Record
@@ -110,8 +110,8 @@ def tune(
     Raises
     ------
     InputError
-        If a file is corrupt or cannot be written, the device cannot run the program, or cannot run
-        it as scheduled by hand in 20 seconds.
+        If a file is corrupt or cannot be written, the device cannot run the program, or takes too
+        long over it as scheduled by hand.
     """
     target = program.target
     devices.find(device, target)  # before the work, not after it
@@ -119,7 +119,7 @@ def tune(
         device = devices.described()
     measure = measure_of(device)
     if measure == records.PROXY_CYCLES:
-        costs(str(target.llvm["mcpu"]))
+        throughput(str(target.llvm["mcpu"]))
     _make(folder)
     file = records.path(folder, target)
     wanted = n_candidates(step, trials)
@@ -170,8 +170,8 @@ def _fewest(program: Program, step: Step, found: Costs) -> tuple[Point, float, f
     hand = by_hand(step)
     if not np.isfinite(found[hand]):
         raise InputError(
-            f"{step.workload}: by hand, it does not end within {TIMEOUT:g} s on the emulated core; "
-            "expected a smaller batch"
+            f"{step.workload}: by hand, to build it or to run it on the emulated core takes more "
+            f"than {TIMEOUT:g} s; expected a smaller batch"
         )
 
     def instructions(point: Point) -> int:

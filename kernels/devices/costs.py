@@ -26,6 +26,8 @@ and dependences and no caches, in all four (rank correlations 0.88 to 0.98).
 
 Sources
 -------
+The guides' own tables were not at hand: what is quoted of them is as the models named here have it.
+
 A72: Arm, Cortex-A72 Software Optimization Guide, UAN 0016A (2015): pipelines 2.1 (one for loads,
 one for stores, F0 and F1), dispatch of three operations 4.1, vector loads and stores 3.12, 3.13,
 3.17 and 3.18, arithmetic 3.15. Widths as in LLVM's machine model (AArch64SchedA57.td, its model of
@@ -69,7 +71,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Costs:
+class Throughput:
     """What a core can do in one cycle.
 
     Parameters
@@ -90,16 +92,16 @@ class Costs:
 
 # By LLVM's name of the core.
 _CORES = {
-    "cortex-a53": Costs(2, Unit(1, 8), Unit(1, 16), Unit(1, 16), loads_alone=True),
-    "cortex-a72": Costs(3, Unit(1, 16), Unit(1, 8), Unit(2, 8)),
-    "cortex-a76": Costs(4, Unit(2, 16), Unit(1, 16), Unit(2, 16)),
+    "cortex-a53": Throughput(2, Unit(1, 8), Unit(1, 16), Unit(1, 16), loads_alone=True),
+    "cortex-a72": Throughput(3, Unit(1, 16), Unit(1, 8), Unit(2, 8)),
+    "cortex-a76": Throughput(4, Unit(2, 16), Unit(1, 16), Unit(2, 16)),
 }
 
 _UNITS = {"fma": "arithmetic", "vector": "arithmetic"}  # of classes of other names
 
 
-def costs(core: str) -> Costs:
-    """Look up the costs of a core.
+def throughput(core: str) -> Throughput:
+    """Look up what a core can do.
 
     Raises
     ------
@@ -113,13 +115,13 @@ def costs(core: str) -> Costs:
     return _CORES[core]
 
 
-def proxy_cycles(blocks: Blocks, core: Costs) -> float:
+def proxy_cycles(blocks: Blocks, core: Throughput) -> float:
     """Proxy cycles of executed code.
 
     Parameters
     ----------
     blocks : Blocks
-    core : Costs
+    core : Throughput
 
     Raises
     ------
@@ -129,7 +131,7 @@ def proxy_cycles(blocks: Blocks, core: Costs) -> float:
     return sum(executions * _of_block(code, core) for (_, code), executions in blocks.items())
 
 
-def _of_block(code: bytes, core: Costs) -> float:
+def _of_block(code: bytes, core: Throughput) -> float:
     """t_b of the formula."""
     units = {"load": core.load, "store": core.store, "arithmetic": core.arithmetic}
     operations: Counter[str] = Counter()

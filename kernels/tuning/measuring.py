@@ -20,7 +20,7 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
 from kernels import devices, records
-from kernels.devices.costs import costs, proxy_cycles
+from kernels.devices.costs import proxy_cycles, throughput
 from kernels.kernel import memory
 from kernels.program import Program, Step
 from kernels.tuning.building import TIMEOUT, built
@@ -143,7 +143,7 @@ def _cycles(file: Path, program: Program, arrays: devices.Memory) -> float:
     core = str(program.target.llvm["mcpu"])
     loaded = emulated.start(file.read_bytes(), arrays, core, TIMEOUT)
     assert loaded.blocks is not None
-    return proxy_cycles(loaded.blocks(), costs(core))
+    return proxy_cycles(loaded.blocks(), throughput(core))
 
 
 def _seconds(file: Path, program: Program, arrays: devices.Memory, shared: Line) -> float:

@@ -2,10 +2,12 @@
 
 A space of no more points than trials is measured whole. Of a larger one, half of each round of
 candidates is drawn evenly, half changes one decision of one of the best so far (a neighbouring
-value, most often). Decisions by hand are the first candidate; none is measured twice. Meta
-Schedule's own strategies would repeat candidates, and cannot mutate these: its mutators know tiles
-of perfect size only. They are not used, nor its tuning context, which parses tensor intrinsics of
-graphics processors for a minute before it begins.
+value, most often), or of those by hand in the first round. Decisions by hand are the first
+candidate; none is measured twice.
+
+Meta Schedule's own strategies would repeat candidates, and cannot mutate these: its mutators know
+tiles of perfect size only. They are not used, nor its tuning context, which parses tensor
+intrinsics of graphics processors for a minute before it begins.
 """
 
 from __future__ import annotations
@@ -62,13 +64,12 @@ def candidates(step: Step, costs: Costs, rng: np.random.Generator, wanted: int) 
         everything = list(product(*values))
         yield from new(everything[i] for i in rng.permutation(len(everything)))
         return
-    best = sorted(costs, key=costs.__getitem__)[:BEST]
+    best = sorted(costs, key=costs.__getitem__)[:BEST] or [by_hand(step)]
 
     def drawn() -> Iterator[Point]:
         while True:
             yield tuple(int(rng.choice(v)) for v in values)
-            if best:
-                yield _mutated(best[rng.integers(len(best))], values, rng)
+            yield _mutated(best[rng.integers(len(best))], values, rng)
 
     yield from new(drawn())
 

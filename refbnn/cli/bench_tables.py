@@ -9,15 +9,22 @@ from pathlib import Path
 
 
 def head(net, whole, schedules, folder) -> dict:
-    """What is measured: batch size, way of max pooling, workloads without a record of tuning."""
-    from kernels import kernel
+    """What is measured: batch size, way of max pooling, how decisions were found.
+
+    Workloads without a record of tuning, and those with one by proxy.
+    """
+    from kernels import kernel, records
     from refbnn.layers import MaxPool2d
 
     methods = {layer.method for layer in net.layers if isinstance(layer, MaxPool2d)}
     result = {"batch_size": whole.batch, "max_pool": sorted(methods)}
     if "tuned" in schedules:
         searched = {step.workload for step in whole.steps if step.space}
-        result["untuned"] = sorted(searched - kernel.tuned(whole, folder).keys())
+        found = kernel.recorded(whole, folder)
+        result["untuned"] = sorted(searched - found.keys())
+        result["tuned_by_proxy"] = sorted(
+            name for name, record in found.items() if record.measure == records.PROXY_CYCLES
+        )
     return result
 
 
@@ -48,7 +55,9 @@ def show(header: list[str], rows: list[list[str]], n_left: int = 1) -> None:
 
 
 def show_untuned(result: dict) -> None:
-    """Print the workloads without a record, if there are any."""
+    """Print the workloads without a record in real time, if there are any."""
+    if result.get("tuned_by_proxy"):
+        print(f"tuned by proxy cycles, not by time: {'; '.join(result['tuned_by_proxy'])}")
     if result.get("untuned"):
         names = "; ".join(result["untuned"])
         print(f"refbnn bench: no record of tuning, by hand: {names}", file=sys.stderr)
