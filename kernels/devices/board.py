@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from refbnn.errors import InputError
 
-_HOST, _PORT, _KEY = "TVM_TRACKER_HOST", "TVM_TRACKER_PORT", "TVM_TRACKER_KEY"
+VARIABLES = "TVM_TRACKER_HOST", "TVM_TRACKER_PORT", "TVM_TRACKER_KEY"
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ def described(tracker: str | None = None, key: str | None = None) -> Board:
     InputError
         If one of those is needed and not set, or is wrong.
     """
+    host, port, name = VARIABLES
     if tracker is None:
-        tracker = f"{_variable(_HOST, '--tracker')}:{_variable(_PORT, '--tracker')}"
-    return Board(tracker, _variable(_KEY, "--key") if key is None else key)
+        tracker = f"{_variable(host, '--tracker')}:{_variable(port, '--tracker')}"
+    return Board(tracker, _variable(name, "--key") if key is None else key)
 
 
 def _variable(name: str, option: str) -> str:

@@ -106,8 +106,9 @@ class _Kernel:
                 self._last = None
                 said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             _log.warning("%s: session %d of %d lost: %s", board, attempt, board.attempts, said)
+        sessions = f"{board.attempts} session{'s' if board.attempts > 1 else ''}"
         raise InputError(
-            f"{board}: lost {board.attempts} sessions, one after the other; expected a board that "
+            f"{board}: lost {sessions} in a row; expected a board that "
             f"runs target {self.target.name!r} in less than {board.timeout:g} s"
         )
 
