@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kernels import ablation, bench, comparison, roofline, targets
+from kernels.devices import local
 from kernels.network import program
 from refbnn import cli
 from refbnn.checkpoint import save
@@ -138,6 +139,7 @@ def test_latency_takes_another_statistic():
 
 def test_bench_from_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "_TURN", 1e-4)  # numbers of any precision will do
+    monkeypatch.setattr(local, "_TURN", 0)
     model, file = tmp_path / "m.npz", tmp_path / "b.json"
     save(model, mlp())
     call = ["bench", str(model), "--batch-size", "2", "--schedule", "hand", "tuned", "--peers"]
