@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import ablation, bench, comparison, roofline, targets
+from kernels import ablation, bench, comparison, memory, roofline, targets
 from kernels.devices import local
 from kernels.network import program
 from refbnn import cli
@@ -81,7 +81,7 @@ def test_limits_of_this_machine_are_plausible():
 
 def test_size_of_a_compiled_network(tmp_path):
     whole = program(mlp(), 7, HOST)
-    size = comparison.size(whole, "hand", None, tmp_path)
+    size = memory.size(whole, "hand", None, tmp_path)
 
     def padded(n):
         return -(-n // HOST.lanes) * HOST.lanes

@@ -1,6 +1,7 @@
 """What `refbnn bench` counts on the emulated core, and what it refuses."""
 
 import json
+import os
 from importlib.util import find_spec
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 
 from kernels import compile_network, counting, devices, targets
 from kernels.devices import cycles
+from kernels.devices.loops import Loop
 from refbnn import cli
 from refbnn.checkpoint import save
+from refbnn.cli import bench_instructions
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
 from refbnn.network import Network
 
@@ -116,6 +119,7 @@ def test_bench_counts_a_network_of_images(tmp_path):
     for operator in numbers["operators"]:
         for loop in operator["largest_loop"].values():
             assert set(loop["predicted_cycles"]) == set(found)
+            assert not loop["not_predicted"]
             for name, total in loop["predicted_cycles"].items():
                 per_iteration = loop["predicted_cycles_per_iteration"][name]
                 assert total == pytest.approx(loop["iterations"] * per_iteration)
@@ -148,3 +152,14 @@ def test_an_emulator_that_is_not_installed_is_named(command, model, capsys, monk
     error = capsys.readouterr().err
     assert "device 'emulated': without unicorn; expected after: pip install" in error
     assert error.count("\n") == 1
+
+
+def test_an_analyser_that_fails_leaves_the_rest(tmp_path, monkeypatch):
+    broken = tmp_path / "llvm-mca"
+    broken.write_text("#!/bin/sh\necho 'llvm-mca: Unknown command line argument' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    numbers = bench_instructions._loop(Loop(6, ("b.ne loop",)), 12, "cortex-a53")
+    assert numbers["share_of_instructions"] == 0.5
+    assert numbers["predicted_cycles"] == {}
+    assert "Unknown command line argument" in numbers["not_predicted"]["llvm-mca"]
