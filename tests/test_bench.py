@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import ablation, bench, comparison, roofline, targets
+from kernels import ablation, bench, comparison, memory, roofline, targets
+from kernels.devices import local
 from kernels.network import program
 from refbnn import cli
 from refbnn.checkpoint import save
@@ -80,7 +81,7 @@ def test_limits_of_this_machine_are_plausible():
 
 def test_size_of_a_compiled_network(tmp_path):
     whole = program(mlp(), 7, HOST)
-    size = comparison.size(whole, "hand", None, tmp_path)
+    size = memory.size(whole, "hand", None, tmp_path)
 
     def padded(n):
         return -(-n // HOST.lanes) * HOST.lanes
@@ -138,6 +139,7 @@ def test_latency_takes_another_statistic():
 
 def test_bench_from_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "_TURN", 1e-4)  # numbers of any precision will do
+    monkeypatch.setattr(local, "_TURN", 0)
     model, file = tmp_path / "m.npz", tmp_path / "b.json"
     save(model, mlp())
     call = ["bench", str(model), "--batch-size", "2", "--schedule", "hand", "tuned", "--peers"]

@@ -190,9 +190,7 @@ def test_sampled_layers_by_other_decisions(batch, tmp_path):
             program = sampled_dense.alone(weight, bias, net.law, batch, 2, A72)
         else:
             steps = layer.steps
-            program = sampled_conv2d.alone(
-                weight, bias, net.law, shape[1:], batch, 2, A72, 0, *steps
-            )
+            program = sampled_conv2d.alone(weight, bias, net.law, (5, 6), batch, 2, A72, 0, *steps)
         kernel = build(program, "tuned", tuned_otherwise(program, tmp_path), "emulated")
         (y,) = kernel(key_of(7), x)
         bound = kernel_sampling.network_bound(net, x, 2, seed=7)

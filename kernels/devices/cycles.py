@@ -87,7 +87,7 @@ def _osaca(model: str, assembly: str) -> Prediction:
     if totals is None:
         raise InputError(f"OSACA: no table for {model}; expected the cycles of a loop")
     *units, _, chain = map(float, totals[0].split())
-    return Prediction(max(*units, chain), len(unknown))
+    return Prediction(max([*units, chain]), len(unknown))
 
 
 @cache

@@ -149,15 +149,15 @@ def device(arguments: argparse.Namespace):
     return name
 
 
-def add_batch_sizes(parser: argparse.ArgumentParser) -> None:
-    """--batch-size."""
+def add_batch_sizes(parser: argparse.ArgumentParser, default: str = "1 10 256") -> None:
+    """--batch-size; `default` is for the help."""
     parser.add_argument(
         "--batch-size",
         type=integer_from(1),
         nargs="+",
         default=[1, 10, 256],
         metavar="N",
-        help="examples of one call, one number or several (default: 1 10 256)",
+        help=f"examples of one call, one number or several (default: {default})",
     )
 
 

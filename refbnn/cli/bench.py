@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
     options.add_device(parser)
-    options.add_batch_sizes(parser)
+    options.add_batch_sizes(parser, "1 10 256; 1 10 on the emulated core")
     parser.set_defaults(batch_size=None)
     parser.add_argument(
         "--schedule",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refbnn.cli import bench_tables
+from refbnn.errors import InputError
 
 _CLASSES = ("load", "store", "fma", "vector", "scalar")
 
@@ -78,7 +79,12 @@ def _loop(loop, total: int, core: str) -> dict:
     from kernels.devices import cycles
 
     found, _ = cycles.analysers(core)
-    predictions = {name: predicted(loop) for name, predicted in found.items()}
+    predictions, failed = {}, {}
+    for name, predict in found.items():
+        try:
+            predictions[name] = predict(loop)
+        except InputError as error:
+            failed[name] = str(error)
     return {
         "iterations": loop.iterations,
         "instructions_per_iteration": len(loop.body),
@@ -86,6 +92,7 @@ def _loop(loop, total: int, core: str) -> dict:
         "predicted_cycles_per_iteration": {n: p.cycles for n, p in predictions.items()},
         "predicted_cycles": {n: loop.iterations * p.cycles for n, p in predictions.items()},
         "instructions_left_out": {n: p.unknown for n, p in predictions.items()},
+        "not_predicted": failed,
     }
 
 
@@ -152,11 +159,21 @@ def _show_loops(operators: list[dict]) -> None:
     header = ["loop of most instructions", "", "of all", "iterations", "instructions in one"]
     header += [f"cycles, {name}" for name in names]
     bench_tables.show([*header, *(f"1000 in all, {name}" for name in names)], rows, n_left=2)
+    reasons = [
+        r
+        for o in operators
+        for loop in o["largest_loop"].values()
+        for r in loop["not_predicted"].values()
+    ]
+    for reason in dict.fromkeys(reasons):
+        print(reason)
     print()
 
 
 def _cycles(loop: dict, name: str, key: str, unit: float) -> str:
     """A prediction, at least that where instructions were left out."""
+    if name not in loop[key]:
+        return "none"
     least = "≥ " if loop["instructions_left_out"][name] else ""
     return f"{least}{unit * loop[key][name]:.1f}"
 

@@ -30,10 +30,10 @@ def head(net, whole, schedules, folder) -> dict:
 
 def sizes(whole, device, schedules, folder) -> dict:
     """Bytes by schedule and by what they are for."""
-    from kernels import comparison
+    from kernels import memory
 
     with tempfile.TemporaryDirectory() as work:
-        found = {s: comparison.size(whole, s, folder, Path(work), device) for s in schedules}
+        found = {s: memory.size(whole, s, folder, Path(work), device) for s in schedules}
     return {
         schedule: {
             "weights": size.weights,
