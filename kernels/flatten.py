@@ -1,7 +1,7 @@
 """Flatten: images as rows, channel after channel, row after row.
 
 Nothing is computed. The pixels are copied, as the layouts of images are in another order and have
-gaps: of the time of a LeNet-5, one part in a hundred.
+gaps: of the time of a LeNet-5, less than one part in a hundred.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels import images
+from kernels.images import Packs
 from kernels.program import Activation, Program, Rows, Step
 
 
@@ -48,14 +49,31 @@ def add(program: Program, name: str, x: Activation) -> Activation:
             workload=f"flatten {'x'.join(map(str, source.shape))} batch {program.batch}",
             by_hand={},
             space={},
-            transform=partial(schedule, blocks=[f"{name}_{part}" for part in parts]),
+            transform=partial(
+                schedule,
+                blocks=[f"{name}_{part}" for part in parts],
+                height=height,
+                width=width,
+                lanes=source.lanes if isinstance(source, Packs) else 1,
+            ),
         )
     )
     return Activation(layout, rows["mean"], rows.get("var"))
 
 
-def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
-    """Say how it is computed: zeros after the last pixel get a loop of their own, without tests."""
+def schedule(
+    sch: tvm.s_tir.Schedule, decisions, blocks: list[str], height: int, width: int, lanes: int
+) -> None:
+    """Say how it is computed: one decision a paragraph."""
     for block in blocks:
+        # By channel, row and column: places in memory are then sums, where a loop over all pixels
+        # divides for each (1400 instructions for 16 × 5 × 5 on the emulated A72, not 19 400).
         _, k = sch.get_loops(sch.get_sblock(block))
-        sch.annotate(k, "pragma_loop_partition_hint", True)
+        pack, _, _, column = sch.split(k, [None, lanes, height, width])
+
+        # A row as small as behind convolutions is unrolled; LLVM sees to others.
+        if width <= 16:
+            sch.unroll(column)
+
+        # Zeros after the last pixel get a loop of their own, so that whole images test nothing.
+        sch.annotate(pack, "pragma_loop_partition_hint", True)
