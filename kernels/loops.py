@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import s_tir, te, tirx
 from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as script
 
 
 def stage(
@@ -52,11 +52,11 @@ def stage(
 
     def statements(ins, outs):
         with IRBuilder() as builder:
-            with T.serial(shape[0]) as first, T.sblock(name):
-                i = T.axis.spatial(shape[0], first)
-                T.reads(*[part(buffer, i) for buffer in ins])
-                T.writes(*[part(buffer, i) for buffer in outs])
-                with T.grid(*shape[1:-1], shape[-1] // lanes) as inner:
+            with script.serial(shape[0]) as first, script.sblock(name):
+                i = script.axis.spatial(shape[0], first)
+                script.reads(*[part(buffer, i) for buffer in ins])
+                script.writes(*[part(buffer, i) for buffer in outs])
+                with script.grid(*shape[1:-1], shape[-1] // lanes) as inner:
                     *middle, vector = [inner] if isinstance(inner, tirx.Var) else inner
                     body(ins, outs, lambda lane: (i, *middle, vector * lanes + lane))
             return builder.get()

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tvm
 from tvm import te, tirx
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as script
 
 from kernels import elementwise, loops, maximum_grouped, maximum_panels
 from kernels.maximum_window import Windows, put
@@ -107,10 +107,10 @@ def exact(
             put(outs[1], var, *place(lane))
 
         start, length, least, greatest = maximum_grouped.cells(windows)
-        with T.If(maximum_grouped.suit(length, least, greatest)):
-            with T.Then():
+        with script.If(maximum_grouped.suit(length, least, greatest)):
+            with script.Then():
                 maximum_grouped.moments(windows, start, length, least, result)
-            with T.Else():
+            with script.Else():
                 maximum_panels.moments(windows, nodes, result)
 
     return loops.stage(name, shape, [m, v], [nodes], 2, lanes, vector)

@@ -31,7 +31,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.polynomial import legendre
 from tvm import tirx
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as script
 
 from kernels.maximum_window import FAR, LOW, Windows, array, let, put
 from kernels.normal import cdf, pdf
@@ -59,49 +59,49 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
     k, lanes = windows.k, windows.lanes
     zero, one = f32(0.0), f32(1.0)
     start = windows.start(LOW)
-    centre = windows.near_mean(windows.fold(tirx.min, lambda j, l: windows.s[j, l]))
+    centre = windows.near_mean(windows.fold(tirx.min, lambda j, lane: windows.s[j, lane]))
     away = array(lanes)
-    with T.vectorized(lanes) as l:
-        put(away, start[l] - centre[l], l)
+    with script.vectorized(lanes) as lane:
+        put(away, start[lane] - centre[lane], lane)
 
     e, over, z, rates = _in_order(windows, start)
 
     # What counts as lying at x₀, and its moments.
     m0, m1, m2 = (array(lanes) for _ in range(3))
-    with T.vectorized(lanes) as l:
-        put(m0, one, l)
-    with T.serial(k) as j, T.vectorized(lanes) as l:
-        put(m0, m0[l] * cdf(z[j, l], pdf(z[j, l])), l)
-    with T.vectorized(lanes) as l:
-        put(m1, m0[l] * away[l], l)
-        put(m2, m0[l] * away[l] * away[l], l)
+    with script.vectorized(lanes) as lane:
+        put(m0, one, lane)
+    with script.serial(k) as j, script.vectorized(lanes) as lane:
+        put(m0, m0[lane] * cdf(z[j, lane], pdf(z[j, lane])), lane)
+    with script.vectorized(lanes) as lane:
+        put(m1, m0[lane] * away[lane], lane)
+        put(m2, m0[lane] * away[lane] * away[lane], lane)
 
     # At each node of a piece the product of the factors that still vary.
     u, F, f = (array(lanes) for _ in range(3))
-    with T.serial(k) as j, T.serial(rule.shape[1]) as n:
-        with T.vectorized(lanes) as l:
-            put(u, fma(e[j + 1, l] - e[j, l], rule[0, n], e[j, l]), l)
-            put(F, one, l)
-            put(f, zero, l)
-        with T.serial(k - j) as i, T.vectorized(lanes) as l:
-            t = let(fma(u[l], over[j + i, l], z[j + i, l]))
+    with script.serial(k) as j, script.serial(rule.shape[1]) as n:
+        with script.vectorized(lanes) as lane:
+            put(u, fma(e[j + 1, lane] - e[j, lane], rule[0, n], e[j, lane]), lane)
+            put(F, one, lane)
+            put(f, zero, lane)
+        with script.serial(k - j) as i, script.vectorized(lanes) as lane:
+            t = let(fma(u[lane], over[j + i, lane], z[j + i, lane]))
             phi = let(pdf(t))
             Phi = let(cdf(t, phi))
-            put(f, F[l] * (phi * rates[j + i, l]) + f[l] * Phi, l)
-            put(F, F[l] * Phi, l)
-        with T.vectorized(lanes) as l:
-            mass = let(f[l] * ((e[j + 1, l] - e[j, l]) * rule[1, n]))
-            x = let(u[l] + away[l])
-            put(m0, m0[l] + mass, l)
-            put(m1, m1[l] + mass * x, l)
-            put(m2, m2[l] + mass * x * x, l)
+            put(f, F[lane] * (phi * rates[j + i, lane]) + f[lane] * Phi, lane)
+            put(F, F[lane] * Phi, lane)
+        with script.vectorized(lanes) as lane:
+            mass = let(f[lane] * ((e[j + 1, lane] - e[j, lane]) * rule[1, n]))
+            x = let(u[lane] + away[lane])
+            put(m0, m0[lane] + mass, lane)
+            put(m1, m1[lane] + mass * x, lane)
+            put(m2, m2[lane] + mass * x * x, lane)
 
-    with T.vectorized(lanes) as l:
+    with script.vectorized(lanes) as lane:
         # Divided by the total, which is 1 but for rounding of the product F, the same in all three.
-        share = let(one / m0[l])
-        shift = let(m1[l] * share)
-        var = m2[l] * share - shift * shift
-        result(l, windows.base[l] + (centre[l] + shift), tirx.max(var, zero))
+        share = let(one / m0[lane])
+        shift = let(m1[lane] * share)
+        var = m2[lane] * share - shift * shift
+        result(lane, windows.base[lane] + (centre[lane] + shift), tirx.max(var, zero))
 
 
 def _in_order(windows: Windows, start: tirx.Buffer) -> list[tirx.Buffer]:
@@ -119,37 +119,44 @@ def _in_order(windows: Windows, start: tirx.Buffer) -> list[tirx.Buffer]:
     k, lanes = windows.k, windows.lanes
     zero, one, far = f32(0.0), f32(1.0), f32(FAR)
     e, z, rates = (array(k, lanes) for _ in range(3))
-    with T.serial(k) as j, T.vectorized(lanes) as l:
-        s, over = windows.s[j, l], windows.over[j, l]
-        gap = let(start[l] - windows.m[j, l])
+    with script.serial(k) as j, script.vectorized(lanes) as lane:
+        s, over = windows.s[j, lane], windows.over[j, lane]
+        gap = let(start[lane] - windows.m[j, lane])
         at = let(tirx.Select(s > zero, tirx.min(gap * over, far), far))
-        put(z, at, j, l)
+        put(z, at, j, lane)
 
         above, high = tirx.max(at, zero), f32(_HIGH)
         tail = high * high / (tirx.sqrt(above * above + high * high) + above)
         length = (tirx.min(tirx.max(-at, zero), f32(LOW)) + tail) * s
-        put(e, tirx.Select(at < far, length, zero), j, l)
+        put(e, tirx.Select(at < far, length, zero), j, lane)
 
         # Rounding of z > 0 by δ is one of zδ in φ: made good here.
-        v_rest = fma(-s, s, windows.v[j, l])
+        v_rest = fma(-s, s, windows.v[j, lane])
         delta = (fma(-at, s, gap) - f32(0.5) * at * over * v_rest) * over
-        put(rates, over * tirx.Select(tirx.And(at > zero, at < far), one - at * delta, one), j, l)
+        put(
+            rates, over * tirx.Select(tirx.And(at > zero, at < far), one - at * delta, one), j, lane
+        )
 
     # In the order of e: to the place that as many entries precede.
     ordered = [array(k + 1, lanes), *[array(k, lanes) for _ in range(3)]]
     rank = array(k, lanes)
-    with T.serial(k) as j, T.vectorized(lanes) as l:
-        put(rank, zero, j, l)
-    with T.serial(k) as j, T.serial(k) as o, T.vectorized(lanes) as l:
-        first = tirx.Or(e[o, l] < e[j, l], tirx.And(e[o, l] == e[j, l], o < j))
-        put(rank, rank[j, l] + tirx.Select(first, one, zero), j, l)
-    with T.vectorized(lanes) as l:
-        put(ordered[0], zero, 0, l)
+    with script.serial(k) as j, script.vectorized(lanes) as lane:
+        put(rank, zero, j, lane)
+    with script.serial(k) as j, script.serial(k) as o, script.vectorized(lanes) as lane:
+        first = tirx.Or(e[o, lane] < e[j, lane], tirx.And(e[o, lane] == e[j, lane], o < j))
+        put(rank, rank[j, lane] + tirx.Select(first, one, zero), j, lane)
+    with script.vectorized(lanes) as lane:
+        put(ordered[0], zero, 0, lane)
     for values, to, shift in zip((e, windows.over, z, rates), ordered, (1, 0, 0, 0), strict=True):
-        with T.serial(k) as j:
-            with T.vectorized(lanes) as l:
-                put(to, zero, j + shift, l)
-            with T.serial(k) as o, T.vectorized(lanes) as l:
-                here = rank[o, l] == j.astype("float32")
-                put(to, to[j + shift, l] + tirx.Select(here, values[o, l], zero), j + shift, l)
+        with script.serial(k) as j:
+            with script.vectorized(lanes) as lane:
+                put(to, zero, j + shift, lane)
+            with script.serial(k) as o, script.vectorized(lanes) as lane:
+                here = rank[o, lane] == j.astype("float32")
+                put(
+                    to,
+                    to[j + shift, lane] + tirx.Select(here, values[o, lane], zero),
+                    j + shift,
+                    lane,
+                )
     return ordered

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 from tvm import tirx
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as script
 
 from kernels.polynomials import f32, kept
 
@@ -44,61 +44,61 @@ class Windows:
         """Write the statements that read them; entry(j, lane) gives mean and variance."""
         windows = cls(k, lanes, array(lanes), *[array(k, lanes) for _ in range(4)])
         latest, least = array(lanes), array(lanes)
-        with T.vectorized(lanes) as l:
-            put(latest, f32(-np.inf), l)
-        with T.serial(k) as j, T.vectorized(lanes) as l:
-            m, v = entry(j, l)
+        with script.vectorized(lanes) as lane:
+            put(latest, f32(-np.inf), lane)
+        with script.serial(k) as j, script.vectorized(lanes) as lane:
+            m, v = entry(j, lane)
             s = let(tirx.sqrt(v))
-            put(windows.m, m, j, l)
-            put(windows.v, v, j, l)
-            put(windows.s, s, j, l)
-            put(windows.over, tirx.Select(s > f32(0.0), f32(1.0) / s, f32(0.0)), j, l)
+            put(windows.m, m, j, lane)
+            put(windows.v, v, j, lane)
+            put(windows.s, s, j, lane)
+            put(windows.over, tirx.Select(s > f32(0.0), f32(1.0) / s, f32(0.0)), j, lane)
             start = let(m - f32(LOW) * s)
-            later = tirx.Or(start > latest[l], tirx.And(start == latest[l], s < least[l]))
-            put(windows.base, tirx.Select(later, m, windows.base[l]), l)
-            put(least, tirx.Select(later, s, least[l]), l)
-            put(latest, tirx.max(start, latest[l]), l)
-        with T.serial(k) as j, T.vectorized(lanes) as l:
-            put(windows.m, windows.m[j, l] - windows.base[l], j, l)
+            later = tirx.Or(start > latest[lane], tirx.And(start == latest[lane], s < least[lane]))
+            put(windows.base, tirx.Select(later, m, windows.base[lane]), lane)
+            put(least, tirx.Select(later, s, least[lane]), lane)
+            put(latest, tirx.max(start, latest[lane]), lane)
+        with script.serial(k) as j, script.vectorized(lanes) as lane:
+            put(windows.m, windows.m[j, lane] - windows.base[lane], j, lane)
         return windows
 
     def fold(self, combine: Callable, term: Callable) -> tirx.Buffer:
         """Combine term(j, lane) of all entries, in (lanes,)."""
         total = array(self.lanes)
-        with T.vectorized(self.lanes) as l:
-            put(total, term(0, l), l)
-        with T.serial(1, self.k) as j, T.vectorized(self.lanes) as l:
-            put(total, combine(total[l], term(j, l)), l)
+        with script.vectorized(self.lanes) as lane:
+            put(total, term(0, lane), lane)
+        with script.serial(1, self.k) as j, script.vectorized(self.lanes) as lane:
+            put(total, combine(total[lane], term(j, lane)), lane)
         return total
 
     def start(self, low: float) -> tirx.Buffer:
         """Find where F may count as 0: it is less than Φ(−low) below; (lanes,)."""
         low_k = -float(ndtri(ndtr(-low) ** (1.0 / self.k)))
-        start = self.fold(tirx.max, lambda j, l: self.m[j, l] - f32(low) * self.s[j, l])
-        of_all = self.fold(tirx.min, lambda j, l: self.m[j, l] - f32(low_k) * self.s[j, l])
-        with T.vectorized(self.lanes) as l:
-            put(start, tirx.max(start[l], of_all[l]), l)
+        start = self.fold(tirx.max, lambda j, lane: self.m[j, lane] - f32(low) * self.s[j, lane])
+        of_all = self.fold(tirx.min, lambda j, lane: self.m[j, lane] - f32(low_k) * self.s[j, lane])
+        with script.vectorized(self.lanes) as lane:
+            put(start, tirx.max(start[lane], of_all[lane]), lane)
         return start
 
     def near_mean(self, least: tirx.Buffer) -> tirx.Buffer:
         """Guess the mean: the greatest, and half of what k of the least scale add (Blom 1958)."""
         half = 0.5 * float(ndtri((self.k - 0.375) / (self.k + 0.25)))
-        centre = self.fold(tirx.max, lambda j, l: self.m[j, l])
-        with T.vectorized(self.lanes) as l:
-            put(centre, centre[l] + f32(half) * least[l], l)
+        centre = self.fold(tirx.max, lambda j, lane: self.m[j, lane])
+        with script.vectorized(self.lanes) as lane:
+            put(centre, centre[lane] + f32(half) * least[lane], lane)
         return centre
 
 
 def array(*shape: int) -> tirx.Buffer:
     """Declare a small array on the stack."""
-    return T.alloc_buffer(shape, "float32")
+    return script.alloc_buffer(shape, "float32")
 
 
 def put(buffer: tirx.Buffer, value, *index) -> None:
     """Write the statement buffer[index] = value."""
-    T.buffer_store(buffer, value, list(index))
+    script.buffer_store(buffer, value, list(index))
 
 
 def let(value) -> tirx.Var:
     """Write the statement that names a value: it is computed once."""
-    return T.bind(kept(value))
+    return script.bind(kept(value))
