@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import te
 
-from kernels import devices, records, subnormals
+from kernels import devices, loops, records, subnormals
 from kernels.devices.instructions import Blocks, InstructionCount
 from kernels.program import Program
 from kernels.records import Record
@@ -127,7 +127,7 @@ def planned(program: Program) -> tvm.s_tir.Schedule:
     tensors = [tensor for _, tensor in program.inputs]
     tensors += [tensor for tensor, _ in program.weights]
     tensors += [tensor for _, tensor in program.outputs]
-    return tvm.s_tir.Schedule(te.create_prim_func(tensors))
+    return tvm.s_tir.Schedule(loops.unwrapped(te.create_prim_func(tensors)))
 
 
 def tuned(program: Program, folder: str | Path | None = None) -> dict[str, dict[str, int]]:

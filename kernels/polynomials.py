@@ -38,6 +38,11 @@ def fma(a, b, c):
     return tirx.op.fma(a, b, c)
 
 
+def kept(value):
+    """The value, which TVM's simplifier leaves as it is."""
+    return tirx.call_intrin(value.ty.dtype, _KEPT, value)
+
+
 def named(formula: Callable, results: int) -> tuple:
     """Evaluate a formula with intermediate results that are computed once.
 
@@ -56,8 +61,7 @@ def named(formula: Callable, results: int) -> tuple:
         names: list[tuple] = []
 
         def name(value):
-            kept = tirx.call_intrin(value.ty.dtype, _KEPT, value)
-            names.append((tirx.Var(f"t{len(names)}", value.ty), kept))
+            names.append((tirx.Var(f"t{len(names)}", value.ty), kept(value)))
             return names[-1][0]
 
         expression = formula(name)[index]

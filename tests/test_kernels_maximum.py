@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.special import ndtr
+from scipy.stats import norm
 from tvm import te
 
-from kernels import elementwise, maximum, targets
+from kernels import elementwise, maximum, maximum_grouped, targets
 from kernels.kernel import build
 from kernels.program import Activation, Program, Rows, Step
 from refbnn import maximum as reference
@@ -167,3 +170,55 @@ def test_exact_without_spread_is_exact():
     got_mean, got_var = compiled("exact", 4, 2, 50)(mean, np.zeros_like(mean))
     np.testing.assert_array_equal(got_mean, mean.max(axis=0))
     assert not got_var.any()
+
+
+@FEW
+@given(
+    k=st.sampled_from([2, 3, 4, 7, 9]),
+    lanes=st.sampled_from([4, 8, 16]),
+    ratio=st.sampled_from([1.0, 1.5, 3.0, 10.0, 100.0]),
+    seed=st.integers(0, 99),
+)
+def test_exact_of_scales_alike(k, lanes, ratio, seed):
+    rng = np.random.default_rng(seed)
+    size = 10.0 ** rng.uniform(-12, 12, (5, 40))
+    scale = ratio ** rng.uniform(0, 1, (k, 5, 40))
+    mean = rng.uniform(-5, 5, (k, 5, 40)) * scale
+    mean[:, 0] = 0.0  # ties of means; and of everything
+    scale[:, 1], mean[:, 1] = 1.0, np.round(mean[:, 1] / scale[:, 1])
+    mean[0, 2] += 12.0 * ratio  # one above all others
+    mean[-1, 3], scale[-1, 3] = -np.inf, 0.0  # not there
+    mean, var = (mean * size).astype(np.float32), ((scale * size) ** 2).astype(np.float32)
+    assert_close(compiled("exact", k, 5, 40, lanes=lanes)(mean, var), wanted(mean, var), 1e-5)
+
+
+def test_exact_against_integrals_of_the_distribution_function():
+    # E − a = ∫(1 − F) − ∫F above and below a, E(M − a)² = 2∫|x − a|(1 − F or F), by QUADPACK.
+    mean = np.array([[0, 0, 0, 0], [1, -1, 0.5, 0], [0, 3, -2, 1], [0, 0, 0, 5], [0, 1, 1, -9]])
+    scale = np.array([[1, 1, 1, 1], [1, 1.5, 0.7, 1], [2, 1, 3, 1], [1, 1, 1, 1], [0.3, 1, 4, 2]])
+    got = compiled("exact", 4, 5, 1)(mean.T[..., np.newaxis], scale.T[..., np.newaxis] ** 2)
+    for m, s, got_mean, got_var in zip(mean, scale, got[0][:, 0], got[1][:, 0], strict=True):
+        a = m.max()
+
+        def F(x, m=m, s=s):
+            return float(np.prod(ndtr((x - m) / s)))
+
+        def both(power, a=a, F=F):
+            above = quad(lambda x: (x - a) ** power * (1.0 - F(x)), a, a + 40, epsabs=1e-11)[0]
+            return above, quad(lambda x: (a - x) ** power * F(x), a - 40, a, epsabs=1e-11)[0]
+
+        (above, below), second = both(0), 2.0 * sum(both(1))
+        want_var = second - (above - below) ** 2
+        assert abs(got_mean - a - (above - below)) <= 1e-5 * np.sqrt(want_var)
+        assert abs(got_var - want_var) <= 1e-5 * want_var
+
+
+@pytest.mark.parametrize("k", [2, 4, 9, 16, 25])
+def test_a_step_is_too_short_to_be_seen(k):
+    # |f̂(2π/h)| of k N(0, 1), f = kφΦ^{k−1}, is below what the step is derived for, by QUADPACK.
+    omega = 2.0 * np.pi / maximum_grouped.step(k)
+    real, imaginary = (
+        quad(lambda x: k * norm.pdf(x) * ndtr(x) ** (k - 1), -12, 12, weight=kind, wvar=omega)[0]
+        for kind in ("cos", "sin")
+    )
+    assert 1e-9 < np.hypot(real, imaginary) < 5e-7
