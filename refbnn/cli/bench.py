@@ -180,8 +180,8 @@ def _print(result: dict, schedules: list[str]) -> None:
     rows += [[name, "absent", reason] for name, reason in result["absent"].items()]
     table(["network", "µs a call", f"× {best}"], rows)
     if result.get("untuned"):
-        names = "; ".join(result["untuned"])
-        print(f"refbnn bench: no record of tuning, by hand: {names}", file=sys.stderr)
+        untuned = "; ".join(result["untuned"])
+        print(f"refbnn bench: no record of tuning, by hand: {untuned}", file=sys.stderr)
     print()
     rows = [
         [
