@@ -219,6 +219,18 @@ def schedule(
     No loop is parallel: at a few to some hundred microseconds a layer, handing work to a second
     core costs more than it brings (measured on two cores).
     """
+    # Second moments first, in a pass over whole vectors: in the loop over k they would be formed
+    # again for every tile of packs. Where inputs are loaded by vectors (below), the pass lays all
+    # that is read of them out side by side: two vectors are loaded at once, and from one address.
+    if unroll > 1:
+        *_, term, lane = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
+        sch.unroll(term)
+        sch.vectorize(lane)
+    elif form != "mean":
+        _, column = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
+        _, lane = sch.split(column, [None, target.lanes])
+        sch.vectorize(lane)
+
     # Outputs by packs, whole vectors too. Mean and variance share one nest of loops.
     sums = sch.get_sblock(f"{name}_sums")
     out = sch.get_sblock(f"{name}_v0" if both_moments(form) else name)
@@ -280,25 +292,12 @@ def schedule(
             sch.unroll(loop)
         sch.vectorize(lane)
 
-    # Sums are set to zero before the loops over k, not by a test inside them.
+    # Sums are set to zero before that loop, not by a test inside it.
     sch.decompose_reduction(sums, k if block is None else block)
 
-    # Second moments before the tiles: inside they would be formed again for each tile of packs. Of
-    # all inputs in a pass over whole vectors, or of one block, which stay in the second cache.
-    # Where inputs are loaded by vectors, the pass lays all that is read of them out side by side:
-    # two vectors are loaded at once, and from one address.
-    if unroll > 1:
-        *_, term, lane = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
-        sch.unroll(term)
-        sch.vectorize(lane)
-    elif form != "mean":
-        second = sch.get_sblock(f"{name}_inputs")
-        if block is not None:
-            sch.compute_at(second, block, preserve_unit_loops=True)
-        else:
-            _, column = sch.get_loops(second)
-            _, lane = sch.split(column, [None, target.lanes])
-            sch.vectorize(lane)
+    # Second moments of one block at a time, before its tiles: they stay in the second cache.
+    if block is not None and form != "mean":
+        sch.compute_at(sch.get_sblock(f"{name}_inputs"), block, preserve_unit_loops=True)
 
 
 def block_of_inputs(n_in: int, size: int) -> int:

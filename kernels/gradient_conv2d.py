@@ -8,8 +8,8 @@ frame of zeros, kernel (K, L), stride (s, t) and padding (p, q) (`refbnn.layers.
     G_ocab = Σ_batch Σ_ij g_oij x̄_{c, si+a, tj+b}        ∂L/∂µ = Σ_s G_s,   ∂L/∂σ = Σ_s G_s ∘ z_s
     ∂L/∂x_chw = Σ_o Σ_ab ḡ_{o, h+p−a, w+q−b} W_ocab
 
-where ḡ is g spread out to every s-th row and t-th column, and 0 between and around. One output
-channel sees all input channels: groups are refused.
+where ḡ is g spread out to every s-th row and t-th column, and 0 between and around. With groups an
+output channel sees the input channels of its own group, and c counts within it.
 
 Layout
 ------
@@ -52,14 +52,16 @@ def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, 
     """∂L/∂µ and ∂L/∂σ of the weights, (O, C, K, L) each; x and g in their frames."""
     lanes = program.target.lanes
     (K, L), (s_row, s_column), (top, left) = sizes.kernel, sizes.stride, sizes.before
-    n_out, C, S = sizes.layer.out_channels, sizes.layer.in_channels, sizes.samples
+    n_out, S = sizes.layer.out_channels, sizes.samples
+    of_group, C = sizes.per_group
     n = te.reduce_axis((0, sizes.batch), name="n")
     i = te.reduce_axis((0, sizes.output[0]), name="i")
     v = te.reduce_axis((0, sizes.vectors(lanes)), name="v")
 
     def of_lane(s, o, c, a, b, lane):
         j = v * lanes + lane
-        place = (n, c, i * s_row + a, j * s_column + b)
+        channel = o // of_group * C + c if sizes.layer.groups > 1 else c
+        place = (n, channel, i * s_row + a, j * s_column + b)
         pixel = x(*place) if sizes.first else x(s, *place)
         return te.sum(grad_y[s, n, o, i + top, j + left] * pixel, axis=[n, i, v])
 
@@ -175,21 +177,24 @@ def by_input(
     lanes = program.target.lanes
     (K, L), (p, q), (top, left) = sizes.kernel, sizes.padding, sizes.before
     n_out, C, S = sizes.layer.out_channels, sizes.layer.in_channels, sizes.samples
+    of_group, c_of_group = sizes.per_group
     H, W = sizes.image
     if sizes.stride != (1, 1):
         grad_y = _spread(program, sizes, grad_y)
     weights = te.compute(
-        (S, n_out, K, L, C),
+        (S, n_out, K, L, c_of_group),
         lambda s, o, a, b, c: mean[o, c, a, b] + scale[o, c, a, b] * z(s, o, (c * K + a) * L + b),
         name="W",
     )
-    o = te.reduce_axis((0, n_out), name="o")
+    o = te.reduce_axis((0, of_group), name="o")
     a = te.reduce_axis((0, K), name="a")
     b = te.reduce_axis((0, L), name="b")
 
     def of_pixel(s, n, c, h, w):
         place = h + (p + top) - a, w + (q + left) - b
-        return te.sum(grad_y(s, n, o, *place) * weights[s, o, a, b, c], axis=[o, a, b])
+        first = c // c_of_group * of_group if sizes.layer.groups > 1 else 0
+        weight = weights[s, first + o, a, b, c % c_of_group]
+        return te.sum(grad_y(s, n, first + o, *place) * weight, axis=[o, a, b])
 
     columns = -(-W // lanes) * lanes
     result = te.compute((S, sizes.batch, C, H, columns), of_pixel, name="by_input")

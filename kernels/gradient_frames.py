@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.gradient import require_sizes
-from refbnn.errors import InputError
 from refbnn.layers import Conv2d
 
 
@@ -63,8 +62,7 @@ class Sizes:
     Raises
     ------
     InputError
-        If a size is no whole number of at least 1, the layer has groups, or the image has no room
-        for its kernel.
+        If a size is no whole number of at least 1, or the image has no room for its kernel.
     """
 
     layer: Conv2d
@@ -76,10 +74,12 @@ class Sizes:
     def __post_init__(self):
         require_sizes(self, *self.image, self.batch, self.samples)
         self.layer.output_shape((self.layer.in_channels, *self.image))
-        if self.layer.groups != 1:
-            raise InputError(
-                f"gradient of {self.layer}: no kernel for {self.layer.groups} groups; expected 1"
-            )
+
+    @property
+    def per_group(self) -> tuple[int, int]:
+        """Output and input channels of one group, O/g and C/g."""
+        layer = self.layer
+        return layer.out_channels // layer.groups, layer.in_channels // layer.groups
 
     @property
     def kernel(self) -> tuple[int, int]:

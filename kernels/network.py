@@ -29,6 +29,7 @@ from kernels import (
     leaky_relu,
     max_pool2d,
     relu,
+    residual,
     sigmoid,
     tanh,
     targets,
@@ -52,6 +53,7 @@ from refbnn.layers import (
     LeakyReLU,
     MaxPool2d,
     ReLU,
+    Residual,
     Sigmoid,
     Tanh,
 )
@@ -60,7 +62,7 @@ from refbnn.posterior import Posterior
 
 _KERNELS = (
     "Dense, Conv2d, MaxPool2d, AvgPool2d, BatchNorm2d, Flatten, ReLU, LeakyReLU, ELU, GELU, "
-    "Sigmoid or Tanh"
+    "Sigmoid, Tanh or Residual"
 )
 
 
@@ -168,6 +170,8 @@ def _add(
             return batch_norm.add(program, name, x, layer)
         case Flatten():
             return flatten.add(program, name, x)
+        case Residual():
+            return residual.add(program, name, x, layer.layers, own, partial(_add, form=form))
     raise InputError(
         f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no kernel; "
         f"expected {_KERNELS}"

@@ -144,11 +144,11 @@ def compute(
 
 def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, batch: int) -> None:
     """Say how it is computed: one decision a paragraph; the columns of a tile are decided."""
-    # Packs of channels outside, samples inside: means and scales of a pack stay in the cache while
-    # all samples of it are made.
+    # Samples outside, so that a network can do one after the other (`sampled_weights.one_by_one`);
+    # in each, pack after pack of the channels.
     image, pack_, row, column, lane = sch.get_loops(sch.get_sblock(name))
     sample, image = sch.split(image, [None, batch])
-    sch.reorder(pack_, sample, image, row, column, lane)
+    sch.reorder(sample, pack_, image, row, column, lane)
     sch.vectorize(lane)
 
     # Tiles of columns: a weight that is read serves all pixels of a tile, and the independent sums
@@ -160,8 +160,8 @@ def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, b
     sch.compute_at(sums, column_tile, preserve_unit_loops=True)
     sch.unroll(column)
 
-    # The weights of one pack and sample, for all images of the batch.
-    sampled_weights.schedule(sch, name, sample)
+    # The weights of one sample and pack, for all images of the batch.
+    sampled_weights.schedule(sch, name, pack_)
 
     # The tile inside the loops over the window, unrolled, its lanes vectorised: each sum is one
     # register, set to zero before those loops.

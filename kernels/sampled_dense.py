@@ -110,19 +110,19 @@ def schedule(
     sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, batch: int, target: Target
 ) -> None:
     """Say how it is computed: one decision a paragraph; the rows of a tile are decided."""
-    # Packs of outputs outside, samples inside: means and scales of a pack stay in the cache while
-    # all samples of it are made.
+    # Samples outside, so that a network can do one after the other (`sampled_weights.one_by_one`);
+    # in each, pack after pack of the outputs.
     out = sch.get_sblock(name)
     row, column = sch.get_loops(out)
     sample, row = sch.split(row, [None, batch])
     pack_, lane = sch.split(column, [None, target.lanes])
     sch.vectorize(lane)
-    sch.reorder(pack_, sample, row, lane)
+    sch.reorder(sample, pack_, row, lane)
 
-    # Sums of one pack and sample at a time, whole batches, and before them their weights.
+    # Sums of one sample and pack at a time, whole batches, and before them their weights.
     sums = sch.get_sblock(f"{name}_sums")
-    sch.compute_at(sums, sample, preserve_unit_loops=True)
-    sampled_weights.schedule(sch, name, sample)
+    sch.compute_at(sums, pack_, preserve_unit_loops=True)
+    sampled_weights.schedule(sch, name, pack_)
 
     # Tiles of rows: a weight that is read serves all rows of a tile, and the independent sums hide
     # the latency of the multiply-adds. A last tile that is not full gets loops of its own.

@@ -11,6 +11,7 @@ the operators without weights need not know of samples (`under_samples`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import tvm
@@ -18,7 +19,7 @@ from tvm import te
 
 from kernels import noise, philox
 from kernels.dense import pack
-from kernels.program import Activation, Layout, Plain, Program
+from kernels.program import Activation, Layout, Plain, Program, Step
 from refbnn.bit_table import BitTable, bit_table
 from refbnn.noise.law import Law
 from refbnn.posterior import Posterior
@@ -88,6 +89,46 @@ def under_samples(program: Program, noise_: Source) -> Program:
 def give(program: Program, x: Activation, noise_: Source) -> None:
     """Make an activation under samples the output, (S, B, ...)."""
     program.give(Activation(Samples(noise_.n_samples, x.layout), x.mean, None))
+
+
+def one_by_one(program: Program, first: str, noise_: Source) -> None:
+    """Let all operators from the first with weights on work on one sample before the next.
+
+    What they hand on is then stored for one sample, not for all: of B inputs in place of S·B.
+
+    Parameters
+    ----------
+    program : Program
+        Its steps so far, of operators whose outermost loops are those over samples, or over
+        examples under samples.
+    first : str
+        Name of that operator's block.
+    noise_ : Source
+    """
+    program.steps.append(
+        Step(
+            workload=f"samples one by one {noise_.n_samples}",
+            by_hand={},
+            space={},
+            transform=partial(merge, first=first, n_samples=noise_.n_samples),
+        )
+    )
+
+
+def merge(sch: tvm.s_tir.Schedule, decisions, first: str, n_samples: int) -> None:
+    """Merge the loops over the samples of all blocks from that of this name on."""
+    blocks = list(sch.get_child_blocks(sch.get_sblock("root")))
+    names = [sch.get(block).name_hint for block in blocks]
+    loops: list = []
+    for block in blocks[names.index(first) :]:
+        loop, *_ = sch.get_loops(block)
+        if any(sch.get(loop).same_as(sch.get(other)) for other in loops):
+            continue
+        if int(sch.get(loop).extent) > n_samples:
+            loop, _ = sch.split(loop, [n_samples, None])
+        loops.append(loop)
+    if len(loops) > 1:
+        sch.merge(*loops)
 
 
 def weights(

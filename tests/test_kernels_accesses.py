@@ -89,7 +89,6 @@ def test_channels_that_fill_a_pack_up_are_of_no_group(schedule, conv, lanes):
 @SOME
 @given(conv=convolutions(3), image=st.tuples(st.integers(5, 9), st.integers(5, 20)), cpu=CPUS)
 def test_gradients_stay_within_their_arrays(schedule, conv, image, cpu):
-    assume(conv.groups == 1)
     try:
         sizes = Sizes(conv, image, batch=2, samples=2)
     except InputError:  # no room for the kernel

@@ -26,6 +26,8 @@ CONVOLUTIONS = {
     "padding beyond the kernel": (Conv2d(1, 3, (2, 1), padding=(3, 2)), (4, 17)),
     "strides": (Conv2d(2, 3, (3, 2), stride=(2, 3), padding=(1, 2)), (8, 20)),
     "strides that leave pixels out": (Conv2d(1, 2, 1, stride=2), (6, 5)),
+    "groups": (Conv2d(4, 6, 3, padding=1, groups=2), (7, 18)),
+    "a group a channel, strides": (Conv2d(3, 6, (2, 3), stride=2, groups=3), (8, 9)),
     "one pixel": (Conv2d(1, 1, 1), (1, 1)),
 }
 
@@ -89,7 +91,9 @@ def test_convolution_for_given_noise(name, schedule):
     assert_within(kernel(*arguments(numbers, (numbers.z, numbers.z_bias))), numbers, False)
 
 
-@pytest.mark.parametrize(("name", "schedule"), [("as in LeNet-5", "default"), ("strides", "hand")])
+@pytest.mark.parametrize(
+    ("name", "schedule"), [("as in LeNet-5", "default"), ("strides", "hand"), ("groups", "hand")]
+)
 def test_convolution_with_noise_drawn_in_the_kernel(name, schedule):
     layer, image = CONVOLUTIONS[name]
     seed, index, samples = 77, 0, 2
@@ -169,7 +173,6 @@ def test_a_tile_fits_the_registers_and_the_layer(n_rows, n_packs, registers):
 @pytest.mark.parametrize(
     ("layer", "image", "message"),
     [
-        (Conv2d(4, 4, 3, groups=2), (8, 8), "no kernel for 2 groups; expected 1"),
         (Conv2d(1, 1, 5), (4, 8), "image of 4 × 8; expected at least 5 × 5"),
     ],
 )

@@ -413,10 +413,25 @@ def test_other_forms_of_a_network(form):
     assert not got.var.any()
 
 
+class Own:
+    """A layer that nobody has a kernel for."""
+
+    def parameter_shapes(self):
+        return {}
+
+    def output_shape(self, shape):
+        return shape
+
+
 @pytest.mark.parametrize(
     ("layers", "shape", "message"),
     [
-        ([Conv2d(1, 1, 1), Residual((ReLU(),))], (1, 3, 3), "layer 1: Residual has no kernel"),
+        ([Conv2d(1, 1, 1), Own()], (1, 3, 3), "layer 1: Own has no kernel"),
+        (
+            [Residual((ReLU(), Own()))],  # type: ignore[arg-type]
+            (1, 3, 3),
+            "layer 0_1: Own has no kernel",
+        ),
         ([Conv2d(1, 2, 3)], None, "input_shape is None; expected the shape of one input"),
         ([Conv2d(1, 2, 3)], (1, 2, 2), "layer 0: Conv2d.*expected at least 3 × 3"),
     ],

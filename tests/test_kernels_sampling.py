@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refbnn
-from kernels import noise, sampled_conv2d, sampled_dense, targets, tiles
+from kernels import (
+    comparison,
+    noise,
+    sampled_conv2d,
+    sampled_dense,
+    sampled_network,
+    targets,
+    tiles,
+)
 from kernels.kernel import build
 from kernels.sampled_network import compile_sampled
 from refbnn import reproducible
@@ -182,6 +190,17 @@ def test_network_of_images_is_the_reference_in_float32(schedule):
     assert got.shape == (3, 2, 5)
     assert (np.abs(got - expected) <= bound).all()
     assert bound.max() <= 1e-3 * np.abs(expected).max()
+
+
+def test_memory_is_that_of_one_sample(tmp_path):
+    cpu = targets.target("host")
+    workspace = [
+        comparison.size(
+            sampled_network.program(conv_net(), 2, n, cpu), "hand", None, tmp_path
+        ).workspace
+        for n in (2, 50)
+    ]
+    assert workspace[0] == workspace[1] > 0
 
 
 def test_outputs_may_be_images():
