@@ -63,7 +63,7 @@ def test_what_is_needed_is_counted():
 @emulated
 def test_bench_counts_from_the_command_line(model, tmp_path, capsys, without_analysers):
     file = tmp_path / "b.json"
-    call = ["bench", str(model), *ARM, "--batch-size", "2", "--schedule", "default", "hand"]
+    call = ["bench", str(model), *ARM, "--batch-size", "2", "--schedule", "hand"]
     call += ["--ablation", "--records", str(tmp_path / "none"), "--json", str(file)]
     assert cli.main(call) == 0
     printed = capsys.readouterr()
@@ -81,10 +81,7 @@ def test_bench_counts_from_the_command_line(model, tmp_path, capsys, without_ana
     assert content["machine"]["device"] == "emulated"
     (numbers,) = content["by_batch_size"]
     counts = numbers["executed_instructions"]
-    assert list(counts) == [
-        *(f"{name}, kernel, {s}" for s in ("default",) for name in ("PFP", "mean")),
-        *(f"{name}, kernel, hand" for name in ("PFP", "mean", "SVI-30")),
-    ]
+    assert list(counts) == [f"{name}, kernel, hand" for name in ("PFP", "mean", "SVI-30")]
     for count in counts.values():
         assert count["total"] == sum(n for name, n in count.items() if name != "total")
     net = Network([Dense(24, 40), ReLU(), Dense(40, 3)], seed=1)
