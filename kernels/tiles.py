@@ -178,6 +178,6 @@ def of_images_by_lanes(
         return n_tiles * (weights * (2 if sums == 3 else 1) + sums * d * held(r) * loads + loop)
 
     sizes = [range(1, min(n, most) + 1) for n, most in ((n, 8), (rows, 4), (columns, 12))]
-    fitting = [tile for tile in product(*sizes) if fits(tile)]
+    fitting = [(p, d, r) for p, d, r in product(*sizes) if fits((p, d, r))]
     channels, down, across = min(fitting, key=others, default=(1, 1, 1))
     return {"channels": channels, "rows": down, "columns": across}

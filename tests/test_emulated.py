@@ -107,7 +107,9 @@ def tuned_otherwise(program, folder):
                 for name, values in step.space.items()
             }
             processor = records.processor(program.target)
-            record = records.Record(step.workload, processor, decisions, 1.0, 1.0, 1, "0.27")
+            record = records.Record(
+                step.workload, processor, decisions, "seconds", 1.0, 1.0, 1, "0.27"
+            )
             records.keep(record, records.path(folder, program.target))
     return folder
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import refbnn
 from kernels import (
-    comparison,
+    memory,
     noise,
     sampled_conv2d,
     sampled_dense,
@@ -195,7 +195,7 @@ def test_network_of_images_is_the_reference_in_float32(schedule):
 def test_memory_is_that_of_one_sample(tmp_path):
     cpu = targets.target("host")
     workspace = [
-        comparison.size(
+        memory.size(
             sampled_network.program(conv_net(), 2, n, cpu), "hand", None, tmp_path
         ).workspace
         for n in (2, 50)

@@ -53,7 +53,7 @@ def shared_library(code: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path, library = Path(folder) / "main.o", Path(folder) / "main.so"
         path.write_bytes(code)
-        zig("ld.lld", "-shared", path, "-o", library)
+        zig("ld.lld", "-shared", path, "-o", library, expected="a library of a kernel")
         return library.read_bytes()
 
 
