@@ -2,16 +2,23 @@
 
 A board serves one session at a time. All kernels of this process that are on one `Board` share one,
 which ends with the last of them.
+
+A session lasts no longer than the board's timeout: its server sees to that. A board that has
+stopped altogether does not, and TVM would wait for its answer without end. So the connection is cut
+from here as well, a little later; what waits for it is then told that it is lost.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import stat
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary, finalize
 
 from tvm.rpc import RPCSession, TrackerSession, connect_tracker
 
@@ -21,6 +28,7 @@ from refbnn.errors import InputError
 _log = logging.getLogger(__name__)
 _ANSWER = 10.0  # seconds for a tracker to answer; across the world it takes less than one
 _POLL = 0.2  # seconds between two questions whether a board is free
+_GRACE = 5.0  # seconds after a session's end in which the board's own word of it may arrive
 
 
 class Line:
@@ -80,36 +88,104 @@ def _requested(board: Board) -> RPCSession:
             tracker = connect_tracker(*board.address)
     except (OSError, RuntimeError) as error:  # the latter: whatever is there is no tracker
         raise InputError(
-            f"tracker {board.tracker}: {_words(error)}; expected one, started by: "
+            f"tracker {board.tracker}: {last_line(error)}; expected one, started by: "
             "python -m tvm.exec.rpc_tracker"
         ) from None
     try:
-        _wait(tracker, board)
-        return tracker.request(board.key, session_timeout=board.timeout, max_retry=1)
+        ports = _wait(tracker, board)
+        return _opened(tracker, board, ports)
     except (OSError, RuntimeError) as error:
-        raise ConnectionError(_words(error)) from None
+        raise ConnectionError(last_line(error)) from None
     finally:
         tracker.close()
 
 
-def _wait(tracker: TrackerSession, board: Board) -> None:
-    """Wait until one of the boards is free."""
-    end = None
+def _opened(tracker: TrackerSession, board: Board, ports: set[int]) -> RPCSession:
+    """A session, cut off if it is too long in the making, or lasts too long."""
+    before = _sockets().keys()
+    making = _later(_ANSWER, lambda: _cut(_connections(before, ports)))
+    try:
+        session = tracker.request(board.key, session_timeout=board.timeout, max_retry=1)
+    finally:
+        making.cancel()
+    own = _connections(before, ports)
+    lasting = _later(board.timeout + _GRACE, lambda: _cut(own))
+    finalize(session, _call_off, lasting, own)
+    return session
+
+
+def _sockets() -> dict[int, int]:
+    """The open sockets of this process: file descriptors by inode."""
+    found = {}
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # closed by now, as that of the listing itself
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                found[status.st_ino] = int(name)
+    return found
+
+
+def _connections(before: Set[int], ports: set[int]) -> list[socket.socket]:
+    """Copies of this process's connections to these ports, but for sockets that were before.
+
+    TVM does not say which connection is its own.
+    """
+    found = []
+    for inode, file in _sockets().items():
+        if inode not in before:
+            connection = socket.socket(fileno=os.dup(file))
+            try:
+                there = connection.getpeername()[1] in ports
+            except (OSError, IndexError):  # not connected, or to no port
+                there = False
+            if there:
+                found.append(connection)
+            else:
+                connection.close()
+    return found
+
+
+def _cut(connections: list[socket.socket]) -> None:
+    """End connections: who waits for an answer gets an error."""
+    for connection in connections:
+        with suppress(OSError):  # ended by the other side
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+
+def _later(seconds: float, do: Callable[[], None]) -> threading.Timer:
+    """Do something after a time, unless that is cancelled or the program ends."""
+    timer = threading.Timer(seconds, do)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _call_off(timer: threading.Timer, connections: list[socket.socket]) -> None:
+    timer.cancel()
+    for connection in connections:
+        connection.close()
+
+
+def _wait(tracker: TrackerSession, board: Board) -> set[int]:
+    """Wait until one of the boards is free; the ports of all of them."""
+    longest, end = board.timeout + _GRACE, None  # as a session of somebody else
     while True:
         summary = tracker.summary()
+        servers = [(s["key"].removeprefix("server:"), s["addr"]) for s in summary["server_info"]]
         if summary["queue_info"].get(board.key, {}).get("free"):
-            return
-        keys = {server["key"].removeprefix("server:") for server in summary["server_info"]}
+            return {port for key, (_, port) in servers if key == board.key}
+        keys = {key for key, _ in servers}
         if board.key not in keys:
             known = ", ".join(sorted(keys)) or "none: no board has a server that runs"
             raise InputError(
                 f"tracker {board.tracker}: key {board.key!r} is unknown; expected one of: {known}"
             )
         if end is None:
-            end = time.monotonic() + board.timeout
-            _log.warning("%s: busy; waiting for up to %g s", board, board.timeout)
+            end = time.monotonic() + longest
+            _log.warning("%s: busy; waiting for up to %g s", board, longest)
         if time.monotonic() > end:
-            raise InputError(f"{board}: busy for {board.timeout:g} s; expected a free one")
+            raise InputError(f"{board}: busy for {longest:g} s; expected a free one")
         time.sleep(_POLL)
 
 
@@ -124,6 +200,6 @@ def _patience(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _words(error: Exception) -> str:
-    """The last line of an error, which says what happened."""
+def last_line(error: Exception) -> str:
+    """What happened, as the last line of an error of TVM's says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
