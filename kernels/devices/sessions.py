@@ -44,6 +44,11 @@ class Line:
         self.n_uploads = 0
         self._session: RPCSession | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session, as far as is known here."""
+        return self._session is not None
+
     def session(self) -> RPCSession:
         """The session as it stands, or a new one, on any of the boards.
 
@@ -80,8 +85,30 @@ def line(board: Board) -> Line:
     return found
 
 
+def require_known(board: Board) -> None:
+    """Ask the tracker for a board, without taking it; nothing where there is a session already.
+
+    Raises
+    ------
+    InputError
+        If the tracker does not answer, or has no such board.
+    """
+    known = _lines.get(board)
+    if known is None or not known.is_open:
+        with _asking(board) as tracker:
+            _look(tracker, board)
+
+
 def _requested(board: Board) -> RPCSession:
     """A session on one of the boards."""
+    with _asking(board) as tracker:
+        ports = _wait(tracker, board)
+        return _opened(tracker, board, ports)
+
+
+@contextmanager
+def _asking(board: Board) -> Iterator[TrackerSession]:
+    """A connection to the tracker."""
     try:
         with _patience(_ANSWER):
             socket.create_connection(board.address).close()  # TVM would try again for a minute
@@ -92,8 +119,7 @@ def _requested(board: Board) -> RPCSession:
             "python -m tvm.exec.rpc_tracker"
         ) from None
     try:
-        ports = _wait(tracker, board)
-        return _opened(tracker, board, ports)
+        yield tracker
     except (OSError, RuntimeError) as error:
         raise ConnectionError(last_line(error)) from None
     finally:
@@ -167,20 +193,27 @@ def _call_off(timer: threading.Timer, connections: list[socket.socket]) -> None:
         connection.close()
 
 
+def _look(tracker: TrackerSession, board: Board) -> tuple[bool, set[int]]:
+    """Whether one of the boards is free, and the ports of all of them."""
+    summary = tracker.summary()
+    servers = [(s["key"].removeprefix("server:"), s["addr"]) for s in summary["server_info"]]
+    keys = {key for key, _ in servers}
+    if board.key not in keys:
+        known = ", ".join(sorted(keys)) or "none: no board has a server that runs"
+        raise InputError(
+            f"tracker {board.tracker}: key {board.key!r} is unknown; expected one of: {known}"
+        )
+    ports = {port for key, (_, port) in servers if key == board.key}
+    return summary["queue_info"].get(board.key, {}).get("free", 0) > 0, ports
+
+
 def _wait(tracker: TrackerSession, board: Board) -> set[int]:
     """Wait until one of the boards is free; the ports of all of them."""
     longest, end = board.timeout + _GRACE, None  # as a session of somebody else
     while True:
-        summary = tracker.summary()
-        servers = [(s["key"].removeprefix("server:"), s["addr"]) for s in summary["server_info"]]
-        if summary["queue_info"].get(board.key, {}).get("free"):
-            return {port for key, (_, port) in servers if key == board.key}
-        keys = {key for key, _ in servers}
-        if board.key not in keys:
-            known = ", ".join(sorted(keys)) or "none: no board has a server that runs"
-            raise InputError(
-                f"tracker {board.tracker}: key {board.key!r} is unknown; expected one of: {known}"
-            )
+        free, ports = _look(tracker, board)
+        if free:
+            return ports
         if end is None:
             end = time.monotonic() + longest
             _log.warning("%s: busy; waiting for up to %g s", board, longest)
