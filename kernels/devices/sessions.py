@@ -11,18 +11,17 @@ from here as well, a little later; what waits for it is then told that it is los
 from __future__ import annotations
 
 import logging
-import os
 import socket
-import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakValueDictionary, finalize
 
 from tvm.rpc import RPCSession, TrackerSession, connect_tracker
 
 from kernels.devices.board import Board
+from kernels.devices.deadlines import connections, cut, later, sockets
 from refbnn.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -128,68 +127,21 @@ def _asking(board: Board) -> Iterator[TrackerSession]:
 
 def _opened(tracker: TrackerSession, board: Board, ports: set[int]) -> RPCSession:
     """A session, cut off if it is too long in the making, or lasts too long."""
-    before = _sockets().keys()
-    making = _later(_ANSWER, lambda: _cut(_connections(before, ports)))
+    before = sockets().keys()
+    making = later(_ANSWER, lambda: cut(connections(before, ports)))
     try:
         session = tracker.request(board.key, session_timeout=board.timeout, max_retry=1)
     finally:
         making.cancel()
-    own = _connections(before, ports)
-    lasting = _later(board.timeout + _GRACE, lambda: _cut(own))
+    own = connections(before, ports)
+    lasting = later(board.timeout + _GRACE, lambda: cut(own))
     finalize(session, _call_off, lasting, own)
     return session
 
 
-def _sockets() -> dict[int, int]:
-    """The open sockets of this process: file descriptors by inode."""
-    found = {}
-    for name in os.listdir("/dev/fd"):
-        with suppress(OSError):  # closed by now, as that of the listing itself
-            status = os.fstat(int(name))
-            if stat.S_ISSOCK(status.st_mode):
-                found[status.st_ino] = int(name)
-    return found
-
-
-def _connections(before: Set[int], ports: set[int]) -> list[socket.socket]:
-    """Copies of this process's connections to these ports, but for sockets that were before.
-
-    TVM does not say which connection is its own.
-    """
-    found = []
-    for inode, file in _sockets().items():
-        if inode not in before:
-            connection = socket.socket(fileno=os.dup(file))
-            try:
-                there = connection.getpeername()[1] in ports
-            except (OSError, IndexError):  # not connected, or to no port
-                there = False
-            if there:
-                found.append(connection)
-            else:
-                connection.close()
-    return found
-
-
-def _cut(connections: list[socket.socket]) -> None:
-    """End connections: who waits for an answer gets an error."""
-    for connection in connections:
-        with suppress(OSError):  # ended by the other side
-            connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
-
-
-def _later(seconds: float, do: Callable[[], None]) -> threading.Timer:
-    """Do something after a time, unless that is cancelled or the program ends."""
-    timer = threading.Timer(seconds, do)
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-def _call_off(timer: threading.Timer, connections: list[socket.socket]) -> None:
+def _call_off(timer: threading.Timer, own: list[socket.socket]) -> None:
     timer.cancel()
-    for connection in connections:
+    for connection in own:
         connection.close()
 
 
