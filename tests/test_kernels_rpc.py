@@ -6,7 +6,6 @@ The environment variable REFBNN_ARM_PYTHON names a Python for aarch64 that runs 
 
 import argparse
 import gc
-import logging
 import os
 import platform
 import signal
@@ -15,10 +14,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from kernels import bench, compile_network, records
@@ -107,13 +107,25 @@ class Fleet:
         finally:
             session.close()
 
-    def add(self, name, key, python=sys.executable):
-        """Start a server, and wait until it is free."""
+    def add(self, key, *names, python=sys.executable):
+        """Start servers, and wait until they are free."""
         before = self.n_free(key)
-        words = [python, "-m", "tvm.exec.rpc_server", *at(free_port())]
-        words += ["--tracker", f"127.0.0.1:{self.port}", "--key", key]
-        self.servers[name] = started(words, self.folder / f"{name}.log")
-        until(lambda: self.n_free(key) > before)
+        for name in names:
+            words = [python, "-m", "tvm.exec.rpc_server", *at(free_port())]
+            words += ["--tracker", f"127.0.0.1:{self.port}", "--key", key]
+            self.servers[name] = started(words, self.folder / name)
+        until(lambda: self.n_free(key) == before + len(names))
+
+    def serving(self, *names):
+        """The one of them that has a session."""
+        (name,) = (n for n in names if "start serving" in (self.folder / n).read_text())
+        return name
+
+    def stop(self, name):
+        """Let none of its processes go on."""
+        server = psutil.Process(self.servers[name].pid)
+        for process in [server, *server.children(recursive=True)]:
+            process.send_signal(signal.SIGSTOP)
 
     def kill(self, name):
         killed(self.servers.pop(name))
@@ -131,7 +143,7 @@ def fleet(tmp_path_factory):
     made = Fleet(folder, port)
     try:
         until(answers)
-        made.add("only", "here")
+        made.add("here", "only")
         yield made
     finally:
         for process in [*made.servers.values(), tracker]:
@@ -143,7 +155,7 @@ def arm(fleet):
     """A board of 64-bit Arm."""
     if ARM_PYTHON is None:
         pytest.skip("REFBNN_ARM_PYTHON is not set; .ci/arm makes one")
-    fleet.add("arm", "arm", ARM_PYTHON)
+    fleet.add("arm", "arm", python=ARM_PYTHON)
     return fleet.board("arm")
 
 
@@ -167,22 +179,21 @@ def test_network_is_that_of_this_machine(fleet, schedule):
         same(there(x), here(x))
 
 
-def test_images_by_the_environment(fleet, monkeypatch):
+def test_a_board_that_the_environment_describes(fleet, monkeypatch):
     for variable, value in zip(VARIABLES, ("127.0.0.1", str(fleet.port), "here"), strict=True):
         monkeypatch.setenv(variable, value)
-    net = Network(lenet5(10), input_shape=DIGITS, seed=1)
-    x = np.random.default_rng(2).random((1, *DIGITS))
-    same(compile_network(net, 1, device="rpc")(x), compile_network(net, 1)(x))
+    same(compile_network(NET, 3, device="rpc")(X), compile_network(NET, 3)(X))
 
 
-def test_kernels_of_a_board_share_its_session_and_leave_it_free(fleet):
+def test_kernels_of_a_board_share_its_session_and_leave_it_free(fleet, monkeypatch):
     board = fleet.board("here")
     first, second = (compile_network(NET, batch, device=board) for batch in (3, 1))
     same(first(X), compile_network(NET, 3)(X))
     same(second(X[:1]), compile_network(NET, 1)(X[:1]))
     assert fleet.n_free("here") == 0
     # Another process would wait; so does another description of the board.
-    with one_line("board 'here' of tracker 127.0.0.1:.*: busy for 0.3 s; expected a free one"):
+    monkeypatch.setattr(sessions, "_GRACE", 0.1)
+    with one_line("board 'here' of tracker 127.0.0.1:.*: busy for 0.4 s; expected a free one"):
         compile_network(NET, 3, device=fleet.board("here", timeout=0.3))
     del first, second
     gc.collect()
@@ -223,23 +234,45 @@ def test_time_is_that_of_the_kernel_and_not_of_the_way(fleet):
 
 
 def test_another_board_takes_the_place_of_one_that_dies(fleet, caplog):
-    fleet.add("first", "two")
+    fleet.add("two", "first", "second")
     board, expected = fleet.board("two"), compile_network(NET, 3)(X)
     there = compile_network(NET, 3, device=board)
     same(there(X), expected)
-    fleet.add("second", "two")
-    fleet.kill("first")
-    with caplog.at_level(logging.WARNING):
-        same(there(X), expected)
+    dying = fleet.serving("first", "second")
+    fleet.kill(dying)
+    same(there(X), expected)
     (record,) = caplog.records
     assert record.getMessage().startswith(f"{board}: session 1 of 3 lost: ")
     assert "\n" not in record.getMessage()
     same(there(X), expected)
     assert len(caplog.records) == 1
     # And where there is no other:
-    fleet.kill("second")
+    fleet.kill("second" if dying == "first" else "first")
     with one_line("key 'two' is unknown; expected one of: here"):
         there(X)
+
+
+@pytest.mark.parametrize("when", ["at work", "before"])
+def test_a_board_that_stops_without_a_word_is_given_up(fleet, caplog, monkeypatch, when):
+    names = f"{when} 1", f"{when} 2"
+    fleet.add(when.replace(" ", "-"), *names)
+    board = fleet.board(when.replace(" ", "-"), timeout=2.0)
+    expected = compile_network(NET, 3)(X)
+    if when == "at work":
+        monkeypatch.setattr(sessions, "_GRACE", 0.2)
+        there = compile_network(NET, 3, device=board)
+        fleet.stop(fleet.serving(*names))
+        same(there(X), expected)
+    else:
+        monkeypatch.setattr(sessions, "_ANSWER", 1.0)
+        fleet.stop(names[0])
+        # Which of them is asked first is the tracker's choice.
+        kernels = [compile_network(NET, 3, device=b) for b in (board, replace(board, attempts=2))]
+        for there in kernels:
+            same(there(X), expected)
+    assert "session 1 of" in caplog.text
+    for name in names:
+        fleet.kill(name)
 
 
 def test_a_session_that_times_out_is_followed_by_another(fleet, caplog):

@@ -112,8 +112,8 @@ def find(device: str | Board, target: Target) -> Device:
     Raises
     ------
     InputError
-        If there is none, it cannot run such kernels, or packages that it needs are not installed.
-        Whether a board answers shows when something is loaded.
+        If there is none, it cannot run such kernels, packages that it needs are not installed, or
+        the tracker does not answer or has no such board.
     """
     match device:
         case "local":
@@ -139,8 +139,9 @@ def find(device: str | Board, target: Target) -> Device:
         case "rpc" | Board():
             board = described() if isinstance(device, str) else device
             _require("rpc", "rpc")
-            from kernels.devices import rpc
+            from kernels.devices import rpc, sessions
 
+            sessions.require_known(board)
             return partial(rpc.load, board=board, target=target)
         case _:
             raise InputError(f"device {device!r} is unknown; expected one of: {', '.join(NAMES)}")

@@ -18,7 +18,7 @@ from tvm.error import RPCError, RPCSessionTimeoutError
 from kernels.devices import Board, Loaded, Memory
 from kernels.devices.linker import object_file, shared_library
 from kernels.devices.local import timer
-from kernels.devices.sessions import Line, line
+from kernels.devices.sessions import Line, last_line, line
 from kernels.targets import Target
 from refbnn.errors import InputError
 
@@ -109,7 +109,7 @@ class _Kernel:
                     raise  # the kernel's own: the session goes on
                 self.line.drop()
                 self._last = None
-                said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                said = last_line(error)
             _log.warning("%s: session %d of %d lost: %s", board, attempt, board.attempts, said)
         sessions = f"{board.attempts} session{'s' if board.attempts > 1 else ''}"
         raise InputError(

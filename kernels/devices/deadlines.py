@@ -1,0 +1,57 @@
+"""Deadlines for connections that TVM has opened, where it would wait for an answer without end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Set
+from contextlib import suppress
+
+
+def sockets() -> dict[int, int]:
+    """The open sockets of this process: file descriptors by inode."""
+    found = {}
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # closed by now, as that of the listing itself
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                found[status.st_ino] = int(name)
+    return found
+
+
+def connections(before: Set[int], ports: set[int]) -> list[socket.socket]:
+    """Copies of this process's connections to these ports, but for sockets that were before.
+
+    TVM does not say which connection is its own.
+    """
+    found = []
+    for inode, file in sockets().items():
+        if inode not in before:
+            connection = socket.socket(fileno=os.dup(file))
+            try:
+                there = connection.getpeername()[1] in ports
+            except (OSError, IndexError):  # not connected, or to no port
+                there = False
+            if there:
+                found.append(connection)
+            else:
+                connection.close()
+    return found
+
+
+def cut(connections: list[socket.socket]) -> None:
+    """End connections: who waits for an answer gets an error."""
+    for connection in connections:
+        with suppress(OSError):  # ended by the other side
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+
+def later(seconds: float, do: Callable[[], None]) -> threading.Timer:
+    """Do something after a time, unless that is cancelled or the program ends."""
+    timer = threading.Timer(seconds, do)
+    timer.daemon = True
+    timer.start()
+    return timer
