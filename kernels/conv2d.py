@@ -249,7 +249,8 @@ def compute(
             w[o // block, c // run, down, term, right, c % run, o % block]
             for term in range(n_terms)
         ]
-        return joint_sum(products(*entry(i, *pixel), weights, form), axis=axes)
+        m, second, v = entry(i, *pixel)
+        return joint_sum(products(m, second, v, weights, form), axis=axes)
 
     sums = te.compute(layout.tensor_shape(shape[0]), terms, name=f"{name}_sums")
     sums = sums if isinstance(sums, list | tuple) else [sums]

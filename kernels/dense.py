@@ -191,7 +191,8 @@ def compute(
 
     def terms(i, p, lane):
         weights = [w[p // packs, k, term, p % packs, lane] for term in range(n_terms)]
-        return joint_sum(products(*entry(i, k), weights, form), axis=k)
+        m, second, v = entry(i, k)
+        return joint_sum(products(m, second, v, weights, form), axis=k)
 
     sums = te.compute((batch, n_packs, lanes), terms, name=f"{name}_sums")
     sums = sums if isinstance(sums, list | tuple) else [sums]
