@@ -7,8 +7,6 @@ weights and inputs on their way. Tiles are balanced: 6 rows are split 3 + 3, not
 
 from __future__ import annotations
 
-from itertools import product
-
 from kernels.images import Images, Packs
 from kernels.targets import Target
 from refbnn.layers.windows import Pair
@@ -178,6 +176,7 @@ def of_images_by_lanes(
         return n_tiles * (weights * (2 if sums == 3 else 1) + sums * d * held(r) * loads + loop)
 
     sizes = [range(1, min(n, most) + 1) for n, most in ((n, 8), (rows, 4), (columns, 12))]
-    fitting = [(p, d, r) for p, d, r in product(*sizes) if fits((p, d, r))]
+    tiles = ((p, d, r) for p in sizes[0] for d in sizes[1] for r in sizes[2])
+    fitting = [tile for tile in tiles if fits(tile)]
     channels, down, across = min(fitting, key=others, default=(1, 1, 1))
     return {"channels": channels, "rows": down, "columns": across}
