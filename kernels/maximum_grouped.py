@@ -30,9 +30,9 @@ then 0.68, 0.49, 0.36 s²: it moves by some 2·10⁻⁶.
 
 Ends
 ----
-Below x₀ = max_i(m_i − R s_i), R = 5.4, and below min_i(m_i − R_k s_i), where Φ(−R_k)^k = Φ(−R), F is less
-than Φ(−R); above x₁ = max_i(m_i + U s_i), where kΦ(−U) = Φ(−R), 1 − F is. Cells reach from the
-greater start to x₁; what is left out is of the variance, in units of that entry's own, some 10⁻⁶.
+Below x₀ = max_i(m_i − R s_i), R = 5.4, and below min_i(m_i − R_k s_i), where Φ(−R_k)^k = Φ(−R),
+F is less than Φ(−R); above x₁ = max_i(m_i + U s_i), where kΦ(−U) = Φ(−R), 1 − F is. Cells reach
+from the greater start to x₁; what is left out is some 10⁻⁷ of that entry's own variance.
 Entries all of whose Φ_i rises below x₀ are 1 throughout. The number of cells is that of the window
 of a vector that needs most: 10 to 20 for scales alike, and at most `_SPAN`·s/h.
 
