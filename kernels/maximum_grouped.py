@@ -30,9 +30,9 @@ then 0.68, 0.49, 0.36 s²: it moves by some 2·10⁻⁶.
 
 Ends
 ----
-Below x₀ = max_i(m_i − R s_i), R = 5.4, and below min_i(m_i − R_k s_i), where Φ(−R_k)^k = Φ(−R), F
-is less than Φ(−R); above x₁ = max_i(m_i + U s_i), where kΦ(−U) = Φ(−R), 1 − F is. Cells reach from the
-greater start to x₁; what is left out is of the variance, in units of that entry's own, some 10⁻⁶.
+Below x₀ = max_i(m_i − R s_i), R = 5.4, and below min_i(m_i − R_k s_i), where Φ(−R_k)^k = Φ(−R),
+F is less than Φ(−R); above x₁ = max_i(m_i + U s_i), where kΦ(−U) = Φ(−R), 1 − F is. Cells reach
+from the greater start to x₁; what is left out is some 10⁻⁷ of that entry's own variance.
 Entries all of whose Φ_i rises below x₀ are 1 throughout. The number of cells is that of the window
 of a vector that needs most: 10 to 20 for scales alike, and at most `_SPAN`·s/h.
 
@@ -45,8 +45,9 @@ other: (F, G) ← (FΦ_i, G + Fq_i).
 
 Range: scales of which the least that matters is no less than (x₁ − x₀)/48, and than a 16th of the
 greatest: what is left out of that one's tail, 10⁻⁹ of its variance, may be all there is. Mean to
-4e-6 of the standard deviation, variance to 5e-6 relative. Observed for k ≤ 9: 1e-6 and 2e-6. A
-window of 4, 9 entries of like scales takes 17 to 25, 40 to 60 ns with AVX-512.
+5e-6 of the standard deviation, variance to 1e-5 relative. Observed: 2e-6 and 3e-6 for k ≤ 4, 3e-6
+and 8e-6 for k ≤ 16. A window of 4, 9 entries of like scales takes 17 to 25, 40 to 60 ns with
+AVX-512.
 """
 
 from __future__ import annotations
