@@ -23,6 +23,11 @@ SCHEDULES = ("default", "hand", "tuned")
 # compile. LLVM has its own.
 PASSES = {"tirx.disable_cse_tir": True}
 
+# For Arm, schedules copy inputs and weights on their way into arrays that LLVM makes registers of
+# (`kernels.dense`). It does not where TVM lets several layers share the memory of one array: a
+# 784-100-100-10 at batch 10 would take 18 % more instructions.
+PASSES_OF_ARM = {**PASSES, "tirx.disable_storage_rewrite": True}
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -175,7 +180,8 @@ def bind(program: Program, module: tvm.IRModule, device: str | devices.Board = "
     load = devices.find(device, program.target)
     target = tvm.target.Target(program.target.llvm)
     watching = tvm.transform.PassContext.current().instruments
-    with tvm.transform.PassContext(config=PASSES, instruments=watching):
+    passes = PASSES_OF_ARM if program.target.is_arm else PASSES
+    with tvm.transform.PassContext(config=passes, instruments=watching):
         executable = tvm.compile(module, target=target)
 
     loaded = load(executable, memory(program))

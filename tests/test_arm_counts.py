@@ -13,6 +13,7 @@ import pytest
 from kernels import compile_network, conv2d, dense, targets
 from kernels.images import Packs, Planes
 from kernels.kernel import build
+from kernels.network import program
 from kernels.program import Program
 from refbnn.layers import Dense, ReLU
 from refbnn.network import Network
@@ -28,9 +29,9 @@ def posterior(rng, *shape):
     return Posterior(rng.standard_normal(shape), rng.random(shape))
 
 
-def counted(program, schedule="hand"):
+def counted(work, schedule="hand"):
     rng = np.random.default_rng(3)
-    kernel = build(program, schedule, device="emulated")
+    kernel = build(work, schedule, device="emulated")
     return kernel.instruction_count(*[rng.random(view.shape) for view in kernel.inputs])
 
 
@@ -64,11 +65,11 @@ def test_dense(n_in, n_out, batch, known, most):
 
 def of_conv2d(layout, known, n_out, kernel, padding=(0, 0)):
     rng = np.random.default_rng(5)
-    program = Program(targets.target("cortex-a72"), 1)
+    conv = Program(targets.target("cortex-a72"), 1)
     weight = posterior(rng, n_out, layout.channels, *kernel)
-    x = program.given(layout, known)
-    program.give(conv2d.add(program, "conv2d", x, weight, posterior(rng, n_out), (1, 1), padding))
-    return program
+    x = conv.given(layout, known)
+    conv.give(conv2d.add(conv, "conv2d", x, weight, posterior(rng, n_out), (1, 1), padding))
+    return conv
 
 
 @pytest.mark.parametrize(
@@ -110,3 +111,12 @@ def test_whole_network():
     arm = compile_network(net, 1, "cortex-a72", device="emulated")
     count = arm.instruction_count(np.random.default_rng(2).random((1, 784)))
     assert floors + loads <= count.total <= 1.3 * (floors + loads)
+
+
+def test_layers_together_are_no_more_than_apart():
+    net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
+    arm = compile_network(net, 10, "cortex-a72", device="emulated")
+    together = arm.instruction_count(np.random.default_rng(2).random((10, 784))).total
+    operators = program(net, 10, targets.target("cortex-a72")).operators
+    # 2 %: the checks of what goes in and out.
+    assert together <= 1.02 * sum(counted(alone()).total for _, alone in operators)
