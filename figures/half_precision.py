@@ -1,0 +1,296 @@
+"""Variances in half precision: what it costs in accuracy, and what Cortex-A76 gains by it.
+
+The A76 multiplies and adds eight numbers of half precision in one instruction, four of float32; it
+has no instruction that multiplies halves and adds to float32 (FMLAL, of later cores). Means decide
+labels and cancel: they stay in float32. No term of a variance is negative, so half precision keeps
+relative accuracy: Σ E[x²] σ², and Σ Var[x] µ² where inputs are random.
+
+Why a scale. Half's normal numbers reach from 2⁻¹⁴ to 65504; µ² and σ² of trained weights are often
+below that, and would lose bits or all of them (`share_below_normal`). So each array is multiplied by
+a power of two that brings its greatest entry into [1/2, 1]: for weights once, for activations once
+an image and layer, a maximum that a kernel would have to find. `figures.half_sums` has the forms,
+their bounds, and the emulation.
+
+Shown: relative errors of the variances that leave a dense layer or convolution, against float64
+from the same inputs, by the length b of the blocks that are summed in half (0: halves are only
+stored), for 784-100-100-10 and LeNet-5 trained on the packaged digits; with the bound of the longest
+sum, (1 + u)ᵏ − 1, without what underflow may add. Right, executed instructions a product of the
+kernel of variances alone, 784→100, on an emulated A76 (`figures.half_kernel`; the extra `arm`): a
+proxy of time, no time. Table: what reaches logits and mutual information, and the AUROC of digits
+against garments by it. All but the products of variances is float64, so that nothing else is seen.
+
+Conclusion
+----------
+TODO
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from figures import half_kernel
+from figures.half_sums import NORMAL, exponent_of, halves, relative_bound, sums
+from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
+from refbnn import Moments, Network, Posterior, data, train
+from refbnn.architectures import ARCHITECTURES
+from refbnn.layers import Conv2d, Dense, Layer, MaxPool2d
+from refbnn.layers.windows import padded, windows
+from refbnn.prior import GaussianPrior
+from refbnn.softmax import by_quadrature
+from refbnn.uncertainty import Prediction, auroc
+
+NETWORKS = {"mlp": "784-100-100-10", "lenet5": "LeNet-5"}
+EPOCHS = {"mlp": 15, "lenet5": 10}
+IMAGES = 200  # digits, and as many garments
+ONE_SUM = 1 << 16  # a block longer than any sum
+BLOCKS = {"stored": 0, "blocks of 8": 8, "blocks of 32": 32, "blocks of 128": 128, "one": ONE_SUM}
+
+
+def steps() -> int:
+    """How often `make` ticks."""
+    return len(NETWORKS) * (1 + len(BLOCKS)) + 1
+
+
+def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
+    """Save the picture, print the table, return the numbers; `mc_samples` is not used."""
+    networks = {name: _measured(name, seed, tick) for name in NETWORKS}
+    counts = half_kernel.instructions_a_product(BLOCKS)
+    tick("half precision: instructions")
+    _draw(networks, counts, folder / "half_precision.png")
+    numbers = {"networks": networks, "instructions_a_product": counts}
+    tqdm.write(as_text(numbers))
+    return numbers
+
+
+def _measured(name: str, seed: int, tick: Callable[[str], None]) -> dict:
+    """All forms on one trained network."""
+    net = trained(name, seed)
+    digits = data.load("mnist-subset", "test").x[:IMAGES]
+    garments = data.load("fashion-subset", "test").x[:IMAGES]
+    x = net.shaped(np.concatenate([digits, garments]))
+    tick(f"half precision: training of {name}")
+    truth = by_quadrature(net.propagate(x))
+    forms = {}
+    for form, block in BLOCKS.items():
+        run = Run(block)
+        forms[form] = _compared(by_quadrature(run.propagate(net, x)), truth) | run.numbers()
+        tick(f"half precision: {name}, {form}")
+    return {
+        "images": len(x),
+        "auroc_mi_float64": _auroc(truth),
+        "share_below_normal": below_normal(net, x),
+        "forms": forms,
+    }
+
+
+def trained(name: str, seed: int) -> Network:
+    """A network trained on the packaged digits."""
+    architecture = ARCHITECTURES[name]
+    digits = data.load("mnist-subset", "train")
+    # The tree, a tenth of the time: the maximum is the same for all forms.
+    tree = MaxPool2d(2, method="tree")
+    layers = architecture.layers(10)
+    net = Network(
+        [tree if isinstance(layer, MaxPool2d) else layer for layer in layers],
+        prior=GaussianPrior(0.2),
+        seed=seed,
+        input_shape=architecture.input_shape(),
+    )
+    train(net, net.shaped(digits.x), digits.y, epochs=EPOCHS[name], seed=seed)
+    return net
+
+
+@dataclass
+class Run:
+    """One propagation with variances in half precision, and what was lost in each layer.
+
+    Parameters
+    ----------
+    block : int
+        Of `figures.half_sums.sums`.
+
+    Attributes
+    ----------
+    errors : list of ndarray
+        Relative errors of the variances that left each dense layer or convolution, against those
+        of float64 from the same inputs.
+    terms : list of int
+        Terms of one sum there.
+    """
+
+    block: int
+    errors: list[np.ndarray] = field(default_factory=list)
+    terms: list[int] = field(default_factory=list)
+
+    def propagate(self, net: Network, x: np.ndarray) -> Moments:
+        """As `net.propagate`."""
+        activation: np.ndarray | Moments = x.astype(float)
+        for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
+            exact = layer.moments(activation, own)
+            if isinstance(layer, Dense | Conv2d):
+                var = variance(layer, activation, own, self.block)
+                self.errors.append(np.abs(var / exact.var - 1.0).ravel())
+                self.terms.append(own["weight"].mean[0].size)
+                exact = Moments(exact.mean, var)
+            activation = exact
+        assert isinstance(activation, Moments)
+        return activation
+
+    def numbers(self) -> dict:
+        """Relative errors over all layers, and the bound of the longest sum."""
+        every = np.concatenate(self.errors)
+        return {
+            "variance_relative_error_median": float(np.median(every)),
+            "variance_relative_error_max": float(every.max()),
+            "bound": relative_bound(max(self.terms), self.block),
+            "max_of_layers": [float(errors.max()) for errors in self.errors],
+        }
+
+
+def variance(
+    layer: Dense | Conv2d, x: np.ndarray | Moments, own: dict[str, Posterior], block: int
+) -> np.ndarray:
+    """Variances that leave a layer, with products in half precision."""
+    weight, bias = own["weight"], own["bias"]
+    if isinstance(x, Moments):
+        terms = [(x.var + x.mean**2, weight.var), (x.var, weight.mean**2)]
+    else:
+        terms = [(x**2, weight.var)]
+    total = np.float32(0.0)
+    for inputs, weights in terms:
+        a = halves(inputs, inputs.ndim - 1)
+        b = halves(weights.reshape(len(weights), -1), 2)
+        shape, rows = _rows(layer, a.values)
+        products = sums(rows, b.values, block).reshape(*shape, len(weights))
+        if isinstance(layer, Conv2d):
+            products = np.moveaxis(products, -1, 1)
+        # A power of two, exact in float32.
+        total = total + np.ldexp(products, a.exponent + b.exponent.reshape([1] * products.ndim))
+    return total.astype(float) + bias.var.reshape(-1, *[1] * (total.ndim - 2))
+
+
+def _rows(layer: Layer, x: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
+    """What is summed for one output, as rows (…, n), and the shape of that …."""
+    if not isinstance(layer, Conv2d):
+        return x.shape[:1], x
+    kernel, stride, padding = layer.sizes
+    seen = np.moveaxis(windows(padded(x, padding), kernel, stride), 1, 3)  # (B, OH, OW, C, K, L)
+    return seen.shape[:3], seen.reshape(-1, np.prod(seen.shape[3:], dtype=int))
+
+
+def below_normal(net: Network, x: np.ndarray) -> dict[str, list[list[float]]]:
+    """Shares of the positive numbers of a layer that are below half's normal range.
+
+    As they are, and scaled; a pair for every dense layer or convolution.
+    """
+    shares: dict[str, list[list[float]]] = {"mean_squared": [], "variance": [], "input": []}
+    activation: np.ndarray | Moments = x.astype(float)
+    for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
+        if isinstance(layer, Dense | Conv2d):
+            weight, known = own["weight"], not isinstance(activation, Moments)
+            second = activation**2 if known else activation.var + activation.mean**2
+            for name, numbers in (
+                ("mean_squared", weight.mean.ravel()[np.newaxis] ** 2),
+                ("variance", weight.var.ravel()[np.newaxis]),
+                ("input", second.reshape(len(second), -1)),
+            ):
+                scaled = np.ldexp(numbers, -exponent_of(numbers, 1))
+                shares[name].append([_share_below(numbers), _share_below(scaled)])
+        activation = layer.moments(activation, own)
+    return shares
+
+
+def _share_below(numbers: np.ndarray) -> float:
+    return float((numbers[numbers > 0.0] < NORMAL).mean())
+
+
+def _compared(prediction: Prediction, truth: Prediction) -> dict:
+    mi, true_mi = prediction.mutual_information, truth.mutual_information
+    logits = np.abs(prediction.logits.var / truth.logits.var - 1.0)
+    return {
+        "logit_variance_relative_error_median": float(np.median(logits)),
+        "logit_variance_relative_error_max": float(logits.max()),
+        "mi_error_max_nats": float(np.abs(mi - true_mi).max()),
+        "labels_changed": int((prediction.labels != truth.labels).sum()),
+        "auroc_mi_change": _auroc(prediction) - _auroc(truth),
+    }
+
+
+def _auroc(prediction: Prediction) -> float:
+    digits, garments = np.split(prediction.mutual_information, 2)
+    return auroc(digits, garments)[0]
+
+
+def _draw(networks: dict, counts: dict, path: Path) -> None:
+    fig, ((left, middle, right),) = figure(3)
+    places = np.arange(len(BLOCKS))
+    for ax, (name, numbers) in zip((left, middle), networks.items(), strict=True):
+        forms = numbers["forms"].values()
+        for key, marker, colour, label in (
+            ("bound", "--", GREY, "bound (1 + u)ᵏ − 1"),
+            ("variance_relative_error_max", "o-", AMBER, "greatest"),
+            ("variance_relative_error_median", "o-", BLUE, "median"),
+        ):
+            ax.semilogy(places, [f[key] for f in forms], marker, ms=4, color=colour, label=label)
+        ax.set_xticks(places, [*BLOCKS], rotation=25, ha="right")
+        ax.set(ylabel="relative error of a variance", ylim=(1e-6, 2.0), title=NETWORKS[name])
+        ax.legend(fontsize=8, loc="upper left")
+    shown = {name: counts[name] for name in ("float32", *BLOCKS) if name in counts}
+    for place, (name, count) in enumerate(shown.items()):
+        right.barh(place, count["all"], 0.6, color=GREY if name == "float32" else GREEN)
+        right.barh(place, count["multiply_adds"], 0.6, color="black", alpha=0.3)
+        right.text(count["all"], place, f" {count['all']:.2f}", va="center", fontsize=8)
+    right.set_yticks(range(len(shown)), [*shown])
+    right.invert_yaxis()
+    right.margins(x=0.15)
+    right.set(
+        xlabel="instructions a product, multiply-adds dark",
+        title=f"variances {half_kernel.N_IN}→{half_kernel.N_OUT}, emulated A76"
+        if shown
+        else "no emulated core (extra `arm`)",
+    )
+    save(fig, path)
+
+
+def as_text(numbers: dict) -> str:
+    """The table: a line for every network and form."""
+    head = ("", "variance", "", "", "logit var.", "MI", "labels", "AUROC", "instructions")
+    units = (
+        "",
+        "median",
+        "greatest",
+        "bound",
+        "greatest",
+        "nats",
+        "changed",
+        "change",
+        "a product",
+    )
+    lines = [_line(head), _line(units)]
+    counts = numbers["instructions_a_product"]
+    for name, network in numbers["networks"].items():
+        for form, f in network["forms"].items():
+            figures = (
+                f["variance_relative_error_median"],
+                f["variance_relative_error_max"],
+                f["bound"],
+                f["logit_variance_relative_error_max"],
+                f["mi_error_max_nats"],
+            )
+            cells = [f"{NETWORKS[name]} {form}", *[f"{value:.1e}" for value in figures]]
+            cells += [str(f["labels_changed"]), f"{f['auroc_mi_change']:+.1e}"]
+            lines.append(_line([*cells, f"{counts[form]['all']:.2f}" if counts else "-"]))
+    if counts:
+        others = [f"{name} {counts[name]['all']:.2f}" for name in counts if name not in BLOCKS]
+        lines.append(f"instructions a product: {'; '.join(others)}")
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    first, *others = cells
+    return f"{first:29s}" + "".join(f"{cell:>13s}" for cell in others)
