@@ -1,14 +1,15 @@
-"""Variances of a dense layer with half precision, as kernels for Cortex-A76, and their instructions.
+"""Variances of a dense layer in half precision, as kernels for Cortex-A76: their instructions.
 
     v_o = Σ_i E[x_i²] σ_oi²
 
-the product of known inputs, for one input vector, in the forms of `figures.half_sums`. Executed
-instructions on an emulated core with half precision, over products n_in · n_out; floors, by
-multiply-adds alone: 1/4 in float32, 1/8 in half. Beside them, as bytes of a weight: 4 and 2.
+for one known input, in the forms of `figures.half_sums`, scaled and rounded before. Executed
+instructions on an emulated core that has half precision, over n_in · n_out products. By
+multiply-adds alone a product takes 1/4 in float32 and 1/8 in half. Besides:
 
-A block of b inputs costs besides, for eight outputs, two conversions to float32 and two sums: 1/2b
-an instruction a product. Stored halves are converted, 1/4 an instruction a product more than
-float32: the A76 has no FMLAL.
+    blocks   of b inputs, for eight outputs two conversions and two sums in float32: 1/2b
+    stored   two conversions of eight weights, as the A76 has no FMLAL: 1/4
+
+Not in it: scaling and rounding E[x²], some instructions an input, 1/n_out of that a product.
 """
 
 from __future__ import annotations

@@ -1,27 +1,39 @@
-"""Variances in half precision: what it costs in accuracy, and what Cortex-A76 gains by it.
+"""Variances in half precision: what they cost in accuracy, and what Cortex-A76 gains by them.
 
-The A76 multiplies and adds eight numbers of half precision in one instruction, four of float32; it
-has no instruction that multiplies halves and adds to float32 (FMLAL, of later cores). Means decide
-labels and cancel: they stay in float32. No term of a variance is negative, so half precision keeps
-relative accuracy: Σ E[x²] σ², and Σ Var[x] µ² where inputs are random.
+The A76 multiplies and adds eight halves in one instruction, four numbers of float32; it has none
+that multiplies halves and adds in float32 (FMLAL, of later cores). Means cancel, and decide labels:
+they stay in float32. No term of a variance is negative, so half precision keeps relative accuracy:
 
-Why a scale. Half's normal numbers reach from 2⁻¹⁴ to 65504; µ² and σ² of trained weights are often
-below that, and would lose bits or all of them (`share_below_normal`). So each array is multiplied by
-a power of two that brings its greatest entry into [1/2, 1]: for weights once, for activations once
-an image and layer, a maximum that a kernel would have to find. `figures.half_sums` has the forms,
-their bounds, and the emulation.
+    Σ E[x²] σ²  of known inputs;      Σ E[x²] σ² + Σ Var[x] µ²  of random ones.
 
-Shown: relative errors of the variances that leave a dense layer or convolution, against float64
-from the same inputs, by the length b of the blocks that are summed in half (0: halves are only
-stored), for 784-100-100-10 and LeNet-5 trained on the packaged digits; with the bound of the longest
-sum, (1 + u)ᵏ − 1, without what underflow may add. Right, executed instructions a product of the
-kernel of variances alone, 784→100, on an emulated A76 (`figures.half_kernel`; the extra `arm`): a
-proxy of time, no time. Table: what reaches logits and mutual information, and the AUROC of digits
-against garments by it. All but the products of variances is float64, so that nothing else is seen.
+Why a scale. Half's normal numbers reach from 2⁻¹⁴ to 65504. Below that a number loses bits, below
+2⁻²⁵ all of them; σ = 1.7e-4 is there, and squares of activations may be above. So each array is
+multiplied by a power of two, which rounds nothing and brings its greatest entry into [1/2, 1]: for
+weights once, for activations once an image and layer (a maximum that a kernel would have to find).
+`figures.half_sums` has forms, bounds and emulation. The two networks here do not need it: σ² is
+above 2⁻¹⁴, half of a first layer's µ² is below and a third still is when scaled
+(`share_below_normal`), but these count little, and without scale the errors are the same
+(`stored_without_scale`). It is for networks that are not at hand.
 
-Conclusion
-----------
-TODO
+Shown: relative errors of the variances that leave a dense layer or convolution, all layers
+together, against float64 from the same inputs. By form: halves only stored, and summed in float32;
+summed in half in blocks, the blocks in float32; one sum in half. For 784-100-100-10 and LeNet-5,
+trained on the packaged digits, 200 digits and 200 garments; all but the products of variances is
+float64, so that nothing else is seen. Dashed: the bound of the longest sum, (1 + u)ᵏ − 1, without
+what underflow may add. Right, executed instructions a product of kernels of the variance alone,
+known inputs, batch 1, on an emulated A76 (`figures.half_kernel`; the extra `arm`): no times. Table:
+also what reaches logits, mutual information, labels, and the AUROC of garments by it.
+
+Conclusion: not worth it, and not in `kernels`. Blocks of 32 take half the instructions of a
+variance in float32, 0.23 a product in place of 0.44; with the mean, which stays in float32, that is
+a fifth less of a first layer, 0.43 + 0.23 (two loops, added) in place of 0.82 (one), and 6 bytes a
+weight in place of 8. By multiply-adds alone, counted and not measured: 0.375 in place
+of 0.5 for known inputs, 0.5 in place of 0.75 for random ones, which take a third array for µ². It
+costs two to three digits: variances to 6e-3 at worst and 1e-4 in the median, where kernels hold
+1e-5. Blocks of 8 keep 1.5e-3 for 0.28 instructions. Predictions hardly notice: no label of 400
+changes, mutual information by 1.5e-4 nats, AUROC by 1e-4, far below its standard error. Stored
+halves save memory alone: converting them, 0.62 instructions, takes more than it saves. One sum
+gains next to nothing over blocks, and is the worst.
 """
 
 from __future__ import annotations
@@ -40,6 +52,7 @@ from refbnn import Moments, Network, Posterior, data, train
 from refbnn.architectures import ARCHITECTURES
 from refbnn.layers import Conv2d, Dense, Layer, MaxPool2d
 from refbnn.layers.windows import padded, windows
+from refbnn.moments import deterministic
 from refbnn.prior import GaussianPrior
 from refbnn.softmax import by_quadrature
 from refbnn.uncertainty import Prediction, auroc
@@ -80,10 +93,13 @@ def _measured(name: str, seed: int, tick: Callable[[str], None]) -> dict:
         run = Run(block)
         forms[form] = _compared(by_quadrature(run.propagate(net, x)), truth) | run.numbers()
         tick(f"half precision: {name}, {form}")
+    unscaled = Run(0, scaled=False)
+    unscaled.propagate(net, x)
     return {
         "images": len(x),
         "auroc_mi_float64": _auroc(truth),
         "share_below_normal": below_normal(net, x),
+        "stored_without_scale": unscaled.numbers(),
         "forms": forms,
     }
 
@@ -113,6 +129,8 @@ class Run:
     ----------
     block : int
         Of `figures.half_sums.sums`.
+    scaled : bool
+        Whether arrays are scaled before they are rounded to half.
 
     Attributes
     ----------
@@ -124,6 +142,7 @@ class Run:
     """
 
     block: int
+    scaled: bool = True
     errors: list[np.ndarray] = field(default_factory=list)
     terms: list[int] = field(default_factory=list)
 
@@ -133,7 +152,7 @@ class Run:
         for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
             exact = layer.moments(activation, own)
             if isinstance(layer, Dense | Conv2d):
-                var = variance(layer, activation, own, self.block)
+                var = variance(layer, activation, own, self.block, self.scaled)
                 self.errors.append(np.abs(var / exact.var - 1.0).ravel())
                 self.terms.append(own["weight"].mean[0].size)
                 exact = Moments(exact.mean, var)
@@ -153,9 +172,13 @@ class Run:
 
 
 def variance(
-    layer: Dense | Conv2d, x: np.ndarray | Moments, own: dict[str, Posterior], block: int
+    layer: Dense | Conv2d,
+    x: np.ndarray | Moments,
+    own: dict[str, Posterior],
+    block: int,
+    scaled: bool = True,
 ) -> np.ndarray:
-    """Variances that leave a layer, with products in half precision."""
+    """Variances that leave a layer without groups, with products in half precision."""
     weight, bias = own["weight"], own["bias"]
     if isinstance(x, Moments):
         terms = [(x.var + x.mean**2, weight.var), (x.var, weight.mean**2)]
@@ -163,8 +186,8 @@ def variance(
         terms = [(x**2, weight.var)]
     total = np.float32(0.0)
     for inputs, weights in terms:
-        a = halves(inputs, inputs.ndim - 1)
-        b = halves(weights.reshape(len(weights), -1), 2)
+        a = halves(inputs, inputs.ndim - 1, scaled)
+        b = halves(weights.reshape(len(weights), -1), 2, scaled)
         shape, rows = _rows(layer, a.values)
         products = sums(rows, b.values, block).reshape(*shape, len(weights))
         if isinstance(layer, Conv2d):
@@ -183,17 +206,18 @@ def _rows(layer: Layer, x: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
     return seen.shape[:3], seen.reshape(-1, np.prod(seen.shape[3:], dtype=int))
 
 
-def below_normal(net: Network, x: np.ndarray) -> dict[str, list[list[float]]]:
+def below_normal(net: Network, images: np.ndarray) -> dict[str, list[list[float]]]:
     """Shares of the positive numbers of a layer that are below half's normal range.
 
     As they are, and scaled; a pair for every dense layer or convolution.
     """
     shares: dict[str, list[list[float]]] = {"mean_squared": [], "variance": [], "input": []}
-    activation: np.ndarray | Moments = x.astype(float)
+    activation: np.ndarray | Moments = images.astype(float)
     for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
         if isinstance(layer, Dense | Conv2d):
-            weight, known = own["weight"], not isinstance(activation, Moments)
-            second = activation**2 if known else activation.var + activation.mean**2
+            weight = own["weight"]
+            x = activation if isinstance(activation, Moments) else deterministic(activation)
+            second = x.var + x.mean**2
             for name, numbers in (
                 ("mean_squared", weight.mean.ravel()[np.newaxis] ** 2),
                 ("variance", weight.var.ravel()[np.newaxis]),

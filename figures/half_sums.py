@@ -73,9 +73,11 @@ def exponent_of(x: np.ndarray, n_axes: int) -> np.ndarray:
     return np.frexp(np.abs(x).max(axis=tuple(range(-n_axes, 0)), keepdims=True))[1]
 
 
-def halves(x: np.ndarray, n_axes: int) -> Halves:
-    """Scale by a power of two for all of the last axes, and round to half."""
+def halves(x: np.ndarray, n_axes: int, scaled: bool = True) -> Halves:
+    """Scale by a power of two for all of the last axes, unless told not to, and round to half."""
     exponent = exponent_of(x, n_axes)
+    if not scaled:
+        exponent = np.zeros_like(exponent)
     return Halves(np.ldexp(x, -exponent).astype(np.float16), exponent)
 
 
