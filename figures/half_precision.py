@@ -10,7 +10,7 @@ Why a scale. Half's normal numbers reach from 2⁻¹⁴ to 65504. Below that a n
 2⁻²⁵ all of them; σ = 1.7e-4 is there, and squares of activations may be above. So each array is
 multiplied by a power of two, which rounds nothing and brings its greatest entry into [1/2, 1]: for
 weights once, for activations once an image and layer (a maximum that a kernel would have to find).
-`figures.half_sums` has forms, bounds and emulation. The two networks here do not need it: σ² is
+`figures.half_sums` has forms, bounds, emulation. The two networks here do not need it: σ² is
 above 2⁻¹⁴, half of a first layer's µ² is below and a third still is when scaled
 (`share_below_normal`), but these count little, and without scale the errors are the same
 (`stored_without_scale`). It is for networks that are not at hand.
@@ -38,21 +38,19 @@ gains next to nothing over blocks, and is the worst.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tabulate import tabulate
 from tqdm import tqdm
 
 from figures import half_kernel
-from figures.half_sums import NORMAL, exponent_of, halves, relative_bound, sums
+from figures.half_layers import Run, below_normal
 from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
-from refbnn import Moments, Network, Posterior, data, train
+from refbnn import Network, data, train
 from refbnn.architectures import ARCHITECTURES
-from refbnn.layers import Conv2d, Dense, Layer, MaxPool2d
-from refbnn.layers.windows import padded, windows
-from refbnn.moments import deterministic
+from refbnn.layers import MaxPool2d
 from refbnn.prior import GaussianPrior
 from refbnn.softmax import by_quadrature
 from refbnn.uncertainty import Prediction, auroc
@@ -121,118 +119,6 @@ def trained(name: str, seed: int) -> Network:
     return net
 
 
-@dataclass
-class Run:
-    """One propagation with variances in half precision, and what was lost in each layer.
-
-    Parameters
-    ----------
-    block : int
-        Of `figures.half_sums.sums`.
-    scaled : bool
-        Whether arrays are scaled before they are rounded to half.
-
-    Attributes
-    ----------
-    errors : list of ndarray
-        Relative errors of the variances that left each dense layer or convolution, against those
-        of float64 from the same inputs.
-    terms : list of int
-        Terms of one sum there.
-    """
-
-    block: int
-    scaled: bool = True
-    errors: list[np.ndarray] = field(default_factory=list)
-    terms: list[int] = field(default_factory=list)
-
-    def propagate(self, net: Network, x: np.ndarray) -> Moments:
-        """As `net.propagate`."""
-        activation: np.ndarray | Moments = x.astype(float)
-        for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
-            exact = layer.moments(activation, own)
-            if isinstance(layer, Dense | Conv2d):
-                var = variance(layer, activation, own, self.block, self.scaled)
-                self.errors.append(np.abs(var / exact.var - 1.0).ravel())
-                self.terms.append(own["weight"].mean[0].size)
-                exact = Moments(exact.mean, var)
-            activation = exact
-        assert isinstance(activation, Moments)
-        return activation
-
-    def numbers(self) -> dict:
-        """Relative errors over all layers, and the bound of the longest sum."""
-        every = np.concatenate(self.errors)
-        return {
-            "variance_relative_error_median": float(np.median(every)),
-            "variance_relative_error_max": float(every.max()),
-            "bound": relative_bound(max(self.terms), self.block),
-            "max_of_layers": [float(errors.max()) for errors in self.errors],
-        }
-
-
-def variance(
-    layer: Dense | Conv2d,
-    x: np.ndarray | Moments,
-    own: dict[str, Posterior],
-    block: int,
-    scaled: bool = True,
-) -> np.ndarray:
-    """Variances that leave a layer without groups, with products in half precision."""
-    weight, bias = own["weight"], own["bias"]
-    if isinstance(x, Moments):
-        terms = [(x.var + x.mean**2, weight.var), (x.var, weight.mean**2)]
-    else:
-        terms = [(x**2, weight.var)]
-    total = np.float32(0.0)
-    for inputs, weights in terms:
-        a = halves(inputs, inputs.ndim - 1, scaled)
-        b = halves(weights.reshape(len(weights), -1), 2, scaled)
-        shape, rows = _rows(layer, a.values)
-        products = sums(rows, b.values, block).reshape(*shape, len(weights))
-        if isinstance(layer, Conv2d):
-            products = np.moveaxis(products, -1, 1)
-        # A power of two, exact in float32.
-        total = total + np.ldexp(products, a.exponent + b.exponent.reshape([1] * products.ndim))
-    return total.astype(float) + bias.var.reshape(-1, *[1] * (total.ndim - 2))
-
-
-def _rows(layer: Layer, x: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
-    """What is summed for one output, as rows (…, n), and the shape of that …."""
-    if not isinstance(layer, Conv2d):
-        return x.shape[:1], x
-    kernel, stride, padding = layer.sizes
-    seen = np.moveaxis(windows(padded(x, padding), kernel, stride), 1, 3)  # (B, OH, OW, C, K, L)
-    return seen.shape[:3], seen.reshape(-1, np.prod(seen.shape[3:], dtype=int))
-
-
-def below_normal(net: Network, images: np.ndarray) -> dict[str, list[list[float]]]:
-    """Shares of the positive numbers of a layer that are below half's normal range.
-
-    As they are, and scaled; a pair for every dense layer or convolution.
-    """
-    shares: dict[str, list[list[float]]] = {"mean_squared": [], "variance": [], "input": []}
-    activation: np.ndarray | Moments = images.astype(float)
-    for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
-        if isinstance(layer, Dense | Conv2d):
-            weight = own["weight"]
-            x = activation if isinstance(activation, Moments) else deterministic(activation)
-            second = x.var + x.mean**2
-            for name, numbers in (
-                ("mean_squared", weight.mean.ravel()[np.newaxis] ** 2),
-                ("variance", weight.var.ravel()[np.newaxis]),
-                ("input", second.reshape(len(second), -1)),
-            ):
-                scaled = np.ldexp(numbers, -exponent_of(numbers, 1))
-                shares[name].append([_share_below(numbers), _share_below(scaled)])
-        activation = layer.moments(activation, own)
-    return shares
-
-
-def _share_below(numbers: np.ndarray) -> float:
-    return float((numbers[numbers > 0.0] < NORMAL).mean())
-
-
 def _compared(prediction: Prediction, truth: Prediction) -> dict:
     mi, true_mi = prediction.mutual_information, truth.mutual_information
     logits = np.abs(prediction.logits.var / truth.logits.var - 1.0)
@@ -283,38 +169,23 @@ def _draw(networks: dict, counts: dict, path: Path) -> None:
 
 def as_text(numbers: dict) -> str:
     """The table: a line for every network and form."""
-    head = ("", "variance", "", "", "logit var.", "MI", "labels", "AUROC", "instructions")
-    units = (
-        "",
-        "median",
-        "greatest",
-        "bound",
-        "greatest",
-        "nats",
-        "changed",
-        "change",
-        "a product",
-    )
-    lines = [_line(head), _line(units)]
     counts = numbers["instructions_a_product"]
-    for name, network in numbers["networks"].items():
-        for form, f in network["forms"].items():
-            figures = (
-                f["variance_relative_error_median"],
-                f["variance_relative_error_max"],
-                f["bound"],
-                f["logit_variance_relative_error_max"],
-                f["mi_error_max_nats"],
-            )
-            cells = [f"{NETWORKS[name]} {form}", *[f"{value:.1e}" for value in figures]]
-            cells += [str(f["labels_changed"]), f"{f['auroc_mi_change']:+.1e}"]
-            lines.append(_line([*cells, f"{counts[form]['all']:.2f}" if counts else "-"]))
-    if counts:
-        others = [f"{name} {counts[name]['all']:.2f}" for name in counts if name not in BLOCKS]
-        lines.append(f"instructions a product: {'; '.join(others)}")
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    first, *others = cells
-    return f"{first:29s}" + "".join(f"{cell:>13s}" for cell in others)
+    rows = [
+        {
+            "network": NETWORKS[name],
+            "form": form,
+            "variance, median": f"{f['variance_relative_error_median']:.1e}",
+            "greatest": f"{f['variance_relative_error_max']:.1e}",
+            "bound": f"{f['bound']:.1e}",
+            "logits, greatest": f"{f['logit_variance_relative_error_max']:.1e}",
+            "MI, nats": f"{f['mi_error_max_nats']:.1e}",
+            "labels": f["labels_changed"],
+            "AUROC": f"{f['auroc_mi_change']:+.1e}",
+            "instructions": f"{counts[form]['all']:.2f}" if counts else "-",
+        }
+        for name, network in numbers["networks"].items()
+        for form, f in network["forms"].items()
+    ]
+    others = [f"{name} {counts[name]['all']:.2f}" for name in counts if name not in BLOCKS]
+    last = [f"instructions a product: {'; '.join(others)}"] if counts else []
+    return "\n".join([tabulate(rows, headers="keys", disable_numparse=True), *last])

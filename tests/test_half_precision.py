@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from figures import half_kernel, half_precision, half_sums
+from figures import half_kernel, half_layers, half_precision, half_sums
 from refbnn.cli.report import as_json
 from refbnn.layers import Conv2d, Dense
 from refbnn.moments import Moments
@@ -96,7 +96,7 @@ def test_variances_of_layers(layer, shape, known):
     }
     x = 0.5 + rng.random((3, *shape))
     inputs = x if known else Moments(x, x)
-    got = half_precision.variance(layer, inputs, own, 8)
+    got = half_layers.variance(layer, inputs, own, 8)
     # Nothing underflows; 1e-6 for the sums in float32 of the blocks and of the two products.
     rtol = half_sums.relative_bound(12, 8) + 1e-6
     np.testing.assert_allclose(got, layer.moments(inputs, own).var, rtol=rtol)
@@ -139,3 +139,8 @@ def test_figure(tmp_path, monkeypatch):
         assert medians == sorted(medians)  # the longer the sums in half, the worse
         # Two roundings by u at most; of many of random signs, sums are better, not by 100 times.
         assert half_sums.u / 100 < medians[0] < 2 * half_sums.u
+    # Without the emulated core all but the counts is there.
+    assert half_precision.NETWORKS["mlp"] in half_precision.as_text(
+        numbers | {"instructions_a_product": {}}
+    )
+    half_precision._draw(numbers["networks"], {}, tmp_path / "no_core.png")
