@@ -14,6 +14,7 @@ MODULES = {
     "fits": "noise_fits",
     "inverse_cdf": "noise_inverse_cdf",
     "kl_error": "kl_error",
+    "half_precision": "half_precision",
     "high_epistemic": "high_epistemic",
     "pfp_error": "pfp_error",
     "reliability": "reliability",
