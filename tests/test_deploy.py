@@ -30,7 +30,6 @@ from refbnn.layers import (
     LeakyReLU,
     MaxPool2d,
     ReLU,
-    Residual,
     Sigmoid,
     Tanh,
 )
@@ -158,7 +157,15 @@ def core_with(folder, *objects):
     work.mkdir(exist_ok=True)
     (work / "library.c").write_text(C_LIBRARY)
     linker.zig(
-        *("cc", "-target", "aarch64-linux-musl", "-O2", "-c", folder / "main.c"),
+        *(
+            "cc",
+            "-target",
+            "aarch64-linux-musl",
+            "-O2",
+            "-fno-builtin-memcmp",
+            "-c",
+            folder / "main.c",
+        ),
         *("-o", work / "main.o"),
         expected="main.o",
     )
@@ -483,9 +490,27 @@ def test_command_line_refuses(tmp_path, capsys, words, message):
 
 
 def test_a_layer_without_kernel_is_named(tmp_path):
-    net = Network([Conv2d(1, 1, 1), Residual((ReLU(),))], input_shape=(1, 3, 3))
-    with pytest.raises(InputError, match="layer 1: Residual has no kernel"):
+    class Own:
+        """A layer that nobody has a kernel for."""
+
+        def parameter_shapes(self):
+            return {}
+
+        def output_shape(self, shape):
+            return shape
+
+    net = Network([Conv2d(1, 1, 1), Own()], input_shape=(1, 3, 3))  # type: ignore[list-item]
+    with pytest.raises(InputError, match="layer 1: Own has no kernel"):
         deploy(net, tmp_path / "built", "net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_what_is_too_large_for_c_is_refused_at_once(tmp_path, source):
+    net = random_network([Dense(3, 2)])
+    with pytest.raises(InputError, match=r"^7000000\d{3} numbers .* at most 20000000") as caught:
+        deploy(net, tmp_path / "built", "net", 10**9, source=source)
+    assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

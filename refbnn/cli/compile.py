@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 from refbnn.cli import arguments as options
 
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     deployed = deploy(
         net,
         arguments.output,
-        arguments.name or name_after(arguments.model),
+        name_after(arguments.model) if arguments.name is None else arguments.name,
         arguments.batch_size,
         arguments.target,
         arguments.schedule,
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             f"greatest error of the mean {mean:.3g} (allowed {vector.mean_tolerance:.3g}), "
             f"of the variance {var:.3g} ({vector.var_tolerance:.3g})"
         )
-    print(f"\ncd {arguments.output}\n{deployed.command} && ./check")
+    print(f"\ncd {quote(str(arguments.output))}\n{deployed.command} && ./check")
     return [] if holds else ["the kernel is within its tolerance of the reference"]
 
 
