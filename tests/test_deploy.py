@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kernels import compile_network
 from kernels.deploy import deploy
+from kernels.deploy.names import name_after
 from kernels.devices import linker
 from refbnn import cli, save
-from refbnn.cli import compile as command
 from refbnn.errors import InputError
 from refbnn.layers import (
     ELU,
@@ -433,10 +433,13 @@ def test_names_that_c_cannot_have_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("stem", "expected"),
-    [("mlp", "mlp"), ("my-net.v2", "my_net_v2"), ("3x", "net_3x"), ("_", "net_"), ("é", "net_")],
+    [
+        *(("mlp", "mlp"), ("my-net.v2", "my_net_v2"), ("3x", "net_3x"), ("_", "net_")),
+        *(("é", "net_"), ("m", "net_m"), ("main", "net_main")),
+    ],
 )
 def test_name_after_a_file(stem, expected):
-    assert command.name_after(Path(f"/there/{stem}.npz")) == expected
+    assert name_after(Path(f"/there/{stem}.npz")) == expected
 
 
 def run(capsys, *words):
@@ -508,9 +511,13 @@ def test_a_layer_without_kernel_is_named(tmp_path):
 @pytest.mark.parametrize("source", [False, True])
 def test_what_is_too_large_for_c_is_refused_at_once(tmp_path, source):
     net = random_network([Dense(3, 2)])
-    with pytest.raises(InputError, match=r"^7000000\d{3} numbers .* at most 20000000") as caught:
-        deploy(net, tmp_path / "built", "net", 10**9, source=source)
-    assert "\n" not in str(caught.value)
+    for batch, message in (
+        (10**7, r"^70000\d{3} numbers of weights and test vector; .* at most 20000000"),
+        (10**20, "^batch_size is 10{20}, which makes x .* numbers; expected fewer than 2147483648"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            deploy(net, tmp_path / "built", "net", batch, source=source)
+        assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,6 @@ or, as C source for any processor, NAME.c in place of the library.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,6 +20,7 @@ from kernels.deploy import text
 from kernels.deploy.archive import Sizes, library, require_tools
 from kernels.deploy.folder import require_replaceable, write_folder
 from kernels.deploy.function import compiled
+from kernels.deploy.names import PROGRAM, require_name
 from kernels.deploy.test_vector import Vector, vector
 from kernels.program import Program
 from kernels.targets import Target
@@ -28,9 +28,6 @@ from refbnn.errors import InputError
 from refbnn.moments import Moments
 from refbnn.network import Network
 
-PROGRAM = "check"  # what the command makes of main.c
-# Files of their own, and libraries that a linker looks for by itself: libNAME.a would hide these.
-_TAKEN = ("main", PROGRAM, "c", "m", "gcc", "gcc_s", "gcc_eh", "compiler_rt")
 _MOST = 20_000_000  # numbers as text, a quarter of a gigabyte; compilers need ten times that
 
 
@@ -130,16 +127,6 @@ def deploy(
     write_folder(Path(folder), dict(zip(files, contents, strict=True)), ours)
     by_hand = untuned(program, records) if schedule == "tuned" else ()
     return Deployed(tuple(files), command, sizes, of_vector, driven, by_hand)
-
-
-def require_name(name: str) -> None:
-    """Raise InputError for a name that cannot begin those of C functions and files."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
-        raise InputError(
-            f"name {name!r}; expected letters, digits and _, a letter first, 63 at most"
-        )
-    if name in _TAKEN:
-        raise InputError(f"name {name!r} is taken; expected none of: {', '.join(_TAKEN)}")
 
 
 def _require_few(program: Program) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from shlex import quote
@@ -69,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> list[str]:
     """Write the folder; print what is in it and how to check it."""
     from kernels.deploy import deploy
+    from kernels.deploy.names import name_after
     from refbnn import load
 
     net = load(arguments.model)
@@ -105,9 +105,3 @@ def run(arguments: argparse.Namespace) -> list[str]:
         )
     print(f"\ncd {quote(str(arguments.output))}\n{deployed.command} && ./check")
     return [] if holds else ["the kernel is within its tolerance of the reference"]
-
-
-def name_after(model: Path) -> str:
-    """A C identifier after a file: other characters become _, and a letter comes first."""
-    name = re.sub(r"[^A-Za-z0-9_]", "_", model.stem)[:50]
-    return name if name[:1].isalpha() else f"net_{name.lstrip('_')}"
