@@ -416,7 +416,11 @@ def test_only_what_an_earlier_run_wrote_is_replaced(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["built"]
 
     (tmp_path / "file").write_text("")
-    for place, message in ((tmp_path / "file", "not a folder"), (tmp_path / "a" / "b", "not writ")):
+    for place, message in (
+        (tmp_path / "file", "not a folder"),
+        (tmp_path / "file" / "b", "not writable"),
+        (tmp_path / "a" / "b", "not writable"),
+    ):
         with pytest.raises(InputError, match=message):
             deploy(two, place, "net", source=True)
 

@@ -119,7 +119,9 @@ class Fleet:
             words = [python, "-m", "tvm.exec.rpc_server", *at(free_port())]
             words += ["--tracker", f"127.0.0.1:{self.port}", "--key", key]
             self.servers[name] = started(words, self.folder / name)
-        until(lambda: self.n_free(key) == before + len(names))
+        until(
+            lambda: self.n_free(key) == before + len(names), 180.0
+        )  # under qemu, on a busy machine
 
     def fill(self, key, n):
         """Start as many servers as it takes for n to be free."""
