@@ -201,6 +201,19 @@ def test_library_on_the_emulated_core(mlp):
     np.testing.assert_array_equal(var.view(np.uint32), driven.var.view(np.uint32))
 
 
+def test_library_of_images_on_the_emulated_core(tmp_path):
+    layers = [Conv2d(1, 3, 2, padding=1), MaxPool2d(2), ReLU(), Flatten(), Dense(27, 3)]
+    net = random_network(layers, (1, 5, 6))  # the greatest by quadrature
+    deploy(net, tmp_path / "built", "net", 3, "cortex-a72")
+    x = np.random.default_rng(11).standard_normal((3, 1, 5, 6)).astype(np.float32)
+    driven = compile_network(net, 3, "cortex-a72", device="emulated")(x)
+    core = core_with(tmp_path / "built", (tmp_path / "built" / "libnet.a").read_bytes())
+    code, mean, var = called(core, "net", x, (3, 3))
+    assert code == 0
+    np.testing.assert_array_equal(mean.view(np.uint32), driven.mean.view(np.uint32))
+    np.testing.assert_array_equal(var.view(np.uint32), driven.var.view(np.uint32))
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """Folder of a layer whose weights have means of 2 and variances of 1, for the A72."""
@@ -481,6 +494,7 @@ def test_command_line(tmp_path, capsys):
     [
         (["--target", "z80"], "target 'z80' is unknown; expected one of: host"),
         (["--name", "a-b"], "name 'a-b'; expected letters, digits"),
+        (["--name", ""], "name ''; expected letters, digits"),
         (["--batch-size", "0"], "'0'; expected an integer, at least 1"),
         (["--schedule", "best"], "invalid choice: 'best'"),
         (["--form", "both"], "invalid choice: 'both'"),

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "library and takes no memory from a heap. With --c, NAME.c in place of the library, for "
         "any processor with a C11 compiler: the schedule is the same, for the lanes of --target, "
         "but of vectors plain loops are made, and results differ by rounding from compiler to "
-        "compiler. A folder that has other files is left alone. Exit code 1 if the kernel itself "
-        "is not within the tolerance."
+        "compiler. Moments are propagated: of sampling there is no library. A folder that has "
+        "other files is left alone. Exit code 1 if the kernel itself is not within the tolerance."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
