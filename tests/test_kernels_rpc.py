@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -175,6 +176,12 @@ def arm(fleet):
     return fleet.board("arm")
 
 
+@cache
+def on_this_machine():
+    """What NET makes of X here."""
+    return compile_network(NET, 3)(X)
+
+
 def same(got, expected):
     np.testing.assert_array_equal(got.mean, expected.mean)
     np.testing.assert_array_equal(got.var, expected.var)
@@ -198,13 +205,13 @@ def test_network_is_that_of_this_machine(fleet, schedule):
 def test_a_board_that_the_environment_describes(fleet, monkeypatch):
     for variable, value in zip(VARIABLES, ("127.0.0.1", str(fleet.port), "here"), strict=True):
         monkeypatch.setenv(variable, value)
-    same(compile_network(NET, 3, device="rpc")(X), compile_network(NET, 3)(X))
+    same(compile_network(NET, 3, device="rpc")(X), on_this_machine())
 
 
 def test_kernels_of_a_board_share_its_session_and_leave_it_free(fleet, monkeypatch):
     board = fleet.board("here")
     first, second = (compile_network(NET, batch, device=board) for batch in (3, 1))
-    same(first(X), compile_network(NET, 3)(X))
+    same(first(X), on_this_machine())
     same(second(X[:1]), compile_network(NET, 1)(X[:1]))
     assert fleet.n_free("here") == 0
     # Another process would wait; so does another description of the board.
@@ -264,7 +271,7 @@ def test_a_board_that_stops_at_work_is_given_up(fleet, caplog, monkeypatch):
     there = compile_network(NET, 3, device=fleet.board("several", timeout=1.5))
     stopped = fleet.serving("several")
     fleet.stop(stopped)
-    same(there(X), compile_network(NET, 3)(X))
+    same(there(X), on_this_machine())
     assert "session 1 of 3 lost" in caplog.text
     fleet.kill(stopped)
 
@@ -276,7 +283,7 @@ def test_a_board_that_has_stopped_before_is_given_up(fleet, caplog, monkeypatch)
     fleet.stop(stopped)
     # The tracker asks in turn: of two sessions one begins at that board.
     for _ in range(2):
-        same(compile_network(NET, 3, device=fleet.board("several"))(X), compile_network(NET, 3)(X))
+        same(compile_network(NET, 3, device=fleet.board("several"))(X), on_this_machine())
         gc.collect()
     assert caplog.text.count("session 1 of 3 lost") == 1
     fleet.kill(stopped)
@@ -284,7 +291,7 @@ def test_a_board_that_has_stopped_before_is_given_up(fleet, caplog, monkeypatch)
 
 def test_another_board_takes_the_place_of_one_that_dies(fleet, caplog):
     fleet.fill("several", 2)
-    board, expected = fleet.board("several"), compile_network(NET, 3)(X)
+    board, expected = fleet.board("several"), on_this_machine()
     there = compile_network(NET, 3, device=board)
     same(there(X), expected)
     fleet.kill(fleet.serving("several"))
@@ -305,7 +312,7 @@ def test_a_session_that_times_out_is_followed_by_another(fleet, caplog):
         until(lambda: fleet.n_free("here") == 1)
 
     board = fleet.board("here", timeout=1.0, attempts=2)
-    there, expected = compile_network(NET, 3, device=board), compile_network(NET, 3)(X)
+    there, expected = compile_network(NET, 3, device=board), on_this_machine()
     over()
     same(there(X), expected)
     assert "session 1 of 2 lost" in caplog.text
@@ -365,7 +372,7 @@ def test_a_session_that_is_given_up_leaves_its_board_free(fleet):
 def test_a_board_of_another_architecture(fleet):
     with one_line("board 'here' .*: is x86_64, and target 'cortex-a72' is for aarch64; expected"):
         compile_network(NET, 1, "cortex-a72", device=fleet.board("here"))
-    same(compile_network(NET, 3, device=fleet.board("here"))(X), compile_network(NET, 3)(X))
+    same(compile_network(NET, 3, device=fleet.board("here"))(X), on_this_machine())
 
 
 @pytest.mark.parametrize(
@@ -457,7 +464,7 @@ def test_arm_is_the_emulated_core_and_the_reference(arm, name, schedule):
 
 def test_arm_is_this_machine_within_rounding(arm):
     there = compile_network(NET, 3, "cortex-a72", device=arm)
-    got, here = there(X), compile_network(NET, 3)(X)
+    got, here = there(X), on_this_machine()
     # Each within its rounding of the reference, so twice that apart.
     m_bound, v_bound = network_bound(NET, X)
     assert (np.abs(got.mean - here.mean) <= 2 * m_bound).all()
