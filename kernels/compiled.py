@@ -127,9 +127,13 @@ def compiled(
     if schedule != "tuned":
         return CompiledNetwork(kernel, largest)
     found = kernels.tuned(program, records)
+    return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned(program, records))
+
+
+def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
+    """Workloads of a program that can be tuned and have no record; as `kernels.kernel.tuned`."""
     searched = {step.workload for step in program.steps if step.space}
-    untuned = tuple(sorted(searched - found.keys()))
-    return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned)
+    return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 
 
 def add_checks(program: Program) -> int:

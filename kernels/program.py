@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -236,7 +237,19 @@ class Program:
         self.outputs += [(layout, tensor) for tensor in tensors]
 
     def array(self, layout: Layout, name: str) -> te.Tensor:
-        """Declare an input array."""
-        tensor = te.placeholder(layout.tensor_shape(self.batch), name=name)
+        """Declare an input array.
+
+        Raises
+        ------
+        InputError
+            If the batch is so large that TVM's indices, of 32 bits, do not reach all of it.
+        """
+        shape = layout.tensor_shape(self.batch)
+        if prod(shape) >= 2**31:
+            raise InputError(
+                f"batch_size is {self.batch}, which makes {name} {prod(shape)} numbers; "
+                f"expected fewer than {2**31}"
+            )
+        tensor = te.placeholder(shape, name=name)
         self.inputs.append((layout, tensor))
         return tensor

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kernels import compile_network
 from kernels.deploy import deploy
+from kernels.deploy.names import name_after
 from kernels.devices import linker
 from refbnn import cli, save
-from refbnn.cli import compile as command
 from refbnn.errors import InputError
 from refbnn.layers import (
     ELU,
@@ -30,7 +30,6 @@ from refbnn.layers import (
     LeakyReLU,
     MaxPool2d,
     ReLU,
-    Residual,
     Sigmoid,
     Tanh,
 )
@@ -158,7 +157,15 @@ def core_with(folder, *objects):
     work.mkdir(exist_ok=True)
     (work / "library.c").write_text(C_LIBRARY)
     linker.zig(
-        *("cc", "-target", "aarch64-linux-musl", "-O2", "-c", folder / "main.c"),
+        *(
+            "cc",
+            "-target",
+            "aarch64-linux-musl",
+            "-O2",
+            "-fno-builtin-memcmp",
+            "-c",
+            folder / "main.c",
+        ),
         *("-o", work / "main.o"),
         expected="main.o",
     )
@@ -189,6 +196,19 @@ def test_library_on_the_emulated_core(mlp):
     x = np.random.default_rng(11).standard_normal((1, 784)).astype(np.float32)
     driven = compile_network(net, 1, "cortex-a72", device="emulated")(x)
     code, mean, var = called(core_with(folder, archive), "mlp", x, (1, 10))
+    assert code == 0
+    np.testing.assert_array_equal(mean.view(np.uint32), driven.mean.view(np.uint32))
+    np.testing.assert_array_equal(var.view(np.uint32), driven.var.view(np.uint32))
+
+
+def test_library_of_images_on_the_emulated_core(tmp_path):
+    layers = [Conv2d(1, 3, 2, padding=1), MaxPool2d(2), ReLU(), Flatten(), Dense(27, 3)]
+    net = random_network(layers, (1, 5, 6))  # the greatest by quadrature
+    deploy(net, tmp_path / "built", "net", 3, "cortex-a72")
+    x = np.random.default_rng(11).standard_normal((3, 1, 5, 6)).astype(np.float32)
+    driven = compile_network(net, 3, "cortex-a72", device="emulated")(x)
+    core = core_with(tmp_path / "built", (tmp_path / "built" / "libnet.a").read_bytes())
+    code, mean, var = called(core, "net", x, (3, 3))
     assert code == 0
     np.testing.assert_array_equal(mean.view(np.uint32), driven.mean.view(np.uint32))
     np.testing.assert_array_equal(var.view(np.uint32), driven.var.view(np.uint32))
@@ -409,7 +429,11 @@ def test_only_what_an_earlier_run_wrote_is_replaced(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["built"]
 
     (tmp_path / "file").write_text("")
-    for place, message in ((tmp_path / "file", "not a folder"), (tmp_path / "a" / "b", "not writ")):
+    for place, message in (
+        (tmp_path / "file", "not a folder"),
+        (tmp_path / "file" / "b", "not writable"),
+        (tmp_path / "a" / "b", "not writable"),
+    ):
         with pytest.raises(InputError, match=message):
             deploy(two, place, "net", source=True)
 
@@ -426,10 +450,13 @@ def test_names_that_c_cannot_have_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("stem", "expected"),
-    [("mlp", "mlp"), ("my-net.v2", "my_net_v2"), ("3x", "net_3x"), ("_", "net_"), ("é", "net_")],
+    [
+        *(("mlp", "mlp"), ("my-net.v2", "my_net_v2"), ("3x", "net_3x"), ("_", "net_")),
+        *(("é", "net_"), ("m", "net_m"), ("main", "net_main")),
+    ],
 )
 def test_name_after_a_file(stem, expected):
-    assert command.name_after(Path(f"/there/{stem}.npz")) == expected
+    assert name_after(Path(f"/there/{stem}.npz")) == expected
 
 
 def run(capsys, *words):
@@ -467,6 +494,7 @@ def test_command_line(tmp_path, capsys):
     [
         (["--target", "z80"], "target 'z80' is unknown; expected one of: host"),
         (["--name", "a-b"], "name 'a-b'; expected letters, digits"),
+        (["--name", ""], "name ''; expected letters, digits"),
         (["--batch-size", "0"], "'0'; expected an integer, at least 1"),
         (["--schedule", "best"], "invalid choice: 'best'"),
         (["--form", "both"], "invalid choice: 'both'"),
@@ -483,9 +511,31 @@ def test_command_line_refuses(tmp_path, capsys, words, message):
 
 
 def test_a_layer_without_kernel_is_named(tmp_path):
-    net = Network([Conv2d(1, 1, 1), Residual((ReLU(),))], input_shape=(1, 3, 3))
-    with pytest.raises(InputError, match="layer 1: Residual has no kernel"):
+    class Own:
+        """A layer that nobody has a kernel for."""
+
+        def parameter_shapes(self):
+            return {}
+
+        def output_shape(self, shape):
+            return shape
+
+    net = Network([Conv2d(1, 1, 1), Own()], input_shape=(1, 3, 3))  # type: ignore[list-item]
+    with pytest.raises(InputError, match="layer 1: Own has no kernel"):
         deploy(net, tmp_path / "built", "net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_what_is_too_large_for_c_is_refused_at_once(tmp_path, source):
+    net = random_network([Dense(3, 2)])
+    for batch, message in (
+        (10**7, r"^70000\d{3} numbers of weights and test vector; .* at most 20000000"),
+        (10**20, "^batch_size is 10{20}, which makes x .* numbers; expected fewer than 2147483648"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            deploy(net, tmp_path / "built", "net", batch, source=source)
+        assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

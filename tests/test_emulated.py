@@ -506,6 +506,15 @@ def test_what_a_kernel_says_before_it_fails(monkeypatch):
 
 
 @emulated
+def test_too_large_a_batch_is_the_callers_mistake():
+    # 80 MB between the layers, where the core has 64 MiB.
+    net = Network([Dense(2, 1000), ReLU(), Dense(1000, 2)], seed=1)
+    whole = compile_network(net, 10_000, "cortex-a72", device="emulated")
+    with pytest.raises(InputError, match="out of temporary memory; expected a smaller batch"):
+        whole(np.ones((10_000, 2)))
+
+
+@emulated
 def test_a_call_of_no_function_is_refused(tmp_path):
     from kernels.devices import linker
 

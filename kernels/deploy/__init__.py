@@ -10,26 +10,25 @@ or, as C source for any processor, NAME.c in place of the library.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from kernels import devices, network, targets
-from kernels import kernel as kernels
-from kernels.compiled import add_checks
+from kernels.compiled import add_checks, untuned
 from kernels.deploy import text
 from kernels.deploy.archive import Sizes, library, require_tools
 from kernels.deploy.folder import require_replaceable, write_folder
 from kernels.deploy.function import compiled
+from kernels.deploy.names import PROGRAM, require_name
 from kernels.deploy.test_vector import Vector, vector
+from kernels.program import Program
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.moments import Moments
 from refbnn.network import Network
 
-PROGRAM = "check"  # what the command makes of main.c
-# Files of their own, and libraries that a linker looks for by itself: libNAME.a would hide these.
-_TAKEN = ("main", PROGRAM, "c", "m", "gcc", "gcc_s", "compiler_rt")
+_MOST = 20_000_000  # numbers as text, a quarter of a gigabyte; compilers need ten times that
 
 
 @dataclass(frozen=True)
@@ -85,40 +84,32 @@ def deploy(
     Raises
     ------
     InputError
-        As in `kernels.compile_network`; if the name or the folder is none of these; or if
-        compiler or emulator are not installed.
+        As in `kernels.compile_network`; if the name or the folder is none of these, the network
+        or the batch is too large for C, or compiler or emulator are not installed.
     """
     require_name(name)
     files = [f"{name}.h", f"{name}.c" if source else f"lib{name}.a", f"{name}_test.h", "main.c"]
     ours = {*files, f"{name}.c", f"lib{name}.a", PROGRAM}
     require_replaceable(Path(folder), ours)
     cpu = targets.target(target)
+    device = "local" if target == "host" else "emulated"
     if not source:
         require_tools()
-        device = "local" if target == "host" else "emulated"
         devices.find(device, cpu)
 
     program = network.program(net, batch_size, cpu, form)
+    _require_few(program)
     n_moments = add_checks(program)
     function = compiled(program, f"{name}_kernel", schedule, records, source)
     of_vector = vector(net, (batch_size, *program.inputs[0][0].shape), form)
-    kernel = None
+    driven = None
     if not source:
         driven = network.compile_network(
             net, batch_size, target, schedule, form, records, device=device
-        )
-        kernel = driven(of_vector.x)
+        )(of_vector.x)
 
-    how = {
-        "network": _described(net),
-        "compiled": "C source" if source else f"for {target} ({_processor(cpu)})",
-        "form": form,
-        "schedule": schedule,
-        "needs": _needs(cpu, source),
-        "endianness": "" if source else " (little-endian)",
-    }
-    memory = text.memory_bytes(program, function.work)
-    header = text.header(name, program, memory, how)
+    how = _how(net, target, cpu, form, schedule, source)
+    header = text.header(name, program, text.memory_bytes(program, function.work), how)
     around = text.source(name, program, n_moments, function)
     sizes = None
     if isinstance(function.code, str):
@@ -130,29 +121,38 @@ def deploy(
     contents = (
         header.encode(),
         content,
-        text.test_vector(name, of_vector, len(net.layers), kernel).encode(),
-        text.main(name, files[1], command, kernel is not None).encode(),
+        text.test_vector(name, of_vector, len(net.layers), driven).encode(),
+        text.main(name, files[1], command, driven is not None).encode(),
     )
     write_folder(Path(folder), dict(zip(files, contents, strict=True)), ours)
-    untuned: set[str] = set()
-    if schedule == "tuned":
-        searched = {step.workload for step in program.steps if step.space}
-        untuned = searched - kernels.tuned(program, records).keys()
-    return Deployed(tuple(files), command, sizes, of_vector, kernel, tuple(sorted(untuned)))
+    by_hand = untuned(program, records) if schedule == "tuned" else ()
+    return Deployed(tuple(files), command, sizes, of_vector, driven, by_hand)
 
 
-def require_name(name: str) -> None:
-    """Raise InputError for a name that cannot begin those of C functions and files."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
+def _require_few(program: Program) -> None:
+    """Raise InputError for a network or a batch too large to be written as C."""
+    shapes = [layout.shape for layout, _ in [*program.inputs, *program.outputs]]
+    n = sum(values.size for _, values in program.weights)
+    n += program.batch * sum(prod(shape) for shape in shapes)
+    if n > _MOST:
         raise InputError(
-            f"name {name!r}; expected letters, digits and _, a letter first, 63 at most"
+            f"{n} numbers of weights and test vector; expected at most {_MOST}, "
+            "of a smaller network or batch"
         )
-    if name in _TAKEN:
-        raise InputError(f"name {name!r} is taken; expected none of: {', '.join(_TAKEN)}")
 
 
-def _described(net: Network) -> str:
-    return ", ".join(type(layer).__name__ for layer in net.layers)
+def _how(
+    net: Network, target: str, cpu: Target, form: str, schedule: str, source: bool
+) -> dict[str, str]:
+    """How a network was compiled, as the header tells it."""
+    return {
+        "network": ", ".join(type(layer).__name__ for layer in net.layers),
+        "compiled": "C source" if source else f"for {target} ({_processor(cpu)})",
+        "form": form,
+        "schedule": schedule,
+        "needs": _needs(cpu, source),
+        "endianness": "" if source else " (little-endian)",
+    }
 
 
 def _processor(cpu: Target) -> str:

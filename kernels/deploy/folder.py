@@ -27,7 +27,8 @@ def require_replaceable(folder: Path, names: Collection[str]) -> None:
             )
     elif folder.exists() or folder.is_symlink():
         raise InputError(f"{folder}: not a folder; expected one to write to")
-    if not os.access(_parent(folder), os.W_OK):
+    parent = Path(os.path.realpath(folder)).parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise InputError(f"{folder}: not writable; expected a folder to write to")
 
 
@@ -60,7 +61,3 @@ def write_folder(folder: Path, files: Mapping[str, bytes], names: Collection[str
         raise InputError(
             f"{folder}: {error.strerror or error}; expected a folder to write to"
         ) from None
-
-
-def _parent(folder: Path) -> Path:
-    return Path(os.path.realpath(folder)).parent

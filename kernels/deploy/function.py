@@ -11,8 +11,9 @@ C source, for processors that LLVM does not know
 ------------------------------------------------
 Of vectors plain loops are made, which a C compiler may turn into vectors again; and a product and
 a sum become one operation where that compiler says so, but for those that have to: `fmaf`. TVM's
-writer of C prints seven digits of a constant, where float32 needs nine. So each constant that this
-would change is printed as a number that stands for it, and put back in the text.
+writer of C prints seven digits of a constant, where float32 needs nine, and infinity by a name that
+C does not have. So each constant that this would change is printed as a number that stands for it,
+and put back in the text.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def _of_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[st
 
 
 def _for_c(module: tvm.IRModule, constants: dict[str, float]) -> tvm.IRModule:
-    """Put `fmaf` for fused operations, and a code for each constant that would lose digits.
+    """Put `fmaf` for fused operations, and a code for each constant that would be another.
 
     TVM has no way to change a tree of it in Python, but to write it as JSON and read it again.
 
@@ -165,7 +166,7 @@ def _for_c(module: tvm.IRModule, constants: dict[str, float]) -> tvm.IRModule:
             node["data"] = _FMAF
         elif node["type"] == "ir.FloatImm":
             value = float(np.float32(node["data"]["value"]))
-            if float(f"{value:e}") != value:
+            if not np.isfinite(value) or float(f"{value:e}") != value:
                 code = f"{(1_000_000 + len(constants)) / 1e6:e}".removesuffix("e+00") + "e+37"
                 constants[f"{code}f"] = value
                 node["data"]["value"] = float(code)
@@ -177,5 +178,11 @@ def _text(source: str, name: str, constants: Mapping[str, float]) -> str:
     start = source.rindex(f"TVM_DLL void {name}(")
     signature, brace, body = source[start:].removeprefix("TVM_DLL ").partition(" {")
     signature = re.sub(r"\*\s*(\w)", r"*restrict \1", signature)
-    body = re.sub(r"1\.\d{6}e\+37f", lambda code: f"{constants[code[0]].hex()}f", body)
+    body = re.sub(r"1\.\d{6}e\+37f", lambda code: _in_c(constants[code[0]]), body)
     return f"static {signature}{brace}{body}".rstrip() + "\n"
+
+
+def _in_c(value: float) -> str:
+    if np.isfinite(value):
+        return f"{value.hex()}f"
+    return "INFINITY" if value > 0 else "-INFINITY"

@@ -223,5 +223,6 @@ def _shape(shape: Sequence[int]) -> str:
 def _numbers(values: np.ndarray) -> str:
     """Numbers as C writes them, some to a line; the shortest that are read as the same."""
     suffix = "f" if values.dtype == np.float32 else ""
-    texts = [f"{text}{suffix}" for text in map(str, values.ravel())]
-    return "".join(f"  {', '.join(texts[i : i + 8])},\n" for i in range(0, len(texts), 8))
+    flat = values.ravel()
+    lines = (flat[i : i + 8] for i in range(0, flat.size, 8))
+    return "".join(f"  {', '.join(f'{number!s}{suffix}' for number in line)},\n" for line in lines)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from refbnn.errors import InputError
 
 VARIABLES = "TVM_TRACKER_HOST", "TVM_TRACKER_PORT", "TVM_TRACKER_KEY"
+# Seconds, a day. TVM's server waits in milliseconds of 32 bits, and dies of more than 24 days.
+_LONGEST = 86_400
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Board:
         HOST:PORT of the tracker.
     key : str
         What the boards' servers call themselves.
-    timeout : float, seconds
+    timeout : float, seconds, more than 0 and at most a day
         A session that lasts longer is ended by the board: others may wait for it, or it hangs.
     attempts : int, at least 1
         Sessions that may end before their work is done, until that is an error.
@@ -42,15 +44,18 @@ class Board:
     attempts: int = 3
 
     def __post_init__(self):
-        host, _, port = self.tracker.rpartition(":")
+        host, _, port = str(self.tracker).rpartition(":")
         if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise InputError(f"tracker {self.tracker!r}; expected HOST:PORT")
-        if not self.key or any(c.isspace() or c == ":" for c in self.key):
+        key = self.key if isinstance(self.key, str) else ""
+        if not key or any(c.isspace() or c == ":" for c in key):
             raise InputError(f"key {self.key!r}; expected a word without colons, such as 'rpi4'")
-        if not self.timeout > 0:
-            raise InputError(f"timeout {self.timeout!r}; expected seconds, more than 0")
-        if self.attempts < 1:
-            raise InputError(f"attempts {self.attempts!r}; expected at least 1")
+        if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _LONGEST):
+            raise InputError(
+                f"timeout {self.timeout!r}; expected seconds, more than 0 and at most {_LONGEST}"
+            )
+        if not (isinstance(self.attempts, int) and self.attempts >= 1):
+            raise InputError(f"attempts {self.attempts!r}; expected at least 1, a whole number")
 
     @property
     def address(self) -> tuple[str, int]:

@@ -49,6 +49,7 @@ from unicorn.arm64_const import (
 )
 
 from kernels.devices.instructions import Blocks, InstructionCount, count
+from refbnn.errors import InputError
 
 # Cores that Unicorn knows; any other is the one with all features, half precision among them.
 _MODELS = {
@@ -69,6 +70,10 @@ _EXIT = 0x1000  # where the program returns to: no memory is there
 
 class EmulationError(RuntimeError):
     """The emulated program did what it must not; the message says what, and where."""
+
+
+class EmulationLimitError(EmulationError, InputError):
+    """The emulated program needs more than there is, of time or of memory."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +234,9 @@ class Core:
             timer.join()
             machine.hook_del(hook)
         if machine.reg_read(UC_ARM64_REG_PC) != _EXIT:
-            raise EmulationError(f"emulated core: no end after {self._timeout:g} s")
+            raise EmulationLimitError(
+                f"emulated core: no end after {self._timeout:g} s; expected a smaller batch"
+            )
         return machine.reg_read(UC_ARM64_REG_W0)
 
     def _described(self, machine: Uc, error: UcError, touched: list[int]) -> str:

@@ -19,6 +19,7 @@ import tvm
 from refbnn.errors import InputError
 
 _STUB = Path(__file__).with_name("stub.c")
+_PROGRAM = "a program for aarch64, alone"
 
 
 def object_file(executable: tvm.runtime.Executable) -> bytes:
@@ -70,7 +71,7 @@ def linked(*objects: bytes) -> bytes:
         for path, content in zip(paths, objects, strict=True):
             path.write_bytes(content)
         program = Path(folder) / "program"
-        _zig("ld.lld", "-static", "-e", "0", *paths, "-o", program)
+        zig("ld.lld", "-static", "-e", "0", *paths, "-o", program, expected=_PROGRAM)
         return program.read_bytes()
 
 
@@ -87,12 +88,8 @@ def compiled(source: Path) -> bytes:
         out = Path(folder) / "out.o"
         # Without builtins: a compiler makes calls of memset out of the loops of memset.
         options = ("-target", "aarch64-linux-musl", "-O2", "-ffreestanding", "-fno-builtin")
-        _zig("cc", *options, "-c", source, "-o", out)
+        zig("cc", *options, "-c", source, "-o", out, expected=_PROGRAM)
         return out.read_bytes()
-
-
-def _zig(*words: str | Path) -> None:
-    zig(*words, expected="a program for aarch64, alone")
 
 
 def zig(*words: str | Path, expected: str) -> None:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from weakref import WeakValueDictionary, finalize
 
 from tvm.rpc import RPCSession, TrackerSession, connect_tracker
@@ -42,6 +42,7 @@ class Line:
         self.board = board
         self.n_uploads = 0
         self._session: RPCSession | None = None
+        self._connections: list[socket.socket] = []
 
     @property
     def is_open(self) -> bool:
@@ -56,9 +57,13 @@ class Line:
         InputError
             If the tracker does not answer, has no such board, or none is free for as long as a
             session may last.
+        ConnectionError
+            If a board that was free does not answer.
         """
         if self._session is None:
-            self._session = _requested(self.board)
+            with closing(_connected(self.board)) as tracker:
+                ports = _wait(tracker, self.board)
+                self._session, self._connections = _opened(tracker, self.board, ports)
         return self._session
 
     def upload(self, library: bytes) -> str:
@@ -69,7 +74,8 @@ class Line:
         return name
 
     def drop(self) -> None:
-        """Forget a session that is lost."""
+        """Forget a session that is lost; what is left of it must not keep the board."""
+        cut(self._connections)
         self._session = None
 
 
@@ -94,49 +100,44 @@ def require_known(board: Board) -> None:
     """
     known = _lines.get(board)
     if known is None or not known.is_open:
-        with _asking(board) as tracker:
+        with closing(_connected(board)) as tracker:
             _look(tracker, board)
 
 
-def _requested(board: Board) -> RPCSession:
-    """A session on one of the boards."""
-    with _asking(board) as tracker:
-        ports = _wait(tracker, board)
-        return _opened(tracker, board, ports)
-
-
-@contextmanager
-def _asking(board: Board) -> Iterator[TrackerSession]:
+def _connected(board: Board) -> TrackerSession:
     """A connection to the tracker."""
     try:
         with _patience(_ANSWER):
             socket.create_connection(board.address).close()  # TVM would try again for a minute
-            tracker = connect_tracker(*board.address)
-    except (OSError, RuntimeError) as error:  # the latter: whatever is there is no tracker
-        raise InputError(
-            f"tracker {board.tracker}: {last_line(error)}; expected one, started by: "
-            "python -m tvm.exec.rpc_tracker"
-        ) from None
-    try:
-        yield tracker
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(last_line(error)) from None
-    finally:
-        tracker.close()
+            return connect_tracker(*board.address)
+    except (OSError, RuntimeError, UnicodeError) as error:
+        # RuntimeError: what is there is no tracker. UnicodeError: no name of a host.
+        raise _no_answer(board, error) from None
 
 
-def _opened(tracker: TrackerSession, board: Board, ports: set[int]) -> RPCSession:
-    """A session, cut off if it is too long in the making, or lasts too long."""
+def _no_answer(board: Board, error: Exception) -> InputError:
+    return InputError(
+        f"tracker {board.tracker}: {last_line(error)}; expected one, started by: "
+        "python -m tvm.exec.rpc_tracker"
+    )
+
+
+def _opened(
+    tracker: TrackerSession, board: Board, ports: set[int]
+) -> tuple[RPCSession, list[socket.socket]]:
+    """A session and its connections; cut off if it is too long in the making, or lasts too long."""
     before = sockets().keys()
     making = later(_ANSWER, lambda: cut(connections(before, ports)))
     try:
         session = tracker.request(board.key, session_timeout=board.timeout, max_retry=1)
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(last_line(error)) from None
     finally:
         making.cancel()
     own = connections(before, ports)
     lasting = later(board.timeout + _GRACE, lambda: cut(own))
     finalize(session, _call_off, lasting, own)
-    return session
+    return session, own
 
 
 def _call_off(timer: threading.Timer, own: list[socket.socket]) -> None:
@@ -147,7 +148,10 @@ def _call_off(timer: threading.Timer, own: list[socket.socket]) -> None:
 
 def _look(tracker: TrackerSession, board: Board) -> tuple[bool, set[int]]:
     """Whether one of the boards is free, and the ports of all of them."""
-    summary = tracker.summary()
+    try:
+        summary = tracker.summary()
+    except (OSError, RuntimeError) as error:
+        raise _no_answer(board, error) from None
     servers = [(s["key"].removeprefix("server:"), s["addr"]) for s in summary["server_info"]]
     keys = {key for key, _ in servers}
     if board.key not in keys:

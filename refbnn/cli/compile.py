@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 from refbnn.cli import arguments as options
 
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "library and takes no memory from a heap. With --c, NAME.c in place of the library, for "
         "any processor with a C11 compiler: the schedule is the same, for the lanes of --target, "
         "but of vectors plain loops are made, and results differ by rounding from compiler to "
-        "compiler. A folder that has other files is left alone. Exit code 1 if the kernel itself "
-        "is not within the tolerance."
+        "compiler. Moments are propagated: of sampling there is no library. A folder that has "
+        "other files is left alone. Exit code 1 if the kernel itself is not within the tolerance."
     )
     parser.add_argument("model", metavar="MODEL.npz", type=Path)
     options.add_target(parser)
@@ -68,13 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> list[str]:
     """Write the folder; print what is in it and how to check it."""
     from kernels.deploy import deploy
+    from kernels.deploy.names import name_after
     from refbnn import load
 
     net = load(arguments.model)
     deployed = deploy(
         net,
         arguments.output,
-        arguments.name or name_after(arguments.model),
+        name_after(arguments.model) if arguments.name is None else arguments.name,
         arguments.batch_size,
         arguments.target,
         arguments.schedule,
@@ -102,11 +103,5 @@ def run(arguments: argparse.Namespace) -> list[str]:
             f"greatest error of the mean {mean:.3g} (allowed {vector.mean_tolerance:.3g}), "
             f"of the variance {var:.3g} ({vector.var_tolerance:.3g})"
         )
-    print(f"\ncd {arguments.output}\n{deployed.command} && ./check")
+    print(f"\ncd {quote(str(arguments.output))}\n{deployed.command} && ./check")
     return [] if holds else ["the kernel is within its tolerance of the reference"]
-
-
-def name_after(model: Path) -> str:
-    """A C identifier after a file: other characters become _, and a letter comes first."""
-    name = re.sub(r"[^A-Za-z0-9_]", "_", model.stem)[:50]
-    return name if name[:1].isalpha() else f"net_{name.lstrip('_')}"
