@@ -18,7 +18,7 @@ import numpy as np
 
 from kernels import roofline
 from kernels.devices.instructions import InstructionCount, count
-from kernels.devices.loops import Loop, innermost
+from kernels.devices.innermost_loops import Loop, innermost
 from kernels.kernel import build
 from kernels.network import program
 from kernels.targets import Target

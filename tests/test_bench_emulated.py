@@ -9,7 +9,7 @@ import pytest
 
 from kernels import compile_network, counting, devices, targets
 from kernels.devices import cycles
-from kernels.devices.loops import Loop
+from kernels.devices.innermost_loops import Loop
 from refbnn import cli
 from refbnn.checkpoint import save
 from refbnn.cli import bench_instructions
