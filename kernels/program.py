@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from tvm import te
 
 from kernels.targets import Target
 from refbnn.errors import InputError
+
+_MOST_NUMBERS = 2**31 - 1
 
 
 class Layout(Protocol):
@@ -236,7 +239,19 @@ class Program:
         self.outputs += [(layout, tensor) for tensor in tensors]
 
     def array(self, layout: Layout, name: str) -> te.Tensor:
-        """Declare an input array."""
-        tensor = te.placeholder(layout.tensor_shape(self.batch), name=name)
+        """Declare an input array.
+
+        Raises
+        ------
+        InputError
+            If it has more numbers than TVM's indices, of 32 bits, reach.
+        """
+        shape = layout.tensor_shape(self.batch)
+        if prod(map(int, shape)) > _MOST_NUMBERS:
+            raise InputError(
+                f"batch_size is {self.batch}: an input of {prod(map(int, shape))} numbers; "
+                f"expected at most {_MOST_NUMBERS}"
+            )
+        tensor = te.placeholder(shape, name=name)
         self.inputs.append((layout, tensor))
         return tensor

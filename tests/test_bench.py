@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm import te, tirx
+from tvm.script.ir_builder import tirx as script
 
-from kernels import ablation, bench, comparison, memory, roofline, targets
+from kernels import ablation, bench, comparison, loops, memory, operations, roofline, targets
 from kernels.devices import local
 from kernels.network import program
+from kernels.polynomials import f32, fma, kept
 from refbnn import cli
 from refbnn.checkpoint import save
-from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
 from refbnn.network import Network
 
 HOST = targets.target("host")
@@ -68,6 +71,44 @@ def test_work_of_any_layer_is_counted():
     assert all(work.n_bytes > 0 for work in counted)
     assert all(work.operations > 0 for work in (*counted[:3], counted[4]))
     assert counted[3].operations == 0  # a copy
+
+
+def test_work_of_residual_blocks_is_counted():
+    dense = Residual((Dense(4, 6), ReLU(), Dense(6, 4)))
+    first, block = works(Network([Dense(3, 4), dense], seed=1), 7, "variance")
+    assert first.products == 7 * 3 * 4
+    assert block.products == 7 * 2 * 4 * 6
+    # Moments in and out; of each weight and bias µ and σ².
+    assert block.n_weights == 2 * (2 * 4 * 6 + 6 + 4)
+    assert block.n_bytes == 4 * (4 * 7 * 4 + block.n_weights)
+    # At least the moments' three sums of products for each, beside those of J.
+    assert block.operations > 2 * 3 * block.products
+    images = Residual((Conv2d(2, 3, 3, padding=1), Conv2d(3, 2, 1)))
+    (alone,) = works(Network([images], input_shape=(2, 5, 6), seed=1), 1, "mean")
+    assert alone.products == 5 * 6 * (2 * 3 * 9 + 3 * 2)
+
+
+def test_operations_of_loops_written_out_are_counted():
+    a, b = te.placeholder((6, 8), name="a"), te.placeholder((6, 8), name="b")
+
+    def element(i, j):
+        return fma(a[i, j], b[i, j], kept(tirx.max(a[i, j], b[i, j])))
+
+    product = te.compute((6, 8), element, name="product")
+
+    def body(ins, outs, place):
+        (m,) = ins
+        with script.vectorized(4) as lane:
+            script.buffer_store(outs[0], m[place(lane)] * f32(3.0), place(lane))
+        with script.If(m[place(0)] > f32(0.0)), script.Then():
+            script.buffer_store(outs[0], tirx.sqrt(m[place(1)]), place(1))
+        with script.serial(m[place(0)].astype("int32")), script.serial(5):
+            script.buffer_store(outs[0], m[place(2)] + f32(1.0), place(2))
+
+    result, _ = loops.stage("result", (6, 8), [product], [], 2, 4, body)
+    # A product, a sum and a maximum for each of 48; four products, a comparison, no root, and one
+    # round of five sums for each of 12 vectors.
+    assert operations.count([result]) == 48 * 3 + 12 * (4 + 1 + 5)
 
 
 def test_limits_of_this_machine_are_plausible():
