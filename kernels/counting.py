@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from kernels import roofline
-from kernels.devices.instructions import InstructionCount, count
 from kernels.devices.innermost_loops import Loop, innermost
+from kernels.devices.instructions import InstructionCount, count
 from kernels.kernel import build
 from kernels.network import program
 from kernels.targets import Target
