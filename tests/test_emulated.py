@@ -49,7 +49,7 @@ from refbnn.network import Network
 from refbnn.noise import HeavyTailed
 from refbnn.philox import key_of
 from refbnn.posterior import Posterior
-from verification import kernel_gradients, kernel_sampling
+from verification import kernel_activations, kernel_gradients, kernel_sampling
 from verification.rounding import conv2d_bound, dense_bound, gamma, network_bound
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
@@ -76,23 +76,20 @@ def dense_kernel(n_in, n_out, batch, known, schedule="hand", cpu="cortex-a72"):
     return build(program, schedule, device="emulated"), weight, bias, x
 
 
+# Whole networks are below, at other batch sizes.
 KERNELS = {
-    step.name: step
-    for step in verification.steps({}, "cortex-a72", "emulated")
-    if "kernel" in step.name
+    "operators": verification.kernels.operators,
+    "activations": kernel_activations.check,
+    "gradients": kernel_gradients.check,
+    "sampling": kernel_sampling.check,
 }
 
 
 @emulated
 @pytest.mark.parametrize("name", KERNELS)
-def test_every_kernel_is_within_its_bounds(name, monkeypatch):
+def test_every_kernel_is_within_its_bounds(name):
     """Every operator, `default` and `hand`, against the reference in float64."""
-    # Whole networks are below, at other batch sizes.
-    for network in ("network", "lenet5"):
-        monkeypatch.setattr(
-            verification.kernels, f"_check_{network}", verification.kernels._check_batch_norm
-        )
-    checks = KERNELS[name].run(0, seed=0)
+    checks = KERNELS[name]("cortex-a72", "emulated", np.random.default_rng(0))
     assert checks
     for check in checks:
         assert check.holds, check
@@ -114,12 +111,19 @@ def tuned_otherwise(program, folder):
     return folder
 
 
+MLP = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
+
+
+@pytest.fixture(scope="module")
+def mlp_of_the_host():
+    return {batch: compile_network(MLP, batch) for batch in (1, 10)}
+
+
 @emulated
 @pytest.mark.parametrize("batch", [1, 10])
 @pytest.mark.parametrize("schedule", ["default", "hand", "tuned"])
-def test_network_is_that_of_the_host(schedule, batch, tmp_path):
-    net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
-    x = np.random.default_rng(2).random((batch, 784))
+def test_network_is_that_of_the_host(schedule, batch, tmp_path, mlp_of_the_host):
+    net, x = MLP, np.random.default_rng(2).random((batch, 784))
     folder = tuned_otherwise(program(net, batch, A72), tmp_path)
     arm = compile_network(net, batch, "cortex-a72", schedule, records=folder, device="emulated")
     assert len(arm.tuned) == 3 * (schedule == "tuned")
@@ -127,7 +131,7 @@ def test_network_is_that_of_the_host(schedule, batch, tmp_path):
     assert got.mean.dtype == got.var.dtype == np.float32
     # Each within its rounding of the reference, so twice that apart.
     bounds = network_bound(net, x)
-    host = compile_network(net, batch, schedule=schedule)(x)
+    host = mlp_of_the_host[batch](x)
     for arrays, bound in zip(pairs(got, host, exact), bounds, strict=True):
         of_arm, of_host, expected = arrays
         assert (np.abs(of_arm - expected) <= bound).all()
