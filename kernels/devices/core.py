@@ -49,6 +49,7 @@ from unicorn.arm64_const import (
 )
 
 from kernels.devices.instructions import Blocks, InstructionCount, count
+from refbnn.errors import InputError
 
 # Cores that Unicorn knows; any other is the one with all features, half precision among them.
 _MODELS = {
@@ -71,6 +72,10 @@ class EmulationError(RuntimeError):
     """The emulated program did what it must not; the message says what, and where."""
 
 
+class EmulationLimitError(EmulationError, InputError):
+    """The emulated program asks for more time, or more memory, than it is given."""
+
+
 @dataclass(frozen=True)
 class _Piece:
     """Memory of this process that the core sees at an address."""
@@ -90,7 +95,7 @@ class Core:
     program : bytes
         A static ELF file.
     timeout : float, s
-        A call that takes longer is an error.
+        A call that takes longer is an `EmulationLimitError`.
     """
 
     def __init__(self, model: str, program: bytes, timeout: float = 300.0):
@@ -229,7 +234,10 @@ class Core:
             timer.join()
             machine.hook_del(hook)
         if machine.reg_read(UC_ARM64_REG_PC) != _EXIT:
-            raise EmulationError(f"emulated core: no end after {self._timeout:g} s")
+            raise EmulationLimitError(
+                f"emulated core: no end after {self._timeout:g} s; expected less work, such as a "
+                "smaller batch"
+            )
         return machine.reg_read(UC_ARM64_REG_W0)
 
     def _described(self, machine: Uc, error: UcError, touched: list[int]) -> str:

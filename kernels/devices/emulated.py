@@ -13,7 +13,7 @@ import numpy as np
 import tvm
 
 from kernels.devices import Loaded, Memory
-from kernels.devices.core import Core, EmulationError
+from kernels.devices.core import Core, EmulationError, EmulationLimitError
 from kernels.devices.instructions import Blocks, count
 from kernels.devices.linker import link, object_file
 
@@ -45,7 +45,7 @@ def start(code: bytes, memory: Memory, core: str, timeout: float = 300.0) -> Loa
 
     def require_success(code: int) -> None:
         if code != 0:
-            raise EmulationError(f"emulated core: {_raised(machine)}")
+            raise _raised(machine)
 
     def run() -> None:
         require_success(machine.call(_FUNCTION, *call))
@@ -76,8 +76,8 @@ def _place_bytes(machine: Core, values: bytes) -> int:
     return machine.place(np.frombuffer(values, np.uint8), read_only=True)[0]
 
 
-def _raised(machine: Core) -> str:
-    """What the kernel said before it returned an error."""
+def _raised(machine: Core) -> EmulationError:
+    """The error of a kernel that returned one, with what it said before."""
 
     def pointer(address: int) -> int:
         return int.from_bytes(machine.read(address, 8), "little")
@@ -89,9 +89,12 @@ def _raised(machine: Core) -> str:
         return end[:-1].decode()
 
     if not pointer(machine.address("raised_kind")):
-        return "an error without a message: its temporary memory may not suffice"
+        return EmulationLimitError(
+            "emulated core: an error without a message: its temporary memory may not suffice; "
+            "expected a smaller batch"
+        )
     n = int.from_bytes(machine.read(machine.address("raised_n_parts"), 4), "little")
     parts = pointer(machine.address("raised_parts"))
     message = "".join(text(pointer(parts + 8 * index)) for index in range(n))
     kind = text(pointer(machine.address("raised_kind")))
-    return f"{kind}: {' '.join(message.split())}"
+    return EmulationError(f"emulated core: {kind}: {' '.join(message.split())}")
