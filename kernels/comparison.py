@@ -22,8 +22,7 @@ from kernels.bench import on_device
 from kernels.compiled import CompiledNetwork
 from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
-from kernels.kernel import build
-from kernels.network import program
+from kernels.operators import one_by_one
 from kernels.sampled_network import SampledNetwork, compile_sampled
 from kernels.targets import Target
 from refbnn.errors import InputError
@@ -152,7 +151,7 @@ def _by_loops(net: Network, x: np.ndarray) -> Moments:
 
 
 @dataclass(frozen=True)
-class Operator:
+class Measured:
     """One layer of the compiled network by itself.
 
     Parameters
@@ -161,58 +160,48 @@ class Operator:
         Its index and kind.
     seconds : dict of schedule to float
         Of the kernel alone, without the call from Python.
-    n_bytes, operations : int
-        See `kernels.roofline`.
+    work : Work
     limit_seconds : float
-        The least time that these could take on one core of this machine.
+        The least time that its work could take on one core of this machine.
     limited_by : {"memory", "arithmetic"}
     """
 
     name: str
     seconds: dict[str, float]
-    n_bytes: int
-    operations: int
+    work: roofline.Work
     limit_seconds: float
     limited_by: str
 
 
 def operators(
     net: Network,
-    batch: int,
+    x: np.ndarray,
     target: Target,
     schedules: Sequence[str],
     records: Path | None,
     rate: float,
     device: str | Board = "local",
-) -> list[Operator]:
+) -> list[Measured]:
     """Measure every operator of the network by itself, all schedules of one in turns.
 
     Parameters
     ----------
-    net, target, schedules, records : as of `calls`
-    batch : int
+    net, x, target, schedules, records : as of `calls`
     rate : float
         Of `kernels.roofline.rate`.
     device : str or Board
     """
-    rng = np.random.default_rng(0)
     found = []
-    whole = program(net, batch, target)
-    for layer, (name, make) in zip(net.layers, whole.operators, strict=True):
-        alone = make()
-        work = roofline.work(layer, alone, "variance")
-        kernels = {schedule: build(alone, schedule, records, device) for schedule in schedules}
-        for kernel in kernels.values():
-            for view in kernel.inputs:
-                view[...] = rng.random(view.shape)
+    for operator in one_by_one(net, x, target):
+        work = operator.work
         by_memory = work.n_bytes / roofline.bandwidth(target, work.n_bytes, device)
         by_arithmetic = work.operations / rate
+        kernels = {schedule: operator.kernel(schedule, records, device) for schedule in schedules}
         found.append(
-            Operator(
-                name=name,
+            Measured(
+                name=operator.name,
                 seconds=on_device(kernels),
-                n_bytes=work.n_bytes,
-                operations=work.operations,
+                work=work,
                 limit_seconds=max(by_memory, by_arithmetic),
                 limited_by="memory" if by_memory >= by_arithmetic else "arithmetic",
             )

@@ -16,11 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels import roofline
+from kernels.devices.innermost_loops import Loop, innermost
 from kernels.devices.instructions import InstructionCount, count
-from kernels.devices.loops import Loop, innermost
-from kernels.kernel import build
-from kernels.network import program
+from kernels.operators import one_by_one
 from kernels.targets import Target
 from refbnn.network import Network
 
@@ -53,37 +51,21 @@ class Counted:
 
 
 def operators(
-    net: Network, batch: int, target: Target, schedules: Sequence[str], records: Path | None
+    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
 ) -> list[Counted]:
-    """Count every operator of the network by itself.
-
-    Parameters
-    ----------
-    net : Network
-    batch : int
-    target : Target
-    schedules : names, as of `kernels.compile_network`
-    records : Path, optional
-        Folder of records of tuning.
-    """
-    rng = np.random.default_rng(0)
+    """Count every operator of the network by itself; parameters as of `comparison.calls`."""
     found = []
-    whole = program(net, batch, target)
-    for layer, (name, make) in zip(net.layers, whole.operators, strict=True):
-        alone = make()
-        work = roofline.work(layer, alone, "variance")
-        instructions, loops = {}, {}
+    for operator in one_by_one(net, x, target):
+        work, instructions, loops = operator.work, {}, {}
         for schedule in schedules:
-            kernel = build(alone, schedule, records, "emulated")
+            kernel = operator.kernel(schedule, records, "emulated")
             assert kernel.blocks is not None  # of the emulated core
-            for view in kernel.inputs:
-                view[...] = rng.random(view.shape)
             blocks = kernel.blocks()
             instructions[schedule] = count(blocks)
             loops[schedule] = next(iter(innermost(blocks)), None)
         found.append(
             Counted(
-                name=name,
+                name=operator.name,
                 floor=-(-work.operations // (2 * target.lanes)),
                 weight_vectors=-(-work.n_weights // target.lanes),
                 products=work.products,

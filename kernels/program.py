@@ -19,6 +19,8 @@ from tvm import te
 from kernels.targets import Target
 from refbnn.errors import InputError
 
+_MOST_NUMBERS = 2**31 - 1
+
 
 class Layout(Protocol):
     """How an array of shape (batch, *shape) lies in the memory of a kernel."""
@@ -242,13 +244,13 @@ class Program:
         Raises
         ------
         InputError
-            If the batch is so large that TVM's indices, of 32 bits, do not reach all of it.
+            If it has more numbers than TVM's indices, of 32 bits, reach.
         """
         shape = layout.tensor_shape(self.batch)
-        if prod(shape) >= 2**31:
+        if prod(map(int, shape)) > _MOST_NUMBERS:
             raise InputError(
-                f"batch_size is {self.batch}, which makes {name} {prod(shape)} numbers; "
-                f"expected fewer than {2**31}"
+                f"batch_size is {self.batch}: an input of {prod(map(int, shape))} numbers; "
+                f"expected at most {_MOST_NUMBERS}"
             )
         tensor = te.placeholder(shape, name=name)
         self.inputs.append((layout, tensor))

@@ -5,7 +5,7 @@
 Bytes are those of the operator's arrays, each moved once: inputs, outputs and what is read of the
 weights, in float32, without padding. Operations of dense layers and convolutions are a product and
 a sum for each term that is summed (`kernels.products`); those of others are counted in what is
-computed, padding included, each as one, also a division or a root.
+computed, padding included (`kernels.operations`).
 
 Bandwidth is that of one core that reads as many bytes again and again, so of the cache that holds
 them. The rate is that of fused multiply-adds between registers. Both are measured with kernels of
@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-import tvm
-from tvm import te, tirx
+from tvm import te
 
+from kernels import operations
 from kernels.bench import on_device
 from kernels.devices import Board
 from kernels.kernel import bind, planned
 from kernels.products import n_sums
 from kernels.program import Program, Rows
 from kernels.targets import Target
-from refbnn.layers import Conv2d, Dense, Layer
+from refbnn.layers import Conv2d, Dense, Layer, Residual
 
 _LEAST_BYTES = 1 << 20  # read in one call, so that the call does not count
 _ROWS, _TERMS = 64, 512  # of the kernel that measures the rate: 100 µs, and all in the first cache
@@ -71,19 +71,31 @@ def work(layer: Layer, alone: Program, form: str) -> Work:
         sum(alone.batch * prod(layout.shape) for layout, _ in operands)
         for operands in (alone.inputs, alone.outputs)
     )
-    if not isinstance(layer, Dense | Conv2d):
-        tensors = [tensor for _, tensor in alone.outputs]
-        return Work(4 * (n_in + n_out), _operations(tensors))
-    shapes = layer.parameter_shapes()
-    n_weights = prod(shapes["weight"])
-    uses = alone.batch * prod(alone.outputs[0][0].shape) // shapes["weight"][0]  # of each weight
-    n_read = (1 if form == "mean" else 2) * (n_weights + prod(shapes["bias"]))
-    return Work(
-        n_bytes=4 * (n_in + n_out + n_read),
-        operations=2 * n_sums(form, known) * n_weights * uses,
-        products=n_weights * uses,
-        n_weights=n_read,
-    )
+    sizes = [prod(shape) for shape in layer.parameter_shapes().values()]
+    n_weights = (1 if form == "mean" else 2) * sum(sizes)
+    n_products = alone.batch * _products(layer, alone.inputs[0][0].shape)
+    if isinstance(layer, Dense | Conv2d):
+        n_operations = 2 * n_sums(form, known) * n_products
+    else:
+        n_operations = operations.count([tensor for _, tensor in alone.outputs])
+    return Work(4 * (n_in + n_out + n_weights), n_operations, n_products, n_weights)
+
+
+def _products(layer: Layer, shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one example, an input of that shape."""
+    match layer:
+        case Dense():
+            return layer.in_features * layer.out_features
+        case Conv2d():
+            _, *pixels = layer.output_shape(shape)
+            return prod(pixels) * prod(layer.parameter_shapes()["weight"])
+        case Residual():
+            total = 0
+            for inner in layer.layers:
+                total += _products(inner, shape)
+                shape = inner.output_shape(shape)
+            return total
+    return 0
 
 
 def bandwidth(target: Target, n_bytes: int, device: str | Board) -> float:
@@ -130,49 +142,3 @@ def _seconds(program: Program, block: str, lanes: int, device: str | Board) -> f
     plan.vectorize(lane)
     plan.decompose_reduction(total, k)
     return on_device({"": bind(program, plan.mod, device)}, statistic=min)[""]
-
-
-def _operations(tensors: list[te.Tensor]) -> int:
-    """Count operations on real numbers in what the tensors are computed from."""
-    stages, waiting = {}, [tensor.op for tensor in tensors]
-    while waiting:
-        op = waiting.pop()
-        if isinstance(op, te.ComputeOp) and op.name not in stages:
-            extents = [int(axis.dom.extent) for axis in [*op.axis, *op.reduce_axis]]
-            stages[op.name] = prod(extents) * max(_in_expression(part) for part in op.body)
-            waiting += [tensor.op for tensor in op.input_tensors]
-    return sum(stages.values())
-
-
-def _in_expression(expression) -> int:
-    """Count in one expression, what occurs twice once.
-
-    Mean and variance of an operator are two expressions that share most of what they compute: the
-    larger one counts.
-    """
-    seen: set[int] = set()
-    n, waiting = 0, [expression]
-    while waiting:
-        e = waiting.pop()
-        if hash(e) in seen or isinstance(e, te.Tensor):
-            continue
-        seen.add(hash(e))
-        if isinstance(e, tirx.Reduce):
-            n += len(e.source)  # a sum each; every part of a joint reduction has all the sources
-            waiting += list(e.source)
-            continue
-        below = [getattr(e, name) for name in _PARTS if hasattr(e, name)]
-        if isinstance(e, tvm.ir.Call):
-            below = list(e.args)
-        counted = hasattr(e, "b") or (isinstance(e, tvm.ir.Call) and not _reads(e))
-        n += counted and str((below[0]).ty).startswith("float")
-        waiting += below
-    return n
-
-
-_PARTS = ("a", "b", "value", "body", "condition", "true_value", "false_value")
-
-
-def _reads(call) -> bool:
-    """Whether a call is the entry of a tensor."""
-    return bool(call.args) and isinstance(call.args[0], te.Tensor)

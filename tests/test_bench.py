@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm import te, tirx
+from tvm.script.ir_builder import tirx as script
 
-from kernels import ablation, bench, comparison, memory, roofline, targets
+from kernels import ablation, bench, comparison, loops, memory, operations, roofline, targets
 from kernels.devices import local
 from kernels.network import program
+from kernels.polynomials import f32, fma, kept
 from refbnn import cli
 from refbnn.checkpoint import save
-from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
 from refbnn.network import Network
 
 HOST = targets.target("host")
@@ -33,6 +36,14 @@ def works(net, batch, form):
         roofline.work(layer, make(), form)
         for layer, (_, make) in zip(net.layers, operators, strict=True)
     ]
+
+
+@pytest.fixture
+def short_turns(monkeypatch):
+    """Three turns of one call or a few: numbers of any precision will do."""
+    monkeypatch.setattr(bench, "_TURN", 1e-4)
+    monkeypatch.setattr(bench, "_BUDGET", 0.0)
+    monkeypatch.setattr(local, "_TURN", 0)
 
 
 def test_work_of_dense_layers_is_counted():
@@ -70,6 +81,44 @@ def test_work_of_any_layer_is_counted():
     assert counted[3].operations == 0  # a copy
 
 
+def test_work_of_residual_blocks_is_counted():
+    dense = Residual((Dense(4, 6), ReLU(), Dense(6, 4)))
+    first, block = works(Network([Dense(3, 4), dense], seed=1), 7, "variance")
+    assert first.products == 7 * 3 * 4
+    assert block.products == 7 * 2 * 4 * 6
+    # Moments in and out; of each weight and bias µ and σ².
+    assert block.n_weights == 2 * (2 * 4 * 6 + 6 + 4)
+    assert block.n_bytes == 4 * (4 * 7 * 4 + block.n_weights)
+    # At least the moments' three sums of products for each, beside those of J.
+    assert block.operations > 2 * 3 * block.products
+    images = Residual((Conv2d(2, 3, 3, padding=1), Conv2d(3, 2, 1)))
+    (alone,) = works(Network([images], input_shape=(2, 5, 6), seed=1), 1, "mean")
+    assert alone.products == 5 * 6 * (2 * 3 * 9 + 3 * 2)
+
+
+def test_operations_of_loops_written_out_are_counted():
+    a, b = te.placeholder((6, 8), name="a"), te.placeholder((6, 8), name="b")
+
+    def element(i, j):
+        return fma(a[i, j], b[i, j], kept(tirx.max(a[i, j], b[i, j])))
+
+    product = te.compute((6, 8), element, name="product")
+
+    def body(ins, outs, place):
+        (m,) = ins
+        with script.vectorized(4) as lane:
+            script.buffer_store(outs[0], m[place(lane)] * f32(3.0), place(lane))
+        with script.If(m[place(0)] > f32(0.0)), script.Then():
+            script.buffer_store(outs[0], tirx.sqrt(m[place(1)]), place(1))
+        with script.serial(m[place(0)].astype("int32")), script.serial(5):
+            script.buffer_store(outs[0], m[place(2)] + f32(1.0), place(2))
+
+    result, _ = loops.stage("result", (6, 8), [product], [], 2, 4, body)
+    # A product, a sum and a maximum for each of 48; four products, a comparison, no root, and one
+    # round of five sums for each of 12 vectors.
+    assert operations.count([result]) == 48 * 3 + 12 * (4 + 1 + 5)
+
+
 def test_limits_of_this_machine_are_plausible():
     rate = roofline.rate(HOST, "local")
     # At least one multiply-add of a vector a cycle of 0.5 GHz; at most four a cycle of 8 GHz.
@@ -97,10 +146,12 @@ def test_size_of_a_compiled_network(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("net", [mlp(), cnn()], ids=["dense", "convolution"])
-def test_every_way_computes_the_same(net):
+@pytest.mark.parametrize(
+    ("net", "schedule"), [(mlp(), "default"), (cnn(), "hand")], ids=["dense", "convolution"]
+)
+def test_every_way_computes_the_same(net, schedule):
     x = np.random.default_rng(0).random((4, *net.input_shape))
-    calls, absent = comparison.calls(net, x, HOST, ["default", "hand"], None)
+    calls, absent = comparison.calls(net, x, HOST, [schedule], None)
     expected = net.propagate(x)
     ways: dict[str, Any] = {name: call() for name, call in calls.items()}
     # float32 in sums of at most 40 terms near 1: far below 1e-4; what differs is another thing.
@@ -115,11 +166,12 @@ def test_every_way_computes_the_same(net):
             # Means of 30 draws: within five of their standard errors.
             error = 5 * np.sqrt(expected.var / 30)
             assert (np.abs(result.mean(axis=0) - expected.mean) <= error + 0.05).all()
-    assert {"PFP, NumPy", "PFP, Numba", "SVI-30, NumPy", "PFP, kernel, hand"} <= ways.keys()
-    assert all(name.startswith("SVI-30, kernel") for name in absent)
+    kernels = {f"{name}, kernel, {schedule}" for name in ("PFP", "mean", "SVI-30")}
+    assert ways.keys() == {"PFP, NumPy", "PFP, Numba", "SVI-30, NumPy", *kernels}
+    assert not absent
 
 
-def test_ablation_has_a_row_a_decision():
+def test_ablation_has_a_row_a_decision(short_turns):
     times = ablation.seconds(mlp(), 3, HOST)
     assert len(times) == 7
     assert all(0 < t < 1e-2 for t in times.values())
@@ -137,9 +189,7 @@ def test_latency_takes_another_statistic():
     assert 0 < least["f"] <= most["f"]
 
 
-def test_bench_from_the_command_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "_TURN", 1e-4)  # numbers of any precision will do
-    monkeypatch.setattr(local, "_TURN", 0)
+def test_bench_from_the_command_line(tmp_path, capsys, short_turns):
     model, file = tmp_path / "m.npz", tmp_path / "b.json"
     save(model, mlp())
     call = ["bench", str(model), "--batch-size", "2", "--schedule", "hand", "tuned", "--peers"]
@@ -169,19 +219,20 @@ def test_bench_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert cli.main(["bench", str(model), "--target", "z80"]) == 2
 
 
-def test_bench_with_another_max_pooling(tmp_path):
+def test_bench_with_another_max_pooling(tmp_path, short_turns):
     """That of all results: the one named, and the network's own by default."""
     model, file = tmp_path / "m.npz", tmp_path / "b.json"
-    layers: list[Layer] = [Conv2d(1, 2, 3), MaxPool2d(2, method="chain"), Flatten(), Dense(8, 2)]
-    save(model, Network(layers, input_shape=(1, 6, 6), seed=1))
-    work = {}
-    for method in ("tree", "chain", None):
-        call = ["bench", str(model), "--batch-size", "1", "--schedule", "hand", "--json", str(file)]
-        assert cli.main(call + (["--max-pool", method] if method else [])) == 0
-        (numbers,) = json.loads(file.read_text())["by_batch_size"]
-        assert numbers["max_pool"] == [method or "chain"]
-        work[method] = numbers["operators"][1]["operations"]
-    assert work[None] == work["chain"]
+    layers: list[Layer] = [MaxPool2d((1, 3), method="chain"), Flatten(), Dense(2, 2)]
+    net = Network(layers, input_shape=(1, 1, 6), seed=1)
+    save(model, net)
+    call = ["bench", str(model), "--batch-size", "1", "--schedule", "hand", "--json", str(file)]
+    assert cli.main([*call, "--max-pool", "tree"]) == 0
+    (numbers,) = json.loads(file.read_text())["by_batch_size"]
+    assert numbers["max_pool"] == ["tree"]
+    for method in ("tree", None):
+        pool, *others = cli.bench._network(model, method).layers
+        assert pool == MaxPool2d((1, 3), method=method or "chain")
+        assert others == layers[1:]
     assert cli.main(["bench", str(model), "--max-pool", "median"]) == 2
     save(model, Network([Dense(4, 2)], seed=1))
     assert cli.main(["bench", str(model), "--max-pool", "tree"]) == 2

@@ -9,11 +9,11 @@ import pytest
 
 from kernels import compile_network, counting, devices, targets
 from kernels.devices import cycles
-from kernels.devices.loops import Loop
+from kernels.devices.innermost_loops import Loop
 from refbnn import cli
 from refbnn.checkpoint import save
 from refbnn.cli import bench_instructions
-from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
+from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.network import Network
 
 A72 = targets.target("cortex-a72")
@@ -40,7 +40,8 @@ def without_analysers(monkeypatch):
 @emulated
 def test_what_is_needed_is_counted():
     net = Network([Dense(24, 40), ReLU(), Dense(40, 3)], seed=1)
-    first, relu, last = counting.operators(net, 5, A72, ["default", "hand"], None)
+    x = np.random.default_rng(0).random((5, 24))
+    first, relu, last = counting.operators(net, x, A72, ["default", "hand"], None)
     # Known inputs: sums of mµ and m²σ²; random ones: of mµ, (v + m²)σ² and vµ². Four lanes each.
     assert first.floor == 2 * 5 * 24 * 40 / 4
     assert last.floor == 3 * 5 * 40 * 3 / 4
@@ -107,11 +108,16 @@ def test_bench_counts_from_the_command_line(model, tmp_path, capsys, without_ana
 @emulated
 def test_bench_counts_a_network_of_images(tmp_path):
     """With every analyser that is here."""
-    layers: list[Layer] = [Conv2d(1, 4, 3), Flatten(), Dense(64, 2)]
+    layers: list[Layer] = [Conv2d(1, 4, 3), MaxPool2d(2), Flatten(), Dense(16, 2)]
     save(tmp_path / "m.npz", Network(layers, input_shape=(1, 6, 6), seed=1))
     call = ["bench", str(tmp_path / "m.npz"), *ARM, "--batch-size", "1", "--schedule", "tuned"]
     assert cli.main([*call, "--json", str(tmp_path / "b.json")]) == 0
     (numbers,) = json.loads((tmp_path / "b.json").read_text())["by_batch_size"]
+    # The whole is its parts, but for checks of what goes in and out of each: also where the work
+    # depends on numbers, as the greatest of a window's entries does.
+    parts = sum(o["executed_instructions"]["tuned"]["total"] for o in numbers["operators"])
+    whole = numbers["executed_instructions"]["PFP, kernel, tuned"]["total"]
+    assert 0.8 * whole < parts < 1.2 * whole
     found, _ = cycles.analysers("cortex-a72")
     for operator in numbers["operators"]:
         for loop in operator["largest_loop"].values():

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from kernels.devices import cycles
-from kernels.devices.loops import Loop
+from kernels.devices.innermost_loops import Loop
 from refbnn.errors import InputError
 
 emulated = pytest.mark.skipif(
@@ -64,7 +64,7 @@ def core(tmp_path_factory):
     ],
 )
 def test_innermost_loops_are_found(core, function, result, expected):
-    from kernels.devices.loops import innermost
+    from kernels.devices.innermost_loops import innermost
 
     got, blocks = core.blocks(function)
     assert got == result

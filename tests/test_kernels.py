@@ -429,6 +429,7 @@ def too_large(field):
     ("net", "options", "message"),
     [
         (Network([Dense(3, 2)]), {"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        (Network([Dense(3, 2)]), {"batch_size": 10**20}, "batch_size is 1.*; expected at most 21"),
         (Network([Dense(3, 2)]), {"target": "z80"}, "target 'z80' is unknown; expected one of: h"),
         (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown; expected one of: d"),
         (

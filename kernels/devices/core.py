@@ -73,7 +73,7 @@ class EmulationError(RuntimeError):
 
 
 class EmulationLimitError(EmulationError, InputError):
-    """The emulated program needs more than there is, of time or of memory."""
+    """The emulated program asks for more time, or more memory, than it is given."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Core:
     program : bytes
         A static ELF file.
     timeout : float, s
-        A call that takes longer is an error.
+        A call that takes longer is an `EmulationLimitError`.
     """
 
     def __init__(self, model: str, program: bytes, timeout: float = 300.0):
@@ -235,7 +235,8 @@ class Core:
             machine.hook_del(hook)
         if machine.reg_read(UC_ARM64_REG_PC) != _EXIT:
             raise EmulationLimitError(
-                f"emulated core: no end after {self._timeout:g} s; expected a smaller batch"
+                f"emulated core: no end after {self._timeout:g} s; expected less work, such as a "
+                "smaller batch"
             )
         return machine.reg_read(UC_ARM64_REG_W0)
 

@@ -26,7 +26,7 @@ from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from kernels.devices.loops import LABEL, Loop
+from kernels.devices.innermost_loops import LABEL, Loop
 from refbnn.errors import InputError
 
 # Names of cores there. The Neoverse N1 is the A76's sibling for servers.

@@ -77,7 +77,7 @@ def _place_bytes(machine: Core, values: bytes) -> int:
 
 
 def _raised(machine: Core) -> EmulationError:
-    """The error that the kernel described before it returned."""
+    """The error of a kernel that returned one, with what it said before."""
 
     def pointer(address: int) -> int:
         return int.from_bytes(machine.read(address, 8), "little")
@@ -89,9 +89,9 @@ def _raised(machine: Core) -> EmulationError:
         return end[:-1].decode()
 
     if not pointer(machine.address("raised_kind")):
-        # Of those that come without a message, the one that a kernel can have.
         return EmulationLimitError(
-            "emulated core: out of temporary memory; expected a smaller batch"
+            "emulated core: an error without a message: its temporary memory may not suffice; "
+            "expected a smaller batch"
         )
     n = int.from_bytes(machine.read(machine.address("raised_n_parts"), 4), "little")
     parts = pointer(machine.address("raised_parts"))

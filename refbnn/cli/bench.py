@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, what to measure, where to write."""
     parser.epilog = (
         "Whole calls from Python on one core, in turns in one run: medians. Operators by "
-        "themselves, without the call from Python. The limit is the time in which this core could "
+        "themselves, without the call from Python, on what the network hands them of an input of "
+        "random numbers. The limit is the time in which this core could "
         "move their bytes at its bandwidth, or do their operations at its rate of fused "
         'multiply-adds. Records of tuning are of propagation: where there are none, "tuned" '
         "is by hand, as it is for the mean and for sampling. On a board, kernels alone, by its "

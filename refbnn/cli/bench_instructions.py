@@ -35,7 +35,7 @@ def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dic
     result = bench_tables.head(net, whole, schedules, folder)
     networks, absent = comparison.instructions(net, x, target, schedules, folder)
     tick(f"networks, batch {batch}")
-    operators = counting.operators(net, batch, target, schedules, folder)
+    operators = counting.operators(net, x, target, schedules, folder)
     result |= {
         "executed_instructions": {name: _by_class(count) for name, count in networks.items()},
         "floor_instructions": sum(o.floor for o in operators),

@@ -41,13 +41,13 @@ def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dic
     result |= {"latency_seconds": seconds, "absent": absent}
     tick(f"networks, batch {batch}")
     rate = core["fma_operations_per_second"]
-    operators = comparison.operators(net, batch, target, schedules, folder, rate, device)
+    operators = comparison.operators(net, x, target, schedules, folder, rate, device)
     result["operators"] = [
         {
             "operator": o.name,
             "latency_seconds": o.seconds,
-            "memory_bytes": o.n_bytes,
-            "operations": o.operations,
+            "memory_bytes": o.work.n_bytes,
+            "operations": o.work.operations,
             "limit_seconds": o.limit_seconds,
             "limited_by": o.limited_by,
             "share_of_limit": {name: o.limit_seconds / s for name, s in o.seconds.items()},

@@ -47,8 +47,8 @@ def innermost(blocks: Blocks) -> list[Loop]:
             at, name, operands = instruction.address, instruction.mnemonic, instruction.op_str
             executions[at] += n
             if name.partition(".")[0] in _TO_ANOTHER_PLACE:
-                *others, place = operands.rpartition("#")
-                operands = f"{others[0]}{LABEL}"
+                others, _, place = operands.rpartition("#")
+                operands = f"{others}{LABEL}"
                 if int(place, 16) <= at:
                     back[at] = int(place, 16)
             text[at] = f"{name} {operands}"
