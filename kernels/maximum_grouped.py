@@ -163,7 +163,8 @@ def moments(windows: Windows, start, length, least, result: Callable) -> None:
     count = script.alloc_buffer((1,), "int32")
     script.buffer_store(count, tirx.const(1, "int32"), [0])
     with script.serial(lanes) as lane:
-        needed = tirx.ceil(length[lane] / tirx.max(f32(step(k)) * least[lane], f32(_LEAST)))
+        needed = length[lane] / tirx.max(f32(step(k)) * least[lane], f32(_LEAST))
+        needed = tirx.ceil(tirx.min(needed, f32(_SPAN / step(k))))  # of NaN and infinity, too
         script.buffer_store(count, tirx.max(count[0], needed.astype("int32")), [0])
 
     centre = windows.near_mean(least)

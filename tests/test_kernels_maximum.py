@@ -172,6 +172,29 @@ def test_exact_without_spread_is_exact():
     assert not got_var.any()
 
 
+@pytest.mark.parametrize("schedule", ["hand", "default"])
+@pytest.mark.parametrize(("kind", "k"), [("pairwise", 2), ("exact", 2), ("exact", 4)])
+def test_of_nan_nan_is_made(kind, k, schedule):
+    # An overflow before it would otherwise pass for a number. Window 0 has none.
+    places = [(part, j) for part in range(2) for j in range(k)]
+    mean, var = np.zeros((k, 1, 1 + len(places))), np.ones((k, 1, 1 + len(places)))
+    for window, (part, j) in enumerate(places, start=1):
+        (mean, var)[part][j, 0, window] = np.nan
+    for result in compiled(kind, k, 1, 1 + len(places), schedule)(mean, var):
+        np.testing.assert_array_equal(np.isnan(result[0]), [False] + [True] * len(places))
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_exact_of_infinite_variances_ends_and_is_no_number(bad):
+    # Of all windows of a vector, or of one: as many steps as for others, at most.
+    mean, var = np.zeros((4, 2, 16)), np.ones((4, 2, 16))
+    var[:, 0], var[2, 1, 3] = bad, bad
+    with np.errstate(invalid="ignore"):
+        got = compiled("exact", 4, 2, 16)(mean, var)[0]
+    assert np.isnan(got[0]).all()
+    np.testing.assert_array_equal(np.isnan(got[1]), np.arange(16) == 3)
+
+
 @FEW
 @given(
     k=st.sampled_from([2, 3, 4, 7, 9]),
