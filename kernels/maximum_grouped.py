@@ -167,7 +167,7 @@ def moments(windows: Windows, start, length, least, result: Callable) -> None:
         needed = tirx.ceil(tirx.min(needed, f32(_SPAN / step(k))))  # of NaN and infinity, too
         script.buffer_store(count, tirx.max(count[0], needed.astype("int32")), [0])
 
-    centre = windows.near_mean(least)
+    centre = windows.near_mean()
     h, first, A, B = (array(lanes) for _ in range(4))
     z, dz = (array(k, lanes) for _ in range(2))
     with script.vectorized(lanes) as lane:

@@ -146,6 +146,24 @@ def test_exact_for_any_size_and_lanes(k, n, lanes, schedule, seed):
     assert_close(got, wanted(mean, var), 1e-5)
 
 
+@pytest.mark.parametrize("k", [3, 4, 9, 16])
+def test_exact_of_some_alike_and_others_below(k):
+    # A window of scales far apart in every vector: by panels, all of them. The longest and steepest
+    # one is of k − 1 alike.
+    rng = np.random.default_rng(k)
+    n = 400
+    alike = np.arange(k)[:, np.newaxis] < rng.integers(1, k + 1, n)
+    alike[:-1, :100], alike[-1, :100] = True, False
+    mean = np.where(alike, 0.0, -(10 ** rng.uniform(-0.5, 1.1, n)))
+    small = ~alike & (rng.random((k, n)) < 0.3)
+    scale = np.where(small, 10.0 ** rng.uniform(-1, 0, n), 1.0)
+    scale[:, 300:] *= rng.uniform(0.8, 1.2, (k, 100))
+    mean[0, ::4], scale[0, ::4] = 0.0, 1e-4
+    mean, var = np.float32(mean)[:, np.newaxis], np.float32(scale**2)[:, np.newaxis]
+    got = compiled("exact", k, 1, n, lanes=4)(mean, var)
+    assert_close(got, wanted(mean, var), 1e-5 if k <= 9 else 2e-5)
+
+
 def test_exact_of_a_rare_tail():
     # max(0, X) with the mean of X up to 10 deviations below 0: rectified moments, in closed form.
     a = np.linspace(0.0, 10.0, 1001)
