@@ -207,7 +207,10 @@ def test_exponentials_are_as_accurate_as_stated():
 @pytest.mark.parametrize("name", [*PANELS, "relu", "leaky_relu"])
 def test_of_nan_nan_is_made(name, schedule):
     # An overflow before it would otherwise pass for a number.
-    others = {"relu": relu.build, "leaky_relu": partial(leaky_relu.build, slope=0.1)}
+    others: dict[str, Any] = {
+        "relu": relu.build,
+        "leaky_relu": partial(leaky_relu.build, slope=0.1),
+    }
     make = others[name] if name in others else PANELS[name][0]
     mean, var = np.zeros((2, 1, 5), np.float32)
     mean[0, 1] = var[0, 3] = np.nan

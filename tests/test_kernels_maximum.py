@@ -159,7 +159,7 @@ def test_exact_of_some_alike_and_others_below(k):
     scale = np.where(small, 10.0 ** rng.uniform(-1, 0, n), 1.0)
     scale[:, 300:] *= rng.uniform(0.8, 1.2, (k, 100))
     mean[0, ::4], scale[0, ::4] = 0.0, 1e-4
-    mean, var = np.float32(mean)[:, np.newaxis], np.float32(scale**2)[:, np.newaxis]
+    mean, var = (a.astype(np.float32)[:, np.newaxis] for a in (mean, scale**2))
     got = compiled("exact", k, 1, n, lanes=4)(mean, var)
     assert_close(got, wanted(mean, var), 1e-5 if k <= 9 else 2e-5)
 
