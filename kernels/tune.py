@@ -130,23 +130,7 @@ def tune(
             tick(wanted)
             return record
     journal = Journal(folder, step, target, measure)
-    found = journal.read()
-    hand = by_hand(step)
-    if found.get(hand) == np.inf:
-        del found[hand]  # another try: without it there is no choice
-    tick(min(len(found), wanted))
-    rng = np.random.default_rng([seed, *step.workload.encode()])
-    while len(found) < wanted:
-        points = list(islice(candidates(step, found, rng, wanted), _ROUND))
-        new = measured(program, step, points, device)
-        found |= new
-        journal.write(found)
-        tick(len(new))
-    if not np.isfinite(found[hand]):
-        raise InputError(
-            f"{step.workload}: by hand, it cannot be built and run within {TIMEOUT:g} s each; "
-            "expected a smaller batch"
-        )
+    found = _searched(program, step, wanted, journal, seed, tick, device)
     if measure == records.SECONDS:
         chosen, cost, hand_cost = _fastest(program, step, found, device)
     else:
@@ -164,6 +148,36 @@ def tune(
     records.keep(record, file)
     journal.clear()
     return record
+
+
+def _searched(
+    program: Program,
+    step: Step,
+    wanted: int,
+    journal: Journal,
+    seed: int,
+    tick: Callable[[int], object],
+    device: str | devices.Board,
+) -> Costs:
+    """Measure as many candidates as wanted, those by hand among them; the rest as of `tune`."""
+    found = journal.read()
+    hand = by_hand(step)
+    if found.get(hand) == np.inf:
+        del found[hand]  # another try: without it there is no choice
+    tick(min(len(found), wanted))
+    rng = np.random.default_rng([seed, *step.workload.encode()])
+    while len(found) < wanted:
+        points = list(islice(candidates(step, found, rng, wanted), _ROUND))
+        new = measured(program, step, points, device)
+        found |= new
+        journal.write(found)
+        tick(len(new))
+    if not np.isfinite(found[hand]):
+        raise InputError(
+            f"{step.workload}: by hand, it cannot be built and run within {TIMEOUT:g} s each; "
+            "expected a smaller batch"
+        )
+    return found
 
 
 def _make(folder: Path) -> None:
