@@ -44,7 +44,7 @@ from kernels.devices import Board
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
 from kernels.normal import pdf
-from kernels.polynomials import f32, fma
+from kernels.polynomials import f32, fma, nan_of
 from kernels.program import Activation, Program, Rows, Step
 
 RELATIVE_ERROR = 1.2e-5  # of the variance: see the range above
@@ -82,7 +82,11 @@ class Function:
 def add(program: Program, name: str, f: Function, x: Activation) -> Activation:
     """Apply f to every element; `name` starts the names of the blocks."""
     if x.var is None:
-        y = te.compute(x.mean.shape, lambda *i: f.value(x.mean(*i)), name=f"{name}_v0")
+
+        def value(*i):
+            return f.value(x.mean(*i)) + nan_of(x.mean(*i))
+
+        y = te.compute(x.mean.shape, value, name=f"{name}_v0")
         result = Activation(x.layout, y, None)
     else:
         rule = program.weight(f"{name}_rule", np.stack([0.5 * (1.0 + _NODES), 0.5 * _WEIGHTS]))
@@ -168,7 +172,8 @@ def _compute(name: str, f: Function, mean, var, rule) -> list[te.Tensor]:
         shift = m1(*i)
         if f.odd:
             shift = tirx.Select(mean(*i) > zero, -shift, shift)
-        return f.value(mean(*i)) + shift, tirx.max(m2(*i) - m1(*i) * m1(*i), zero)
+        nan = nan_of(mean(*i), var(*i))
+        return f.value(mean(*i)) + shift + nan, tirx.max(m2(*i) - m1(*i) * m1(*i), zero) + nan
 
     return list(te.compute(shape, result, name=name))
 

@@ -35,6 +35,7 @@ from kernels.devices import Board
 from kernels.images import Planes
 from kernels.kernel import Kernel
 from kernels.kernel import build as build_program
+from kernels.polynomials import nan_of
 from kernels.program import Activation, Program, Step
 from refbnn.layers.windows import Pair, output_size
 
@@ -117,7 +118,11 @@ def greatest_of_known(
     """
 
     def greatest(part: int):
-        return lambda *i: reduce(tirx.max, [element(j, *i)[part] for j in range(n)])
+        def entry(*i):
+            entries = [element(j, *i)[part] for j in range(n)]
+            return reduce(tirx.max, entries) + nan_of(*entries)
+
+        return entry
 
     parts = len(element(0, *[tirx.const(0, "int32")] * len(shape)))
     return [te.compute(shape, greatest(part), name=f"{name}_{part}") for part in range(parts)]

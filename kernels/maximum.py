@@ -44,7 +44,7 @@ def pairwise(mean_1, var_1, mean_2, var_2):
 
     def formula(name):
         swap = mean_2 > mean_1
-        high, low = tirx.max(mean_1, mean_2), tirx.min(mean_1, mean_2)
+        high, low = tirx.Select(swap, mean_2, mean_1), tirx.Select(swap, mean_1, mean_2)
         gap, gap_rest = two_sum(name, name(high), -name(low))
         theta_squared, theta_rest = two_sum(name, var_1, var_2)
         theta, h0, h1, h2 = lower_rectified(name, gap, theta_squared, gap_rest, theta_rest)
@@ -103,8 +103,8 @@ def exact(
         windows = Windows.read(k, lanes, entry)
 
         def result(lane, mean, var):
-            put(outs[0], mean, *place(lane))
-            put(outs[1], var, *place(lane))
+            put(outs[0], mean + windows.nan[lane], *place(lane))
+            put(outs[1], var + windows.nan[lane], *place(lane))
 
         start, length, least, greatest = maximum_grouped.cells(windows)
         with script.If(maximum_grouped.suit(length, least, greatest)):

@@ -160,13 +160,8 @@ def moments(windows: Windows, start, length, least, result: Callable) -> None:
         Writes the statements that store them.
     """
     k, lanes = windows.k, windows.lanes
-    count = script.alloc_buffer((1,), "int32")
-    script.buffer_store(count, tirx.const(1, "int32"), [0])
-    with script.serial(lanes) as lane:
-        needed = tirx.ceil(length[lane] / tirx.max(f32(step(k)) * least[lane], f32(_LEAST)))
-        script.buffer_store(count, tirx.max(count[0], needed.astype("int32")), [0])
-
-    centre = windows.near_mean(least)
+    count = _number(length, least, step(k))
+    centre = windows.near_mean()
     h, first, A, B = (array(lanes) for _ in range(4))
     z, dz = (array(k, lanes) for _ in range(2))
     with script.vectorized(lanes) as lane:
@@ -204,3 +199,15 @@ def moments(windows: Windows, start, length, least, result: Callable) -> None:
         mean = windows.base[lane] + (c + h[lane] * A[lane])
         var = h[lane] * h[lane] * (B[lane] - A[lane] * A[lane] - f32(1.0 / 12.0))
         result(lane, mean, tirx.max(var, f32(0.0)))
+
+
+def _number(length: tirx.Buffer, least: tirx.Buffer, step: float) -> tirx.Buffer:
+    """Write the statements that count the cells of the window that needs most; (1,), at least 1."""
+    count = script.alloc_buffer((1,), "int32")
+    script.buffer_store(count, tirx.const(1, "int32"), [0])
+    with script.serial(length.shape[0]) as lane:
+        needed = length[lane] / tirx.max(f32(step) * least[lane], f32(_LEAST))
+        # Of NaN and infinity too no more than of others: the result is NaN in any case.
+        needed = tirx.ceil(tirx.min(needed, f32(_SPAN / step)))
+        script.buffer_store(count, tirx.max(count[0], needed.astype("int32")), [0])
+    return count

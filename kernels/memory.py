@@ -24,7 +24,8 @@ class Size:
     weights, activations : int
         Its arguments: what is read of the weights; inputs and outputs.
     workspace : int
-        Intermediate arrays, those that live at different times in the same place.
+        Intermediate arrays; those that live at different times share a place, but for Arm
+        (`kernels.kernel.passes`).
     code : int
         The object file.
     """
@@ -77,15 +78,19 @@ def _bytes(shape, dtype) -> int:
     return prod(int(n) for n in shape) * kind.lanes * kind.bits // 8
 
 
+# The pass that follows the one by which arrays of different times share their place.
+_PLACED = "s_tir.HoistIfThenElse"
+
+
 @pass_instrument
 class _Allocations:
-    """What a program allocates once arrays of different times share their place."""
+    """What a program allocates."""
 
     n_bytes = 0
 
     def run_after_pass(self, module, info) -> None:
         """Add up the arrays after that pass."""
-        if info.name == "tirx.StorageRewrite":
+        if info.name == _PLACED:
             for function in module.functions.values():
                 tvm_ffi.structural_walk(function.body, (tvm.tirx.AllocBuffer, self._count))
 

@@ -110,7 +110,7 @@ def lower_rectified(name, m, v, m_rest=None, v_rest=None):
     root = name(tirx.sqrt(v))
     s = name(tirx.max(root, f32(_LEAST)))
     y = name(f32(1.0) / s)
-    m = name(tirx.min(m * up, f32(_CUT) * s))
+    m = name(tirx.min(f32(_CUT) * s, m * up))  # in this order NaN stays NaN
     q = name(m * y)
     r, e = fma(-q, s, m), fma(-s, s, v)
     if m_rest is not None:

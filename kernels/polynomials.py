@@ -38,6 +38,12 @@ def fma(a, b, c):
     return tirx.op.fma(a, b, c)
 
 
+def nan_of(*values):
+    """NaN where one of the values is, else 0: comparisons, and what they select, forget it."""
+    total = sum(values[1:], values[0])
+    return tirx.Select(tirx.isnan(total), f32(np.nan), f32(0.0))
+
+
 def kept(value):
     """The value, which TVM's simplifier leaves as it is."""
     return tirx.call_intrin(value.ty.dtype, _KEPT, value)

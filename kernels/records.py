@@ -10,7 +10,9 @@ wherever there is one in seconds, it is that which counts.
 
 A record of another processor is none: what is fastest there says little here, and both places may
 hold records of several. A record of this processor whose decisions the operator does not know, or
-that lie outside its space, does not fit: it was changed, or is of another version, and is an error.
+that lie outside its space, does not fit: it was changed, or is of another version. In the user's
+folder it is an error, which tuning again mends; one of the package, which users cannot mend, counts
+as none.
 """
 
 from __future__ import annotations
@@ -99,13 +101,14 @@ def find(step: Step, target: Target, folder: str | Path | None = None) -> Record
     Raises
     ------
     InputError
-        If a file is corrupt, or the record does not fit.
+        If a file is corrupt, or a record of the folder does not fit.
     """
     found: dict[str, tuple[Record, Path]] = {}
     for place in (default_folder() if folder is None else Path(folder), PACKAGED):
         file = path(place, target)
         for record in read(file):
-            if (record.workload, record.processor) == (step.workload, processor(target)):
+            mine = (record.workload, record.processor) == (step.workload, processor(target))
+            if mine and (place != PACKAGED or fits(record.decisions, step.space)):
                 found.setdefault(record.measure, (record, file))
     for measure in (SECONDS, PROXY_CYCLES):
         if measure in found:

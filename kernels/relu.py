@@ -37,14 +37,14 @@ def moments(mean, var):
     def formula(name):
         s, h0, h1, h2 = lower_rectified(name, tirx.max(mean, -mean), var)
         above = tirx.Select(mean > f32(0.0), f32(1.0) - f32(2.0) * h0, f32(0.0))
-        return tirx.max(mean, f32(0.0)) + s * h1, var * (h2 - h1 * h1 + above)
+        return value(mean) + s * h1, var * (h2 - h1 * h1 + above)
 
     return named(formula, 2)
 
 
 def value(x):
     """max(0, x), of one element of known value."""
-    return tirx.max(x, f32(0.0))
+    return tirx.max(f32(0.0), x)  # in this order NaN stays NaN
 
 
 def build(

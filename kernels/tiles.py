@@ -67,7 +67,7 @@ def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tup
 
     fitting = (
         (_balanced(batch, rows), _balanced(n_packs, packs))
-        for rows in range(1, batch + 1)
+        for rows in range(1, min(batch, target.registers) + 1)
         for packs in range(1, min(8, n_packs) + 1)
         if sums * rows * (packs + 1) + waiting <= target.registers
     )

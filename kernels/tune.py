@@ -130,15 +130,7 @@ def tune(
             tick(wanted)
             return record
     journal = Journal(folder, step, target, measure)
-    found = journal.read()
-    tick(min(len(found), wanted))
-    rng = np.random.default_rng([seed, *step.workload.encode()])
-    while len(found) < wanted:
-        points = list(islice(candidates(step, found, rng, wanted), _ROUND))
-        new = measured(program, step, points, device)
-        found |= new
-        journal.write(found)
-        tick(len(new))
+    found = _searched(program, step, wanted, journal, seed, tick, device)
     if measure == records.SECONDS:
         chosen, cost, hand_cost = _fastest(program, step, found, device)
     else:
@@ -158,6 +150,36 @@ def tune(
     return record
 
 
+def _searched(
+    program: Program,
+    step: Step,
+    wanted: int,
+    journal: Journal,
+    seed: int,
+    tick: Callable[[int], object],
+    device: str | devices.Board,
+) -> Costs:
+    """Measure as many candidates as wanted, those by hand among them; the rest as of `tune`."""
+    found = journal.read()
+    hand = by_hand(step)
+    if found.get(hand) == np.inf:
+        del found[hand]  # another try: without it there is no choice
+    tick(min(len(found), wanted))
+    rng = np.random.default_rng([seed, *step.workload.encode()])
+    while len(found) < wanted:
+        points = list(islice(candidates(step, found, rng, wanted), _ROUND))
+        new = measured(program, step, points, device)
+        found |= new
+        journal.write(found)
+        tick(len(new))
+    if not np.isfinite(found[hand]):
+        raise InputError(
+            f"{step.workload}: by hand, it cannot be built and run within {TIMEOUT:g} s each; "
+            "expected a smaller batch"
+        )
+    return found
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,11 +190,6 @@ def _make(folder: Path) -> None:
 def _fewest(program: Program, step: Step, found: Costs) -> tuple[Point, float, float]:
     """The point with the fewest proxy cycles, its cost and that by hand."""
     hand = by_hand(step)
-    if not np.isfinite(found[hand]):
-        raise InputError(
-            f"{step.workload}: by hand, to build it or to run it on the emulated core takes more "
-            f"than {TIMEOUT:g} s; expected a smaller batch"
-        )
 
     def instructions(point: Point) -> int:
         kernel = bind(program, sampled(program, step, point).mod, "emulated")

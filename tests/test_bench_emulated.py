@@ -102,7 +102,10 @@ def test_bench_counts_from_the_command_line(model, tmp_path, capsys, without_ana
     *_, by_hand, by_records = numbers["ablation_instructions"].values()
     assert by_hand == by_records
     assert 0.7 * exact < by_hand < exact
-    assert numbers["size_bytes"]["hand"]["peak_memory"] > 4 * 2 * (24 * 40 + 40 * 3)
+    size = numbers["size_bytes"]["hand"]
+    assert size["peak_memory"] > 4 * 2 * (24 * 40 + 40 * 3)
+    # Mean and variance of the hidden layer, before and after ReLU, of two examples.
+    assert size["workspace"] > 4 * 2 * 4 * 40
 
 
 @emulated

@@ -201,3 +201,18 @@ def test_exponentials_are_as_accurate_as_stated():
     assert not got[:, -3:].any()
     near = single <= 1.0
     np.testing.assert_allclose(rise[near], np.expm1(single.astype(float)[near]), rtol=3e-7)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("name", [*PANELS, "relu", "leaky_relu"])
+def test_of_nan_nan_is_made(name, schedule):
+    # An overflow before it would otherwise pass for a number.
+    others: dict[str, Any] = {
+        "relu": relu.build,
+        "leaky_relu": partial(leaky_relu.build, slope=0.1),
+    }
+    make = others[name] if name in others else PANELS[name][0]
+    mean, var = np.zeros((2, 1, 5), np.float32)
+    mean[0, 1] = var[0, 3] = np.nan
+    for result in make(1, 5, schedule=schedule)(mean, var):
+        np.testing.assert_array_equal(np.isnan(result), [[0, 1, 0, 1, 0]])

@@ -293,6 +293,13 @@ def test_max_pool2d_without_spread_is_the_maximum(method):
     assert not got[1].any()
 
 
+def test_max_pool2d_of_nan_is_nan():
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    x[0, 0, 1, 2] = np.nan  # second window, its last entry but one
+    (got,) = max_pool2d.build((1, 4, 4), (2, 2), 1, known_input=True)(x)
+    np.testing.assert_array_equal(np.isnan(got[0, 0]), [[False, True], [False, False]])
+
+
 def norm(rng, channels):
     return BatchNorm2d(*rng.uniform(0.5, 2.0, (4, channels)))
 

@@ -146,6 +146,24 @@ def test_exact_for_any_size_and_lanes(k, n, lanes, schedule, seed):
     assert_close(got, wanted(mean, var), 1e-5)
 
 
+@pytest.mark.parametrize("k", [3, 4, 9, 16])
+def test_exact_of_some_alike_and_others_below(k):
+    # A window of scales far apart in every vector: by panels, all of them. The longest and steepest
+    # one is of k − 1 alike.
+    rng = np.random.default_rng(k)
+    n = 400
+    alike = np.arange(k)[:, np.newaxis] < rng.integers(1, k + 1, n)
+    alike[:-1, :100], alike[-1, :100] = True, False
+    mean = np.where(alike, 0.0, -(10 ** rng.uniform(-0.5, 1.1, n)))
+    small = ~alike & (rng.random((k, n)) < 0.3)
+    scale = np.where(small, 10.0 ** rng.uniform(-1, 0, n), 1.0)
+    scale[:, 300:] *= rng.uniform(0.8, 1.2, (k, 100))
+    mean[0, ::4], scale[0, ::4] = 0.0, 1e-4
+    mean, var = (a.astype(np.float32)[:, np.newaxis] for a in (mean, scale**2))
+    got = compiled("exact", k, 1, n, lanes=4)(mean, var)
+    assert_close(got, wanted(mean, var), 1e-5 if k <= 9 else 2e-5)
+
+
 def test_exact_of_a_rare_tail():
     # max(0, X) with the mean of X up to 10 deviations below 0: rectified moments, in closed form.
     a = np.linspace(0.0, 10.0, 1001)
@@ -170,6 +188,29 @@ def test_exact_without_spread_is_exact():
     got_mean, got_var = compiled("exact", 4, 2, 50)(mean, np.zeros_like(mean))
     np.testing.assert_array_equal(got_mean, mean.max(axis=0))
     assert not got_var.any()
+
+
+@pytest.mark.parametrize("schedule", ["hand", "default"])
+@pytest.mark.parametrize(("kind", "k"), [("pairwise", 2), ("exact", 2), ("exact", 4)])
+def test_of_nan_nan_is_made(kind, k, schedule):
+    # An overflow before it would otherwise pass for a number. Window 0 has none.
+    places = [(part, j) for part in range(2) for j in range(k)]
+    mean, var = np.zeros((k, 1, 1 + len(places))), np.ones((k, 1, 1 + len(places)))
+    for window, (part, j) in enumerate(places, start=1):
+        (mean, var)[part][j, 0, window] = np.nan
+    for result in compiled(kind, k, 1, 1 + len(places), schedule)(mean, var):
+        np.testing.assert_array_equal(np.isnan(result[0]), [False] + [True] * len(places))
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_exact_of_infinite_variances_ends_and_is_no_number(bad):
+    # Of all windows of a vector, or of one: as many steps as for others, at most.
+    mean, var = np.zeros((4, 2, 16)), np.ones((4, 2, 16))
+    var[:, 0], var[2, 1, 3] = bad, bad
+    with np.errstate(invalid="ignore"):
+        got = compiled("exact", 4, 2, 16)(mean, var)[0]
+    assert np.isnan(got[0]).all()
+    np.testing.assert_array_equal(np.isnan(got[1]), np.arange(16) == 3)
 
 
 @FEW

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from kernels.tuning import search
 from kernels.tuning.interruption import signals
 from kernels.tuning.journal import Journal
 from refbnn import cli
+from refbnn.architectures import DIGITS, lenet5, mlp
 from refbnn.checkpoint import save
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
@@ -42,6 +44,17 @@ def found():
         tune.workloads([program(small(), 3, HOST)]).values(), key=lambda p: size(p[1])
     )
     return alone, step
+
+
+@pytest.fixture
+def heard():
+    """An interrupt from the keyboard is one here and in processes that start here.
+
+    A shell makes commands in its background deaf to it, and Python leaves them so.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def size(step):
@@ -68,7 +81,7 @@ def write(folder, *found):
     return records.path(folder, HOST)
 
 
-def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
+def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path, monkeypatch):
     alone, step = found
     ticks: list[int] = []
     result = tune.tune(alone, step, 1000, tmp_path, seed=3, tick=ticks.append)
@@ -77,9 +90,8 @@ def test_a_search_measures_its_space_and_is_not_done_again(found, tmp_path):
     assert 0 < result.cost <= result.cost_by_hand < 1e-3
     assert records.read(records.path(tmp_path, HOST)) == [result]
     assert [p.name for p in tmp_path.iterdir()] == ["host.json"]  # no journal is left
-    before = time.perf_counter()
+    monkeypatch.setattr(tune, "measured", None)  # an error, if it is called
     assert tune.tune(alone, step, 5, tmp_path) == result
-    assert time.perf_counter() - before < 0.5  # compiling one candidate takes longer
 
 
 def test_a_search_with_more_trials_is_done(found, tmp_path, monkeypatch):
@@ -165,12 +177,37 @@ def test_candidates_are_new_within_the_space_and_begin_by_hand(wanted):
     assert not set(rest) & known.keys()
 
 
+def test_candidates_take_some_time(found):
+    alone, step = found
+    points = [search.by_hand(step), tuple(min(values) for values in step.space.values())]
+    costs = tune.measured(alone, step, points)
+    assert list(costs) == points
+    assert all(1e-8 < cost < 1e-2 for cost in costs.values())
+
+
 def test_a_candidate_without_schedule_or_with_a_fault_counts_as_failed(found):
     alone, step = found
     broken = replace(step, transform=lambda plan, decisions: plan.get_sblock("no such block"))
     alone = replace(alone, steps=[broken])
     point = search.by_hand(step)
     assert tune.measured(alone, broken, [point]) == {point: float("inf")}
+
+
+def test_a_schedule_by_hand_that_does_not_end(found, tmp_path, monkeypatch):
+    alone, step = found
+    tried: list[search.Point] = []
+
+    def endless(program, step, points, device):
+        tried.extend(points)
+        return dict.fromkeys(points, float("inf"))
+
+    monkeypatch.setattr(tune, "measured", endless)
+    for times in (1, 2):  # kept as a failure, it would be one for ever
+        with pytest.raises(InputError, match=r"batch 3 .*by hand, it cannot be built and run"):
+            tune.tune(alone, step, 2, tmp_path)
+        assert tried.count(search.by_hand(step)) == times
+    assert len(tried) == 3
+    assert not records.path(tmp_path, HOST).exists()
 
 
 def test_by_hand_is_kept_unless_another_is_faster(found):
@@ -225,6 +262,19 @@ def test_a_record_that_does_not_fit(found, tmp_path, decisions):
     assert "\n" not in str(caught.value)
 
 
+def test_a_packaged_record_that_does_not_fit_is_none(found, tmp_path, monkeypatch):
+    _, step = found
+    monkeypatch.setattr(records, "PACKAGED", tmp_path / "packaged")
+    records.PACKAGED.mkdir()
+    write(records.PACKAGED, record(step, decisions={"rows": 1, "packs": 99}))
+    assert records.find(step, HOST, tmp_path) is None
+    by_proxy = record(step, measure="proxy_cycles")
+    write(tmp_path, by_proxy)
+    assert records.find(step, HOST, tmp_path) == by_proxy
+    fast = compile_network(small(), 3, schedule="tuned", records=tmp_path)
+    assert fast.tuned == (step.workload,)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -257,12 +307,21 @@ def test_a_corrupt_file_of_records(tmp_path, text, capsys):
     assert file.read_text(encoding="latin-1") == text
 
 
-def test_packaged_records_are_in_order():
-    for file in records.PACKAGED.glob("*.json"):
-        found = records.read(file)
-        assert found
-        for one in found:
-            assert one.cost <= one.cost_by_hand
+@pytest.mark.parametrize("file", sorted(records.PACKAGED.glob("*.json")), ids=lambda f: f.stem)
+def test_packaged_records_are_of_shipped_networks_and_fit(file):
+    # Elsewhere one that does not fit counts as none.
+    nets = Network(mlp(10)), Network(lenet5(10), input_shape=DIGITS)
+    found = records.read(file)
+    assert found
+    (described,) = {json.dumps(one.processor) for one in found}
+    sizes = {name: json.loads(described)[name] for name in ("lanes", "registers")}
+    cpu = replace(targets.target(file.stem), **sizes)
+    batches = {int(re.findall(r"batch (\d+)", one.workload)[0]) for one in found}
+    programs = [program(net, batch, cpu) for net in nets for batch in batches]
+    steps = {workload: step for workload, (_, step) in tune.workloads(programs).items()}
+    for one in found:
+        assert records.fits(one.decisions, steps[one.workload].space)
+        assert one.cost <= one.cost_by_hand
 
 
 def test_tune_from_the_command_line(tmp_path, capsys):
@@ -284,6 +343,7 @@ def test_tune_from_the_command_line(tmp_path, capsys):
     assert fast.untuned == ()
 
 
+@pytest.mark.usefixtures("heard")
 def test_an_interrupt_within_tvm_is_one():
     @tvm_ffi.convert
     def interrupted():
@@ -311,6 +371,7 @@ def test_another_machine_s_target_is_refused_before_the_work(found, tmp_path):
         assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.usefixtures("heard")
 def test_an_interrupt_leaves_whole_files(tmp_path):
     model = tmp_path / "m.npz"
     save(model, small())

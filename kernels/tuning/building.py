@@ -14,7 +14,7 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from kernels import polynomials
-from kernels.kernel import PASSES, planned
+from kernels.kernel import passes, planned
 from kernels.program import Program, Step
 from kernels.tuning.interruption import ignoring
 from kernels.tuning.search import Point
@@ -75,7 +75,8 @@ def built(program: Program, step: Step, points: list[Point], form: str) -> dict[
     if not plans:
         return {}
     target = tvm.target.Target(program.target.llvm)
-    results = _builder(form).build([ms.builder.BuilderInput(p.mod, target) for p in plans.values()])
+    builder = _builder(form, tuple(passes(program.target).items()))
+    results = builder.build([ms.builder.BuilderInput(p.mod, target) for p in plans.values()])
     return {
         point: Built(
             Path(str(result.artifact_path)), ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
@@ -86,7 +87,7 @@ def built(program: Program, step: Step, points: list[Point], form: str) -> dict[
 
 
 @cache
-def _builder(form: str) -> ms.builder.LocalBuilder:
+def _builder(form: str, settings: tuple[tuple[str, bool], ...]) -> ms.builder.LocalBuilder:
     """Meta Schedule's builder, whose processes serve all searches of this one.
 
     Functions of here are sent by value: a worker need not import this package, which takes a
@@ -95,10 +96,9 @@ def _builder(form: str) -> ms.builder.LocalBuilder:
     work = tempfile.TemporaryDirectory()  # removed with this process
     registering = polynomials.__file__
     deaf = ignoring()
-    passes = PASSES
 
     def build(module, target, _):
-        with tvm.transform.PassContext(config=passes):
+        with tvm.transform.PassContext(config=dict(settings)):
             return tvm.compile(module, target=target).mod
 
     def export(module, folder=work.name):

@@ -47,7 +47,7 @@ def measured(
         with silence():
             candidates = built(program, step, points, "ll" if device == "local" else "o")
         inputs = [
-            ms.runner.RunnerInput(str(b.file), "llvm", b.arguments) for b in candidates.values()
+            ms.runner.RunnerInput(str(b.file), "cpu", b.arguments) for b in candidates.values()
         ]
         with silence() if device == "local" else nullcontext():  # lost boards are reported
             futures = _runner(program, device, refused).run(inputs)
