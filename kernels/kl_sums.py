@@ -197,7 +197,7 @@ def schedule(
 
     # The stages inside it, of the same vectors: what they hand on stays in registers. Loops that
     # read a table are left to LLVM, which makes gathers where TVM's own vectors would fetch entry
-    # after entry (6 cycles a weight with AVX-512, not 13; on Arm 28 instructions, not 48).
+    # after entry (6 cycles a weight with AVX-512, not 13; on Arm 32 instructions, not 52).
     for name in reversed(stages):
         stage = sch.get_sblock(name)
         sch.compute_at(stage, around, preserve_unit_loops=True)
