@@ -8,13 +8,14 @@ As `refbnn.kl`: weights θ = µ + σz, z from a law of entropy H, and log p = c�
     ∂KL/∂µ = −2c₂µ − E[f′],      ∂KL/∂σ = −1/σ − 2c₂σ − E[z f′].
 
 *Gaussian prior*: f = 0. *Laplace prior*: a kink, beyond a plain rule; in closed form for the
-Gaussian law. *Other priors*: by nodes z_j and weights w_j of the law's own Gauss rule (arXiv
-2501.05564, section 3.1.2),
+Gaussian law, for others by a table of the law (`kernels.kl_table`). *Other priors*: by nodes z_j
+and weights w_j of the law's own Gauss rule (arXiv 2501.05564, section 3.1.2),
 
     E[f] = Σ_j w_j f(µ + σz_j).
 
-f and the closed form are in `kernels.kl_prior`, the sums in `kernels.kl_sums`. The parabola is not
-left to the rule. How many nodes it takes: `kernels.kl_nodes`.
+f, the closed form and the reading of the table are in `kernels.kl_prior`, the sums in
+`kernels.kl_sums`. The parabola is not left to the rule. How many nodes it takes:
+`kernels.kl_nodes`.
 
 The sum over the array is formed in float64 from each weight's float32 value, one sum a lane.
 
@@ -22,8 +23,10 @@ Range
 -----
 Within 1e-5 of the largest of the terms that are added up: H, log σ, E|log p| for the value of a
 weight; E|s_p|; 1/σ, E|z s_p| (s_p the derivative of log p). Half of it is left to the rule, the
-rest to rounding. For σ from the least normal float32 number, 1.2e-38, up to the one that the number
-of nodes was chosen for; what is beyond is refused at the call.
+rest to rounding; of a table, a tenth is. For σ from the least normal float32 number, 1.2e-38, up to
+the one that the number of nodes was chosen for; what is beyond is refused at the call. By ρ, it is
+so for the float32 number that σ is made: where −µ/σ is within its rounding of a singular end of the
+law, the gradients of a Laplace prior change by more.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from kernels.program import Padded, Plain, Program
 from kernels.targets import Target
 from refbnn.errors import InputError
 from refbnn.moments import all_finite
-from refbnn.noise import Gaussian, Law
+from refbnn.noise import Law
 from refbnn.prior import DevicePrior, GaussianPrior, LaplacePrior, Prior
 from refbnn.quadrature import Rule
 from refbnn.softplus import softplus as softplus_reference
@@ -134,7 +137,7 @@ def build(
     size : int
         P.
     law : Law
-        Of the weights' noise; Gaussian, if the prior is Laplace.
+        Of the weights' noise.
     prior : Prior
     widest : float, optional
         Largest σ it will be called with, for priors by nodes; the others take any.
@@ -146,7 +149,8 @@ def build(
     Raises
     ------
     InputError
-        If there is no kernel for this prior and law, or 64 nodes are too few for these scales.
+        If there is no kernel for this prior, 64 nodes are too few for these scales, or the law has
+        too many spikes and jumps for a table.
     """
     rule = _rule(law, prior, widest)
     program = alone(size, law, prior, rule, targets.target(target), parameter)
@@ -158,15 +162,8 @@ def build(
 
 def _rule(law: Law, prior: Prior, widest: float | None) -> Rule | None:
     """Nodes and weights, for priors that need them."""
-    if isinstance(prior, GaussianPrior):
+    if isinstance(prior, GaussianPrior | LaplacePrior):
         return None
-    if isinstance(prior, LaplacePrior):
-        if isinstance(law, Gaussian):
-            return None
-        raise InputError(
-            f"KL from {prior!r}: no kernel for the law {law!r}; expected Gaussian() (its kink is "
-            "beyond a plain rule)"
-        )
     if not isinstance(prior, kl_nodes.NodesPrior):
         raise InputError(f"KL: the prior is {prior!r}; expected one of refbnn.prior")
     if widest is None or not (np.isfinite(widest) and widest > 0.0):

@@ -18,17 +18,20 @@ h₀ = Φ(−x) and φ(x) = h₁ + x h₀:
 
     E|θ| = |µ| + 2σh₁,      ∂/∂µ = sign(µ)(1 − 2h₀),      ∂/∂σ = 2φ(x).
 
+*Laplace* and other laws, by the table of `kernels.kl_table`, its coefficients times −1/b: its B
+becomes E[f′], its S becomes E[z f′], and E[f] = µE[f′] + σE[z f′].
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.polynomial import chebyshev, polynomial
-from tvm import tirx
+from tvm import te, tirx
 
+from kernels.kl_table import Table
 from kernels.logarithm import log, log1p, log1p_of_unit
 from kernels.normal import lower_rectified
-from kernels.polynomials import exp_minus, f32, horner, named
+from kernels.polynomials import MANTISSA, exp_minus, f32, horner, named
 from refbnn.kl_loops import DEVICE, MIXTURE, STUDENT, Form
 
 _FAR = 16.0  # from here on 1 − 2Φ(−x) is 1 and φ(x) is 0
@@ -96,3 +99,52 @@ def laplace(b: float, mean, scale):
         )
 
     return named(formula, 3)
+
+
+def entry_and_place(table: Table, mean, scale):
+    """Index of the part that t = −µ/σ is on, int32, and τ on it, float32: TVM expressions.
+
+    NaN, as 0/0 in what pads the array, is on the last part.
+    """
+
+    def formula(name):
+        t = name(-mean.astype("float64") / scale.astype("float64"))
+        cut, first = _f64(table.cuts[0]), _i32(-table.first)
+        for j, (c, middle) in enumerate(zip(table.cuts[1:], table.middles, strict=True), start=1):
+            cut = tirx.Select(t >= _f64(middle), _f64(c), cut)
+            first = tirx.Select(t >= _f64(middle), _i32(2 * j * table.entries - table.first), first)
+        e = name(t - cut)
+        below = e < _f64(0.0)
+        shifted = name(tirx.Select(below, -e, e) + _f64(table.h))
+        inside = tirx.Select(shifted < _f64(table.last), shifted, _f64(table.last))
+        bits = name(tirx.reinterpret("int32", inside.astype("float32")))
+        shift = MANTISSA - table.m
+        index = tirx.shift_right(bits, _i32(shift)) + (
+            first + tirx.Select(below, _i32(table.entries), _i32(0))
+        )
+        rest = (bits & _i32((1 << shift) - 1)) | _i32(int(np.float32(1.0).view(np.int32)))
+        return index, tirx.reinterpret("float32", rest) - f32(1.0)
+
+    return named(formula, 2)
+
+
+def score_of_table(coefficients: te.Tensor, index, tau):
+    """E[f′] at a place τ of a part."""
+    return _cubic([coefficients[index, k] for k in range(4)], tau)
+
+
+def weighted_score_of_table(coefficients: te.Tensor, index, tau):
+    """E[z f′], likewise."""
+    return _cubic([coefficients[index, 4 + k] for k in range(4)], tau)
+
+
+def _cubic(a, tau):
+    return ((a[3] * tau + a[2]) * tau + a[1]) * tau + a[0]
+
+
+def _f64(value: float):
+    return tirx.const(float(value), "float64")
+
+
+def _i32(value: int):
+    return tirx.const(int(value), "int32")

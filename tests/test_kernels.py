@@ -203,7 +203,7 @@ def test_arrays_of_another_shape_are_refused():
 
 @settings(derandomize=True, database=None)
 @given(
-    batch=st.integers(1, 300),
+    batch=st.integers(1, 300) | st.just(10**9),
     n_packs=st.integers(1, 300),
     sums=st.sampled_from([1, 2, 3]),
     cpu=st.sampled_from(

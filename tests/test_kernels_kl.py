@@ -54,7 +54,9 @@ def test_kl_is_as_accurate_as_stated(name, schedule, size, seed):
 
 
 @pytest.mark.parametrize(("lanes", "registers"), [(4, 32), (8, 16)])
-@pytest.mark.parametrize("name", ["Laplace prior", "device-shaped prior"])
+@pytest.mark.parametrize(
+    "name", ["Laplace prior", "Laplace prior, device law", "device-shaped prior"]
+)
 def test_kl_for_narrower_registers(name, lanes, registers):
     narrow = targets.Target("narrow", lanes, registers, targets.target("host").llvm)
     law, prior, widest = DIVERGENCES[name]
@@ -190,7 +192,6 @@ def test_pruned_nodes_carry_next_to_nothing():
         (Gaussian(), ScaleMixturePrior(0.5, 1.0, 0.01), {"widest": 1.0}, "too wide for 64 nodes"),
         (Gaussian(), StudentTPrior(), {}, "widest is None; expected a scale above 0"),
         (Gaussian(), StudentTPrior(), {"widest": -1.0}, "widest is -1.0; expected a scale above 0"),
-        (DEVICE, LaplacePrior(), {}, "no kernel for the law DeviceLaw"),
         (DEVICE, DevicePrior(DEVICE), {"widest": 1.0}, "a scale of 1 reaches too near its ends"),
         (Gaussian(), None, {}, "the prior is None; expected one of refbnn.prior"),
         (Gaussian(), GaussianPrior(), {"parameter": "var"}, "parameter 'var' is unknown; expected"),

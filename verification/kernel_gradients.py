@@ -33,6 +33,7 @@ DEVICE = DeviceLaw(1.0, -0.5, (0.3,))
 DIVERGENCES: dict[str, tuple[Law, Prior, float | None]] = {
     "Gaussian prior": (DEVICE, GaussianPrior(0.3), None),
     "Laplace prior": (Gaussian(), LaplacePrior(0.2), None),
+    "Laplace prior, device law": (DEVICE, LaplacePrior(0.2), None),
     "Student-t prior": (Gaussian(), StudentTPrior(3.0, 0.3), 0.3),
     "scale-mixture prior": (Gaussian(), ScaleMixturePrior(0.5, 1.0, 0.1), 0.08),
     "scale-mixture prior, device law": (DEVICE, ScaleMixturePrior(0.5, 1.0, 0.1), 0.2),

@@ -155,6 +155,25 @@ class NumericalLaw(ABC):
         lower, upper = self._mean_halves
         return self._from_both_ends(lower, upper, x, 0.0)
 
+    def within(self, side: int, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probability and E[z; ·] within d of the lower (0) or upper (1) end of a support.
+
+        Relative accuracy for d itself, where a place end ± d would be rounded.
+        """
+        t = self.location[1] * np.asarray(d, dtype=float)
+        rest = self._ends[1] - self._ends[0] - t
+        results = []
+        for halves, total in ((self._halves, 1.0), (self._mean_halves, 0.0)):
+            near, far = halves[side].integrated(t), halves[1 - side].integrated(rest)
+            results.append(np.where(t <= halves[side].stop, near, total - far))
+        return results[0], results[1]
+
+    @property
+    def panel_ends(self) -> np.ndarray:
+        """Places where panels meet, ascending: close around spikes and jumps."""
+        places = [self._places(side, half.breaks) for side, half in enumerate(self._halves)]
+        return np.unique(np.concatenate(places))
+
     def icdf(self, u: np.ndarray) -> np.ndarray:
         """G(u) for u in [0, 1]; accuracy as stated in `refbnn.inverse_cdf`."""
         return self.inverse(u)
