@@ -98,7 +98,11 @@ class _Walk:
                 raise NotImplementedError(kind)
 
     def loop(self, s) -> None:
-        """Give the variable all its values, along an axis of its own."""
+        """Give the variable all its values, along an axis of its own; none where data decide."""
+        if not isinstance(s.extent, tirx.IntImm):
+            self.value(s.extent)
+            replace(self, values=dict(self.values)).statement(s.body)
+            return
         turns = np.arange(int(s.min), int(s.min) + int(s.extent))
         axes = (-1,) + (1,) * self.loops
         below = replace(self, values=dict(self.values), loops=self.loops + 1)
