@@ -128,6 +128,12 @@ class Packs:
         """Index of a channel, row and column."""
         return channel // self.lanes, row, column, channel % self.lanes
 
+    def by_pack(self, images: np.ndarray) -> np.ndarray:
+        """Images (batch, channels, height, width) as `view` has them, zeros in those added."""
+        padded = np.zeros((len(images), self.packs * self.lanes, self.height, self.width))
+        padded[:, : self.channels] = images
+        return padded.reshape(len(images), self.packs, self.lanes, self.height, self.width)
+
     def by_channel(self, values: np.ndarray) -> np.ndarray:
         """Lay one number a channel out for `channel_index`, zeros in the channels added."""
         rows = np.zeros(self.packs * self.lanes)

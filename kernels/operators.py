@@ -14,6 +14,7 @@ import numpy as np
 
 from kernels import roofline
 from kernels.devices import Board
+from kernels.images import Packs
 from kernels.kernel import Kernel, build
 from kernels.network import program
 from kernels.program import Program
@@ -44,8 +45,9 @@ class Operator:
     def kernel(self, schedule: str, records: Path | None, device: str | Board) -> Kernel:
         """Compile it, with its inputs in place; parameters as of `kernels.kernel.build`."""
         kernel = build(self.alone, schedule, records, device)
-        for view, array in zip(kernel.inputs, self.inputs, strict=True):
-            view[...] = array
+        layouts = [layout for layout, _ in self.alone.inputs]
+        for view, layout, array in zip(kernel.inputs, layouts, self.inputs, strict=True):
+            view[...] = layout.by_pack(array) if isinstance(layout, Packs) else array
         return kernel
 
 

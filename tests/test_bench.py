@@ -9,13 +9,24 @@ import pytest
 from tvm import te, tirx
 from tvm.script.ir_builder import tirx as script
 
-from kernels import ablation, bench, comparison, loops, memory, operations, roofline, targets
+from kernels import (
+    ablation,
+    bench,
+    comparison,
+    loops,
+    memory,
+    operations,
+    operators,
+    roofline,
+    targets,
+)
 from kernels.devices import local
 from kernels.network import program
 from kernels.polynomials import f32, fma, kept
 from refbnn import cli
 from refbnn.checkpoint import save
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
+from refbnn.moments import deterministic
 from refbnn.network import Network
 
 HOST = targets.target("host")
@@ -31,10 +42,10 @@ def cnn():
 
 
 def works(net, batch, form):
-    operators = program(net, batch, HOST, form).operators
+    parts = program(net, batch, HOST, form).operators
     return [
         roofline.work(layer, make(), form)
-        for layer, (_, make) in zip(net.layers, operators, strict=True)
+        for layer, (_, make) in zip(net.layers, parts, strict=True)
     ]
 
 
@@ -44,6 +55,26 @@ def short_turns(monkeypatch):
     monkeypatch.setattr(bench, "_TURN", 1e-4)
     monkeypatch.setattr(bench, "_BUDGET", 0.0)
     monkeypatch.setattr(local, "_TURN", 0)
+
+
+def test_operators_are_given_what_the_network_hands_them():
+    """Images as planes, then as packs of channels, the last of which is not full."""
+    channels = HOST.lanes + 3
+    layers: list[Layer] = [Conv2d(1, channels, 2), ReLU(), Conv2d(channels, 2, 1), Flatten()]
+    net = Network([*layers, Dense(8, 2)], input_shape=(1, 3, 3), seed=1)
+    x = np.random.default_rng(0).random((2, 1, 3, 3))
+    moments, packed = deterministic(x), 0
+    of_layers = net.by_layer(net.parameters())
+    found = operators.one_by_one(net, x, HOST)
+    for operator, layer, own in zip(found, net.layers, of_layers, strict=True):
+        kernel = operator.kernel("hand", None, "local")
+        for view, expected in zip(kernel.inputs, (moments.mean, moments.var), strict=False):
+            if view.ndim == 5:
+                packed += 1
+                view = view.reshape(2, -1, *view.shape[3:])[:, : expected.shape[1]]
+            np.testing.assert_array_equal(view, expected.astype(np.float32))
+        moments = layer.moments(moments, own)
+    assert packed
 
 
 def test_work_of_dense_layers_is_counted():
