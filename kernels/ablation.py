@@ -15,7 +15,7 @@ import tvm
 
 from kernels.bench import on_device
 from kernels.devices import Board
-from kernels.kernel import Kernel, bind, lowered, planned, tuned
+from kernels.kernel import Kernel, bind, build, planned, tuned
 from kernels.network import program
 from kernels.program import Program
 from kernels.targets import Target
@@ -55,8 +55,8 @@ def kernels(
     ones = {step.workload: dict.fromkeys(step.space, 1) for step in packed.steps}
     decided = tuned(joint, folder)
     built = {
-        "loops as computed": bind(plain, lowered(plain, "default"), device),
-        "weights packed by vectors of outputs": bind(packed, lowered(packed, "default"), device),
+        "loops as computed": build(plain, "default", device=device),
+        "weights packed by vectors of outputs": build(packed, "default", device=device),
         "lanes vectorised, sums apart from setting to zero": _scheduled(packed, ones, device),
         "tiles": _scheduled(packed, {}, device, _Rolled),
         "tiles unrolled, in registers": _scheduled(packed, {}, device),

@@ -25,16 +25,17 @@ SCHEDULES = ("default", "hand", "tuned")
 PASSES = {"tirx.disable_cse_tir": True}
 
 
-def passes(target: Target) -> dict[str, bool]:
-    """Settings of TVM's passes for a target: those of all, and what is its own.
+def passes(target: Target, schedule: str = "hand") -> dict[str, bool]:
+    """Settings of TVM's passes for a target: those of all, and what schedules by hand ask for.
 
-    For Arm, schedules copy inputs and weights on their way into arrays that LLVM makes registers of
+    On Arm these copy inputs and weights on their way into arrays that LLVM makes registers of
     (`kernels.dense`). It does not where TVM lets several layers share the memory of one array. So
     none do: on the A72 a LeNet-5 at batches 1 and 10 executes 13 and 6 % fewer instructions, a
     784-100-100-10 at batch 10 15 %, at batch 1 as many. Temporary arrays take more memory, 268 kB
     in place of 73, 417 of 130, 141 of 92 and 13 of 9 kB: less than the weights.
     """
-    return {**PASSES, "tirx.disable_storage_rewrite": True} if target.is_arm else PASSES
+    apart = target.is_arm and schedule != "default"
+    return {**PASSES, "tirx.disable_storage_rewrite": True} if apart else PASSES
 
 
 @dataclass(frozen=True)
@@ -180,15 +181,20 @@ def build(
         As in `lowered` and `kernels.devices.find`.
     """
     devices.find(device, program.target)  # before the work, not after it
-    return bind(program, lowered(program, schedule, folder), device)
+    return bind(program, lowered(program, schedule, folder), device, schedule)
 
 
-def bind(program: Program, module: tvm.IRModule, device: str | devices.Board = "local") -> Kernel:
-    """Compile a scheduled program and lay out its memory; otherwise as `build`."""
+def bind(
+    program: Program,
+    module: tvm.IRModule,
+    device: str | devices.Board = "local",
+    schedule: str = "hand",
+) -> Kernel:
+    """Compile a program scheduled in that way and lay out its memory; otherwise as `build`."""
     load = devices.find(device, program.target)
     target = tvm.target.Target(program.target.llvm)
     watching = tvm.transform.PassContext.current().instruments
-    with tvm.transform.PassContext(config=passes(program.target), instruments=watching):
+    with tvm.transform.PassContext(config=passes(program.target, schedule), instruments=watching):
         executable = tvm.compile(module, target=target)
 
     loaded = load(executable, memory(program))
