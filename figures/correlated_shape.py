@@ -1,11 +1,11 @@
 """Does it matter less, or more, which shape the noise has once weights are correlated?
 
 Networks 784-W-10 with ReLU, W = 2 … 32, trained on the packaged digits with the Gaussian law, once
-by mean field, once with a full covariance of the last layer (`refbnn.correlation`). Then the law is
-replaced, means, scales and correlation kept, and the distribution of each logit over posterior
-samples is compared with that under the Gaussian law: Kolmogorov–Smirnov distance of two samples,
-median over inputs and classes. Two samples of the same law are 0.83·√(2/S) apart in the median
-(Kolmogorov's limiting distribution): the floor that is drawn.
+by mean field, once with a full covariance of the last layer (`refbnn.network.correlated_weights`).
+Then the law is replaced, means, scales and correlation kept, and the distribution of each logit
+over posterior samples is compared with that under the Gaussian law: Kolmogorov–Smirnov distance of
+two samples, median over inputs and classes. Two samples of the same law are 0.83·√(2/S) apart in
+the median (Kolmogorov's limiting distribution): the floor that is drawn.
 
 Source of the question: arXiv 2501.05564 shows insensitivity to the shape under mean field.
 
@@ -23,12 +23,13 @@ import numpy as np
 from scipy.stats import ks_2samp, kstwobign
 
 from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
-from refbnn import Network, correlation, train
+from refbnn import Network, train
 from refbnn.data import mnist_subset
 from refbnn.layers import Dense, ReLU
+from refbnn.network import correlated_weights as correlation
 from refbnn.noise import Bimodal, DeviceLaw, HeavyTailed, Law
+from refbnn.numerics.random.streams import stream
 from refbnn.prior import GaussianPrior
-from refbnn.streams import stream
 
 WIDTHS = (2, 4, 8, 16, 32)
 LAWS: dict[str, Law] = {

@@ -12,8 +12,8 @@ What is missing is the shape: one logit of ten is high, each one's law is skewed
 factor that would make up for it is given where it is below 100.
 
 *As a network.* One input, ten hidden units whose weights follow a law with two peaks, a known last
-layer L·I: logits that are on or off. Given the first layer (`refbnn.conditional`), propagation is
-right again.
+layer L·I: logits that are on or off. Given the first layer (`refbnn.prediction.conditional`),
+propagation is right again.
 
 *Trained network.* 784-100-100-10 trained on the packaged digits; its scales are then multiplied, up
 to four times, so that sampled networks contradict each other; inputs are clothes. MI in the mean
@@ -33,14 +33,15 @@ from scipy.optimize import brentq
 from scipy.special import entr, softmax
 
 from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
-from refbnn import Network, Posterior, conditional, covariance, data, predict, train
-from refbnn.covariance import JointMoments
+from refbnn import Network, Posterior, data, predict, train
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal
-from refbnn.softmax import by_quadrature
-from refbnn.streams import stream
-from refbnn.uncertainty import auroc
-from refbnn.variance_factor import choose
+from refbnn.numerics.random.streams import stream
+from refbnn.prediction import conditional, covariance
+from refbnn.prediction.covariance import JointMoments
+from refbnn.prediction.result import auroc
+from refbnn.prediction.softmax import by_quadrature
+from refbnn.uncertainty.variance_factor import choose
 
 CLASSES = 10
 LOGITS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.stats.sampling import NumericalInversePolynomial
 
-from refbnn.inverse_cdf import Pieces
 from refbnn.noise import DeviceLaw
-from refbnn.quadrature import gauss_jacobi, jacobi_log_total
+from refbnn.numerics.inverse_cdf import Pieces
+from refbnn.numerics.quadrature import gauss_jacobi, jacobi_log_total
 
 _NODES = 40  # of a Gauss–Jacobi rule
 
@@ -61,7 +61,7 @@ class Exact:
 
 
 def by_pieces(law: DeviceLaw) -> tuple[Distance, Distance, int]:
-    """d and dd/du of `refbnn.inverse_cdf`, and how many coefficients hold it."""
+    """d and dd/du of `refbnn.numerics.inverse_cdf`, and how many coefficients hold it."""
     inverse = law.inverse
     ends = law.support
 

@@ -1,9 +1,9 @@
 """Error of KL and its gradients by a Gauss rule, against the number of its nodes.
 
-Shown: for every law and prior, |n-node rule (`refbnn.kl.by_quadrature`) − truth|, n = 1 … 64, for a
-weight that is narrow against the prior's features and for a wide one. Truth is
-`refbnn.kl.divergence`, itself held against Monte Carlo; the grey level is one standard error of
-that, the best that sampling can see.
+Shown: for every law and prior, |n-node rule (`refbnn.training.kl.kl.by_quadrature`) − truth|, n = 1
+… 64, for a weight that is narrow against the prior's features and for a wide one. Truth is
+`refbnn.training.kl.kl.divergence`, itself held against Monte Carlo; the grey level is one standard
+error of that, the best that sampling can see.
 
 Source: arXiv 2501.05564, section 3.1.2, computes the KL term by one such rule of the device law.
 
@@ -30,11 +30,11 @@ from pathlib import Path
 import numpy as np
 
 from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
-from refbnn.kl import by_quadrature, divergence
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed
 from refbnn.noise.law import Law
 from refbnn.noise.numerical import NumericalLaw
-from refbnn.posterior import Posterior
+from refbnn.numerics.random.streams import stream
 from refbnn.prior import (
     DevicePrior,
     GaussianPrior,
@@ -43,7 +43,7 @@ from refbnn.prior import (
     ScaleMixturePrior,
     StudentTPrior,
 )
-from refbnn.streams import stream
+from refbnn.training.kl.kl import by_quadrature, divergence
 
 NODES = (*range(1, 17), *range(18, 65, 2))
 WEIGHTS = {"narrow": (0.5, 0.02), "wide": (0.5, 1.0)}  # µ and σ

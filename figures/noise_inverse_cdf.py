@@ -4,7 +4,7 @@ Shown, for a law with a singular and a vanishing edge, one with two singular and
 vanishing edges: G(u), its distance from the lower edge (a gap where G lies outside), and
 |Q(G(u)) − u| towards either edge, for
 
-* the pieces of `refbnn.inverse_cdf`, which hold d = s·P(s), s = u^{1/(α+1)}, at an edge;
+* the pieces of `refbnn.numerics.inverse_cdf`, which hold d = s·P(s), s = u^{1/(α+1)}, at an edge;
 * one Chebyshev interpolant of G in u with as many coefficients: the uncorrected fit;
 * SciPy's `stats.sampling.NumericalInversePolynomial` at the finest u-resolution at which it sets
   up: for the law in place, and with its lower edge moved to 0, where floating-point numbers are
@@ -40,7 +40,7 @@ from scipy.stats import chisquare
 from figures.inverse_ways import Distance, Exact, by_pieces, by_scipy, uncorrected
 from figures.style import AMBER, BLUE, GREY, ORANGE, PINK, figure, save
 from refbnn.noise import DeviceLaw
-from refbnn.streams import stream
+from refbnn.numerics.random.streams import stream
 
 # With SciPy's u-resolutions, edge at 0 and in place: tenfold finer ones (than 1e-14: the finest it
 # takes) do not set up with SciPy 1.17, or not within minutes. None: whether it sets up at all, in a

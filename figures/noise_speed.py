@@ -32,12 +32,12 @@ from tqdm import tqdm
 from figures import kl_error, noise_inverse_cdf
 from figures.inverse_ways import by_scipy
 from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
-from refbnn.kl import divergence
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import DensityLaw, DeviceLaw
 from refbnn.noise.numerical import NumericalLaw
-from refbnn.posterior import Posterior
+from refbnn.numerics.random.streams import stream
 from refbnn.prior import DevicePrior
-from refbnn.streams import stream
+from refbnn.training.kl.kl import divergence
 
 Call = Callable[[], object]
 

@@ -3,8 +3,8 @@
 *Depth, width, activation.* Random networks of n units a layer, means N(0, 2/n), scales half their
 spread, one input of N(0, 1), normal weights; as many networks as make 64 units. Sampled: the
 pre-activations of a layer given its inputs are independent normal, so that whole layers are drawn
-exactly (as in `refbnn.local`), 4000 times. Over the units of each layer's pre-activation that vary
-at all (a narrow network may die), medians of
+exactly (as in `refbnn.training.local_reparameterisation`), 4000 times. Over the units of each
+layer's pre-activation that vary at all (a narrow network may die), medians of
 
     |m − m_s|/s_s,      |√v/s_s − 1|,      W₁(samples, N(m, v))/s_s,
 
@@ -16,7 +16,7 @@ s sampled. The grey level is what an exact propagation would show: that of 4000 
 probability, KL̂ = Σ p̂ log(p̂/p) − 49/2S, its bias. Bins see less than all of KL: what they
 would see of the exact law is among the numbers. Points within 3 standard errors of 0 are not drawn.
 The last panel shows the error of the mean behind a ReLU, in units of the spread, under its bounds
-(`refbnn.bounds`).
+(`refbnn.uncertainty.diagnostics.bounds`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from scipy.special import ndtr, ndtri, xlogy
 
 from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
 from figures.sum_density import standardised_sum
-from refbnn.bounds import third_absolute_moment, wasserstein_from_divergence
 from refbnn.layers import GELU, Dense, LeakyReLU, ReLU, Tanh
 from refbnn.layers.layer import Layer
-from refbnn.moments import Moments
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law, cumulants
-from refbnn.posterior import Posterior
-from refbnn.streams import stream
+from refbnn.numerics.random.streams import stream
+from refbnn.uncertainty.diagnostics.bounds import third_absolute_moment, wasserstein_from_divergence
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NETWORK_WIDTHS = (1, 4, 16, 64, 256, 1024)

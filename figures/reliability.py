@@ -10,7 +10,7 @@ is not trained on. Bars and the grey band: one standard error if the predictions
 What to look for. SVI and PFP with its factor should lie on each other, whether or not either lies
 on the diagonal: a wrong posterior is not the propagation's fault.
 
-Sources: see `refbnn.calibration` and `refbnn.variance_factor`.
+Sources: see `refbnn.uncertainty.calibration` and `refbnn.uncertainty.variance_factor`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import numpy as np
 
 from figures.style import BLUE, GREY, ORANGE, PINK, figure, save
 from refbnn import Network, data, predict, train
-from refbnn.architectures import mlp
-from refbnn.calibration import Coverage, Reliability, coverage, reliability
 from refbnn.data import Dataset
-from refbnn.evaluation import log_score
-from refbnn.prediction import predict_targets
+from refbnn.network.architectures import mlp
+from refbnn.numerics.random.streams import stream
+from refbnn.prediction.predict import predict_targets
 from refbnn.prior import GaussianPrior
-from refbnn.streams import stream
-from refbnn.variance_factor import Choice, choose
+from refbnn.uncertainty.calibration import Coverage, Reliability, coverage, reliability
+from refbnn.uncertainty.evaluation import log_score
+from refbnn.uncertainty.variance_factor import Choice, choose
 
 CLASSES, TARGETS = "dirty-mnist-subset", "rotated-mnist-subset"
 EPOCHS = {CLASSES: 10, TARGETS: 30}

@@ -1,10 +1,10 @@
 """Error of the ways from Gaussian logits to mutual information, against spread and classes.
 
 Shown: root mean square error of softmax means and of mutual information (nats), and the time of an
-input, for every way of `refbnn.softmax`, over the spread of the logits and C = 2, 10, 100. Truth is
-`by_quadrature`, itself held against other integrals (tests) and draws (`verification.softmax`); its
-own error, 1e-14, lies below the picture. Inputs: means ~ N(0, 3²), spreads uniform within a factor
-of two around the one named.
+input, for every way of `refbnn.prediction.softmax`, over the spread of the logits and C = 2, 10,
+100. Truth is `by_quadrature`, itself held against other integrals (tests) and draws
+(`verification.softmax`); its own error, 1e-14, lies below the picture. Inputs: means ~ N(0, 3²),
+spreads uniform within a factor of two around the one named.
 
 What to look for. The error of the delta method grows as the square of the variance; from spread 1
 on it is useless. The scalings are a few per cent off and know nothing of mutual information. The
@@ -22,8 +22,10 @@ from time import perf_counter
 import numpy as np
 
 from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
-from refbnn.moments import Moments
-from refbnn.softmax import (
+from refbnn.layers.moments import Moments
+from refbnn.numerics.random.streams import stream
+from refbnn.prediction.result import Prediction, from_logit_samples
+from refbnn.prediction.softmax import (
     by_quadrature,
     by_sampling,
     delta_method,
@@ -31,8 +33,6 @@ from refbnn.softmax import (
     pairwise_softmax,
     scaled_softmax,
 )
-from refbnn.streams import stream
-from refbnn.uncertainty import Prediction, from_logit_samples
 
 SPREADS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 CLASSES = (2, 10, 100)

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.special import ndtr, xlogy
 
 from refbnn.noise.law import Law
-from refbnn.normal import pdf, rectified_moments
+from refbnn.numerics.normal import pdf, rectified_moments
 
 _HALF_WIDTH, _POINTS = 30.0, 8192  # of the grid in x; the highest frequency is π/spacing
 _RELIABLE = 1e-12  # densities below are rounding

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.peers import as_torch, to_bayesian_torch
+from kernels.bench.peers import as_torch, to_bayesian_torch
 from refbnn.layers import Layer
 
 Step = Callable[[], Any]
@@ -38,7 +38,7 @@ def steps(layers: Sequence[Layer], x: np.ndarray, y: np.ndarray, n_data: int) ->
     Parameters
     ----------
     layers : sequence of Layer
-        Those that `kernels.peers.as_torch` knows.
+        Those that `kernels.bench.peers.as_torch` knows.
     x : (B, ...) of float32
     y : (B,) of int
     n_data : int

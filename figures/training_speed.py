@@ -28,10 +28,10 @@ from tqdm import tqdm
 from figures import training_peers
 from figures.style import BLUE, GREEN, ORANGE, figure, save
 from figures.training_peers import Step
-from refbnn.architectures import ARCHITECTURES
-from refbnn.network import Network
-from refbnn.streams import stream
-from refbnn.training import Options, Training
+from refbnn.network.architectures import ARCHITECTURES
+from refbnn.network.network import Network
+from refbnn.numerics.random.streams import stream
+from refbnn.training.run import Options, Training
 
 _BATCH, _N_DATA, _CLASSES = 128, 60_000, 10
 _TURNS, _WARM_UP, _STEPS, _PAUSE = 8, 3, 10, 0.1  # the last in seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from figures.style import BLUE, ORANGE, figure, save
-from refbnn.uncertainty import Prediction
+from refbnn.prediction.result import Prediction
 
 
 def draw(

@@ -2,8 +2,8 @@
 
 Shown: the relative error of the variances of a dense layer 100-100 in float32, greatest of all
 outputs, against the ratio of means to standard deviations of inputs and weights; in the layers' own
-form, and in that of second raw moments (`refbnn.raw_moments`). Truth is float64. Beside it the
-times of both on this machine, float32 and float64, 256 inputs: a benchmark.
+form, and in that of second raw moments (`refbnn.prediction.raw_moments`). Truth is float64. Beside
+it the times of both on this machine, float32 and float64, 256 inputs: a benchmark.
 
 What to look for. The raw form loses the square of the ratio: the line ε·r² is drawn. Neither is
 faster: both are three products.
@@ -19,11 +19,11 @@ from time import process_time
 import numpy as np
 
 from figures.style import AMBER, BLUE, GREY, figure, save
-from refbnn import raw_moments
 from refbnn.layers import Dense
-from refbnn.moments import Moments
-from refbnn.posterior import Posterior
-from refbnn.streams import stream
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
+from refbnn.numerics.random.streams import stream
+from refbnn.prediction import raw_moments
 
 RATIOS = np.geomspace(0.1, 1e4, 26)
 _SIZE, _BATCH, _CALLS = 100, 256, 30

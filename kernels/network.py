@@ -16,30 +16,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from kernels import (
+from kernels.devices import Board, targets
+from kernels.devices.targets import Target
+from kernels.layers import (
     avg_pool2d,
     batch_norm,
     conv2d,
     dense,
-    elementwise,
-    elu,
     flatten,
-    gelu,
     images,
-    leaky_relu,
     max_pool2d,
-    relu,
     residual,
-    sigmoid,
-    tanh,
-    targets,
 )
-from kernels.compiled import CompiledNetwork, compiled
-from kernels.devices import Board
-from kernels.images import Packs, Planes
-from kernels.products import require_form
-from kernels.program import Activation, Layout, Program, Rows
-from kernels.targets import Target
+from kernels.layers.activations import elementwise, elu, gelu, leaky_relu, relu, sigmoid, tanh
+from kernels.layers.images import Packs, Planes
+from kernels.layers.products import require_form
+from kernels.program.compiled import CompiledNetwork, compiled
+from kernels.program.program import Activation, Layout, Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers import (
     ELU,
@@ -57,8 +50,8 @@ from refbnn.layers import (
     Sigmoid,
     Tanh,
 )
-from refbnn.network import Network
-from refbnn.posterior import Posterior
+from refbnn.layers.posterior import Posterior
+from refbnn.network.network import Network
 
 _KERNELS = (
     "Dense, Conv2d, MaxPool2d, AvgPool2d, BatchNorm2d, Flatten, ReLU, LeakyReLU, ELU, GELU, "
@@ -83,15 +76,15 @@ def compile_network(
         Its weights are copied, in float32.
     batch_size : int, at least 1
     target : str
-        A name that `kernels.targets.target` knows.
+        A name that `kernels.devices.targets.target` knows.
     schedule : {"hand", "tuned", "default"}
         The loops as scheduled by hand; by hand with decisions from records of tuning, where there
         are (`CompiledNetwork.untuned` names the others); or as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
-        Of dense layers and convolutions (`kernels.products`). "mean" is the deterministic network
-        of the means, whose results have variance 0.
+        Of dense layers and convolutions (`kernels.layers.products`). "mean" is the deterministic
+        network of the means, whose results have variance 0.
     records : path of a folder, optional
-        Where `refbnn tune` left them, see `kernels.records`.
+        Where `refbnn tune` left them, see `kernels.program.records`.
     device : {"local", "emulated", "rpc"} or Board
         This machine, an emulated Arm core, or a board: see `kernels.devices`.
 

@@ -1,10 +1,11 @@
 """A network under sampled weights as one kernel: all layers and all samples in one function.
 
-What `refbnn.reproducible.sample` computes, in float32: sample s of a seed has the same weights
-here, there and on every target. The function does one sample after the other, from the first layer
-with weights on: no weight matrix is stored, and activations are those of one sample, of B inputs in
-place of S·B. (A LeNet-5, 30 samples of 10 inputs: 0.7 MB of memory, and 6.5 ms, with AVX-512. Layer
-by layer, all samples of each, means and scales are read once, and it is 19.5 MB and 9.0 ms.)
+What `refbnn.prediction.counter_sampling.sample` computes, in float32: sample s of a seed has the
+same weights here, there and on every target. The function does one sample after the other, from the
+first layer with weights on: no weight matrix is stored, and activations are those of one sample, of
+B inputs in place of S·B. (A LeNet-5, 30 samples of 10 inputs: 0.7 MB of memory, and 6.5 ms, with
+AVX-512. Layer by layer, all samples of each, means and scales are read once, and it is 19.5 MB and
+9.0 ms.)
 """
 
 from __future__ import annotations
@@ -13,32 +14,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels import (
-    avg_pool2d,
-    elementwise,
-    flatten,
-    images,
-    max_pool2d,
-    relu,
-    sampled_conv2d,
-    sampled_dense,
-    sampled_weights,
-    targets,
-)
-from kernels.compiled import NOT_FINITE, put
-from kernels.devices import Board
-from kernels.devices.instructions import InstructionCount
-from kernels.kernel import Kernel, build
+from kernels.devices import Board, targets
+from kernels.devices.emulated_arm.instructions import InstructionCount
+from kernels.devices.targets import Target
+from kernels.layers import avg_pool2d, flatten, images, max_pool2d
+from kernels.layers.activations import elementwise, relu
 from kernels.network import input_layout
-from kernels.program import Program, Rows
-from kernels.targets import Target
+from kernels.program.compiled import NOT_FINITE, put
+from kernels.program.kernel import Kernel, build
+from kernels.program.program import Program, Rows
+from kernels.sampling import conv2d as sampled_conv2d
+from kernels.sampling import dense as sampled_dense
+from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU
-from refbnn.moments import Moments, all_finite
-from refbnn.network import Network
-from refbnn.philox import key_of
-from refbnn.prediction import SVI_SAMPLES
-from refbnn.uncertainty import Prediction, from_logit_samples
+from refbnn.layers.moments import Moments, all_finite
+from refbnn.network.network import Network
+from refbnn.numerics.random.philox import key_of
+from refbnn.prediction.predict import SVI_SAMPLES
+from refbnn.prediction.result import Prediction, from_logit_samples
 
 
 @dataclass(frozen=True)

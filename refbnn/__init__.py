@@ -10,13 +10,13 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from refbnn.checkpoint import load, save
     from refbnn.errors import InputError
-    from refbnn.moments import Moments
-    from refbnn.network import Network
-    from refbnn.posterior import Posterior
-    from refbnn.prediction import predict
-    from refbnn.training import train
+    from refbnn.layers.moments import Moments
+    from refbnn.layers.posterior import Posterior
+    from refbnn.network.network import Network
+    from refbnn.prediction.predict import predict
+    from refbnn.training.checkpoint import load, save
+    from refbnn.training.run import train
 
 # By default Numba keeps what it has compiled beside the sources. In an installed package pip does
 # not remove those files, and the folder that stays hides an editable install made afterwards.
@@ -27,13 +27,13 @@ __all__ = ["InputError", "Moments", "Network", "Posterior", "load", "predict", "
 
 _HOME = {
     "InputError": "refbnn.errors",
-    "Moments": "refbnn.moments",
-    "Network": "refbnn.network",
-    "Posterior": "refbnn.posterior",
-    "load": "refbnn.checkpoint",
-    "predict": "refbnn.prediction",
-    "save": "refbnn.checkpoint",
-    "train": "refbnn.training",
+    "Moments": "refbnn.layers.moments",
+    "Network": "refbnn.network.network",
+    "Posterior": "refbnn.layers.posterior",
+    "load": "refbnn.training.checkpoint",
+    "predict": "refbnn.prediction.predict",
+    "save": "refbnn.training.checkpoint",
+    "train": "refbnn.training.run",
 }
 
 

@@ -10,17 +10,13 @@ from tabulate import tabulate
 
 from kernels.devices import Board
 from refbnn.noise import Bimodal, HeavyTailed, Law
-from refbnn.streams import stream
+from refbnn.numerics.random.streams import stream
 from verification import (
     activations,
     conv2d,
     covariance,
     dense,
     gradient,
-    kernel_activations,
-    kernel_gradients,
-    kernel_sampling,
-    kernels,
     kl,
     layers,
     max_pool2d,
@@ -29,6 +25,10 @@ from verification import (
     softmax,
 )
 from verification.check import Check
+from verification.kernels import activations as kernel_activations
+from verification.kernels import gradients as kernel_gradients
+from verification.kernels import networks
+from verification.kernels import sampling as kernel_sampling
 
 __all__ = ["SHAPES", "Check", "Step", "as_rows", "as_text", "steps"]
 
@@ -67,7 +67,7 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
     listed.append(Step("activations", activations.check))
     listed.append(Step("max_pool2d", max_pool2d.check))
     listed.append(Step("softmax", softmax.check))
-    listed.append(Step("kernels", lambda _, rng: kernels.check(target, device, rng)))
+    listed.append(Step("kernels", lambda _, rng: networks.check(target, device, rng)))
     listed.append(
         Step("kernel activations", lambda _, rng: kernel_activations.check(target, device, rng))
     )

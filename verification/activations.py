@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn.layers import ELU, GELU, LeakyReLU, Sigmoid, Tanh
-from refbnn.moments import Moments
+from refbnn.layers.moments import Moments
 from verification.check import Check, of_layers
 
 # Standardised means that sampling can see, as for the ReLU; the tails are held against mpmath.

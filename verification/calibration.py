@@ -20,7 +20,7 @@ import numpy as np
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law, Mixture, fit
 from refbnn.noise.fitting.sample import checked
 from refbnn.noise.fitting.selection import estimates, tested
-from refbnn.streams import stream
+from refbnn.numerics.random.streams import stream
 
 LEVEL = 0.05
 N_VALUES = 500

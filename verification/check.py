@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import norm
 
 from refbnn.layers import Layer
-from refbnn.moments import Moments
+from refbnn.layers.moments import Moments
 
 FALSE_ALARM = 1e-4  # probability that a check of correct code fails, for a fresh seed
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn.layers import conv2d
-from refbnn.moments import Moments
+from refbnn.layers.images import conv2d
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
-from refbnn.posterior import Posterior
 from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
 
 _WEIGHT = (2, 2, 2, 2)  # O, C, K, L

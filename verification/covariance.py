@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn import covariance
-from refbnn.covariance.propagation import JointMoments, dense
 from refbnn.layers import dense as dense_layer
-from refbnn.layers import relu
+from refbnn.layers.activations import relu
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
-from refbnn.posterior import Posterior
+from refbnn.prediction import covariance
+from refbnn.prediction.covariance.propagation import JointMoments, dense
 from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
 
 _UNITS = 4

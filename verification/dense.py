@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn.layers import dense
-from refbnn.moments import Moments
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
-from refbnn.posterior import Posterior
 from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
 
 _IN, _OUT = 6, 4

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn import kl
-from refbnn.elbo import Objective, loss_and_gradient
 from refbnn.layers import Dense, ReLU
-from refbnn.likelihood import Categorical
-from refbnn.network import Network
+from refbnn.layers.posterior import Posterior
+from refbnn.network.network import Network
 from refbnn.noise import Law
-from refbnn.posterior import Posterior
+from refbnn.training.elbo import Objective, loss_and_gradient
+from refbnn.training.kl import kl
+from refbnn.training.likelihood import Categorical
 from verification.check import Check, against_monte_carlo
 
 _N_DATA = 20  # as if the two examples stood for twenty: the scaling is checked too

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn import kl
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import DeviceLaw, Law
-from refbnn.posterior import Posterior
 from refbnn.prior import (
     DevicePrior,
     GaussianPrior,
@@ -15,6 +14,7 @@ from refbnn.prior import (
     ScaleMixturePrior,
     StudentTPrior,
 )
+from refbnn.training.kl import kl
 from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
 
 _PRIORS: dict[str, Prior] = {

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refbnn import raw_moments
 from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, Flatten, Residual
-from refbnn.moments import Moments
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
-from refbnn.posterior import Posterior
+from refbnn.prediction import raw_moments
 from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
 
 _IMAGE = (2, 3, 4)  # C, H, W

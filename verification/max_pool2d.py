@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn.layers import MaxPool2d
-from refbnn.moments import Moments
+from refbnn.layers.moments import Moments
 from verification.check import Check, of_layers
 
 # Windows of four apart; and of nine that overlap and reach into the padding.

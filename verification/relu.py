@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn.layers import ReLU
-from refbnn.moments import Moments
+from refbnn.layers.moments import Moments
 from verification.check import Check, of_layers
 
 # Standardised means that sampling can see: at −2 one sample in 44 is positive. Further out the

@@ -2,7 +2,7 @@
 
 Worst case: a sum of n products, in any order, is off by at most γ_k Σ|terms| with
 γ_k = ku/(1 − ku), u = 2⁻²⁴ and k = n plus the few roundings of each term (Higham 2002, lemma 3.1;
-the counts are derived in `kernels.dense`).
+the counts are derived in `kernels.layers.dense`).
 
 Whole networks: roundings count as independent random numbers. n of them stay below 6√n u but once
 in 10⁷ (Higham & Mary 2019, theorem 2.4), and those of different units add in squares; the worst
@@ -15,11 +15,12 @@ from math import prod
 
 import numpy as np
 
-from kernels.relu import RELATIVE_ERROR
+from kernels.layers.activations.relu import RELATIVE_ERROR
 from refbnn import Moments, Network, Posterior
-from refbnn.layers import Dense, conv2d, dense
-from refbnn.layers.windows import Pair
-from refbnn.normal import cdf, pdf, rectified_moments
+from refbnn.layers import Dense, dense
+from refbnn.layers.images import conv2d
+from refbnn.layers.images.windows import Pair
+from refbnn.numerics.normal import cdf, pdf, rectified_moments
 
 U = 2.0**-24  # unit roundoff of float32
 

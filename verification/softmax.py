@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import entr, softmax
 
-from refbnn.moments import Moments
-from refbnn.softmax import by_quadrature
+from refbnn.layers.moments import Moments
+from refbnn.prediction.softmax import by_quadrature
 from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
 
 # Spreads of every kind of lattice, and beyond; means that leave every class some probability.

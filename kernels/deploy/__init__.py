@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from kernels import devices, network, targets
-from kernels.compiled import add_checks, untuned
+from kernels import devices, network
 from kernels.deploy import text
 from kernels.deploy.archive import Sizes, library, require_tools
 from kernels.deploy.folder import require_replaceable, write_folder
 from kernels.deploy.function import compiled
 from kernels.deploy.names import PROGRAM, require_name
 from kernels.deploy.test_vector import Vector, vector
-from kernels.program import Program
-from kernels.targets import Target
+from kernels.devices import targets
+from kernels.devices.targets import Target
+from kernels.program.compiled import add_checks, untuned
+from kernels.program.program import Program
 from refbnn.errors import InputError
-from refbnn.moments import Moments
-from refbnn.network import Network
+from refbnn.layers.moments import Moments
+from refbnn.network.network import Network
 
 _MOST = 20_000_000  # numbers as text, a quarter of a gigabyte; compilers need ten times that
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kernels.devices.linker import zig
-from kernels.targets import Target
+from kernels.devices.targets import Target
 from refbnn.errors import InputError
 
 # Functions of the C library at most, none of a runtime of the compiler's.

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from refbnn.errors import InputError
-from refbnn.files import umask
+from refbnn.files.atomic import umask
 
 
 def require_replaceable(folder: Path, names: Collection[str]) -> None:

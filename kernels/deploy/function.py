@@ -31,8 +31,8 @@ from tvm import tirx
 from tvm.ir import register_op_attr
 from tvm.tirx.op import register_intrin_lowering
 
-from kernels import kernel
-from kernels.program import Program
+from kernels.program import kernel
+from kernels.program.program import Program
 
 # Bytes below which TVM leaves temporary memory on the stack (kMaxStackAlloca), most often to become
 # registers. From there on it would ask its runtime. All stands at the beginning of the function,
@@ -92,9 +92,9 @@ def compiled(
     name : str
         Of the function.
     schedule, folder
-        As in `kernels.kernel.lowered`, whose errors it raises.
+        As in `kernels.program.kernel.lowered`, whose errors it raises.
     source : bool
-        C, in which subnormal numbers count as any other (`kernels.subnormals`).
+        C, in which subnormal numbers count as any other (`kernels.program.subnormals`).
     """
     if source:
         program.flush = False

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refbnn.moments import Moments
-from refbnn.network import Network
+from refbnn.layers.moments import Moments
+from refbnn.network.network import Network
 
 TOLERANCE = 1e-5  # of one layer
 

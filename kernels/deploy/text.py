@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from kernels.compiled import INFINITY_BITS
 from kernels.deploy.function import Function
 from kernels.deploy.test_vector import TOLERANCE, Vector
-from kernels.program import Layout, Program
-from refbnn.moments import Moments
+from kernels.program.compiled import INFINITY_BITS
+from kernels.program.program import Layout, Program
+from refbnn.layers.moments import Moments
 
 ALIGNMENT = 64  # bytes: as TVM expects of arrays
 _SINGLES = ALIGNMENT // 4  # float32 numbers

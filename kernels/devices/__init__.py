@@ -22,9 +22,9 @@ from typing import Protocol
 import numpy as np
 import tvm
 
-from kernels.devices.board import Board, described
-from kernels.devices.instructions import Blocks, InstructionCount
-from kernels.targets import Target
+from kernels.devices.boards.board import Board, described
+from kernels.devices.emulated_arm.instructions import Blocks, InstructionCount
+from kernels.devices.targets import Target
 from refbnn.errors import InputError
 
 NAMES = ("local", "emulated", "rpc")
@@ -133,13 +133,13 @@ def find(device: str | Board, target: Target) -> Device:
                     "expected one such as 'cortex-a72'"
                 )
             _require("arm", device)
-            from kernels.devices import emulated
+            from kernels.devices.emulated_arm import emulated
 
             return partial(emulated.load, core=str(target.llvm["mcpu"]))
         case "rpc" | Board():
             board = described() if isinstance(device, str) else device
             _require("rpc", "rpc")
-            from kernels.devices import rpc, sessions
+            from kernels.devices.boards import rpc, sessions
 
             sessions.require_known(board)
             return partial(rpc.load, board=board, target=target)

@@ -1,4 +1,4 @@
-"""Parts of a search (`kernels.tune`), one idea a file.
+"""Parts of a search (`kernels.tuning.tune`), one idea a file.
 
 search        which decisions are measured next
 building      candidates compiled, in processes of their own

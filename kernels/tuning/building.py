@@ -13,9 +13,9 @@ from pathlib import Path
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from kernels import polynomials
-from kernels.kernel import passes, planned
-from kernels.program import Program, Step
+from kernels.arithmetic import polynomials
+from kernels.program.kernel import passes, planned
+from kernels.program.program import Program, Step
 from kernels.tuning.interruption import ignoring
 from kernels.tuning.search import Point
 
@@ -60,7 +60,7 @@ def built(program: Program, step: Step, points: list[Point], form: str) -> dict[
     Parameters
     ----------
     program, step
-        As in `kernels.tune.tune`.
+        As in `kernels.tuning.tune.tune`.
     points : list
     form : {"ll", "o"}
         Of the files: LLVM's text, compiled again where it is loaded, which needs no linker on this

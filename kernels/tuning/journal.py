@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels import records
-from kernels.program import Step
-from kernels.targets import Target
+from kernels.devices.targets import Target
+from kernels.program import records
+from kernels.program.program import Step
 from kernels.tuning.search import Costs, named
 from refbnn.errors import InputError
-from refbnn.files import write_text
+from refbnn.files.atomic import write_text
 
 
 class Journal:
@@ -25,7 +25,7 @@ class Journal:
     step : Step
     target : Target
     measure : str
-        As in `kernels.records.Record`.
+        As in `kernels.program.records.Record`.
     """
 
     def __init__(self, folder: Path, step: Step, target: Target, measure: str):

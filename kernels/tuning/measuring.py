@@ -1,8 +1,8 @@
 """Measuring: what candidates cost, by Meta Schedule's builder and a runner for each device.
 
     "local"     seconds, in a process of its own: what hangs or dies there is a failure, not here
-    "emulated"  proxy cycles (`kernels.devices.costs`) of one run: the same in every run
-    Board       seconds, by the board's clock
+    "emulated"  proxy cycles (`kernels.devices.emulated_arm.costs`) of one run: the same in every
+    run Board       seconds, by the board's clock
 
 A candidate that cannot be built, hangs or dies costs infinitely much.
 """
@@ -19,28 +19,29 @@ import numpy as np
 from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
-from kernels import devices, records
-from kernels.devices.costs import proxy_cycles, throughput
-from kernels.kernel import memory
-from kernels.program import Program, Step
+from kernels import devices
+from kernels.devices.emulated_arm.costs import proxy_cycles, throughput
+from kernels.program import records
+from kernels.program.kernel import memory
+from kernels.program.program import Program, Step
 from kernels.tuning.building import TIMEOUT, built
 from kernels.tuning.interruption import ignoring, signals, silence
 from kernels.tuning.search import Costs, Point
 from refbnn.errors import InputError
 
 if TYPE_CHECKING:
-    from kernels.devices.sessions import Line
+    from kernels.devices.boards.sessions import Line
 
 
 def measure_of(device: str | devices.Board) -> str:
-    """What is measured on a device, as `kernels.records.Record` calls it."""
+    """What is measured on a device, as `kernels.program.records.Record` calls it."""
     return records.PROXY_CYCLES if device == "emulated" else records.SECONDS
 
 
 def measured(
     program: Program, step: Step, points: list[Point], device: str | devices.Board = "local"
 ) -> Costs:
-    """Cost of one call of each; parameters and errors as in `kernels.tune.tune`."""
+    """Cost of one call of each; parameters and errors as in `kernels.tuning.tune.tune`."""
     found = dict.fromkeys(points, float("inf"))
     refused: list[InputError] = []
     with signals():
@@ -130,7 +131,7 @@ def _cost(program: Program, device: str | devices.Board) -> Callable[[Path], flo
     for array in arrays.inputs:
         array[...] = rng.random(array.shape)
     if isinstance(device, devices.Board):
-        from kernels.devices.sessions import line
+        from kernels.devices.boards.sessions import line
 
         shared = line(device)  # held by what is returned: one session for all candidates
         return partial(_seconds, program=program, arrays=arrays, shared=shared)
@@ -138,7 +139,7 @@ def _cost(program: Program, device: str | devices.Board) -> Callable[[Path], flo
 
 
 def _cycles(file: Path, program: Program, arrays: devices.Memory) -> float:
-    from kernels.devices import emulated
+    from kernels.devices.emulated_arm import emulated
 
     core = str(program.target.llvm["mcpu"])
     loaded = emulated.start(file.read_bytes(), arrays, core, TIMEOUT)
@@ -147,7 +148,7 @@ def _cycles(file: Path, program: Program, arrays: devices.Memory) -> float:
 
 
 def _seconds(file: Path, program: Program, arrays: devices.Memory, shared: Line) -> float:
-    from kernels.devices import rpc
+    from kernels.devices.boards import rpc
 
     loaded = rpc.start(file.read_bytes(), arrays, shared.board, program.target)
     assert loaded.time is not None

@@ -18,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-from kernels.program import Step
+from kernels.program.program import Step
 
 Point = tuple[int, ...]  # decisions, in the order of the space
 Costs = dict[Point, float]  # in seconds, or in proxy cycles; infinite where it failed

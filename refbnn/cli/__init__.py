@@ -12,10 +12,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from refbnn.cli import (
-    bench,
     calibrate,
     compare,
     compile,
@@ -26,14 +25,32 @@ from refbnn.cli import (
     import_,
     noise,
     predict,
-    reproduce,
     train,
     tune,
     verify,
 )
+from refbnn.cli.bench import command as bench
+from refbnn.cli.reproduce import command as reproduce
 from refbnn.errors import InputError
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
+COMMANDS: dict[str, Any] = {
+    "reproduce": reproduce,
+    "verify": verify,
+    "figures": figures,
+    "noise": noise,
+    "data": data,
+    "train": train,
+    "calibrate": calibrate,
+    "evaluate": evaluate,
+    "compare": compare,
+    "predict": predict,
+    "diagnose": diagnose,
+    "import": import_,
+    "compile": compile,
+    "tune": tune,
+    "bench": bench,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,28 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "noise laws, variational inference, moment propagation and TVM kernels.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (
-        reproduce,
-        verify,
-        figures,
-        noise,
-        data,
-        train,
-        calibrate,
-        evaluate,
-        compare,
-        predict,
-        diagnose,
-        import_,
-        compile,
-        tune,
-        bench,
-    ):
-        command = commands.add_parser(
-            module.__name__.rpartition(".")[2].rstrip("_"),  # `import_`: no keyword
-            help=module.HELP,
-            description=module.HELP,
-        )
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)

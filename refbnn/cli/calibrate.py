@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refbnn.cli import arguments as options
 from refbnn.errors import InputError
-from refbnn.files import require_writable
+from refbnn.files.atomic import require_writable
 
 HELP = "choose the factor on the weights' variance that propagation uses, on validation data"
 _VALIDATION = 0.1
@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load, save
-    from refbnn.training_data import held_out
-    from refbnn.variance_factor import BOUNDS, choose
+    from refbnn.training.data import held_out
+    from refbnn.uncertainty.variance_factor import BOUNDS, choose
 
     if arguments.out is not None:
         if arguments.out.suffix != ".npz":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refbnn.cli import arguments as options
 from refbnn.errors import InputError
-from refbnn.files import require_writable, write_text
+from refbnn.files.atomic import require_writable, write_text
 
 HELP = "compare propagation with many sampled passes; exit code 1 if a limit is missed"
 _SAMPLES, _INPUTS, _LEAST = 10_000, 1000, 32
@@ -62,9 +62,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.report import as_json
-    from refbnn.comparison import BLOCKS, compare
-    from refbnn.prediction import JOINT_SAMPLES
+    from refbnn.cli.reproduce.report import as_json
+    from refbnn.prediction.predict import JOINT_SAMPLES
+    from refbnn.uncertainty.pfp_vs_svi import BLOCKS, compare
 
     if arguments.json is not None:
         require_writable(arguments.json)

@@ -82,7 +82,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from figures import data_grid
     from refbnn.data import load
-    from refbnn.files import require_writable, written_atomically
+    from refbnn.files.atomic import require_writable, written_atomically
 
     if arguments.out.suffix != ".png":
         raise InputError(f"{arguments.out}: expected a name that ends in .png")

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from refbnn.cli import arguments as options
-from refbnn.files import require_writable, write_text
+from refbnn.files.atomic import require_writable, write_text
 
-_SAMPLES, _FEWEST = 200, 20  # as of `refbnn.sampled_shape`
+_SAMPLES, _FEWEST = 200, 20  # as of `refbnn.uncertainty.diagnostics.sampled`
 
 HELP = "show where propagation's Gaussian assumption is poor, layer by layer"
 
@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.report import as_json
-    from refbnn.diagnostics import THRESHOLD, diagnose
-    from refbnn.shape import standard_errors
+    from refbnn.cli.reproduce.report import as_json
+    from refbnn.uncertainty.diagnostics.diagnose import THRESHOLD, diagnose
+    from refbnn.uncertainty.diagnostics.non_gaussianity import standard_errors
 
     if arguments.json is not None:
         require_writable(arguments.json)

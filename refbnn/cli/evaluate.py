@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refbnn.cli import arguments as options
 from refbnn.errors import InputError
-from refbnn.files import require_writable, write_text
+from refbnn.files.atomic import require_writable, write_text
 
 HELP = "measure a trained network: accuracy, log score, uncertainty in and out of distribution"
 
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.report import as_json
-    from refbnn.prediction import SVI_SAMPLES
+    from refbnn.cli.reproduce.report import as_json
+    from refbnn.prediction.predict import SVI_SAMPLES
 
     if arguments.json is not None:
         require_writable(arguments.json)
@@ -103,8 +103,9 @@ def _aligned(methods) -> list[str]:
 def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
     from tqdm import tqdm
 
-    from refbnn import evaluation, predict
-    from refbnn.prediction import SVI_SAMPLES, predict_targets
+    from refbnn import predict
+    from refbnn.prediction.predict import SVI_SAMPLES, predict_targets
+    from refbnn.uncertainty import evaluation
 
     own = arguments.method == method or method == "svi"  # "both": PFP keeps its quadrature
     n_samples = arguments.samples if own else None

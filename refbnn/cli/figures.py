@@ -14,7 +14,7 @@ MODULES = {
     "fits": "noise_fits",
     "inverse_cdf": "noise_inverse_cdf",
     "kl_error": "kl_error",
-    "half_precision": "half_precision",
+    "half_precision": "half_precision.figure",
     "high_epistemic": "high_epistemic",
     "pfp_error": "pfp_error",
     "reliability": "reliability",
@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
-    from refbnn.cli.report import as_json
-    from refbnn.files import write_text
+    from refbnn.cli.reproduce.report import as_json
+    from refbnn.files.atomic import write_text
 
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)

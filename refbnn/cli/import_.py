@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from refbnn.errors import InputError
-from refbnn.files import require_writable
+from refbnn.files.atomic import require_writable
 
 HELP = "turn a posterior trained with Pyro, NumPyro, bayesian-torch or torchbnn into a checkpoint"
-# As in refbnn.interchange.READERS, which is imported late.
+# As in refbnn.network.interchange.READERS, which is imported late.
 TOOLS = ("pyro", "numpyro", "bayesian-torch", "torchbnn")
 
 
@@ -47,11 +47,11 @@ def run(arguments: argparse.Namespace) -> list[str]:
     """Write the checkpoint; print the sites and the layers."""
     from tabulate import tabulate
 
-    from refbnn.architectures import architecture_named
-    from refbnn.checkpoint import save
-    from refbnn.interchange import READERS
-    from refbnn.interchange.assembly import assemble
+    from refbnn.network.architectures import architecture_named
+    from refbnn.network.interchange import READERS
+    from refbnn.network.interchange.assembly import assemble
     from refbnn.prior import GaussianPrior
+    from refbnn.training.checkpoint import save
 
     require_writable(arguments.out)
     prior = GaussianPrior(arguments.prior_scale)

@@ -81,8 +81,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 def _fit(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import describe
-    from refbnn.cli.report import as_json
-    from refbnn.files import require_writable, write_text
+    from refbnn.cli.reproduce.report import as_json
+    from refbnn.files.atomic import require_writable, write_text
     from refbnn.noise import read_measurements
     from refbnn.noise.fitting import FAMILIES
 
@@ -112,7 +112,7 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
 def _show(arguments: argparse.Namespace) -> list[str]:
     from figures import law_picture
     from refbnn.cli import describe
-    from refbnn.files import written_atomically
+    from refbnn.files.atomic import written_atomically
     from refbnn.noise import load_law
 
     law, place = load_law(arguments.law)
@@ -128,10 +128,10 @@ def _sample(arguments: argparse.Namespace) -> list[str]:
     import numpy as np
     from tqdm import tqdm
 
-    from refbnn.files import written_atomically
+    from refbnn.files.atomic import written_atomically
     from refbnn.noise import load_law
     from refbnn.noise.storage import Measured
-    from refbnn.streams import stream
+    from refbnn.numerics.random.streams import stream
 
     if arguments.out.suffix != ".npy":
         raise InputError(f"{arguments.out}: expected a name that ends in .npy")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from refbnn.cli import arguments as options
 from refbnn.errors import InputError
-from refbnn.files import require_writable, write_text
+from refbnn.files.atomic import require_writable, write_text
 
 HELP = "predict inputs from a file, with uncertainty, as CSV"
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from threadpoolctl import threadpool_limits
 
     from refbnn import load, predict
-    from refbnn.prediction import predict_targets
+    from refbnn.prediction.predict import predict_targets
 
     if arguments.out is not None:
         require_writable(arguments.out)
@@ -79,7 +79,7 @@ def _read(path: Path):
     import numpy as np
 
     from refbnn.data import read_idx
-    from refbnn.npy import parse
+    from refbnn.files.npy import parse
 
     if path.suffix == ".npy":
         try:

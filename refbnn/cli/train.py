@@ -8,8 +8,8 @@ from pathlib import Path
 
 from refbnn.cli import arguments as options
 from refbnn.errors import InputError
-from refbnn.files import require_writable, write_text
-from refbnn.options import TYPES, Options
+from refbnn.files.atomic import require_writable, write_text
+from refbnn.training.options import TYPES, Options
 
 HELP = "train a network by mean-field variational inference, with checkpoints"
 _ROWS = 10  # epochs that the table shows
@@ -132,10 +132,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from threadpoolctl import threadpool_limits
 
     from refbnn import Network, data, train
-    from refbnn.architectures import architecture_named
-    from refbnn.cli.report import as_json
+    from refbnn.cli.reproduce.report import as_json
+    from refbnn.network.architectures import architecture_named
     from refbnn.noise import Gaussian, load_law
-    from refbnn.training_data import held_out
+    from refbnn.training.data import held_out
 
     _check_out(arguments)
     architecture = architecture_named(arguments.arch)

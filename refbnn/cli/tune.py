@@ -40,8 +40,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tabulate import tabulate
     from tqdm import tqdm
 
-    from kernels import records, targets, tune
+    from kernels.devices import targets
     from kernels.network import program
+    from kernels.program import records
+    from kernels.tuning import tune
     from kernels.tuning.measuring import measure_of
     from refbnn import load
 

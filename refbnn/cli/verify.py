@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from refbnn.cli import arguments as options
-from refbnn.files import require_writable, write_text
+from refbnn.files.atomic import require_writable, write_text
 
 HELP = "hold every operator against Monte Carlo and every kernel against the reference"
 
@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
     import verification
     from kernels import devices
-    from kernels.targets import target as find_target
-    from refbnn.cli import report
+    from kernels.devices.targets import target as find_target
+    from refbnn.cli.reproduce import report
 
     # An unknown name, or one of another machine, is an error now, not in a minute.
     device = options.device(arguments)

@@ -14,16 +14,16 @@ from typing import Literal
 
 import numpy as np
 
-from refbnn.data.ambiguous import N_LABELS, cached_ambiguous
+from refbnn.data.ambiguous.make import N_LABELS, cached_ambiguous
+from refbnn.data.ambiguous.original import read_original
 from refbnn.data.dataset import Dataset
 from refbnn.data.faces import load_faces
 from refbnn.data.labelled import N_CLASSES, read_labelled
-from refbnn.data.original_ambiguous import read_original
 from refbnn.data.packaged_files import packaged_split
 from refbnn.data.published import AMBIGUOUS_MNIST, FASHION_MNIST, MNIST, Publication, find, require
 from refbnn.data.rotated import rotated
 from refbnn.errors import InputError
-from refbnn.streams import stream
+from refbnn.numerics.random.streams import stream
 
 SPLITS = ("train", "test")
 FACES = "utkface:"  # a folder's name follows
@@ -39,7 +39,7 @@ class Entry:
     name : str
     kind : str
         What is done with the images: "plain" nothing, "rotated" `refbnn.data.rotated`, "ambiguous"
-        `refbnn.data.ambiguous`, "dirty" plain and ambiguous together.
+        `refbnn.data.ambiguous.make`, "dirty" plain and ambiguous together.
     images : Publication or str
         Where the images are from: a publication, or the name of a packaged subset.
     sizes : dict of str to int

@@ -30,7 +30,7 @@ from typing import IO, Any
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.files import written_atomically
+from refbnn.files.atomic import written_atomically
 
 TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(">u1"),

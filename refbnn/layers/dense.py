@@ -26,8 +26,8 @@ from numba import njit
 
 from refbnn.errors import InputError
 from refbnn.layers.layer import Arrays, Shape
-from refbnn.moments import Moments
-from refbnn.posterior import Posterior
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
 
 
 def forward(x, weight, bias):

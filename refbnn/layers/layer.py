@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from refbnn.moments import Moments
-from refbnn.posterior import Posterior
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
 
 Shape = tuple[int, ...]
 Arrays = Mapping[str, np.ndarray]

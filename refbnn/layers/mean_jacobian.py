@@ -30,12 +30,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import ndtr
 
+from refbnn.layers.activations.leaky_relu import LeakyReLU
+from refbnn.layers.activations.relu import ReLU
 from refbnn.layers.dense import Dense
 from refbnn.layers.layer import Layer
-from refbnn.layers.leaky_relu import LeakyReLU
-from refbnn.layers.relu import ReLU
-from refbnn.moments import Moments
-from refbnn.posterior import Posterior
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
 
 COVERED = Dense | ReLU | LeakyReLU
 

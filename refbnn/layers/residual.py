@@ -43,8 +43,8 @@ from refbnn.errors import InputError
 from refbnn.layers import mean_jacobian
 from refbnn.layers.layer import Arrays, Layer, Shape
 from refbnn.layers.mean_jacobian import COVERED
-from refbnn.moments import Moments, deterministic
-from refbnn.posterior import Posterior
+from refbnn.layers.moments import Moments, deterministic
+from refbnn.layers.posterior import Posterior
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Laws of one weight's noise: shapes, fitting, and the junction that makes measurements."""
 
-from refbnn.noise.bimodal import Bimodal
-from refbnn.noise.density import DensityLaw
-from refbnn.noise.device import DeviceLaw
 from refbnn.noise.drift import DriftingLaw, fit_drift
+from refbnn.noise.families.bimodal import Bimodal
+from refbnn.noise.families.density import DensityLaw
+from refbnn.noise.families.device import DeviceLaw
+from refbnn.noise.families.gaussian import Gaussian
+from refbnn.noise.families.heavy_tailed import HeavyTailed
+from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.fitting import NoiseFit, fit
-from refbnn.noise.gaussian import Gaussian
-from refbnn.noise.heavy_tailed import HeavyTailed
 from refbnn.noise.law import Law, cumulants
 from refbnn.noise.measurements import read_measurements
-from refbnn.noise.mixture import Mixture
 from refbnn.noise.storage import load_law, save_law
 
 __all__ = [

@@ -1,7 +1,7 @@
 """A law: the shape of one weight's noise, standardised to mean 0 and variance 1.
 
 A weight is θ = µ + σ z with z from the law, so µ and σ are its mean and standard deviation
-whatever the law. Every expectation over a law is a Gauss rule (`refbnn.quadrature`).
+whatever the law. Every expectation over a law is a Gauss rule (`refbnn.numerics.quadrature`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from refbnn.quadrature import Rule
+from refbnn.numerics.quadrature import Rule
 
 
 class Law(Protocol):

@@ -4,7 +4,8 @@ Formulas
 --------
 A law is given by a density q(y) ∝ (y − A)^α (B − y)^β exp(g(y)) on [A, B] and is that of
 z = (y − m)/s, where m and s are the mean and standard deviation of y. Both halves of [A, B] are
-resolved into panels from their ends (`refbnn.panels`), which gives in one way for every law
+resolved into panels from their ends (`refbnn.numerics.piecewise_density`), which gives in one way
+for every law
 
     Q(x) = P(z ≤ x)        from the lower end; 1 − P(z > x) from the upper one beyond the middle,
     M(x) = E[z; z ≤ x]     from the panels of z q; −E[z; z > x] beyond the middle,
@@ -12,7 +13,7 @@ resolved into panels from their ends (`refbnn.panels`), which gives in one way f
     H = −E[log q₀(z)]      over the same points; on the panel at an edge, where log q is singular,
                            with m(t) = t^(α+1) H(t) the probability within t of the edge,
                            ∫₀^L m′ log t dt = m(L) log L − ∫₀^L t^α H(t) dt,
-    G = Q⁻¹                by `refbnn.inverse_cdf`.
+    G = Q⁻¹                by `refbnn.numerics.inverse_cdf`.
 
 A law on the whole line is cut where its density is e^−690 of its peak; its places are counted from
 the middle, not from the cuts.
@@ -32,10 +33,11 @@ from functools import cached_property
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from refbnn import inverse_cdf, panels
 from refbnn.errors import InputError
-from refbnn.panels import DEGREE, LEAST_LOG, MAX_RULE, Half
-from refbnn.quadrature import Rule, gauss_jacobi, golub_welsch, jacobi_log_total, stieltjes
+from refbnn.numerics import inverse_cdf
+from refbnn.numerics import piecewise_density as panels
+from refbnn.numerics.piecewise_density import DEGREE, LEAST_LOG, MAX_RULE, Half
+from refbnn.numerics.quadrature import Rule, gauss_jacobi, golub_welsch, jacobi_log_total, stieltjes
 
 CUT = float(np.sqrt(-2.0 * LEAST_LOG))  # a normal law's, in standard deviations
 _UNREACHED = 1e-20  # probability beyond `reach` on either side
@@ -175,7 +177,7 @@ class NumericalLaw(ABC):
         return np.unique(np.concatenate(places))
 
     def icdf(self, u: np.ndarray) -> np.ndarray:
-        """G(u) for u in [0, 1]; accuracy as stated in `refbnn.inverse_cdf`."""
+        """G(u) for u in [0, 1]; accuracy as stated in `refbnn.numerics.inverse_cdf`."""
         return self.inverse(u)
 
     def sample(

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from refbnn.errors import InputError
-from refbnn.files import write_text
-from refbnn.noise.bimodal import Bimodal
-from refbnn.noise.density import DensityLaw
-from refbnn.noise.device import DeviceLaw
-from refbnn.noise.gaussian import Gaussian
-from refbnn.noise.heavy_tailed import HeavyTailed
+from refbnn.files.atomic import write_text
+from refbnn.files.plain_data import as_fields, make
+from refbnn.noise.families.bimodal import Bimodal
+from refbnn.noise.families.density import DensityLaw
+from refbnn.noise.families.device import DeviceLaw
+from refbnn.noise.families.gaussian import Gaussian
+from refbnn.noise.families.heavy_tailed import HeavyTailed
+from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.law import Law
-from refbnn.noise.mixture import Mixture
-from refbnn.plain_data import as_fields, make
 
 FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
@@ -114,7 +114,7 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
 
 
 def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> None:
-    """Write a law as JSON, whole or not at all; errors as `as_data` and `refbnn.files`."""
+    """Write a law as JSON, whole or not at all; errors as `as_data` and `refbnn.files.atomic`."""
     write_text(path, json.dumps(as_data(law, measured), indent=1) + "\n")
 
 

@@ -1,7 +1,7 @@
 """The device-shaped prior: weights that the device itself can hold.
 
-θ = m + s·z with z from a device law q₀ (`refbnn.noise.device`), on m + s·(support of q₀). A
-posterior weight that can leave this interval has an infinite KL divergence from the prior.
+θ = m + s·z with z from a device law q₀ (`refbnn.noise.families.device`), on m + s·(support of q₀).
+A posterior weight that can leave this interval has an infinite KL divergence from the prior.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from refbnn.errors import InputError
-from refbnn.kl_loops import DEVICE, MAX_DEGREE, Form
-from refbnn.noise.device import DeviceLaw
+from refbnn.noise.families.device import DeviceLaw
 from refbnn.prior.prior import require_positive
+from refbnn.training.kl.loops import DEVICE, MAX_DEGREE, Form
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class DevicePrior:
         return self.law.score((theta - self.mean) / self.scale) / self.scale
 
     def loop_form(self) -> Form:
-        """Log p for `refbnn.kl_loops`."""
+        """Log p for `refbnn.training.kl.loops`."""
         law = self.law
         m, s = law.location  # of y = m + s·(standardised value)
         # At y = 0, where log q₀ is the constant plus g(0).

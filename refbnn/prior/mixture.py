@@ -20,9 +20,9 @@ import numpy as np
 from scipy.special import expit
 
 from refbnn.errors import InputError
-from refbnn.kl_loops import MIXTURE, Form
 from refbnn.prior.gaussian import GaussianPrior
 from refbnn.prior.prior import require_positive
+from refbnn.training.kl.loops import MIXTURE, Form
 
 _MAX_LOG_RATIO = 300.0  # of the peaks' heights; e to this is far from overflow
 
@@ -100,7 +100,7 @@ class ScaleMixturePrior:
         return self.broad.score(theta) - self.curvature * theta * expit(self._ell(theta))
 
     def loop_form(self) -> Form:
-        """Log p for `refbnn.kl_loops`.
+        """Log p for `refbnn.training.kl.loops`.
 
         The first singularity x + iy, x and y > 0: x² − y² = 2L/D and xy = π/D.
         """

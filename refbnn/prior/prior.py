@@ -1,6 +1,7 @@
 """A prior: log p of one weight and its derivative, in NumPy, written to be read.
 
-`refbnn.kl_loops` holds the same functions as scalars for the loops over millions of weights.
+`refbnn.training.kl.loops` holds the same functions as scalars for the loops over millions of
+weights.
 """
 
 from __future__ import annotations

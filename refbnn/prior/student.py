@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from refbnn.kl_loops import STUDENT, Form
 from refbnn.prior.prior import require_positive
+from refbnn.training.kl.loops import STUDENT, Form
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StudentTPrior:
         return -(self.dof + 1.0) * theta / (self.dof * self.scale**2 + np.square(theta))
 
     def loop_form(self) -> Form:
-        """Log p for `refbnn.kl_loops`."""
+        """Log p for `refbnn.training.kl.loops`."""
         return Form(
             STUDENT, (self.log_peak, 0.0), (np.sqrt(self.dof) * self.scale, 0.5 * (self.dof + 1.0))
         )

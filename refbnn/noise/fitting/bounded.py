@@ -37,7 +37,7 @@ from refbnn.noise.fitting import exponential
 from refbnn.noise.fitting.estimate import AT_BOUND, Estimate
 from refbnn.noise.fitting.placing import place_device
 from refbnn.noise.fitting.sample import Sample
-from refbnn.quadrature import tanh_sinh
+from refbnn.numerics.quadrature import tanh_sinh
 
 MAX_DEGREE = 6
 EDGES = ("lower edge", "upper edge")

@@ -44,7 +44,7 @@ import numpy as np
 
 from refbnn.noise.fitting.estimate import Estimate
 from refbnn.noise.fitting.sample import Sample
-from refbnn.streams import stream
+from refbnn.numerics.random.streams import stream
 
 REPLICATES = 1000
 _CELLS = 1000

@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from refbnn.noise.device import MIN_EXPONENT
-from refbnn.quadrature import EdgeGrid
+from refbnn.noise.families.device import MIN_EXPONENT
+from refbnn.numerics.quadrature import EdgeGrid
 
 _MAX_EXPONENT = 20.0
 _MAX_COEFFICIENT = 15.0

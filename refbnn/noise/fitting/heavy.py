@@ -2,8 +2,8 @@
 
 Formula
 -------
-With ζ = 1/ξ² − 1, ρ = χ/ξ, c = √(1 − ρ²), A = ζ/c (see `refbnn.noise.heavy_tailed`), the law of
-mean m₀ = ρ/c and standard deviation s₀ = 1/(c√ζ) has
+With ζ = 1/ξ² − 1, ρ = χ/ξ, c = √(1 − ρ²), A = ζ/c (see `refbnn.noise.families.heavy_tailed`), the
+law of mean m₀ = ρ/c and standard deviation s₀ = 1/(c√ζ) has
 
     log f(y) = log(A/π) + ζ + ρAy + log K₁(Ar) − log r,   r = √(1 + y²),
 
@@ -27,10 +27,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import k0e, k1e
 
+from refbnn.noise.families.heavy_tailed import MAX_SHARE, MAX_STEEPNESS, MIN_STEEPNESS
 from refbnn.noise.fitting.estimate import AT_BOUND, FIRST, LAST, Estimate
 from refbnn.noise.fitting.placing import heavy_tailed_from_line, place_heavy_tailed
 from refbnn.noise.fitting.sample import Sample
-from refbnn.noise.heavy_tailed import MAX_SHARE, MAX_STEEPNESS, MIN_STEEPNESS
 
 _RHO = 0.995  # inside MAX_SHARE, so that a difference may be taken there
 _STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, -0.8))  # ζ, ρ

@@ -15,12 +15,12 @@ import numpy as np
 from scipy.special import softmax
 
 from refbnn.errors import InputError
-from refbnn.noise.bimodal import Bimodal
-from refbnn.noise.device import DeviceLaw
-from refbnn.noise.gaussian import Gaussian
-from refbnn.noise.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS, HeavyTailed
+from refbnn.noise.families.bimodal import Bimodal
+from refbnn.noise.families.device import DeviceLaw
+from refbnn.noise.families.gaussian import Gaussian
+from refbnn.noise.families.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS, HeavyTailed
+from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.law import Law
-from refbnn.noise.mixture import Mixture
 
 FAMILIES = ("Gaussian", "bimodal", "three normals", "heavy-tailed", "device")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refbnn.noise.gaussian import Gaussian
+from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
 
 REFUTED = 0.01  # p-value of the Kolmogorov–Smirnov test at or below which a fit is refuted

@@ -1,0 +1,1 @@
+"""Variances in half precision: errors with bounds, and instructions."""

@@ -1,0 +1,177 @@
+"""Variances of a dense layer in half precision, as kernels for Cortex-A76: their instructions.
+
+    v_o = Σ_i E[x_i²] σ_oi²
+
+for one known input, in the forms of `figures.half_precision.sums`, scaled and rounded before.
+Executed instructions on an emulated core that has half precision, over n_in · n_out products. By
+multiply-adds alone a product takes 1/4 in float32 and 1/8 in half. Besides:
+
+    blocks   of b inputs, for eight outputs two conversions and two sums in float32: 1/2b
+    stored   two conversions of eight weights, as the A76 has no FMLAL: 1/4
+
+Not in it: scaling and rounding E[x²], some instructions an input, 1/n_out of that a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+import tvm
+from tvm import te
+
+from figures.half_precision.sums import halves
+from kernels.devices import targets
+from kernels.layers import dense
+from kernels.program.kernel import Kernel, build
+from kernels.program.program import Program, Rows, Step
+from refbnn.layers.posterior import Posterior
+
+N_IN, N_OUT = 768, 96  # as 784→100, but whole blocks and vectors of either precision
+_LANES = 8  # halves in a register of 128 bits
+_PACKS = 6  # of one tile: 6 registers of half sums, 12 of float32 sums
+_PACKS_STORED = 2  # where halves are converted: with more, LLVM spills what it converts ahead
+_TARGET = "cortex-a76"
+
+
+def absent() -> bool:
+    """Whether the emulated core is not installed: the extra `arm`."""
+    return any(find_spec(name) is None for name in ("unicorn", "elftools", "capstone", "ziglang"))
+
+
+def instructions_a_product(blocks: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Executed instructions over products, by form: all, and multiply-adds; empty without core.
+
+    Beside the variance's in each form, in float32 the mean's alone and both moments' in one loop.
+    """
+    if absent():
+        return {}
+    # Any numbers: instructions do not depend on them.
+    second, var = np.ones(N_IN), np.ones((N_OUT, N_IN))
+    kernels = {
+        "mean, float32": float32(second, var, "mean"),
+        "both, float32": float32(second, var, "variance"),
+        "float32": float32(second, var, "spread"),
+    }
+    kernels |= {form: half(second, var, block) for form, block in blocks.items()}
+    return {name: _over_products(kernel) for name, kernel in kernels.items()}
+
+
+def _over_products(kernel: Kernel) -> dict[str, float]:
+    count = kernel.instruction_count(*kernel.inputs)
+    n = N_IN * N_OUT
+    return {"all": count.total / n, "multiply_adds": count.fma / n}
+
+
+def float32(second: np.ndarray, var: np.ndarray, form: str) -> Kernel:
+    """The hand schedule of `kernels.layers.dense`; arguments are those of `half`.
+
+    The form is one of `kernels.layers.products`.
+
+    Means of weights are 1, biases 0.
+    """
+    weight = Posterior(np.ones_like(var), np.sqrt(var))
+    bias = Posterior(np.zeros(len(var)), np.zeros(len(var)))
+    kernel = dense.build(weight, bias, 1, _TARGET, known_input=True, form=form, device="emulated")
+    kernel.inputs[0][...] = np.sqrt(second)
+    return kernel
+
+
+def half(second: np.ndarray, var: np.ndarray, block: int) -> Kernel:
+    """The form of that block, 0 for stored; inputs laid in, scaled as the sums that come out.
+
+    Parameters
+    ----------
+    second : (n_in,)
+        E[x²].
+    var : (n_out, n_in)
+        σ².
+    block : int
+        Divides n_in, or is more.
+    """
+    n_out, n_in = var.shape
+    block = min(block, n_in)
+    program = Program(targets.target(_TARGET), 1)
+    x = te.placeholder((1, n_in), "float16", "x")
+    program.inputs.append((Rows(n_in, _LANES), x))
+    packs = _PACKS if block else _PACKS_STORED
+    packed = dense.by_tiles([dense.pack(halves(var, 2).values, _LANES)], packs, 1)
+    w = te.placeholder(packed.shape, "float16", "w")
+    program.weights.append((w, packed.astype(np.float16)))
+    program.give_arrays(Rows(n_out, _LANES), compute(x, w, block))
+    step = partial(schedule, block=block)
+    program.steps.append(Step(f"half {block}", {"packs": packs}, {}, step))
+    kernel = build(program, "hand", device="emulated")
+    kernel.inputs[0][...] = halves(second, 1).values
+    return kernel
+
+
+def compute(x: te.Tensor, w: te.Tensor, block: int) -> te.Tensor:
+    """Σ x w, (1, packs·lanes) of float32; x (1, in), w (tiles, in, 1, packs, lanes), halves."""
+    tiles, n_in, _, packs, lanes = map(int, w.shape)
+    outputs = tiles * packs, lanes
+
+    def weight(p, i, lane):
+        return w[p // packs, i, 0, p % packs, lane]
+
+    if block == 0:
+        i = te.reduce_axis((0, n_in), name="i")
+        inputs = te.compute(x.shape, lambda *at: x[at].astype("float32"), name="inputs")
+        total = te.compute(
+            outputs,
+            lambda p, lane: te.sum(inputs[0, i] * weight(p, i, lane).astype("float32"), axis=i),
+            name="total",
+        )
+    else:
+        j = te.reduce_axis((0, block), name="j")
+        part = te.compute(
+            (n_in // block, *outputs),
+            lambda k, p, lane: te.sum(x[0, k * block + j] * weight(p, k * block + j, lane), axis=j),
+            name="part",
+        )
+        k = te.reduce_axis((0, n_in // block), name="k")
+        total = te.compute(
+            outputs,
+            lambda p, lane: te.sum(part[k, p, lane].astype("float32"), axis=k),
+            name="total",
+        )
+    return te.compute(
+        (1, outputs[0] * lanes), lambda _, o: total[o // lanes, o % lanes], name="out"
+    )
+
+
+def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], block: int) -> None:
+    """A tile of packs in registers over all inputs, as in `kernels.layers.dense`."""
+    # Tiles of packs outside; what leaves a tile is written once.
+    out, total = sch.get_sblock("out"), sch.get_sblock("total")
+    _, column = sch.get_loops(out)
+    tile, pack, lane = sch.split(column, [None, decisions["packs"], _LANES])
+    sch.unroll(pack)
+    sch.vectorize(lane)
+    sch.compute_at(total, tile, preserve_unit_loops=True)
+    pack, lane, outer = sch.get_loops(total)[-3:]
+
+    # Half sums of one block, all packs of the tile; then they are added in float32.
+    if block:
+        sch.reorder(outer, pack, lane)
+        sch.unroll(pack)
+        sch.vectorize(lane)
+        part = sch.get_sblock("part")
+        sch.compute_at(part, outer, preserve_unit_loops=True)
+        pack, lane, inner = sch.get_loops(part)[-3:]
+        sch.decompose_reduction(total, outer)
+    else:
+        part, inner = total, outer
+
+    # One load for as many inputs as there are lanes: a multiply-add takes any lane of it.
+    inner, step = sch.split(inner, [None, _LANES])
+    sch.reorder(inner, step, pack, lane)
+    sch.unroll(step)
+    sch.unroll(pack)
+    sch.vectorize(lane)
+    copy = sch.cache_read(part, "x", "global") if block else sch.get_sblock("inputs")
+    sch.compute_at(copy, inner, preserve_unit_loops=True)
+    sch.vectorize(sch.get_loops(copy)[-1])
+    sch.decompose_reduction(part, inner)

@@ -1,0 +1,132 @@
+"""Propagation with the variances of dense layers and convolutions in half precision.
+
+    Var y = Σ E[x²] σ² + Σ Var[x] µ² + σ_b²,      E[x²] = Var[x] + E[x]²
+
+Each factor is scaled by a power of two, weights as one array, inputs image by image, and rounded to
+half; the sums are those of `figures.half_precision.sums`, and are put together in float32. All
+else, means and other layers, is the reference's, in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from figures.half_precision.sums import NORMAL, exponent_of, halves, relative_bound, sums
+from refbnn import Moments, Network, Posterior
+from refbnn.layers import Conv2d, Dense, Layer
+from refbnn.layers.images.windows import padded, windows
+from refbnn.layers.moments import deterministic
+
+
+@dataclass
+class Run:
+    """One propagation with variances in half precision, and what was lost in each layer.
+
+    Parameters
+    ----------
+    block : int
+        Of `figures.half_precision.sums.sums`.
+    scaled : bool
+        Whether arrays are scaled before they are rounded to half.
+
+    Attributes
+    ----------
+    errors : list of ndarray
+        Relative errors of the variances that left each dense layer or convolution, against those
+        of float64 from the same inputs.
+    terms : list of int
+        Terms of one sum there.
+    """
+
+    block: int
+    scaled: bool = True
+    errors: list[np.ndarray] = field(default_factory=list)
+    terms: list[int] = field(default_factory=list)
+
+    def propagate(self, net: Network, x: np.ndarray) -> Moments:
+        """As `net.propagate`."""
+        activation: np.ndarray | Moments = x.astype(float)
+        for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
+            exact = layer.moments(activation, own)
+            if isinstance(layer, Dense | Conv2d):
+                var = variance(layer, activation, own, self.block, self.scaled)
+                self.errors.append(np.abs(var / exact.var - 1.0).ravel())
+                self.terms.append(own["weight"].mean[0].size)
+                exact = Moments(exact.mean, var)
+            activation = exact
+        assert isinstance(activation, Moments)
+        return activation
+
+    def numbers(self) -> dict:
+        """Relative errors over all layers, and the bound of the longest sum."""
+        every = np.concatenate(self.errors)
+        return {
+            "variance_relative_error_median": float(np.median(every)),
+            "variance_relative_error_max": float(every.max()),
+            "bound": relative_bound(max(self.terms), self.block),
+            "max_of_layers": [float(errors.max()) for errors in self.errors],
+        }
+
+
+def variance(
+    layer: Dense | Conv2d,
+    x: np.ndarray | Moments,
+    own: dict[str, Posterior],
+    block: int,
+    scaled: bool = True,
+) -> np.ndarray:
+    """Variances that leave a layer without groups, with products in half precision."""
+    weight, bias = own["weight"], own["bias"]
+    if isinstance(x, Moments):
+        terms = [(x.var + x.mean**2, weight.var), (x.var, weight.mean**2)]
+    else:
+        terms = [(x**2, weight.var)]
+    total = np.float32(0.0)
+    for inputs, weights in terms:
+        a = halves(inputs, inputs.ndim - 1, scaled)
+        b = halves(weights.reshape(len(weights), -1), 2, scaled)
+        shape, rows = _rows(layer, a.values)
+        products = sums(rows, b.values, block).reshape(*shape, len(weights))
+        if isinstance(layer, Conv2d):
+            products = np.moveaxis(products, -1, 1)
+        # A power of two, exact in float32.
+        total = total + np.ldexp(products, a.exponent + b.exponent.reshape([1] * products.ndim))
+    return total.astype(float) + bias.var.reshape(-1, *[1] * (total.ndim - 2))
+
+
+def _rows(layer: Layer, x: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
+    """What is summed for one output, as rows (…, n), and the shape of that …."""
+    if not isinstance(layer, Conv2d):
+        return x.shape[:1], x
+    kernel, stride, padding = layer.sizes
+    seen = np.moveaxis(windows(padded(x, padding), kernel, stride), 1, 3)  # (B, OH, OW, C, K, L)
+    return seen.shape[:3], seen.reshape(-1, np.prod(seen.shape[3:], dtype=int))
+
+
+def below_normal(net: Network, images: np.ndarray) -> dict[str, list[list[float]]]:
+    """Shares of the positive numbers of a layer that are below half's normal range.
+
+    As they are, and scaled; a pair for every dense layer or convolution.
+    """
+    shares: dict[str, list[list[float]]] = {"mean_squared": [], "variance": [], "input": []}
+    activation: np.ndarray | Moments = images.astype(float)
+    for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
+        if isinstance(layer, Dense | Conv2d):
+            weight = own["weight"]
+            x = activation if isinstance(activation, Moments) else deterministic(activation)
+            second = x.var + x.mean**2
+            for name, numbers in (
+                ("mean_squared", weight.mean.ravel()[np.newaxis] ** 2),
+                ("variance", weight.var.ravel()[np.newaxis]),
+                ("input", second.reshape(len(second), -1)),
+            ):
+                scaled = np.ldexp(numbers, -exponent_of(numbers, 1))
+                shares[name].append([_share_below(numbers), _share_below(scaled)])
+        activation = layer.moments(activation, own)
+    return shares
+
+
+def _share_below(numbers: np.ndarray) -> float:
+    return float((numbers[numbers > 0.0] < NORMAL).mean())

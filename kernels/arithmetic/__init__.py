@@ -1,0 +1,1 @@
+"""Arithmetic of kernels in float32: polynomials, logarithm, normal distribution, expectations."""

@@ -1,0 +1,1 @@
+"""Benchmarks of kernels: latency, instructions, memory, limits of the machine, other tools."""

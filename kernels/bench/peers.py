@@ -1,0 +1,217 @@
+"""Forward passes of other tools, where they are installed: the extra `peers`.
+
+Each function makes the network that refbnn's layers say, with the same means and scales, in
+float32, and the call that the tool's own documentation shows, without gradients. SVI-30 is thirty
+passes, each with weights of its own draw, their outputs kept. Tools that are absent are named, not
+measured.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from refbnn.network.network import Network
+from refbnn.numerics.softplus import inverse_softplus
+from refbnn.prediction.predict import SVI_SAMPLES
+
+Call = Callable[[], Any]
+
+
+def calls(net: Network, x: np.ndarray) -> tuple[dict[str, Call], dict[str, str]]:
+    """One prediction of every tool, and why the others are missing.
+
+    Parameters
+    ----------
+    net : Network
+    x : (B, ...)
+
+    Returns
+    -------
+    calls : dict of name to callable without arguments
+    absent : dict of name to reason
+    """
+    made: dict[str, Call] = {}
+    absent: dict[str, str] = {}
+    for name, (package, make) in _TOOLS.items():
+        if find_spec("torch") is None or find_spec(package) is None:
+            absent[name] = "not installed"
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tools' own
+            import torch
+
+            torch.set_num_threads(1)  # as all others here
+            # Means that decayed to subnormal numbers take a hundred times as long, and count as 0
+            # in our kernels.
+            torch.set_flush_denormal(True)
+            torch.manual_seed(0)
+            try:
+                call = make(net, torch.from_numpy(np.array(x, np.float32)))
+                call()
+            except Exception as error:  # whatever a tool does where it cannot run this network
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                absent[name] = f"cannot run it: {reason[:80]}"
+            else:
+                made[name] = call
+    return made, absent
+
+
+def as_torch(layers: Sequence[Layer]):
+    """The layers as a PyTorch module, with weights of its own.
+
+    Raises
+    ------
+    ValueError
+        If a layer is none of Dense, Conv2d, MaxPool2d, AvgPool2d, Flatten and ReLU.
+    """
+    from torch import nn
+
+    def one(layer: Layer):
+        match layer:
+            case Dense():
+                return nn.Linear(layer.in_features, layer.out_features)
+            case Conv2d():
+                sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
+                rest: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding}
+                return nn.Conv2d(*sizes, groups=layer.groups, **rest)
+            case MaxPool2d():
+                return nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
+            case AvgPool2d():
+                return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)
+            case Flatten():
+                return nn.Flatten()
+            case ReLU():
+                return nn.ReLU()
+        raise ValueError(f"no PyTorch layer for {type(layer).__name__}")
+
+    return nn.Sequential(*map(one, layers))
+
+
+def to_bayesian_torch(module) -> None:
+    """Make a PyTorch module's layers bayesian-torch's, in place, as its documentation does."""
+    from bayesian_torch.models.dnn_to_bnn import dnn_to_bnn
+
+    options = {
+        "prior_mu": 0.0,
+        "prior_sigma": 1.0,
+        "posterior_mu_init": 0.0,
+        "posterior_rho_init": -3.0,
+        "type": "Reparameterization",
+        "moped_enable": False,
+        "moped_delta": 0.5,
+    }
+    dnn_to_bnn(module, options)
+
+
+def _of_means(net: Network):
+    """The network of the means."""
+    import torch
+
+    module = as_torch(net.layers).eval()
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(_tensor(net.parameters()[name].mean))
+    return module
+
+
+def _tensor(array: np.ndarray):
+    import torch
+
+    return torch.from_numpy(np.array(array, np.float32))
+
+
+def _without_gradients(call: Call) -> Call:
+    import torch
+
+    def run():
+        with torch.inference_mode():
+            return call()
+
+    return run
+
+
+def _deterministic(net: Network, x) -> Call:
+    return _without_gradients(partial(_of_means(net), x))
+
+
+def _sampled(net: Network, x) -> Call:
+    """Plain PyTorch: every weight drawn anew in each pass."""
+    import torch
+
+    module = _of_means(net)
+    posteriors = {n: (_tensor(p.mean), _tensor(p.scale)) for n, p in net.parameters().items()}
+
+    def one():
+        drawn = {n: m + s * torch.randn_like(m) for n, (m, s) in posteriors.items()}
+        return torch.func.functional_call(module, drawn, (x,))
+
+    return _without_gradients(lambda: torch.stack([one() for _ in range(SVI_SAMPLES)]))
+
+
+def _bayesian_torch(net: Network, x) -> Call:
+    import torch
+
+    module = _of_means(net)
+    to_bayesian_torch(module)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():  # "0.mu_weight", "0.rho_kernel", ...
+            index, _, own = name.partition(".")
+            kind, _, part = own.partition("_")
+            posterior = net.parameters()[f"{index}.{part.replace('kernel', 'weight')}"]
+            values = posterior.mean if kind == "mu" else inverse_softplus(posterior.scale)
+            parameter.copy_(_tensor(values))
+    module.eval()
+    return _without_gradients(lambda: torch.stack([module(x) for _ in range(SVI_SAMPLES)]))
+
+
+def _fastbnns(net: Network, x) -> Call:
+    """Propagation of moments, in one pass."""
+    from fastbnns.bnn.base import BNN
+    from fastbnns.bnn.types import MuVar
+
+    module = BNN(nn=_of_means(net), convert_in_place=False).eval()
+    for name, parameter in module.named_parameters():
+        # "bnn.0._module.weight" and "bnn.0._module_params.weight_rho": each drawn anew, and the
+        # latter one number in memory, so that they are not filled in place.
+        _, index, _, part = name.split(".")
+        posterior = net.parameters()[f"{index}.{part.removesuffix('_rho')}"]
+        is_mean = not part.endswith("_rho")
+        values = posterior.mean if is_mean else inverse_softplus(posterior.scale)
+        parameter.data = _tensor(values)
+    return _without_gradients(lambda: module(MuVar(x)))
+
+
+def _pyro(net: Network, x) -> Call:
+    import pyro
+    from pyro import distributions
+    from pyro.infer import Predictive
+    from pyro.nn import PyroSample
+    from pyro.nn.module import to_pyro_module_
+
+    pyro.clear_param_store()
+    module = _of_means(net)
+    to_pyro_module_(module)
+    posteriors = net.parameters()
+    for prefix, part in list(module.named_modules()):
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            own = posteriors[f"{prefix}.{name}"]
+            law = distributions.Normal(_tensor(own.mean), _tensor(own.scale))
+            setattr(part, name, PyroSample(law.to_event(parameter.dim())))
+    predictive = Predictive(module, num_samples=SVI_SAMPLES, return_sites=("_RETURN",))
+    return _without_gradients(lambda: predictive(x))
+
+
+_TOOLS: dict[str, tuple[str, Callable[[Network, Any], Call]]] = {
+    "PyTorch, deterministic": ("torch", _deterministic),
+    f"PyTorch, SVI-{SVI_SAMPLES}": ("torch", _sampled),
+    f"bayesian-torch, SVI-{SVI_SAMPLES}": ("bayesian_torch", _bayesian_torch),
+    f"Pyro, SVI-{SVI_SAMPLES}": ("pyro", _pyro),
+    "fastbnns, propagation": ("fastbnns", _fastbnns),
+}

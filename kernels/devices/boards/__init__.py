@@ -1,0 +1,1 @@
+"""Boards: kernels on another machine, through TVM's tracker and server."""

@@ -1,0 +1,1 @@
+"""Gradients of the loss with respect to means and scales, as kernels."""

@@ -1,0 +1,139 @@
+"""Sizes of a convolution's gradients, and the frames of zeros in which images lie in memory.
+
+Vectors run along rows of images (`kernels.gradients.conv2d`). x̄ has its padding p, q around it, and
+as many columns as the last vector of the last window reaches. g has K − 1 − p zeros above and
+L − 1 − q to the left, where these are positive, so that every pixel of x finds all outputs that it
+had a part in; and what rounds its rows up to whole vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels.gradients.dense import require_sizes
+from refbnn.layers import Conv2d
+
+
+@dataclass(frozen=True)
+class Framed:
+    """Layout of images in a frame of zeros.
+
+    Parameters
+    ----------
+    shape : (..., H, W)
+    top, left : int
+        Zeros before the first row and column.
+    rows, columns : int
+        Of the frame in all.
+    """
+
+    shape: tuple[int, ...]
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    def tensor_shape(self, batch: int = 1) -> tuple[int, ...]:
+        """The shape with the frame."""
+        return *self.shape[:-2], self.rows, self.columns
+
+    def view(self, memory: np.ndarray) -> np.ndarray:
+        """The images alone."""
+        height, width = self.shape[-2:]
+        return memory[..., self.top : self.top + height, self.left : self.left + width]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A convolution and what it is applied to.
+
+    Parameters
+    ----------
+    layer : Conv2d
+    image : (int, int)
+        H and W.
+    batch, samples : int
+        B and S.
+    first : bool
+        Whether it is the first layer: all samples see the same x, and nobody asks for ∂L/∂x.
+
+    Raises
+    ------
+    InputError
+        If a size is no whole number of at least 1, or the image has no room for its kernel.
+    """
+
+    layer: Conv2d
+    image: tuple[int, int]
+    batch: int
+    samples: int = 1
+    first: bool = False
+
+    def __post_init__(self):
+        require_sizes(self, *self.image, self.batch, self.samples)
+        self.layer.output_shape((self.layer.in_channels, *self.image))
+
+    @property
+    def per_group(self) -> tuple[int, int]:
+        """Output and input channels of one group, O/g and C/g."""
+        layer = self.layer
+        return layer.out_channels // layer.groups, layer.in_channels // layer.groups
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """K and L."""
+        return self.layer.sizes[0]
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Of rows and of columns, s and t."""
+        return self.layer.sizes[1]
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Of rows and of columns, p and q."""
+        return self.layer.sizes[2]
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """OH and OW."""
+        _, *size = self.layer.output_shape((self.layer.in_channels, *self.image))
+        return size[0], size[1]
+
+    def vectors(self, lanes: int) -> int:
+        """Vectors in a row of the output."""
+        return -(-self.output[1] // lanes)
+
+    def images(self, lanes: int) -> Framed:
+        """Layout of x: as many columns as the last vector of the last window reaches."""
+        (K, L), (s, t), (p, q), (H, W) = self.kernel, self.stride, self.padding, self.image
+        columns = max(W + q, (self.vectors(lanes) * lanes - 1) * t + L)
+        rows = max(H + p, (self.output[0] - 1) * s + K)
+        samples = () if self.first else (self.samples,)
+        shape = (*samples, self.batch, self.layer.in_channels, H, W)
+        return Framed(shape, p, q, rows, columns)
+
+    def gradients(self, lanes: int) -> Framed:
+        """Layout of g: room for all rows and columns whose distance from x is within the kernel."""
+        (OH, OW), (top, left) = self.output, self.before
+        shape = (self.samples, self.batch, self.layer.out_channels, OH, OW)
+        rows, columns = top + OH, left + self.vectors(lanes) * lanes
+        if self.stride == (1, 1) and not self.first:
+            spread = self.spread(lanes)
+            rows, columns = max(rows, spread[0]), max(columns, spread[1])
+        return Framed(shape, top, left, rows, columns)
+
+    @property
+    def before(self) -> tuple[int, int]:
+        """Zeros of ḡ before its first row and column: K − 1 − p and L − 1 − q, if positive."""
+        if self.first:
+            return 0, 0
+        rows, columns = (max(0, k - 1 - p) for k, p in zip(self.kernel, self.padding, strict=True))
+        return rows, columns
+
+    def spread(self, lanes: int) -> tuple[int, int]:
+        """Rows and columns of ḡ that ∂L/∂x reads, those of the last vector included."""
+        (p, q), (H, W), (top, left) = self.padding, self.image, self.before
+        return top + H + p, left + -(-W // lanes) * lanes + q

@@ -1,0 +1,1 @@
+"""Elementwise layers as kernels, one file each."""

@@ -1,0 +1,87 @@
+"""ELU, y = x for x > 0, else α(eˣ − 1): moments by quadrature, in float32.
+
+Formulas
+--------
+The moments come from differences on the panels of `kernels.arithmetic.gaussian_panels`, as in
+`refbnn.layers.activations.elu`, each case without cancellation:
+
+    y(m + t) − y(m) = αeᵐ(eᵗ − 1)           for m ≤ 0 and m + t ≤ 0
+                      m + t − α(eᵐ − 1)     for m ≤ 0 < m + t
+                      t                     for m > 0 and m + t > 0
+                      α(eᵐ⁺ᵗ − 1) − m       for m + t ≤ 0 < m
+
+where eᵗ − 1 is a polynomial for |t| ≤ 1, and e^{m+t} − eᵐ is taken as it stands beyond. Knots: the
+kink, and where y is −α but for e⁻¹⁷.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tvm import tirx
+
+from kernels.arithmetic import gaussian_panels
+from kernels.arithmetic.gaussian_panels import Function
+from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
+from kernels.devices import Board
+from kernels.program.kernel import Kernel
+from kernels.program.program import Activation, Program
+
+KNOTS = (-17.0, 0.0)
+
+
+def _left(name, x):
+    """eˣ and eˣ − 1 of x ≤ 0; positive x count as 0."""
+    x = name(tirx.min(x, f32(0.0)))
+    e = exp_minus(name, -x)
+    near = exp_minus_one(tirx.max(x, f32(-1.0)))
+    return e, name(tirx.Select(x > f32(-1.0), near, e - f32(1.0)))
+
+
+def value(x, alpha: float):
+    """y of one element of known value."""
+
+    def formula(name):
+        return (tirx.Select(x > f32(0.0), x, f32(alpha) * _left(name, x)[1]),)
+
+    return named(formula, 1)[0]
+
+
+def difference(m, t, alpha: float):
+    """y(m + t) − y(m), of one element."""
+
+    def formula(name):
+        zero, one, a = f32(0.0), f32(1.0), f32(alpha)
+        x = name(m + t)
+        e_m, below_m = _left(name, m)
+        e_x, below_x = _left(name, x)
+        near = e_m * exp_minus_one(tirx.max(tirx.min(t, one), -one))
+        left = a * tirx.Select(tirx.max(t, -t) <= one, near, e_x - e_m)
+        of_left = tirx.Select(x > zero, x - a * below_m, left)
+        of_right = tirx.Select(x > zero, t, a * below_x - m)
+        return (tirx.Select(m > zero, of_right, of_left),)
+
+    return named(formula, 1)[0]
+
+
+def function(alpha: float) -> Function:
+    """Say what the quadrature is to know of it."""
+    formulas = partial(value, alpha=alpha), partial(difference, alpha=alpha)
+    return Function("elu", *formulas, KNOTS, KNOTS)
+
+
+def add(program: Program, name: str, x: Activation, alpha: float) -> Activation:
+    """Apply the layer; parameters as in `kernels.arithmetic.gaussian_panels.add`."""
+    return gaussian_panels.add(program, name, function(alpha), x)
+
+
+def build(
+    batch: int,
+    n: int,
+    alpha: float,
+    target: str = "host",
+    schedule: str = "hand",
+    device: str | Board = "local",
+) -> Kernel:
+    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
+    return gaussian_panels.build(function(alpha), batch, n, target, schedule, device)

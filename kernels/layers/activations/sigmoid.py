@@ -1,0 +1,65 @@
+"""Sigmoid, y = 1/(1 + e⁻ˣ): moments by quadrature, in float32.
+
+Formulas
+--------
+With q = e^{−|x|}: y = 1/(1 + q) for x ≥ 0, else q/(1 + q). The moments come from the difference
+
+    y(m + t) − y(m) = y(m) y(−m − t) (eᵗ − 1),
+
+for |t| ≤ 1 in this form, else as it stands, for m ≤ 0 (`refbnn.layers.activations.sigmoid`), on the
+panels of `kernels.arithmetic.gaussian_panels`. Knots lie where y is 0 or 1 but for e⁻¹⁷.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from kernels.arithmetic import gaussian_panels
+from kernels.arithmetic.gaussian_panels import Function
+from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
+from kernels.devices import Board
+from kernels.program.kernel import Kernel
+from kernels.program.program import Activation, Program
+
+KNOTS = (-17.0, 0.0, 17.0)
+
+
+def _shares(name, x):
+    """y(x) and y(−x)."""
+    q = exp_minus(name, tirx.max(x, -x))
+    large = name(f32(1.0) / (f32(1.0) + q))
+    small = name(q * large)
+    below = x < f32(0.0)
+    return tirx.Select(below, small, large), tirx.Select(below, large, small)
+
+
+def value(x):
+    """y of one element of known value."""
+    return named(lambda name: _shares(name, x), 2)[0]
+
+
+def difference(m, t):
+    """y(m + t) − y(m) for m ≤ 0, of one element."""
+
+    def formula(name):
+        at_m = name(_shares(name, m)[0])
+        y, other = _shares(name, name(m + t))
+        near = at_m * other * exp_minus_one(tirx.max(tirx.min(t, f32(1.0)), f32(-1.0)))
+        return (tirx.Select(tirx.max(t, -t) <= f32(1.0), near, y - at_m),)
+
+    return named(formula, 1)[0]
+
+
+FUNCTION = Function("sigmoid", value, difference, KNOTS[:1], KNOTS, odd=True)
+
+
+def add(program: Program, name: str, x: Activation) -> Activation:
+    """Apply the layer; parameters as in `kernels.arithmetic.gaussian_panels.add`."""
+    return gaussian_panels.add(program, name, FUNCTION, x)
+
+
+def build(
+    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
+) -> Kernel:
+    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
+    return gaussian_panels.build(FUNCTION, batch, n, target, schedule, device)

@@ -1,0 +1,96 @@
+"""Batch normalisation of images with fixed statistics, in float32.
+
+Formulas
+--------
+Those of `refbnn.layers.images.batch_norm`, with the slope a, centre m and shift β of a channel:
+
+    m' = a (x − m) + β        v' = a² v
+
+a² is rounded once, from float64. x − m is formed first: it is exact where x is close to m (Sterbenz
+1974), and a x + (β − a m) would cancel there.
+
+Range
+-----
+With u = 2⁻²⁴: |error of m'| ≤ 4u |a|(|x| + |m|) + 2u (|m'| + |β|) to first order, |error of v'| ≤
+4u v', while nothing overflows or underflows.
+"""
+
+from __future__ import annotations
+
+from kernels.devices import Board, targets
+from kernels.layers import images
+from kernels.layers.activations import elementwise
+from kernels.layers.images import Planes
+from kernels.program.kernel import Kernel
+from kernels.program.kernel import build as build_program
+from kernels.program.program import Activation, Program
+from refbnn.layers import BatchNorm2d
+
+
+def add(program: Program, name: str, x: Activation, layer: BatchNorm2d) -> Activation:
+    """Apply the layer.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Starts the names of the blocks.
+    x : Activation of images
+    layer : BatchNorm2d
+    """
+    layout = images.images(x)
+    slope, centre, shift, square = (
+        program.weight(f"{name}_{what}", layout.by_channel(values))
+        for what, values in (
+            ("slope", layer.slope),
+            ("centre", layer.mean),
+            ("shift", layer.beta),
+            ("square", layer.slope**2),
+        )
+    )
+
+    def moments(i, *index):
+        at = layout.channel_index(*index)
+        mean = slope(*at) * (x.mean(i, *index) - centre(*at)) + shift(*at)
+        return mean if x.var is None else (mean, square(*at) * x.var(i, *index))
+
+    known = x.var is None
+    workload = (
+        f"batch_norm {'x'.join(map(str, layout.shape))} batch {program.batch} "
+        f"{'known' if known else 'random'}"
+    )
+    return elementwise.computed(program, name, workload, layout, moments, known)
+
+
+def build(
+    layer: BatchNorm2d,
+    image: tuple[int, int, int],
+    batch: int,
+    target: str = "host",
+    schedule: str = "hand",
+    known_input: bool = False,
+    device: str | Board = "local",
+) -> Kernel:
+    """Compile the layer alone.
+
+    Parameters
+    ----------
+    layer : BatchNorm2d
+    image : (channels, height, width)
+    batch : int
+    target, schedule, device
+        As in `kernels.compile_network`.
+    known_input : bool
+
+    Returns
+    -------
+    Kernel
+        Called with mean and variance, or with x alone for known inputs; gives as many arrays; each
+        (batch, C, H, W).
+    """
+    cpu = targets.target(target)
+    program = Program(cpu, batch)
+    layout = Planes(*image, cpu.lanes)
+    x = program.given(layout, known_input)
+    program.give(add(program, "batch_norm", x, layer))
+    return build_program(program, schedule, device=device)

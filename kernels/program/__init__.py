@@ -1,0 +1,1 @@
+"""Programs: how operators are put together, compiled, recorded and called."""

@@ -1,0 +1,163 @@
+"""A compiled network: called like the reference, with the same checks of what goes in and out.
+
+The checks are part of the compiled function: a pass over an array is a fraction of a microsecond
+there, and several of them from Python, as long as a small network takes. It leaves the bits of the
+largest number, without its sign: float32 numbers order as their bits do, and infinity, whose bits
+are 7F800000, is above all finite ones and below every NaN. In variances the sign stays, and what is
+negative, but −0, is above infinity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tvm import te, tirx
+
+from kernels.devices import Board
+from kernels.devices.emulated_arm.instructions import InstructionCount
+from kernels.program import kernel as kernels
+from kernels.program.kernel import Kernel
+from kernels.program.program import Program, Rows
+from refbnn.errors import InputError
+from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+
+_SINGLE = np.dtype(np.float32)
+INFINITY_BITS = 0x7F800000
+NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
+_MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE, NO_VARIANCE)  # of x, mean and variance
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """A compiled network; `net.propagate(x)` in float32.
+
+    Not for two threads at once: calls share one memory for inputs and outputs.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Of x; gives mean and variance, or the mean alone where the variance is 0.
+    largest : tuple of ndarray
+        Where it leaves the bits of the largest entry of x, mean and variance.
+    tuned, untuned : tuples of str
+        Workloads whose decisions are from records of tuning, and those by hand for want of one.
+        Both empty for other schedules than "tuned".
+    """
+
+    kernel: Kernel
+    largest: tuple[np.ndarray, ...]
+    tuned: tuple[str, ...] = ()
+    untuned: tuple[str, ...] = ()
+
+    def __call__(self, x: np.ndarray) -> Moments:
+        """Moments of the output for known inputs.
+
+        Parameters
+        ----------
+        x : ndarray, (batch, *input shape), of real numbers
+
+        Returns
+        -------
+        Moments
+            Fresh float32 arrays, (batch, *output shape).
+
+        Raises
+        ------
+        InputError
+            If x is no such array, or holds NaN, infinity or a number too large for float32; or if
+            a result is too large.
+        """
+        kernel = self.kernel
+        put(x, kernel.inputs[0])
+        kernel.run()
+        for bits, message in zip(self.largest, _MESSAGES, strict=False):
+            if bits.item() >= INFINITY_BITS:
+                raise InputError(message)
+        mean, *var = kernel.outputs
+        return Moments.checked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+
+    def instruction_count(self, x: np.ndarray) -> InstructionCount:
+        """Instructions executed for these inputs: `.total`, and by class.
+
+        Raises
+        ------
+        InputError
+            As in a call, and if the kernel is on a device that cannot count.
+        """
+        self(x)  # for its checks
+        return self.kernel.instruction_count(*self.kernel.inputs)
+
+
+def put(x: np.ndarray, view: np.ndarray) -> None:
+    """Copy an input into a kernel's memory.
+
+    Parameters
+    ----------
+    x : ndarray, of real numbers
+    view : ndarray of float32
+        What is too large for it becomes infinite.
+
+    Raises
+    ------
+    InputError
+        If x is no such array, or not of the shape of `view`.
+    """
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+        what = f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
+        raise InputError(f"x {what}; expected an array of real numbers")
+    if x.shape != view.shape:
+        raise InputError(f"x has shape {x.shape}; expected {view.shape}")
+    if x.dtype is _SINGLE:
+        view[...] = x
+    else:
+        with np.errstate(over="ignore"):  # costs as much as a check
+            view[...] = x
+
+
+def compiled(
+    program: Program, schedule: str, records: str | Path | None, device: str | Board
+) -> CompiledNetwork:
+    """Compile the program of a network; arguments and errors as in `compile_network`."""
+    n_outputs = add_checks(program)
+    kernel = kernels.build(program, schedule, records, device)
+    largest = kernel.outputs[n_outputs:]
+    kernel = replace(kernel, outputs=kernel.outputs[:n_outputs])
+    if schedule != "tuned":
+        return CompiledNetwork(kernel, largest)
+    found = kernels.tuned(program, records)
+    return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned(program, records))
+
+
+def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
+    """Workloads of a program that can be tuned and have no record in this folder."""
+    searched = {step.workload for step in program.steps if step.space}
+    return tuple(sorted(searched - kernels.tuned(program, records).keys()))
+
+
+def add_checks(program: Program) -> int:
+    """Make a network's program also give the bits of the largest entry of x, mean and variance.
+
+    Returns
+    -------
+    int
+        Outputs that it had: mean, and variance where there is one. The bits follow them.
+    """
+    arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
+    bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
+    n_outputs = len(program.outputs)
+    program.outputs += [(Rows(1, 1), tensor) for tensor in bits]
+    return n_outputs
+
+
+def _largest(tensor: te.Tensor, signed: bool) -> te.Tensor:
+    """Bits of the largest entry, (1, 1), see the top of the file."""
+    axes = [te.reduce_axis((0, int(n))) for n in tensor.shape]
+    entry = tensor(*axes)
+    bits = tirx.reinterpret("uint32", entry)
+    if signed:
+        bits = tirx.Select(entry == tirx.const(0.0, "float32"), tirx.const(0, "uint32"), bits)
+    else:
+        bits = tirx.bitwise_and(bits, tirx.const(0x7FFFFFFF, "uint32"))
+    return te.compute((1, 1), lambda *_: te.max(bits, axis=axes), name=f"{tensor.op.name}_largest")

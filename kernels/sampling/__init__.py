@@ -1,0 +1,1 @@
+"""Sampled weights, drawn in the kernel where they are used."""

@@ -1,0 +1,192 @@
+"""Sampled dense layer: y_s = x_s W_sᵀ + b_s for S samples of the weights, made where they are used.
+
+Formula
+-------
+With the noise z of `refbnn.prediction.counter_sampling`, a function of a weight's place, sample and
+seed,
+
+    y_sbo = Σ_i x_sbi (µ_oi + σ_oi z_soi) + (µ_o + σ_o z_so).
+
+See `kernels.sampling.weights`.
+
+Range
+-----
+With u = 2⁻²⁴, the table's error δ (`refbnn.noise.word_table.SINGLE_ERROR`), n inputs and γ_k as in
+`kernels.layers.dense`, for the law's z of the same random words in float64:
+
+    |error of y| ≤ Σ |x| (γ_{n+4} (|µ| + |σz|) + (1 + γ_{n+4}) δ |σ| max(1, |z|)),
+
+the bias counted as a weight of x = 1: converting µ, σ, x, the fused µ + σz, the product, and n
+roundings of the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import tvm
+from tvm import te
+
+from kernels.devices import Board, targets
+from kernels.devices.targets import Target
+from kernels.layers import tiles
+from kernels.program.kernel import Kernel
+from kernels.program.kernel import build as build_program
+from kernels.program.program import Activation, Program, Rows, Step
+from kernels.sampling import weights as sampled_weights
+from kernels.sampling.weights import Source
+from refbnn.layers.posterior import Posterior
+from refbnn.noise.law import Law
+
+
+def add(
+    program: Program,
+    name: str,
+    layer: int,
+    x: Activation,
+    weight: Posterior,
+    bias: Posterior,
+    noise_: Source,
+) -> Activation:
+    """Apply the layer.
+
+    Parameters
+    ----------
+    program : Program
+    name : str
+        Starts the names of the blocks, by which `schedule` finds them.
+    layer : int
+        Its index in the network.
+    x : Activation in `Rows`
+        Of B inputs, the same for all samples, or of S·B.
+    weight : Posterior of shape (out, in)
+    bias : Posterior of shape (out,)
+    noise_ : Source
+    """
+    target = program.target
+    n_out, n_in = weight.shape
+    theta = sampled_weights.weights(program, name, layer, weight, bias, noise_)
+    out = compute(name, x.mean, theta, n_in, program.batch)
+    rows = tiles.of_single_sums(program.batch, target.registers)
+    program.steps.append(
+        Step(
+            workload=f"sampled dense {n_in}x{n_out} batch {program.batch} "
+            f"samples {noise_.n_samples}",
+            by_hand={"rows": rows},
+            space={"rows": range(1, min(program.batch, 24) + 1)},
+            transform=partial(schedule, name=name, batch=program.batch, target=target),
+        )
+    )
+    return Activation(Rows(n_out, target.lanes), out, None)
+
+
+def compute(name: str, x: te.Tensor, theta: te.Tensor, n_in: int, batch: int) -> te.Tensor:
+    """Say what is computed: y, (samples·batch, packs·lanes).
+
+    Parameters
+    ----------
+    name : str
+    x : (batch, in padded) or (samples·batch, in padded)
+    theta : (packs, samples, groups, 8, lanes)
+    n_in, batch : int
+    """
+    n_packs, n_samples, _, group, lanes = (int(n) for n in theta.shape)
+    first = batch if int(x.shape[0]) > batch else 0
+    k = te.reduce_axis((0, n_in), name="k")
+
+    def term(s, i, p, lane):
+        weight = theta[p, s, k // group, k % group, lane]
+        return te.sum(x[s * first + i, k] * weight, axis=k)
+
+    sums = te.compute((n_samples, batch, n_packs, lanes), term, name=f"{name}_sums")
+
+    def epilogue(row, o):
+        s, i, p, lane = row // batch, row % batch, o // lanes, o % lanes
+        return sums[s, i, p, lane] + theta[p, s, n_in // group, n_in % group, lane]
+
+    return te.compute((n_samples * batch, n_packs * lanes), epilogue, name=name)
+
+
+def schedule(
+    sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, batch: int, target: Target
+) -> None:
+    """Say how it is computed: one decision a paragraph; the rows of a tile are decided."""
+    # Samples outside, so that a network can do one after the other (`sampled_weights.one_by_one`);
+    # in each, pack after pack of the outputs.
+    out = sch.get_sblock(name)
+    row, column = sch.get_loops(out)
+    sample, row = sch.split(row, [None, batch])
+    pack_, lane = sch.split(column, [None, target.lanes])
+    sch.vectorize(lane)
+    sch.reorder(sample, pack_, row, lane)
+
+    # Sums of one sample and pack at a time, whole batches, and before them their weights.
+    sums = sch.get_sblock(f"{name}_sums")
+    sch.compute_at(sums, pack_, preserve_unit_loops=True)
+    sampled_weights.schedule(sch, name, pack_)
+
+    # Tiles of rows: a weight that is read serves all rows of a tile, and the independent sums hide
+    # the latency of the multiply-adds. A last tile that is not full gets loops of its own.
+    *_, row, _, lane, k = sch.get_loops(sums)
+    row_tile, row = sch.split(row, [None, decisions["rows"]])
+    sch.annotate(row_tile, "pragma_loop_partition_hint", True)
+
+    # The tile inside the loop over k, unrolled, its lanes vectorised: each sum is one register,
+    # set to zero before that loop.
+    sch.reorder(row_tile, k, row, lane)
+    sch.unroll(row)
+    sch.vectorize(lane)
+    sch.decompose_reduction(sums, k)
+
+
+def build(
+    weight: Posterior,
+    bias: Posterior,
+    law: Law,
+    batch: int,
+    n_samples: int,
+    target: str = "host",
+    schedule: str = "hand",
+    layer: int = 0,
+    device: str | Board = "local",
+) -> Kernel:
+    """Compile the layer alone.
+
+    Parameters
+    ----------
+    weight, bias : Posterior of shapes (out, in) and (out,)
+    law : Law
+    batch, n_samples : int
+    target, schedule, device
+        As in `kernels.compile_network`.
+    layer : int
+        Index in the network that random numbers are drawn for.
+
+    Returns
+    -------
+    Kernel
+        Called with the words of a seed and x, (batch, in); gives y, (samples, batch, out).
+    """
+    cpu = targets.target(target)
+    return build_program(
+        alone(weight, bias, law, batch, n_samples, cpu, layer), schedule, device=device
+    )
+
+
+def alone(
+    weight: Posterior,
+    bias: Posterior,
+    law: Law,
+    batch: int,
+    n_samples: int,
+    target: Target,
+    layer: int = 0,
+) -> Program:
+    """The program of the layer alone; parameters as in `build`."""
+    program = Program(target, batch)
+    noise_ = sampled_weights.source(program, law, n_samples)
+    x = program.known(Rows(weight.shape[1], target.lanes))
+    y = add(program, "dense", layer, x, weight, bias, noise_)
+    sampled_weights.give(program, y, noise_)
+    return program

@@ -1,0 +1,1 @@
+"""`refbnn bench`: latencies, instructions and limits."""

@@ -1,0 +1,1 @@
+"""`refbnn reproduce`: the whole chain, a stage after the other."""

@@ -1,7 +1,0 @@
-"""Full-covariance propagation of dense networks: the yardstick of the diagonal one."""
-
-from refbnn.covariance.prediction import from_joint
-from refbnn.covariance.propagation import JointMoments, propagate
-from refbnn.covariance.rectified import rectified_covariance
-
-__all__ = ["JointMoments", "from_joint", "propagate", "rectified_covariance"]

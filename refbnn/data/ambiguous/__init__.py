@@ -1,0 +1,1 @@
+"""Ambiguous digits: images between two classes."""

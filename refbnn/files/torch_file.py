@@ -1,0 +1,179 @@
+"""Files of torch.save, read without PyTorch into plain containers of NumPy arrays.
+
+Since PyTorch 1.6 such a file is a zip file of uncompressed members in one folder:
+
+    <folder>/data.pkl     a pickle of the containers; tensors point to storages
+    <folder>/data/<key>   the bytes of one storage
+    <folder>/byteorder    "little" or "big"; absent in files before 2.1, which are little-endian
+
+A tensor is (storage, offset, sizes, strides), counted in elements: its entry (i, j, …) is element
+offset + i·strides[0] + j·strides[1] + … of the storage. bfloat16 is the upper half of a float32 and
+becomes one. The pickle: `refbnn.files.plain_pickle`.
+
+Source: PyTorch notes, "Serialization semantics"; torch/serialization.py, torch/_utils.py.
+
+Every size, offset and stride is checked before an array is made of it. Tensors may share storages,
+as tied weights do, and repeat elements by strides of 0, so that a small file could claim much
+memory: together they may take eight times the bytes of the file's members, not more.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.files.archive import LARGEST, read_members
+from refbnn.files.plain_pickle import Loader, Name, load
+
+_EXPECTED = "a file of torch.save in its zip format (PyTorch 1.6 or later)"
+_BFLOAT16 = "torch.BFloat16Storage"
+_DTYPES = {
+    "torch.DoubleStorage": "f8",
+    "torch.FloatStorage": "f4",
+    "torch.HalfStorage": "f2",
+    _BFLOAT16: "u2",
+    "torch.LongStorage": "i8",
+    "torch.IntStorage": "i4",
+    "torch.ShortStorage": "i2",
+    "torch.CharStorage": "i1",
+    "torch.ByteStorage": "u1",
+    "torch.BoolStorage": "u1",
+}
+_MOST_DIMENSIONS = 32
+_MOST_SHARING = 8
+
+
+def read_torch(path: str | os.PathLike[str]) -> Any:
+    """Read a file of torch.save.
+
+    Parameters
+    ----------
+    path
+
+    Returns
+    -------
+    dict, list, tuple, ndarray, ...
+        What was saved: containers of arrays of the tensors' types, bool as uint8 and bfloat16 as
+        float32, native byte order, each array its own copy.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, broken, of the older format, or holds anything besides tensors,
+        containers, numbers, text and constraints of Pyro's parameters; a line that names it.
+    """
+    path = Path(path)
+    if path.is_file():
+        _refuse_older_format(path)
+    members = read_members(path, _EXPECTED, stored=True)
+    folders = [name.partition("/")[0] for name in members if _is_pickle(name)]
+    if len(folders) != 1:
+        raise InputError(f"{path}: holds {len(folders)} data.pkl; expected {_EXPECTED}")
+    order = members.get(f"{folders[0]}/byteorder", b"little")
+    if order not in (b"little", b"big"):
+        raise InputError(f"{path}: byteorder {order[:20]!r}; expected b'little' or b'big'")
+    tensors = _Tensors(path, folders[0], members, "<" if order == b"little" else ">")
+    loader = Loader(tensors.storage, tensors.tensor, frozenset(_DTYPES))
+    return load(members[f"{folders[0]}/data.pkl"], str(path), loader)
+
+
+def _is_pickle(name: str) -> bool:
+    return name.endswith("/data.pkl") and name.count("/") == 1
+
+
+def _refuse_older_format(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError:
+        return  # whoever reads it as a zip file says so
+    if start == b"\x80\x02":  # a bare pickle of protocol 2
+        raise InputError(f"{path}: a bare pickle or older torch.save; expected {_EXPECTED}")
+
+
+@dataclass
+class _Tensors:
+    """Storages and tensors of one file."""
+
+    path: Path
+    folder: str
+    members: dict[str, bytes]
+    order: str
+    _storages: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    _claimed: int = 0  # bytes of all tensors so far
+
+    def storage(self, identity: Any) -> np.ndarray:
+        """One-dimensional array of a storage, from ("storage", type, key, device, n)."""
+        match identity:
+            case ("storage", Name(full=kind), str(key), str(), int(n)) if (
+                kind in _DTYPES and 0 <= n <= LARGEST
+            ):
+                pass
+            case _:
+                raise InputError(f"{self.path}: not the record of a storage; expected {_EXPECTED}")
+        if (key, kind) not in self._storages:
+            self._storages[key, kind] = self._read(key, kind)
+        storage = self._storages[key, kind]
+        if storage.size != n:
+            raise InputError(
+                f"{self.path}: storage {key[:40]!r} holds {storage.size} elements; expected {n}"
+            )
+        return storage
+
+    def _read(self, key: str, kind: str) -> np.ndarray:
+        data = self.members.get(f"{self.folder}/data/{key}")
+        dtype = np.dtype(self.order + _DTYPES[kind])
+        if data is None or len(data) % dtype.itemsize:
+            found = "is absent" if data is None else f"holds {len(data)} bytes"
+            raise InputError(
+                f"{self.path}: storage {key[:40]!r} {found}; expected elements of {kind}"
+            )
+        values = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))
+        return (values.astype("u4") << 16).view("f4") if kind == _BFLOAT16 else values
+
+    def tensor(self, arguments: tuple) -> np.ndarray:
+        """Array from the arguments of _rebuild_tensor_v2, its own copy."""
+        # Then come requires_grad, hooks, and perhaps metadata, which do not change the numbers.
+        match arguments:
+            case (np.ndarray(ndim=1) as storage, offset, tuple(sizes), tuple(strides), _, _, *_):
+                pass
+            case _:
+                raise InputError(f"{self.path}: not the record of a tensor; expected {_EXPECTED}")
+        numbers = (offset, *sizes, *strides)
+        if (
+            len(sizes) != len(strides)
+            or len(sizes) > _MOST_DIMENSIONS
+            or not all(type(n) is int and 0 <= n <= LARGEST for n in numbers)
+        ):
+            raise InputError(
+                f"{self.path}: tensor of {len(sizes)} sizes and {len(strides)} strides, some of "
+                f"them out of range; expected up to {_MOST_DIMENSIONS} of each, from 0 to {LARGEST}"
+            )
+        # A size of 0 must not hide an absurd one beside it.
+        self._claimed += storage.itemsize * math.prod(max(size, 1) for size in sizes)
+        most = _MOST_SHARING * sum(map(len, self.members.values()))
+        if self._claimed > most:
+            raise InputError(
+                f"{self.path}: tensors of at least {self._claimed} bytes together; expected at "
+                f"most {most}, {_MOST_SHARING} times what the file holds"
+            )
+        last = offset + sum(max(n - 1, 0) * step for n, step in zip(sizes, strides, strict=True))
+        if math.prod(sizes) and last >= storage.size:
+            raise InputError(
+                f"{self.path}: tensor of shape {sizes} reaches element {last} of a storage; "
+                f"expected it to end before {storage.size}"
+            )
+        if not math.prod(sizes):
+            return np.empty(sizes, storage.dtype)
+        width = storage.itemsize
+        # This constructor checks the strides against the buffer once more.
+        view = np.ndarray(
+            sizes, storage.dtype, storage.data, offset * width, tuple(width * s for s in strides)
+        )
+        return view.copy()

@@ -1,0 +1,1 @@
+"""Elementwise layers: forward, backward and moments, one file each."""

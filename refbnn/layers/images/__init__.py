@@ -1,0 +1,1 @@
+"""Layers of images (NCHW), one file each."""

@@ -1,0 +1,124 @@
+"""Batch normalisation of images with fixed statistics, as after training: one line a channel.
+
+Formulas
+--------
+With the running mean m_c and variance s²_c of a channel, the factor γ_c and the shift β_c,
+
+    y = a_c (x − m_c) + β_c,    a_c = γ_c/√(s²_c + ε)        backward: ∂L/∂x = a_c ∂L/∂y
+
+(Ioffe and Szegedy 2015, algorithm 2). Moments: mean as y, variance a_c² v; exact for any inputs.
+All five are fixed numbers of the layer, not weights: nothing is trained here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.layers.layer import Arrays, Shape
+from refbnn.layers.moments import Moments, deterministic
+from refbnn.layers.posterior import Posterior
+
+
+def forward(x, slope, centre, shift):
+    """a (x − m) + β; x (..., C, H, W); slope a, centre m and shift β, each (C,)."""
+    return _like(x, slope) * (x - _like(x, centre)) + _like(x, shift)
+
+
+def backward(grad_y, slope):
+    """∂L/∂x from g = ∂L/∂y, both (..., C, H, W)."""
+    return _like(grad_y, slope) * grad_y
+
+
+def moments(x: Moments, slope, centre, shift) -> Moments:
+    """Moments of y for random inputs of any law; shapes as in `forward`."""
+    return Moments(forward(x.mean, slope, centre, shift), _like(x.var, slope**2) * x.var)
+
+
+def _like(x, by_channel):
+    """A number a channel, shaped for images and of the type of x (of whole numbers, a real)."""
+    return by_channel[:, np.newaxis, np.newaxis].astype(np.result_type(x.dtype, np.float32))
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
+class BatchNorm2d:
+    """Batch normalisation with fixed statistics; see the formulas at the top of the file.
+
+    Parameters
+    ----------
+    mean, var : array_like, (C,)
+        Running mean m and variance s² of every channel.
+    gamma, beta : array_like, (C,)
+        γ and β.
+    eps : float
+        ε, as it was in training; 1e-5 is the default of PyTorch.
+
+    Raises
+    ------
+    InputError
+        If the four are not one-dimensional of one length, an entry is NaN or infinite, ε or a
+        variance is negative, or s² + ε is zero.
+    """
+
+    mean: np.ndarray
+    var: np.ndarray
+    gamma: np.ndarray
+    beta: np.ndarray
+    eps: float = 1e-5
+
+    def __post_init__(self):
+        for name in ("mean", "var", "gamma", "beta"):
+            array = np.array(getattr(self, name), dtype=float)
+            object.__setattr__(self, name, array)
+            if array.ndim != 1 or array.shape != self.mean.shape or not array.size:
+                raise InputError(
+                    f"BatchNorm2d: {name} has shape {array.shape} and mean {self.mean.shape}; "
+                    "expected one number a channel each"
+                )
+            if not np.isfinite(array).all():
+                raise InputError(
+                    f"BatchNorm2d: {name} holds NaN or infinity; expected finite numbers"
+                )
+        if not (0.0 <= self.eps < np.inf and (self.var >= 0.0).all()):
+            raise InputError(
+                f"BatchNorm2d: eps is {self.eps}, the least variance {self.var.min()}; "
+                "expected numbers of at least 0"
+            )
+        if self.var.min() + self.eps == 0.0:
+            raise InputError("BatchNorm2d: eps and a variance are 0; expected a sum above 0")
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """No weights."""
+        return {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W), kept."""
+        channels = len(self.mean)
+        if len(shape) != 3 or shape[0] != channels:
+            raise InputError(
+                f"BatchNorm2d: input has shape {shape}; expected ({channels}, height, width)"
+            )
+        return shape
+
+    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
+        """See `forward` of this module."""
+        return forward(x, self.slope, self.mean, self.beta)
+
+    def backward(
+        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """See `backward` of this module."""
+        return backward(grad_y, self.slope), {}
+
+    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
+        """See `moments` of this module."""
+        x = x if isinstance(x, Moments) else deterministic(x)
+        return moments(x, self.slope, self.mean, self.beta)
+
+    @property
+    def slope(self) -> np.ndarray:
+        """a, (C,)."""
+        return self.gamma / np.sqrt(self.var + self.eps)

@@ -1,0 +1,34 @@
+"""torchbnn: the state dict of `BayesLinear` and `BayesConv2d`.
+
+    "fc1.weight_mu", "fc1.weight_log_sigma", "fc1.bias_mu", "fc1.bias_log_sigma"
+
+    σ = exp(log σ)
+
+Buffers `weight_eps` and `bias_eps`, the noise of a frozen sample, are ignored; the prior is an
+argument of the layer's constructor and not saved.
+
+Source: Harry Kim, torchbnn 1.2, torchbnn/modules/linear.py, conv.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from refbnn.network.interchange.sites import Sites, exponential
+from refbnn.network.interchange.state_dict import Convention, read_state_dict
+
+_CONVENTION = Convention(
+    library="torchbnn",
+    pairs={
+        "weight_mu": ("weight_log_sigma", "weight"),
+        "bias_mu": ("bias_log_sigma", "bias"),
+    },
+    to_scale=exponential,
+    ignored=("weight_eps", "bias_eps"),
+)
+
+
+def read(path: str | os.PathLike[str]) -> Sites:
+    """Posterior of every site; see `read_state_dict`."""
+    return read_state_dict(Path(path), _CONVENTION)

@@ -1,0 +1,332 @@
+"""Network: layers, the mean and scale of every weight, the law of their noise, and their prior."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.layers import Dense, Layer
+from refbnn.layers.layer import Shape
+from refbnn.layers.moments import Moments
+from refbnn.layers.posterior import Posterior
+from refbnn.network import correlated_weights as correlation
+from refbnn.network.layout import Layout
+from refbnn.noise.families.gaussian import Gaussian
+from refbnn.noise.law import Law
+from refbnn.numerics.random.streams import stream
+from refbnn.prediction import raw_moments
+from refbnn.prior import GaussianPrior, Prior
+
+Weights = dict[str, np.ndarray]
+
+_INITIAL_SCALE = 0.05  # σ before training: He's means of a 784-wide layer have this spread
+_GAUSSIAN = Gaussian()  # one for all: its inverse is built once
+_FORMS = ("variance", "raw")
+_BLOCK = 500  # inputs at a time, to bound the memory of activations
+
+
+class Network:
+    """A Bayesian network: layers in a row, independent weights θ = µ + σ z, z from one law.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    law : Law
+        Shape of every weight's noise; Gaussian by default.
+    prior : Prior
+        Prior of every weight; N(0, 1) by default.
+    seed : int
+        Of the initial means: He 2015, N(0, 2/fan_in) for weights, 0 for biases.
+    input_shape : tuple of int, optional
+        Shape of one input; by default that of a dense first layer, else unknown.
+    correlated : sequence of int
+        Indices of layers whose weights have a full covariance, see
+        `refbnn.network.correlated_weights`.
+
+    Attributes
+    ----------
+    layout : Layout
+        Where each weight array lies in a flat one.
+    correlation : dict of int to ndarray
+        A of each correlated layer, zero at first; training changes it.
+    variance_factor : float
+        What `propagate` multiplies the variance of every weight by, 1 at first; `sample` does not.
+        See `refbnn.uncertainty.variance_factor`.
+
+    Raises
+    ------
+    InputError
+        If there is no layer, the input does not pass through them, or a correlated layer has no
+        weights or too many.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        law: Law | None = None,
+        prior: Prior | None = None,
+        seed: int = 0,
+        input_shape: Shape | None = None,
+        correlated: Sequence[int] = (),
+    ):
+        if not layers:
+            raise InputError("Network: no layers; expected at least one")
+        self.layers = list(layers)
+        if input_shape is None and isinstance(self.layers[0], Dense):
+            input_shape = (self.layers[0].in_features,)
+        self.input_shape = input_shape
+        if input_shape is not None:
+            self.check_input(input_shape)
+        self.law: Law = _GAUSSIAN if law is None else law
+        self.prior: Prior = GaussianPrior() if prior is None else prior
+        self.variance_factor = 1.0
+        rng = stream(seed, "initial means")
+        self._posteriors = {
+            f"{index}.{name}": _initial_posterior(shape, rng)
+            for index, layer in enumerate(self.layers)
+            for name, shape in layer.parameter_shapes().items()
+        }
+        self.layout = Layout({name: p.shape for name, p in self._posteriors.items()})
+        self.correlation: dict[int, np.ndarray] = {}
+        for index in correlated:
+            part = self.slice_of_layer(index)
+            self.correlation[index] = correlation.uncorrelated(part.stop - part.start)
+
+    def parameters(self) -> dict[str, Posterior]:
+        """Posterior of every weight array, by name: "0.weight", "0.bias", "2.weight" and so on."""
+        return dict(self._posteriors)
+
+    def set_parameters(self, posteriors: Mapping[str, Posterior]) -> None:
+        """Replace the means and scales of every weight; the variance factor is 1 again.
+
+        Raises
+        ------
+        InputError
+            If a name is missing or unknown, or a shape differs; nothing is replaced then.
+        """
+        for name in [*self._posteriors, *posteriors]:
+            if name not in posteriors or name not in self._posteriors:
+                raise InputError(
+                    f"parameter {name!r}: expected the names {', '.join(self._posteriors)}"
+                )
+            if posteriors[name].shape != self._posteriors[name].shape:
+                raise InputError(
+                    f"parameter {name!r} has shape {posteriors[name].shape}; "
+                    f"expected {self._posteriors[name].shape}"
+                )
+        self._posteriors = {name: posteriors[name] for name in self._posteriors}
+        self.variance_factor = 1.0  # that of other weights would not be theirs
+
+    def with_noise(self, law: Law) -> Network:
+        """Return a network of the same means and scales with another shape of noise.
+
+        Its variance factor is kept: propagation does not see the shape.
+        """
+        other = copy.copy(self)
+        other.law = law
+        other._posteriors = dict(self._posteriors)
+        other.correlation = dict(self.correlation)
+        return other
+
+    def with_variance_factor(self, factor: float) -> Network:
+        """Return a network of the same weights that propagates `factor` times their variance.
+
+        Raises
+        ------
+        InputError
+            If the factor is not positive and finite.
+        """
+        if not 0.0 < factor < np.inf:
+            raise InputError(f"variance factor {factor!r}; expected a positive, finite number")
+        other = self.with_noise(self.law)
+        other.variance_factor = float(factor)
+        return other
+
+    def propagated_parameters(self) -> dict[str, Posterior]:
+        """As `parameters`, with the variances that `propagate` uses: σ² times the factor."""
+        ratio = np.sqrt(self.variance_factor)
+        if ratio == 1.0:
+            return self.parameters()
+        return {n: Posterior(p.mean, ratio * p.scale) for n, p in self._posteriors.items()}
+
+    def draw(self, rng: np.random.Generator, n_samples: int = 1) -> tuple[Weights, Weights]:
+        """Draw posterior samples: the weights θ = µ + σ z and the noise z, by name.
+
+        Each array has a leading axis of length n_samples. In a correlated layer z is R z.
+        """
+        flat = self.mixed(self.law.sample(rng, (n_samples, self.layout.size)))
+        z = self.layout.views(flat)
+        return {n: p.mean + p.scale * z[n] for n, p in self._posteriors.items()}, z
+
+    def mixed(self, z: np.ndarray) -> np.ndarray:
+        """R z where a layer is correlated, z elsewhere; (S, P) -> (S, P)."""
+        if not self.correlation:
+            return z
+        u = z.copy()
+        for index, A in self.correlation.items():
+            part = self.slice_of_layer(index)
+            u[:, part] = correlation.mix(A, z[:, part])
+        return u
+
+    def slice_of_layer(self, index: int) -> slice:
+        """Where the weights of one layer lie in a flat array; InputError if it has none."""
+        known = isinstance(index, int | np.integer) and 0 <= index < len(self.layers)
+        if not known or not self.layers[index].parameter_shapes():
+            raise InputError(f"layer {index!r}: expected the index of a layer with weights")
+        own = [self.layout.slices[f"{index}.{name}"] for name in self._names(index)]
+        return slice(own[0].start, own[-1].stop)
+
+    def forward(self, x: np.ndarray, weights: Weights) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Output for given weights, and the input of every layer, which `backward` needs.
+
+        Weights with a leading axis of S samples give outputs (S, B, ...).
+        """
+        inputs = []
+        for layer, own in zip(self.layers, self.by_layer(weights), strict=True):
+            inputs.append(x)
+            x = layer.forward(x, own)
+        return x, inputs
+
+    def backward(self, inputs: list[np.ndarray], weights: Weights, grad_y: np.ndarray) -> Weights:
+        """∂L/∂θ by name from g = ∂L/∂y, by the chain rule from the last layer to the first."""
+        grads: Weights = {}
+        own = self.by_layer(weights)
+        first = next((index for index, arrays in enumerate(own) if arrays), len(own))
+        for index in range(len(own) - 1, first - 1, -1):
+            grad_x, grad_own = self.layers[index].backward(
+                inputs[index], own[index], grad_y, need_grad_x=index > first
+            )
+            grads |= {f"{index}.{name}": grad for name, grad in grad_own.items()}
+            if grad_x is not None:
+                grad_y = grad_x
+        return grads
+
+    def sample(self, x: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Outputs under n_samples independent posterior samples.
+
+        Parameters
+        ----------
+        x : (B, ...)
+        n_samples : int, at least 1
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        (n_samples, B, ...)
+        """
+        x = np.asarray(x)
+        shape = self.check_input(x.shape[1:])
+        if n_samples < 1:
+            raise InputError(f"n_samples is {n_samples}; expected at least 1")
+        outputs = np.empty((n_samples, len(x), *shape))
+        for output in outputs:  # never more than one set of weights in memory
+            weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
+            for rows in _blocks(len(x)):
+                output[rows] = self.forward(x[rows].astype(float), weights)[0]
+        return outputs
+
+    def propagate(self, x: np.ndarray | Moments, *, form: str = "variance") -> Moments:
+        """Moments of the output in one pass, for known inputs (B, ...) or random ones.
+
+        Every weight has the variance σ² times `variance_factor`.
+
+        Parameters
+        ----------
+        x : ndarray or Moments
+        form : {"variance", "raw"}
+            Of the variance of dense layers and convolutions: the layers' own, which does not
+            cancel, or `refbnn.prediction.raw_moments`.
+
+        Raises
+        ------
+        InputError
+            If x does not fit, or a layer's weights are correlated: the formulas are those of
+            independent weights.
+        """
+        if form not in _FORMS:
+            raise InputError(f"propagate: form {form!r}; expected {' or '.join(map(repr, _FORMS))}")
+        if self.correlation:
+            raise InputError(
+                f"propagate: layers {sorted(self.correlation)} have correlated weights; expected "
+                "independent ones (sample instead)"
+            )
+        if not isinstance(x, Moments):
+            x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
+        self.check_input(x.shape[1:])
+        own = self.by_layer(self.propagated_parameters())
+        parts = [self._propagated(_rows(x, rows), own, form) for rows in _blocks(x.shape[0])]
+        return Moments(
+            np.concatenate([part.mean for part in parts]),
+            np.concatenate([part.var for part in parts]),
+        )
+
+    def _propagated(self, x: np.ndarray | Moments, own: list[dict], form: str) -> Moments:
+        for layer, posteriors in zip(self.layers, own, strict=True):
+            if form == "raw":
+                x = raw_moments.moments(layer, x, posteriors)
+            else:
+                x = layer.moments(x, posteriors)
+        assert isinstance(x, Moments)  # there is at least one layer
+        return x
+
+    def check_input(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one output for one input of this shape; InputError naming the misfit layer."""
+        for index, layer in enumerate(self.layers):
+            try:
+                shape = layer.output_shape(shape)
+            except InputError as error:
+                raise InputError(f"layer {index}: {error}") from None
+        return shape
+
+    @property
+    def output_shape(self) -> Shape | None:
+        """Shape of one output, where that of the input is known."""
+        return None if self.input_shape is None else self.check_input(self.input_shape)
+
+    def shaped(self, x: np.ndarray) -> np.ndarray:
+        """x (N, ...) as (N, *input_shape): images for a dense network become rows, rows images.
+
+        Raises
+        ------
+        InputError
+            If one example has another number of entries.
+        """
+        if self.input_shape is None or x.shape[1:] == self.input_shape:
+            return x
+        if prod(x.shape[1:]) != prod(self.input_shape):
+            raise InputError(
+                f"examples of shape {x.shape[1:]}; expected {self.input_shape}, or as many entries"
+            )
+        return x.reshape(len(x), *self.input_shape)
+
+    def by_layer(self, arrays: Mapping) -> list[dict]:
+        """What is named "2.weight" under "weight" in the dictionary of layer 2, and so on."""
+        return [
+            {name: arrays[f"{index}.{name}"] for name in self._names(index)}
+            for index in range(len(self.layers))
+        ]
+
+    def _names(self, index: int) -> list[str]:
+        return list(self.layers[index].parameter_shapes())
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, max(n, 1), _BLOCK)]
+
+
+def _rows(x: np.ndarray | Moments, rows: slice) -> np.ndarray | Moments:
+    return Moments(x.mean[rows], x.var[rows]) if isinstance(x, Moments) else x[rows]
+
+
+def _initial_posterior(shape: tuple[int, ...], rng: np.random.Generator) -> Posterior:
+    if len(shape) == 1:
+        mean = np.zeros(shape)
+    else:
+        fan_in = prod(shape[1:])
+        mean = rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)
+    return Posterior(mean, np.full(shape, _INITIAL_SCALE))

@@ -1,0 +1,1 @@
+"""A simulated magnetic tunnel junction: the device behind the packaged measurements."""

@@ -1,0 +1,1 @@
+"""Numerics: normal distribution, quadrature, piecewise densities, inverse CDFs, expectations."""

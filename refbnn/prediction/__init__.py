@@ -1,0 +1,1 @@
+"""Prediction: probabilities and uncertainty, by propagation or by sampling."""

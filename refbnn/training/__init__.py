@@ -1,0 +1,1 @@
+"""Training: mean-field variational inference with hand-written gradients."""

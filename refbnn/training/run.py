@@ -1,0 +1,368 @@
+"""Training: minibatch Adam on means and unconstrained scales, σ = softplus(ρ).
+
+A run is a `Training`: its whole state are arrays and the state of one random generator, so that it
+can stop after any epoch, be saved (`refbnn.training.checkpoint`) and go on as if it had not
+stopped, bit for bit (with the same packages, processor and number of BLAS threads).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.layers.moments import all_finite
+from refbnn.layers.posterior import Posterior
+from refbnn.network.network import Network
+from refbnn.numerics.random.streams import stream
+from refbnn.numerics.softplus import inverse_softplus, softplus, softplus_and_slope
+from refbnn.training.data import checked, fingerprint
+from refbnn.training.elbo import Loss, correlation_name, flat_loss_and_gradient
+from refbnn.training.malloc import keep_freed_memory
+from refbnn.training.optimise import SCHEDULES, Adam, clip
+from refbnn.training.options import Options
+
+_VALIDATION_SAMPLES = 8  # enough to rank epochs; 30 would cost as much as a short epoch
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the data cost.
+
+    Parameters
+    ----------
+    number : int
+        From 1.
+    loss : Loss
+        Means over the minibatches, in nats for the whole data set.
+    kl_weight : float
+        λ at its end.
+    validation : float or None
+        Score of the validation data, nats an example; less is better.
+    """
+
+    number: int
+    loss: Loss
+    kl_weight: float = 1.0
+    validation: float | None = None
+
+
+class _NotFiniteError(InputError):
+    """A loss that is NaN or infinite."""
+
+
+@dataclass
+class Best:
+    """The epoch of least validation score so far, and the parameters it left."""
+
+    epoch: int
+    score: float
+    parameters: Arrays
+
+
+@dataclass
+class Training:
+    """A run of training: the network, and all that is needed to go on.
+
+    Parameters
+    ----------
+    net : Network
+        Its means and scales are replaced after every epoch.
+    options : Options
+    """
+
+    net: Network
+    options: Options
+    history: list[Epoch] = field(default_factory=list)
+    best: Best | None = None
+
+    def __post_init__(self):
+        keep_freed_memory()
+        self.options.objective.check(self.net)
+        if not self.net.layout.size:
+            raise InputError("train: no layer has weights; expected at least one")
+        layout, parameters = self.net.layout, self.net.parameters()
+        number = np.dtype(self.options.dtype).type
+        scale = layout.flatten({name: p.scale for name, p in parameters.items()})
+        if not (scale > 0.0).all():
+            raise InputError("train: a weight has scale 0, so KL is infinite; expected above 0")
+        start = {
+            "mean": layout.flatten({name: p.mean for name, p in parameters.items()}),
+            "rho": inverse_softplus(scale),
+        } | {correlation_name(i): A for i, A in self.net.correlation.items()}
+        self.adam = Adam({name: array.astype(number) for name, array in start.items()})
+        self.rng = stream(self.options.seed, "train")
+        # The same network, but that the correlation is what Adam holds, in its type.
+        self._work = copy.copy(self.net)
+        self._work.correlation = {
+            i: self.parameters[correlation_name(i)] for i in self.net.correlation
+        }
+        self.refresh()
+
+    @property
+    def parameters(self) -> Arrays:
+        """µ and ρ, flat, and A of correlated layers: what Adam changes in place."""
+        return self.adam.parameters
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the validation score has not fallen for long enough."""
+        done, patience = len(self.history), self.options.patience
+        stalled = (
+            self.best is not None and patience is not None and done - self.best.epoch >= patience
+        )
+        return done >= self.options.epochs or stalled
+
+    def step(self, x: np.ndarray, y: np.ndarray, n_data: int, epochs_done: float) -> Loss:
+        """One update from one minibatch.
+
+        Parameters
+        ----------
+        x, y : (B, ...)
+            x of the options' type.
+        n_data : int
+            N.
+        epochs_done : float
+            Place in the run, below the number of epochs: of the learning rate's schedule and of
+            KL's warm-up.
+
+        Raises
+        ------
+        InputError
+            If KL is not defined at these parameters, or the loss is NaN or infinite; nothing is
+            updated then.
+        """
+        scale, slope = softplus_and_slope(self.parameters["rho"])
+        loss, grads = flat_loss_and_gradient(
+            self._work,
+            self.parameters["mean"],
+            scale,
+            x,
+            y,
+            n_data,
+            self.rng,
+            self.options.objective,
+            self._kl_weight(epochs_done),
+        )
+        if not np.isfinite(loss.total):
+            raise _NotFiniteError(f"loss is {loss.nll} (likelihood) + {loss.kl} (KL)")
+        grads["rho"] = grads.pop("scale") * slope
+        if self.options.clip_norm is not None:
+            grads = clip(grads, self.options.clip_norm)
+        factor = SCHEDULES[self.options.schedule](epochs_done / self.options.epochs)
+        self.adam.step(grads, factor * self.options.learning_rate)
+        return loss
+
+    def run_epoch(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Epoch:
+        """One pass over the data, in a new random order; the network then holds the result.
+
+        Raises
+        ------
+        InputError
+            If the loss or the validation score is NaN or infinite; the network keeps what the last
+            epoch left.
+        """
+        options, done = self.options, len(self.history)
+        order = self.rng.permutation(len(x))
+        starts = range(0, len(x), options.batch_size)
+        nll = kl = 0.0
+        for number, start in enumerate(starts):
+            batch = order[start : start + options.batch_size]
+            place = f"train: epoch {done + 1}, step {number + 1} of {len(starts)}"
+            try:
+                with np.errstate(all="ignore"):  # what is not finite is found, and said where
+                    loss = self.step(x[batch], y[batch], len(x), done + number / len(starts))
+            except _NotFiniteError as error:
+                raise InputError(f"{place}: {self._explained(error, x[batch])}") from None
+            except InputError as error:
+                raise InputError(f"{place}: {error}") from None
+            nll += loss.nll / len(starts)
+            kl += loss.kl / len(starts)
+            if on_step is not None:
+                on_step(number + 1, len(starts))
+        if not self._finite():
+            raise InputError(f"{place}: {self._explained('', x[:0])}")
+        kept = self.net.parameters(), dict(self.net.correlation)
+        self.refresh()
+        score = None
+        if validation is not None:
+            try:
+                score = self._score(*validation, done + 1)
+            except InputError:
+                self.net.set_parameters(kept[0])
+                self.net.correlation.update(kept[1])
+                raise
+        weight = self._kl_weight(done + 1)
+        self.history.append(Epoch(done + 1, Loss(nll, kl), weight, score))
+        # While KL warms up the posterior is a tempered one: no candidate.
+        if score is not None and weight == 1.0 and (self.best is None or score < self.best.score):
+            copies = {name: array.copy() for name, array in self.parameters.items()}
+            self.best = Best(done + 1, score, copies)
+        return self.history[-1]
+
+    def finish(self) -> None:
+        """Give the network the parameters of the best epoch, if validation chose one."""
+        if self.best is not None:
+            self.refresh(self.best.parameters)
+
+    def _kl_weight(self, epochs_done: float) -> float:
+        warmup = self.options.kl_warmup
+        return min(1.0, epochs_done / warmup) if warmup else 1.0
+
+    def refresh(self, parameters: Arrays | None = None) -> None:
+        """Bring the network up to date; it holds float64, exactly what was trained."""
+        held = self.parameters if parameters is None else parameters
+        means = self.net.layout.views(held["mean"].astype(float))
+        scales = self.net.layout.views(softplus(held["rho"]).astype(float))
+        self.net.set_parameters({n: Posterior(means[n], scales[n]) for n in means})
+        for index in self.net.correlation:
+            self.net.correlation[index] = held[correlation_name(index)].astype(float)
+
+    def _score(self, x: np.ndarray, y: np.ndarray, epoch: int) -> float:
+        """Validation score: nats an example, −log of the mean likelihood over samples.
+
+        The same posterior noise every epoch, so that epochs differ by their parameters alone.
+        """
+        rng = stream(self.options.seed, "validation")
+        with np.errstate(all="ignore"):
+            outputs = self.net.sample(x, _VALIDATION_SAMPLES, rng)
+            score = float(self.options.objective.likelihood.predictive_score(outputs, y).mean())
+        if not np.isfinite(score):
+            raise InputError(
+                f"train: epoch {epoch}: the validation score is {score}; expected a finite number, "
+                "try a smaller learning_rate"
+            )
+        return score
+
+    def _explained(self, error: object, x: np.ndarray) -> str:
+        """What to say of a loss that is not finite: the first layer that overflows at µ."""
+        if not self._finite():
+            return "a weight is no longer finite; expected a smaller learning_rate"
+        with np.errstate(all="ignore"):
+            y, inputs = self._work.forward(x, self._work.layout.views(self.parameters["mean"]))
+        for index, output in enumerate([*inputs[1:], y]):
+            if not np.isfinite(output).all():
+                kind = type(self.net.layers[index]).__name__
+                return f"{error}; the output of layer {index}, {kind}, overflows at the means"
+        return f"{error}; expected finite numbers, try a smaller learning_rate"
+
+    def _finite(self) -> bool:
+        return all(all_finite(array) for array in self.parameters.values())
+
+
+def train(
+    net: Network,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> list[Epoch]:
+    """Train a network in place by mean-field variational inference.
+
+    From then on the process keeps up to 1 GiB of freed memory (`refbnn.training.malloc`).
+
+    Parameters
+    ----------
+    net : Network
+        Its means and scales (and what correlates them) are replaced; law and prior stay.
+    x : (N, ...)
+        Examples that fit the network.
+    y : (N, ...)
+        Targets as the likelihood wants them (`refbnn.training.likelihood`).
+    validation : (x, y), optional
+        Held-out data. Each epoch is scored by the mean of −log p(y | x) in nats an example, under
+        8 posterior samples; the network ends with the parameters of the best epoch, of those in
+        which KL counts in full.
+    checkpoint : path, optional
+        File that holds network and run after every epoch (`refbnn.training.checkpoint`); at the
+        end, the network of the best epoch. One that is there is refused without `resume`.
+    resume : bool
+        Go on from the checkpoint if it is there; bit-identical to not having stopped. Options,
+        data and architecture must be those of the start.
+    on_epoch, on_step : callable, optional
+        Called with each epoch; with the number of each step and of all in the epoch.
+    likelihood : str
+        "categorical" (default), "gaussian" or "energy".
+    epochs, batch_size, n_samples : int
+        Passes over the data (20); examples a step, a last smaller batch is kept (128); posterior
+        samples a step (1).
+    learning_rate : float
+        Of Adam (2e-3), times the schedule.
+    schedule : str
+        "cosine" (default), "linear" or "constant", over all epochs.
+    local : bool
+        Local reparameterisation: less noise in the gradient, Gaussian law only, one thread.
+    kl_warmup : int
+        Epochs over which the weight of KL grows from 0 to 1, in equal steps (0: always 1); fewer
+        than `epochs`.
+    clip_norm : float, optional
+        Longest gradient, in all of µ and ρ together; nats for the whole data set.
+    patience : int, optional
+        Epochs without a better validation score before training ends; needs `validation`.
+    dtype : str
+        "float32" (default) or "float64", of the arithmetic.
+    seed : int
+        Of the order of examples and of the posterior samples.
+    threads : int
+        Parts of each minibatch that are computed at the same time (1). Sums round differently for
+        another number. Hold BLAS itself to one thread (threadpoolctl): its threads wait for each
+        other after every product.
+
+    Returns
+    -------
+    list of Epoch
+
+    Raises
+    ------
+    InputError
+        If the arrays do not fit the network or each other, hold NaN, or an option is out of range;
+        if the loss stops being finite, where; if a checkpoint is of another run.
+    """
+    from refbnn.training import checkpoint as store
+
+    chosen = Options(**options)
+    x, y = checked(net, x, y, chosen, "x and y")
+    if validation is not None:
+        validation = checked(net, *validation, chosen, "validation x and y")
+    elif chosen.patience is not None:
+        raise InputError("train: patience without validation data; expected both")
+    path = None if checkpoint is None else Path(checkpoint)
+    if resume and path is None:
+        raise InputError("train: resume without a checkpoint; expected a file to go on from")
+    data = ""
+    if path is not None:
+        store.check(path, net, chosen, validated=validation is not None)
+        if path.exists() and not resume:
+            raise InputError(f"{path}: is there; expected resume to go on with it, or another name")
+        data = fingerprint(x, y, *(validation or ()))
+    if resume and path is not None and path.exists():
+        training = store.load_training(path, net, chosen, data)
+    else:
+        training = Training(net, chosen)
+    while not training.finished:
+        epoch = training.run_epoch(x, y, validation, on_step)
+        if path is not None:
+            store.save_training(path, training, data)
+        if on_epoch is not None:
+            on_epoch(epoch)
+    training.finish()
+    if path is not None and training.best is not None:
+        store.save_training(path, training, data)  # now with the network of the best epoch
+    return training.history

@@ -1,0 +1,1 @@
+"""Uncertainty judged: evaluation, calibration, propagation against sampling."""

@@ -1,0 +1,1 @@
+"""Diagnostics: where the moments or the Gaussian assumption of propagation are poor."""

@@ -1,0 +1,276 @@
+"""Where propagation's Gaussian assumption is poor: skewness and excess kurtosis, layer by layer.
+
+Propagation hands on means and variances, and takes every pre-activation y = Σ_i w_i x_i + b as
+Gaussian. Here its third and fourth cumulants are added up beside them.
+
+Formulas
+--------
+w = µ + σz, the law's skewness and excess kurtosis γ, κ; x = m + su with s² = Var x and γ_x, κ_x
+alike; K = κ + 3, K_x = κ_x + 3. wx − µm = µs·u + σm·z + σs·zu has, multiplied out for independent z
+and u,
+
+    κ₃(wx) = γ_x s³(µ³ + 3µσ²) + γσ³(m³ + 3ms²) + γγ_x σ³s³ + 6µm σ²s²,
+    κ₄(wx) = κ_x µ⁴s⁴ + κ σ⁴m⁴ + (K K_x − 3) σ⁴s⁴ + 6(K_x − 1) µ²σ²s⁴ + 6(K − 1) σ⁴m²s²
+             + 4γK_x µσ³s⁴ + 4Kγ_x mσ⁴s³ + 12γ_x µ²σ²m s³ + 12γ µσ³m²s² + 12γγ_x µσ³m s³.
+
+Cumulants of independent terms add: over the inputs, for every entry of a layer with weights, each
+sum is that layer's own forward pass with functions of µ and σ for weights. *Exact* for any law and
+independent inputs; even Gaussian weights and inputs give 6µmσ²s² ≠ 0: a product is not Gaussian.
+
+*First order*: mean and variance of every activation are those of propagation; γ_x, κ_x are those
+of a rectified Gaussian behind ReLU (moments h_n of `refbnn.numerics.normal`), kept by Flatten, and
+0 behind any other layer. What a pre-activation's own skewness does to the next layer is of second
+order in 1/√width, and left out.
+
+Weights have the posterior's own variances, without a variance factor.
+
+*Not seen* by these sums: the correlation of a layer's inputs, which adds to variance and cumulants
+alike, and shapes behind layers other than ReLU and Flatten. They are a lower bound in practice: for
+a trained LeNet-5 the sampled logits had five times their kurtosis, for a 784-100-100-10 four times.
+So sampled passes stand beside them (`refbnn.uncertainty.diagnostics.sampled`), to which nothing is
+hidden but what their number cannot resolve; an entry is flagged where either says so. Of the
+variance the ratio full/diagonal shows the correlation too, where `refbnn.prediction.covariance`
+applies.
+
+*Divergence* of y from the Gaussian of its mean and variance, with γ_y = κ₃/v^{3/2}, κ_y = κ₄/v²:
+γ_y²/12 + κ_y²/48 (`refbnn.uncertainty.diagnostics.non_gaussianity`).
+
+*Threshold*. By Pinsker no probability of y is off by more than √(KL/2). With KL ≤ 1/(2S) that is at
+most 1/(2√S), the greatest standard error of a probability sampled S times: with S = 30, the
+samples that SVI takes, sampling would not show the difference. KL ≤ 1/60 nats is the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
+from refbnn.layers.moments import Moments, deterministic
+from refbnn.layers.posterior import Posterior
+from refbnn.network.network import Network
+from refbnn.noise.law import Law, cumulants
+from refbnn.numerics.normal import lower_rectified
+from refbnn.prediction.covariance.propagation import (
+    JointMoments,
+    block_size,
+    obstacle,
+    propagate_layers,
+)
+from refbnn.prediction.predict import SVI_SAMPLES
+from refbnn.uncertainty.diagnostics.non_gaussianity import Shape
+from refbnn.uncertainty.diagnostics.sampled import (
+    FEWEST,
+    SAMPLES,
+    SampledShape,
+    joined,
+    sampled_shapes,
+)
+
+THRESHOLD = 1.0 / (2.0 * SVI_SAMPLES)  # nats
+_BLOCK = 50  # inputs at a time
+
+
+@dataclass(frozen=True)
+class LayerDiagnosis:
+    """What is not Gaussian in the outputs of one layer with weights.
+
+    Parameters
+    ----------
+    index : int
+    layer : str
+        Its class.
+    shape : Shape of (B, ...)
+        To first order, for independent inputs.
+    variance_ratio : (B, n) or None
+        Full-covariance variance over the diagonal mode's, where that mode applies.
+    sampled : SampledShape or None
+        None without sampled passes.
+    """
+
+    index: int
+    layer: str
+    shape: Shape
+    variance_ratio: np.ndarray | None
+    sampled: SampledShape | None
+
+    def flagged(self, threshold: float = THRESHOLD) -> np.ndarray:
+        """Entries, (B, ...), flagged to first order or by sampled passes."""
+        first = self.shape.divergence > threshold
+        return first if self.sampled is None else first | self.sampled.flagged(threshold)
+
+
+def weighted_sum(
+    index: int,
+    layer: Layer,
+    x: Moments,
+    shape: Shape,
+    posteriors: Mapping[str, Posterior],
+    law: Law,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Third and fourth cumulants of the outputs of Dense or Conv2d, for independent inputs."""
+    if not isinstance(layer, Dense | Conv2d):
+        raise InputError(
+            f"diagnose: layer {index} is {type(layer).__name__}; expected Dense or Conv2d where "
+            "there are weights"
+        )
+    _, _, g, k = cumulants(law, 4)
+    K, gx, kx = k + 3.0, shape.skewness, shape.kurtosis
+    Kx = kx + 3.0
+    m, s = x.mean, np.sqrt(x.var)
+    µ, σ = posteriors["weight"].mean, posteriors["weight"].scale
+    b = posteriors["bias"].scale
+    zero = np.zeros_like(b)
+
+    def total(inputs, weights, bias=zero):
+        return layer.forward(inputs, {"weight": weights, "bias": bias})
+
+    third = (
+        total(gx * s**3, µ**3 + 3.0 * µ * σ**2)
+        + total(g * (m**3 + 3.0 * m * s**2) + g * gx * s**3, σ**3, g * b**3)
+        + total(6.0 * m * s**2, µ * σ**2)
+    )
+    fourth = (
+        total(kx * s**4, µ**4)
+        + total(
+            k * m**4
+            + (K * Kx - 3.0) * s**4
+            + 6.0 * (K - 1.0) * m**2 * s**2
+            + 4.0 * K * gx * m * s**3,
+            σ**4,
+            k * b**4,
+        )
+        + total(6.0 * (Kx - 1.0) * s**4 + 12.0 * gx * m * s**3, µ**2 * σ**2)
+        + total(4.0 * g * Kx * s**4 + 12.0 * g * (m**2 * s**2 + gx * m * s**3), µ * σ**3)
+    )
+    return third, fourth
+
+
+def rectified_shape(x: Moments) -> Shape:
+    """Skewness and excess kurtosis of max(0, x) for Gaussian x.
+
+    With a = mean/s, from E[r^n] = s^n h_n(a), h_{n+1} = a h_n + n h_{n−1}. Beyond |a| = 6 both are
+    set to 0: above, r is Gaussian but once in 1e9; below, r is 0 but once in 1e9.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a = np.where(x.var > 0.0, x.mean / np.sqrt(x.var), np.inf)
+    ordinary = np.abs(a) < 6.0
+    a = np.where(ordinary, a, 0.0)
+    _, h1, h2 = lower_rectified(np.abs(a))
+    # h_n(a) at a > 0 from h_n(−a): h₁ = a + h₁, h₂ = 1 + a² − h₂.
+    h1 = np.where(a > 0.0, a + h1, h1)
+    h2 = np.where(a > 0.0, 1.0 + a**2 - h2, h2)
+    h3 = a * h2 + 2.0 * h1
+    h4 = a * h3 + 3.0 * h2
+    v = h2 - h1**2
+    third = h3 - 3.0 * h1 * h2 + 2.0 * h1**3
+    fourth = h4 - 4.0 * h1 * h3 + 6.0 * h1**2 * h2 - 3.0 * h1**4
+    return Shape(
+        np.where(ordinary, third / v**1.5, 0.0), np.where(ordinary, fourth / v**2 - 3.0, 0.0)
+    )
+
+
+def diagnose(
+    net: Network,
+    x: np.ndarray,
+    *,
+    n_samples: int = SAMPLES,
+    seed: int = 0,
+    on_inputs: Callable[[int], object] | None = None,
+) -> list[LayerDiagnosis]:
+    """Diagnose every layer with weights.
+
+    Parameters
+    ----------
+    net : Network
+    x : (B, ...)
+        Known inputs, at least one.
+    n_samples : int
+        Sampled passes, at least 20; 0 for none.
+    seed : int
+        Of the sampled passes.
+    on_inputs : callable, optional
+        Called with the number of further inputs done.
+
+    Raises
+    ------
+    InputError
+        If x does not fit, weights are correlated, a layer with weights is neither Dense nor Conv2d,
+        or n_samples is from 1 to 19.
+    """
+    if n_samples != 0 and n_samples < FEWEST:
+        raise InputError(f"diagnose: n_samples is {n_samples}; expected 0, or at least {FEWEST}")
+    x = np.asarray(x, dtype=float)
+    net.check_input(x.shape[1:])
+    if net.correlation:
+        raise InputError(
+            f"diagnose: layers {sorted(net.correlation)} have correlated weights; expected "
+            "independent ones"
+        )
+    block = min(_BLOCK, block_size(net))
+    parts = []
+    for start in range(0, len(x), block):
+        rows = x[start : start + block]
+        parts.append(_diagnose(net, rows, n_samples, seed))
+        if on_inputs is not None:
+            on_inputs(len(rows))
+    return [_joined(list(same)) for same in zip(*parts, strict=True)]
+
+
+def _diagnose(net: Network, x: np.ndarray, n_samples: int, seed: int) -> list[LayerDiagnosis]:
+    found: list[LayerDiagnosis] = []
+    propagated: dict[int, Moments] = {}
+    # One layer's covariances at a time: they are the square of its width.
+    joint: Iterator[Any] = repeat(None) if obstacle(net) else propagate_layers(net, x)
+    next(joint)  # of the inputs
+    now, shape = deterministic(x), Shape(np.zeros_like(x), np.zeros_like(x))
+    for index, own in enumerate(net.by_layer(net.parameters())):
+        layer, before = net.layers[index], now
+        now, joint_now = layer.moments(before, own), next(joint)
+        if own:
+            shape = _standardised(weighted_sum(index, layer, before, shape, own, net.law), now.var)
+            ratio = _variance_ratio(joint_now, now)
+            found.append(LayerDiagnosis(index, type(layer).__name__, shape, ratio, None))
+            propagated[index] = now
+        if isinstance(layer, Flatten):
+            shape = Shape(shape.skewness.reshape(now.shape), shape.kurtosis.reshape(now.shape))
+        elif isinstance(layer, ReLU):
+            shape = rectified_shape(before)
+        else:
+            shape = Shape(np.zeros(now.shape), np.zeros(now.shape))
+    if n_samples == 0:
+        return found
+    sampled = sampled_shapes(net, x, propagated, n_samples, seed)
+    return [replace(layer, sampled=sampled[layer.index]) for layer in found]
+
+
+def _standardised(cumulant: tuple[np.ndarray, np.ndarray], var: np.ndarray) -> Shape:
+    known = var == 0.0
+    v = np.where(known, 1.0, var)
+    third, fourth = cumulant
+    return Shape(np.where(known, 0.0, third / v**1.5), np.where(known, 0.0, fourth / v**2))
+
+
+def _variance_ratio(joint, diagonal: Moments) -> np.ndarray | None:
+    if not isinstance(joint, JointMoments):
+        return None
+    known = diagonal.var == 0.0
+    return np.where(known, 1.0, joint.marginal.var / np.where(known, 1.0, diagonal.var))
+
+
+def _joined(parts: list[LayerDiagnosis]) -> LayerDiagnosis:
+    """Diagnoses of one layer for several blocks of inputs."""
+    ratios = [part.variance_ratio for part in parts if part.variance_ratio is not None]
+    shape = Shape(
+        np.concatenate([part.shape.skewness for part in parts]),
+        np.concatenate([part.shape.kurtosis for part in parts]),
+    )
+    ratio = np.concatenate(ratios) if ratios else None
+    draws = [part.sampled for part in parts if part.sampled is not None]
+    sampled = joined(draws) if draws else None
+    return LayerDiagnosis(parts[0].index, parts[0].layer, shape, ratio, sampled)

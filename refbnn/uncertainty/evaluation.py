@@ -1,0 +1,94 @@
+"""What a network's predictions are worth: accuracy, scores, calibration, out-of-distribution.
+
+Log score: mean of −log p̄(y | x), in nats an example, where p̄ is the predictive distribution; of a
+regression, the Gaussian with the predictive mean and total variance. Less is better, and it is
+proper (Gneiting & Raftery 2007). Measures of calibration: `refbnn.uncertainty.calibration`.
+
+A key that ends in _se is the standard error of the measure before it, from the choice of examples
+(not from that of posterior samples or of the training run): of a mean of n numbers, their sample
+standard deviation over √n; infinite for one example, or where the mean is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from refbnn.prediction.result import Prediction, TargetPrediction, auroc
+from refbnn.uncertainty.calibration import brier, coverage, reliability
+
+_LEVEL = 0.9  # of the central interval whose coverage is shown
+
+SCORES: dict[str, Callable[[Prediction], np.ndarray]] = {
+    "mutual information": lambda p: p.mutual_information,
+    "predictive entropy": lambda p: p.entropy,
+}
+
+
+def of_classes(
+    inside: Prediction, y: np.ndarray, outside: Prediction | None = None
+) -> dict[str, float]:
+    """Measures of a classifier; keys name their units.
+
+    Parameters
+    ----------
+    inside : Prediction
+        Of labelled data.
+    y : (B,) of int
+        Their labels.
+    outside : Prediction, optional
+        Of out-of-distribution data, for AUROC by each of `SCORES`, with standard errors.
+    """
+    diagram = reliability(inside, y)
+    measures = {
+        **_mean("accuracy", inside.labels == y),
+        **_mean("log_score_nats", log_scores(inside, y)),
+        "brier_score": brier(inside, y),
+        "ece": diagram.ece,
+        "ece_if_calibrated": diagram.ece_if_calibrated,
+    }
+    for name, score in SCORES.items():
+        key = name.replace(" ", "_")
+        measures |= _mean(f"{key}_inside_nats", score(inside))
+        if outside is not None:
+            measures |= _mean(f"{key}_outside_nats", score(outside))
+            area, error = auroc(score(inside), score(outside))
+            measures[f"auroc_{key}"], measures[f"auroc_{key}_se"] = area, error
+    return measures
+
+
+def of_targets(prediction: TargetPrediction, y: np.ndarray) -> dict[str, float]:
+    """Measures of a regression, in the units of y (B, D); spreads are root mean squares."""
+    return {
+        "rmse": float(np.sqrt(np.mean((y - prediction.mean) ** 2))),
+        **_mean("log_score_nats", log_scores(prediction, y)),
+        "epistemic_spread": float(np.sqrt(prediction.epistemic.mean())),
+        "aleatoric_spread": float(np.sqrt(prediction.aleatoric.mean())),
+        f"coverage_at_{_LEVEL}": float(coverage(prediction, y, np.array([_LEVEL])).share[0]),
+        "coverage_deviation": coverage(prediction, y).deviation,
+    }
+
+
+def log_score(prediction: Prediction | TargetPrediction, y: np.ndarray) -> float:
+    """Mean of `log_scores`."""
+    return float(log_scores(prediction, y).mean())
+
+
+def log_scores(prediction: Prediction | TargetPrediction, y: np.ndarray) -> np.ndarray:
+    """−log p̄(y | x) in nats of each example, (B,); for labels (B,) of int, or targets (B, D)."""
+    if isinstance(prediction, Prediction):
+        p = prediction.probabilities[np.arange(len(y)), y]
+        with np.errstate(divide="ignore"):  # a probability may be 0: then the score is infinite
+            return -np.log(p)
+    variance = prediction.epistemic + prediction.aleatoric
+    square = (y - prediction.mean) ** 2 / variance
+    return 0.5 * (square + np.log(2.0 * np.pi * variance)).sum(axis=-1)
+
+
+def _mean(key: str, values: np.ndarray) -> dict[str, float]:
+    """Mean of values (B,) and its standard error, under the key and key_se."""
+    mean, n = float(values.mean()), len(values)
+    known = n > 1 and np.isfinite(mean)
+    error = float(values.std(ddof=1) / np.sqrt(n)) if known else np.inf
+    return {key: mean, f"{key}_se": error}

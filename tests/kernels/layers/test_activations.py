@@ -1,0 +1,209 @@
+"""Kernels of the activations against the float64 reference."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.arithmetic import gaussian_panels, polynomials
+from kernels.devices import targets
+from kernels.layers.activations import elementwise, elu, gelu, leaky_relu, relu, sigmoid, tanh
+from kernels.program.kernel import build
+from kernels.program.program import Program, Rows
+from refbnn.layers.activations import elu as elu_reference
+from refbnn.layers.activations import gelu as gelu_reference
+from refbnn.layers.activations import leaky_relu as leaky_relu_reference
+from refbnn.layers.activations import relu as relu_reference
+from refbnn.layers.activations import sigmoid as sigmoid_reference
+from refbnn.layers.activations import tanh as tanh_reference
+from refbnn.layers.moments import Moments
+from refbnn.numerics.normal import rectified_moments
+
+SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
+FEW = settings(max_examples=6, deadline=None, derandomize=True, database=None)  # each compiles
+
+# Name, the kernel, the value of a known element, and the reference.
+PANELS: dict[str, tuple[Any, Any, Any]] = {
+    "sigmoid": (sigmoid.build, sigmoid.value, sigmoid_reference),
+    "tanh": (tanh.build, tanh.value, tanh_reference),
+    "gelu": (gelu.build, gelu.value, gelu_reference),
+    "elu": (partial(elu.build, alpha=1.0), partial(elu.value, alpha=1.0), elu_reference),
+    "elu_small": (partial(elu.build, alpha=0.3), partial(elu.value, alpha=0.3), elu_reference),
+}
+
+
+def options(name):
+    return {"elu": (1.0,), "elu_small": (0.3,)}.get(name, ())
+
+
+def spread(rng, batch, n, least, greatest):
+    """Rows of means within ten standard deviations, of scales over all of [10^least, 10^most]."""
+    scale = 10.0 ** rng.uniform(least, greatest, (batch, n))
+    var = np.square(scale).astype(np.float32)
+    mean = (rng.uniform(-10, 10, (batch, n)) * np.sqrt(var.astype(float))).astype(np.float32)
+    return mean, var
+
+
+def exact(reference, mean, var, *parameters):
+    x = Moments(mean.astype(float), var.astype(float))
+    return reference.moments(x, *parameters), reference.forward(x.mean, *parameters)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("name", PANELS)
+def test_moments_by_quadrature_are_as_accurate_as_stated(name, schedule):
+    make, _, reference = PANELS[name]
+    rng = np.random.default_rng(1)
+    mean, var = spread(rng, 3, 1501, -6, 5)
+    got_mean, got_var = make(3, 1501, schedule=schedule)(mean, var)
+    want, at_mean = exact(reference, mean, var, *options(name))
+    assert (np.abs(got_var - want.var) <= gaussian_panels.RELATIVE_ERROR * want.var).all()
+    size = np.abs(at_mean) + np.sqrt(want.var)
+    assert (np.abs(got_mean - want.mean) <= 1e-6 * size).all()
+    if name == "sigmoid":  # of one sign: relative
+        assert (np.abs(got_mean - want.mean) <= 1e-5 * want.mean).all()
+    # Far from the ends of float32's exponent rounding alone is left.
+    near = np.abs(mean) <= 3 * np.sqrt(var)
+    assert (np.abs(got_var - want.var)[near] <= 4e-6 * want.var[near]).all()
+
+
+@FEW
+@given(
+    name=st.sampled_from([*PANELS]),
+    batch=st.integers(1, 5),
+    n=st.sampled_from([1, 2, 7, 15, 16, 17, 31, 97]),
+    lanes=st.sampled_from([4, 8, 16]),
+    seed=st.integers(0, 99),
+)
+def test_quadrature_for_any_size_and_lanes(name, batch, n, lanes, seed):
+    _, _, reference = PANELS[name]
+    function = {
+        "sigmoid": sigmoid.FUNCTION,
+        "tanh": tanh.FUNCTION,
+        "gelu": gelu.FUNCTION,
+        "elu": elu.function(1.0),
+        "elu_small": elu.function(0.3),
+    }[name]
+    program = Program(targets.Target("narrow", lanes, 16, targets.target("host").llvm), batch)
+    x = program.random(Rows(n, lanes))
+    program.give(gaussian_panels.add(program, name, function, x))
+    mean, var = spread(np.random.default_rng(seed), batch, n, -2, 2)
+    got_mean, got_var = build(program, "hand")(mean, var)
+    want, at_mean = exact(reference, mean, var, *options(name))
+    assert (np.abs(got_var - want.var) <= gaussian_panels.RELATIVE_ERROR * want.var).all()
+    assert (np.abs(got_mean - want.mean) <= 1e-6 * (np.abs(at_mean) + np.sqrt(want.var))).all()
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_quadrature_at_the_ends_of_float32(name):
+    make, _, reference = PANELS[name]
+    ends = np.array([0.0, 1e-45, 1e-38, 1e-20, 1e-3, 1.0, 20.0, 90.0, 1e6, 1e18])
+    mean, scale = (a.ravel() for a in np.meshgrid([*ends, *-ends], ends))
+    kernel = make(1, mean.size)
+    mean, var = mean.astype(np.float32)[np.newaxis], np.square(scale).astype(np.float32)[np.newaxis]
+    got_mean, got_var = kernel(mean, var)
+    assert np.isfinite(got_mean).all()
+    assert np.isfinite(got_var).all()
+    assert (got_var >= 0).all()
+    assert not got_var[var == 0].any()
+    # Without spread: the value, whose own formulas err by a few roundings.
+    known = var == 0
+    want = reference.forward(mean[known].astype(float), *options(name))
+    np.testing.assert_allclose(got_mean[known], want, rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_values_of_known_elements(name):
+    _, value, reference = PANELS[name]
+    x = np.concatenate([np.linspace(-12, 12, 4001), [0.0, 1e-30, -1e-30, 1e4, -1e4, 1e38, -1e38]])
+    x = x.astype(np.float32)[np.newaxis]
+    program = Program(targets.target("host"), 1)
+    known = program.known(Rows(x.size, program.target.lanes))
+    program.give(elementwise.add(program, name, name, value, lambda m, v: (m, v), known))
+    (got,) = build(program, "hand")(x)
+    want = reference.forward(x.astype(float), *options(name))
+    # Roundings of x²/2 in the exponent of GELU's tail: 72 of them at −12.
+    np.testing.assert_allclose(got, want, rtol=1e-5 if name == "gelu" else 1e-6, atol=1e-37)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("slope", [0.01, 1.0, 0.0, -1.0])
+def test_leaky_relu_is_as_accurate_as_stated(slope, schedule):
+    rng = np.random.default_rng(3)
+    mean, var = spread(rng, 5, 1999, -18, 18)
+    var[0, :500] = 0.0
+    got_mean, got_var = leaky_relu.build(5, 1999, slope, schedule=schedule)(mean, var)
+    want, at_mean = exact(leaky_relu_reference, mean, var, slope)
+    limit = leaky_relu.RELATIVE_ERROR * (1 if slope >= 0 else 4)
+    assert (np.abs(got_var - want.var) <= limit * want.var + 2.0**-149).all()
+    m, v = mean.astype(float), var.astype(float)
+    near = np.minimum(rectified_moments(m, v)[0], rectified_moments(-m, v)[0])
+    size = np.abs(at_mean) + abs(1 - slope) * near
+    assert (np.abs(got_mean - want.mean) <= 2e-6 * size + 2.0**-149).all()
+    known = var == 0
+    np.testing.assert_array_equal(
+        got_mean[known], leaky_relu_reference.forward(mean[known], np.float32(slope))
+    )
+    assert not got_var[known].any()
+
+
+@FEW
+@given(
+    lanes=st.sampled_from([4, 8, 16]), n=st.sampled_from([1, 5, 16, 33]), seed=st.integers(0, 99)
+)
+def test_relu_for_narrower_registers(lanes, n, seed):
+    program = Program(targets.Target("narrow", lanes, 16, targets.target("host").llvm), 3)
+    x = program.random(Rows(n, lanes))
+    program.give(elementwise.add(program, "relu", "relu", relu.value, relu.moments, x))
+    mean, var = spread(np.random.default_rng(seed), 3, n, -10, 10)
+    got_mean, got_var = build(program, "hand")(mean, var)
+    want, _ = exact(relu_reference, mean, var)
+    assert (np.abs(got_mean - want.mean) <= relu.RELATIVE_ERROR * want.mean + 2.0**-149).all()
+    assert (np.abs(got_var - want.var) <= relu.RELATIVE_ERROR * want.var + 2.0**-149).all()
+
+
+def test_polynomials_are_as_accurate_as_stated():
+    r = np.linspace(-0.5, 0.5, 2001)
+    power = np.polynomial.polynomial.polyval(r, polynomials.POWER_REST)
+    assert (np.abs(power * 2.0**r - 1.0) <= 3e-9).all()
+    t = np.linspace(-1.0, 1.0, 2000)  # not 0
+    rise = t * np.polynomial.polynomial.polyval(t, polynomials._EXPM1)
+    assert (np.abs(rise / np.expm1(t) - 1.0) <= 1e-8).all()
+
+
+def test_exponentials_are_as_accurate_as_stated():
+    def exp_minus(a):
+        return polynomials.named(lambda name: (polynomials.exp_minus(name, a),), 1)[0]
+
+    a = np.concatenate([np.linspace(0, 87.6, 20000), np.logspace(-8, 0, 2000), [88, 100, 1e30]])
+    program = Program(targets.target("host"), 1)
+    x = program.known(Rows(a.size, program.target.lanes))
+    program.give(elementwise.add(program, "e", "e", exp_minus, lambda m, v: (m, v), x))
+    small = elementwise.add(program, "s", "s", polynomials.exp_minus_one, lambda m, v: (m, v), x)
+    program.give(small)
+    single = a.astype(np.float32)[np.newaxis]
+    got, rise = build(program, "hand")(single)
+    want = np.exp(-single.astype(float))
+    # Half a unit of the last place where the result is subnormal, from a = 87.34 on.
+    assert (np.abs(got - want)[:, :-3] <= 2e-7 * want[:, :-3] + 2.0**-150).all()
+    assert not got[:, -3:].any()
+    near = single <= 1.0
+    np.testing.assert_allclose(rise[near], np.expm1(single.astype(float)[near]), rtol=3e-7)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("name", [*PANELS, "relu", "leaky_relu"])
+def test_of_nan_nan_is_made(name, schedule):
+    # An overflow before it would otherwise pass for a number.
+    others: dict[str, Any] = {
+        "relu": relu.build,
+        "leaky_relu": partial(leaky_relu.build, slope=0.1),
+    }
+    make = others[name] if name in others else PANELS[name][0]
+    mean, var = np.zeros((2, 1, 5), np.float32)
+    mean[0, 1] = var[0, 3] = np.nan
+    for result in make(1, 5, schedule=schedule)(mean, var):
+        np.testing.assert_array_equal(np.isnan(result), [[0, 1, 0, 1, 0]])

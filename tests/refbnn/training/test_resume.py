@@ -1,0 +1,302 @@
+"""A run that stops and goes on is bit for bit the run that did not stop."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refbnn import InputError, Network, load, save, train
+from refbnn.layers import Dense, ReLU
+from refbnn.noise import Bimodal, Gaussian
+from refbnn.prior import GaussianPrior
+from tests import ROOT
+from tests.refbnn.network.test_checkpoint import members_of, npy, with_header, write
+
+GAUSSIAN = Gaussian()  # one for all, since it builds its inverse distribution function once
+OPTIONS: dict[str, Any] = {"epochs": 5, "batch_size": 4, "seed": 3}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "float64": {"dtype": "float64", "schedule": "linear", "n_samples": 2},
+    "validation": {"validation": True, "patience": 4},
+    "correlation": {"correlated": [0]},
+    "local": {"local": True},
+    "all": {
+        "validation": True,
+        "correlated": [0, 2],
+        "clip_norm": 5.0,
+        "kl_warmup": 3,
+        "likelihood": "gaussian",
+        "law": Bimodal(),
+    },
+}
+
+
+def data(n=10, seed=0, regression=False):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 3))
+    return x, rng.standard_normal((n, 2)) if regression else rng.integers(0, 4, n)
+
+
+def build(law=None, correlated=(), prior=None):
+    return Network(
+        [Dense(3, 4), ReLU(), Dense(4, 4)],
+        law=law or GAUSSIAN,
+        prior=prior,
+        correlated=correlated,
+        seed=1,
+    )
+
+
+def run(path, case, **change):
+    """Train one of the cases; returns network and history."""
+    case = dict(case)
+    net = build(case.pop("law", None), case.pop("correlated", ()))
+    regression = case.get("likelihood") == "gaussian"
+    if case.pop("validation", False):
+        case["validation"] = data(6, 1, regression)
+    history = train(net, *data(regression=regression), checkpoint=path, **OPTIONS | case | change)
+    return net, history
+
+
+def assert_same(ours, theirs):
+    (net, history), (other, other_history) = ours, theirs
+    assert history == other_history
+    for name, p in net.parameters().items():
+        np.testing.assert_array_equal(p.mean, other.parameters()[name].mean)
+        np.testing.assert_array_equal(p.scale, other.parameters()[name].scale)
+    assert net.correlation.keys() == other.correlation.keys()
+    for index, A in net.correlation.items():
+        np.testing.assert_array_equal(A, other.correlation[index])
+        assert A.any()
+
+
+class Interrupted(KeyboardInterrupt):
+    """As from Ctrl-C, but no other."""
+
+
+def stop(number, at_step=None):
+    """Callbacks that interrupt after so many epochs, or within the one after them."""
+    done = []
+
+    def on_epoch(epoch):
+        done.append(epoch)
+        if len(done) == number and at_step is None:
+            raise Interrupted
+
+    def on_step(step, _):
+        if len(done) == number and step == at_step:
+            raise Interrupted
+
+    return {"on_epoch": on_epoch, "on_step": on_step}
+
+
+@pytest.mark.parametrize("at_step", [None, 2])
+@pytest.mark.parametrize("name", CASES)
+def test_resumed_is_bit_identical(name, at_step, tmp_path):
+    """Interrupted twice, between epochs or within one."""
+    case = CASES[name]
+    whole = run(tmp_path / "whole.npz", case)
+    path = tmp_path / "parts.npz"
+    with pytest.raises(Interrupted):
+        run(path, case, **stop(2, at_step))
+    with pytest.raises(Interrupted):
+        run(path, case, resume=True, **stop(1, at_step))
+    assert len(members_of(path)) > 6  # whole, after either
+    resumed = run(path, case, resume=True)
+    assert_same(resumed, whole)
+    assert path.read_bytes()[:4] == b"PK\x03\x04"
+    contents = [members_of(p) for p in (path, tmp_path / "whole.npz")]
+    assert contents[0] == contents[1]
+    # The file holds the network that training ends with, the best one where there is validation.
+    loaded = load(path)
+    assert_same((loaded, resumed[1]), resumed)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_finished_run_stays_as_it_is(name, tmp_path):
+    first = run(tmp_path / "net.npz", CASES[name])
+    before = members_of(tmp_path / "net.npz")
+    called: list = []
+    again = run(tmp_path / "net.npz", CASES[name], resume=True, on_epoch=called.append)
+    assert_same(again, first)
+    assert not called
+    assert members_of(tmp_path / "net.npz") == before
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path):
+    case = {"validation": True, "patience": 1, "epochs": 40, "learning_rate": 0.2}
+    first = run(tmp_path / "net.npz", case)
+    assert len(first[1]) < 40
+    best = min(first[1], key=lambda epoch: epoch.validation)
+    assert best.number == len(first[1]) - 1
+    assert_same(run(tmp_path / "net.npz", case, resume=True), first)
+
+
+def test_resume_without_a_file_begins(tmp_path):
+    assert_same(run(tmp_path / "a.npz", {}, resume=True), run(tmp_path / "b.npz", {}))
+    with pytest.raises(InputError, match="resume without a checkpoint"):
+        run(None, {}, resume=True)
+
+
+def test_without_resume_a_file_is_kept(tmp_path):
+    run(tmp_path / "net.npz", {"seed": 9})
+    before = (tmp_path / "net.npz").read_bytes()
+    with pytest.raises(InputError, match="is there; expected resume"):
+        run(tmp_path / "net.npz", {})
+    assert (tmp_path / "net.npz").read_bytes() == before
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "epochs": {"epochs": 6},
+    "batch_size": {"batch_size": 5},
+    "learning_rate": {"learning_rate": 1e-3},
+    "schedule": {"schedule": "constant"},
+    "n_samples": {"n_samples": 2},
+    "local": {"local": True},
+    "kl_warmup": {"kl_warmup": 1},
+    "clip_norm": {"clip_norm": 1.0},
+    "dtype": {"dtype": "float64"},
+    "seed": {"seed": 4},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_other_options_are_refused_by_name(name, tmp_path):
+    run(tmp_path / "net.npz", {})
+    with pytest.raises(InputError, match=rf"run of other options \({name}\)"):
+        run(tmp_path / "net.npz", {}, resume=True, **CHANGES[name])
+
+
+def test_other_data_are_refused(tmp_path):
+    path = tmp_path / "net.npz"
+    run(path, {"validation": True})
+    x, y = data()
+    held = data(6, 1)
+    other = x.copy()
+    other[0, 0] = np.nextafter(np.float32(other[0, 0]), np.float32(9))
+    for given in (
+        {"x": other, "y": y, "validation": held},
+        {"x": x, "y": (y + 1) % 4, "validation": held},
+        {"x": x[::-1], "y": y, "validation": held},
+        {"x": x, "y": y, "validation": data(6, 2)},
+        {"x": x, "y": y},
+    ):
+        with pytest.raises(InputError, match="run of other data; expected those it began with"):
+            train(build(), **given, checkpoint=path, resume=True, **OPTIONS)
+
+
+def test_other_networks_are_refused_by_name_and_left_alone(tmp_path):
+    path = tmp_path / "net.npz"
+    run(path, {})
+    others = {
+        "layers": Network([Dense(3, 5), ReLU(), Dense(5, 4)]),
+        "law": build(Bimodal()),
+        "prior": build(prior=GaussianPrior(0.5)),
+        "correlated": build(correlated=[2]),
+    }
+    for name, net in others.items():
+        before = net.parameters()
+        with pytest.raises(InputError, match=rf"run of other network \({name}\)"):
+            train(net, *data(), checkpoint=path, resume=True, **OPTIONS)
+        for kept, p in zip(before.values(), net.parameters().values(), strict=True):
+            np.testing.assert_array_equal(p.mean, kept.mean)
+
+
+def test_a_network_alone_is_no_run(tmp_path):
+    save(tmp_path / "net.npz", build())
+    with pytest.raises(InputError, match="holds no run of training"):
+        run(tmp_path / "net.npz", {}, resume=True)
+
+
+def entry(**values):
+    return lambda header: header["run"].update(values)
+
+
+def without(name):
+    return lambda header: header | {"run": {k: v for k, v in header["run"].items() if k != name}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("random_state"),
+        without("history"),
+        entry(random_state=None),
+        entry(random_state={"bit_generator": "MT19937"}),
+        entry(random_state={"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}}),
+        entry(random_state={"bit_generator": "PCG64", "state": {"state": 2**200, "inc": 1}}),
+        entry(history=7),
+        entry(history=[{}]),
+        entry(history=[{"nll": "x", "kl": 1, "kl_weight": 1, "validation": None}]),
+        entry(adam_steps=-1),
+        entry(adam_steps=None),
+        entry(adam_steps=float("inf")),
+        entry(adam_steps=10**400),  # no float: the first step would overflow
+        entry(adam_steps=2**53 + 1),
+        entry(best={"epoch": "x", "score": 1}),
+        entry(best=7),
+        entry(best={}),
+    ],
+)
+def test_hostile_runs_are_refused(change, tmp_path):
+    path = tmp_path / "net.npz"
+    run(path, {"validation": True})
+    with_header(path, change)
+    with pytest.raises(InputError, match="its run is incomplete; expected all of its state"):
+        run(path, {"validation": True}, resume=True)
+
+
+@pytest.mark.parametrize("name", ["adam/m/mean", "adam/p/rho", "best/mean"])
+def test_missing_or_wrong_arrays_of_a_run_are_refused(name, tmp_path):
+    path = tmp_path / "net.npz"
+    run(path, {"validation": True})
+    members = members_of(path)
+    write(path, {n: b for n, b in members.items() if n != f"{name}.npy"})
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        run(path, {"validation": True}, resume=True)
+    write(path, members | {f"{name}.npy": npy(np.zeros(36))})  # float64
+    with pytest.raises(InputError, match=rf"{name}: <f8 of shape \(36,\); expected <f4"):
+        run(path, {"validation": True}, resume=True)
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from tests.refbnn.training.test_resume import run
+def on_step(number, steps):
+    print("step", flush=True)
+    time.sleep(0.02)
+run(sys.argv[1], {"validation": True, "kl_warmup": 2}, resume=True, epochs=12, on_step=on_step)
+print("done", flush=True)
+"""
+
+
+def test_killed_runs_go_on(tmp_path):
+    """SIGKILL at some steps, wherever each catches the process; the file is whole every time."""
+    path, case = tmp_path / "net.npz", {"validation": True, "kl_warmup": 2, "epochs": 12}
+    whole = run(tmp_path / "whole.npz", case)
+    finished = False
+    for steps in (7, 12):  # 3 an epoch
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path), str(ROOT)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            for _ in range(steps):
+                assert process.stdout.readline() == "step\n"
+            time.sleep(0.003 * steps)
+            os.kill(process.pid, signal.SIGKILL)
+            finished = "done" in process.stdout.read()
+        assert not finished
+        assert process.returncode == -signal.SIGKILL
+        assert zipfile.is_zipfile(path)
+        load(path)
+    assert_same(run(path, case, resume=True), whole)

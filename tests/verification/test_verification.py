@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+import verification
+from refbnn.layers import AvgPool2d, BatchNorm2d, Flatten, Residual, dense
+from refbnn.layers.activations import relu
+from refbnn.layers.images import conv2d
+from refbnn.layers.moments import Moments
+from refbnn.noise import DeviceLaw, Gaussian, Law
+from refbnn.prediction import covariance, raw_moments
+from refbnn.training.kl import kl
+from verification import softmax
+from verification.check import MomentEstimate, against_monte_carlo, blocks
+
+LAWS: dict[str, Law] = {"device law": DeviceLaw(-0.3, 0.2, (0.3, 0.8)), "Gaussian law": Gaussian()}
+STEPS = {step.name: step for step in verification.steps(LAWS, "host", "local")}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_check_holds(name):
+    checks = STEPS[name].run(50_000, seed=0)
+    assert checks
+    for check in checks:
+        assert check.holds, check
+
+
+def test_steps_do_not_depend_on_each_other():
+    step = STEPS["kl, device law"]
+    assert step.run(2000, seed=1) == step.run(2000, seed=1)
+    assert step.run(2000, seed=1) != step.run(2000, seed=2)
+
+
+def wrong_mean(x, *args):
+    exact = right[0](x, *args)
+    return Moments(exact.mean + 0.05 * np.sqrt(exact.var), exact.var)
+
+
+right: list = []
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "name"),
+    [
+        (dense, "moments", "dense, device law"),
+        (dense, "moments_of_known", "dense, Gaussian law"),
+        (conv2d, "moments", "conv2d, device law"),
+        (conv2d, "moments_of_known", "conv2d, Gaussian law"),
+        (relu, "moments", "relu"),
+    ],
+)
+def test_a_wrong_mean_is_caught(monkeypatch, module, function, name):
+    """Wrong by a twentieth of a standard deviation: eleven standard errors at 50,000 samples."""
+    right[:] = [getattr(module, function)]
+    monkeypatch.setattr(module, function, wrong_mean)
+    assert not all(check.holds for check in STEPS[name].run(50_000, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("owner", "case"),
+    [
+        (AvgPool2d, "average pooling"),
+        (BatchNorm2d, "batch normalisation"),
+        (Flatten, "flatten"),
+        (Residual, "residual"),
+        (raw_moments, "raw form"),
+    ],
+)
+@pytest.mark.parametrize(("shift", "factor"), [(0.05, 1.0), (0.0, 1.1)])
+def test_a_wrong_layer_is_caught(monkeypatch, owner, case, shift, factor):
+    """A variance wrong by a tenth: 16 standard errors of Gaussian samples; the mean as above."""
+    exact = owner.moments
+
+    def wrong(*args):
+        y = exact(*args)
+        return Moments(y.mean + shift * np.sqrt(y.var), factor * y.var)
+
+    monkeypatch.setattr(owner, "moments", wrong)
+    checks = STEPS["layers, Gaussian law"].run(50_000, seed=0)
+    assert [check.name for check in checks if case in check.name]
+    for check in checks:
+        assert check.holds != (case in check.name), check
+
+
+def test_a_wrong_covariance_of_rectified_is_caught(monkeypatch):
+    """Correlations turned round."""
+    exact = covariance.rectified_covariance
+
+    def wrong(mean, cov):
+        own_mean, own_cov = exact(mean, cov)
+        n = mean.shape[1]
+        return own_mean, np.where(np.eye(n, dtype=bool), own_cov, -own_cov)
+
+    monkeypatch.setattr(covariance, "rectified_covariance", wrong)
+    (check,) = STEPS["relu covariance"].run(50_000, seed=0)
+    assert not check.holds
+
+
+def test_a_wrong_kl_gradient_is_caught(monkeypatch):
+    exact = kl.divergence
+
+    def wrong(posteriors, *args):
+        return {
+            name: kl.Divergence(d.value, d.d_mean, d.d_scale + 1.0 / posteriors[name].scale)
+            for name, d in exact(posteriors, *args).items()
+        }
+
+    monkeypatch.setattr(kl, "divergence", wrong)
+    checks = STEPS["kl, device law"].run(50_000, seed=0)
+    assert [check.holds for check in checks] == [False] * 5  # one a prior
+
+
+def test_a_wrong_softmax_is_caught(monkeypatch):
+    """Variance a tenth too large: 2 % of the mutual information."""
+    exact = softmax.by_quadrature
+    monkeypatch.setattr(softmax, "by_quadrature", lambda x: exact(Moments(x.mean, 1.1 * x.var)))
+    checks = STEPS["softmax"].run(50_000, seed=0)
+    assert [check.holds for check in checks] == [False, False]
+
+
+def test_a_wrong_sampler_is_caught(monkeypatch):
+    monkeypatch.setattr(Gaussian, "sample", lambda _, rng, shape: 1.05 * rng.standard_normal(shape))
+    checks = STEPS["sampling, Gaussian law"].run(50_000, seed=0)
+    assert [check.holds for check in checks] == [False, False]
+
+
+def test_a_wrong_gradient_is_caught(monkeypatch):
+    exact = dense.grad_input
+    monkeypatch.setattr(dense, "grad_input", lambda *a: 1.1 * exact(*a))
+    assert not all(check.holds for check in STEPS["gradient, Gaussian law"].run(400_000, seed=0))
+
+
+def test_running_moments_and_their_errors():
+    rng = np.random.default_rng(0)
+    samples = 1e6 + rng.standard_normal((50_000, 3))
+    estimate = MomentEstimate(np.full(3, 1e6 + 0.5))
+    for start, size in zip(range(0, 50_000, 20_000), blocks(50_000), strict=True):
+        estimate.add(samples[start : start + size])
+    (mean, var), (mean_error, var_error) = estimate.result()
+    # Sums of 50,000 numbers near 1e6 round at 1e-14 of them.
+    np.testing.assert_allclose(mean, samples.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(var, samples.var(0, ddof=1), rtol=1e-9)
+    # For Gaussian samples: 1/√n, and √(2/n).
+    np.testing.assert_allclose(mean_error, 1 / np.sqrt(50_000), rtol=0.05)
+    np.testing.assert_allclose(var_error, np.sqrt(2 / 50_000), rtol=0.05)
+
+
+def test_nan_never_holds():
+    check = against_monte_carlo("n", "m", np.array([np.nan]), np.ones(1), np.ones(1), 10)
+    assert not check.holds
+
+
+def test_tables_name_the_failed():
+    good = against_monte_carlo("good", "m", np.ones(1), np.ones(1), np.ones(1), 10)
+    bad = against_monte_carlo("bad", "m", np.ones(1), np.zeros(1), np.full(1, 0.1), 10)
+    rows = verification.as_rows([good, bad])
+    assert [row["holds"] for row in rows] == [True, False]
+    good_line, bad_line = verification.as_text(rows).splitlines()[2:]
+    assert good_line.endswith("yes")
+    assert bad_line.endswith("NO")

@@ -1,0 +1,97 @@
+"""Kernels of the activations and of the greatest of several, in float32, against the reference."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from tvm import tirx
+
+from kernels.devices import Board, targets
+from kernels.layers.activations import elu, gelu, leaky_relu, sigmoid, tanh
+from kernels.maximum import of_window as maximum
+from kernels.program.kernel import build
+from kernels.program.program import Activation, Program, Rows, Step
+from refbnn.layers import ELU, GELU, Layer, LeakyReLU, Sigmoid, Tanh
+from refbnn.layers.moments import Moments
+from refbnn.numerics import gaussian_maximum as maximum_reference
+from verification.check import Check
+from verification.kernels.networks import SCHEDULES, compare
+
+_SHARE = 1e-5  # of the variance; and of |f(m)| + √Var, of the mean
+
+
+def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
+    """Every activation, mean/scale from −10 to 10, and windows of four."""
+    return [
+        check
+        for schedule in SCHEDULES
+        for check in (
+            *_check_activations(target, device, schedule),
+            _check_maximum(target, device, schedule, rng),
+        )
+    ]
+
+
+def _check_activations(target, device, schedule) -> list[Check]:
+    a = np.linspace(-10.0, 10.0, 401)
+    scale = np.array([[1e-3], [0.1], [1.0], [10.0], [1e3]])
+    # What the kernel is given: the reference must see the same float32 numbers.
+    x = Moments(
+        (a * scale).astype(np.float32).astype(float),
+        (scale**2 + 0.0 * a).astype(np.float32).astype(float),
+    )
+    shape = len(scale), a.size
+    layers: list[tuple[str, Layer, partial]] = [
+        ("leaky_relu", LeakyReLU(0.01), partial(leaky_relu.build, *shape, 0.01)),
+        ("elu", ELU(1.0), partial(elu.build, *shape, 1.0)),
+        ("gelu", GELU(), partial(gelu.build, *shape)),
+        ("sigmoid", Sigmoid(), partial(sigmoid.build, *shape)),
+        ("tanh", Tanh(), partial(tanh.build, *shape)),
+    ]
+    checks = []
+    for name, layer, make in layers:
+        reference = layer.moments(x, {})
+        size = np.abs(layer.forward(x.mean, {})) + np.sqrt(reference.var)
+        checks.append(
+            compare(
+                f"kernel: {name} ({schedule})",
+                f"mean/scale from −10 to 10 at five scales, share of {_SHARE:g} relative",
+                make(target, schedule, device)(x.mean, x.var),
+                reference,
+                (_SHARE * size, _SHARE * reference.var),
+            )
+        )
+    return checks
+
+
+def _check_maximum(target, device, schedule, rng) -> Check:
+    cpu = targets.target(target)
+    n, k = 501, 4
+    layout = Rows(k * n, cpu.lanes)
+    program = Program(cpu, 1)
+    means, variances = program.random(layout).tensors
+    shape = Rows(n, cpu.lanes).tensor_shape(1)
+
+    def element(j, i, window):
+        # Whole vectors of windows: what is beyond the last repeats it.
+        at = j * n + tirx.min(window, n - 1)
+        return means[i, at], variances[i, at]
+
+    result = maximum.exact(program, "maximum", shape, k, element)
+    program.give(Activation(Rows(n, cpu.lanes), *result))
+    transform = partial(maximum.schedule, name="maximum", lanes=cpu.lanes)
+    program.steps.append(Step(f"maximum {k}x{n}", {}, {}, transform))
+    scale = 10.0 ** rng.uniform(-2.0, 1.0, (k, n))
+    var = np.square(scale).astype(np.float32).astype(float)
+    mean = (rng.uniform(-3.0, 3.0, (k, n)) * scale).astype(np.float32).astype(float)
+    reference = Moments(*maximum_reference.exact(mean.T.copy(), var.T.copy()))
+    got = build(program, schedule, device=device)(mean.reshape(1, -1), var.reshape(1, -1))
+    deviation = np.sqrt(reference.var)
+    return compare(
+        f"kernel: maximum of four ({schedule})",
+        f"scales over three decades, share of {_SHARE:g} relative",
+        [array[0] for array in got],
+        reference,
+        (_SHARE * (deviation + np.abs(reference.mean)), _SHARE * reference.var),
+    )
