@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.devices import Board, targets
-from kernels.devices.emulated_arm.instructions import InstructionCount
+from kernels.devices.instructions import InstructionCount
 from kernels.devices.targets import Target
 from kernels.layers import avg_pool2d, flatten, images, max_pool2d
 from kernels.layers.activations import elementwise, relu

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from refbnn.errors import InputError
     from refbnn.layers.moments import Moments
     from refbnn.layers.posterior import Posterior
+    from refbnn.network.file import load, save
     from refbnn.network.network import Network
     from refbnn.prediction.predict import predict
-    from refbnn.training.checkpoint import load, save
-    from refbnn.training.run import train
+    from refbnn.training.train import train
 
 # By default Numba keeps what it has compiled beside the sources. In an installed package pip does
 # not remove those files, and the folder that stays hides an editable install made afterwards.
@@ -30,10 +30,10 @@ _HOME = {
     "Moments": "refbnn.layers.moments",
     "Network": "refbnn.network.network",
     "Posterior": "refbnn.layers.posterior",
-    "load": "refbnn.training.checkpoint",
+    "load": "refbnn.network.file",
     "predict": "refbnn.prediction.predict",
-    "save": "refbnn.training.checkpoint",
-    "train": "refbnn.training.run",
+    "save": "refbnn.network.file",
+    "train": "refbnn.training.train",
 }
 
 

@@ -22,7 +22,7 @@ from kernels.bench import roofline
 from kernels.bench.latency import on_device
 from kernels.bench.operators import one_by_one
 from kernels.devices import Board
-from kernels.devices.emulated_arm.instructions import InstructionCount
+from kernels.devices.instructions import InstructionCount
 from kernels.devices.targets import Target
 from kernels.program.compiled import CompiledNetwork
 from kernels.sampled_network import SampledNetwork, compile_sampled

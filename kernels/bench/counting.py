@@ -18,7 +18,7 @@ import numpy as np
 
 from kernels.bench.operators import one_by_one
 from kernels.devices.emulated_arm.innermost_loops import Loop, innermost
-from kernels.devices.emulated_arm.instructions import InstructionCount, count
+from kernels.devices.instructions import InstructionCount, count
 from kernels.devices.targets import Target
 from refbnn.network.network import Network
 

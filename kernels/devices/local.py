@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import tvm
 
-from kernels.devices import Loaded, Memory
+from kernels.devices.loaded import Loaded, Memory
 
 _TURN = 2  # milliseconds of runs behind one measurement: far above the clock's resolution
 

@@ -30,6 +30,7 @@ from refbnn.noise import Law
 from refbnn.numerics.quadrature import Rule
 from refbnn.prior import DevicePrior, ScaleMixturePrior, StudentTPrior
 from refbnn.training.kl import kl
+from refbnn.training.kl.forms import loop_form
 from refbnn.training.kl.loops import MIXTURE
 
 NodesPrior = StudentTPrior | ScaleMixturePrior | DevicePrior
@@ -155,5 +156,5 @@ def _widest(law: Law, prior: DevicePrior) -> float:
 
 def _first_singularity(prior: StudentTPrior | ScaleMixturePrior) -> float:
     """Real part of the singularity of f that is nearest to the real axis, or of the first."""
-    form = prior.loop_form()
+    form = loop_form(prior)
     return form.parameters[2] if form.kind == MIXTURE else 0.0

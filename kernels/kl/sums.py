@@ -28,6 +28,7 @@ from kernels.program.program import Program, Step
 from refbnn.noise import Gaussian, Law
 from refbnn.numerics.quadrature import Rule
 from refbnn.prior import GaussianPrior, LaplacePrior, Prior
+from refbnn.training.kl.forms import loop_form
 
 _FETCHED = ("fetched_df", "fetched_z_df")  # stages that read a table
 
@@ -108,7 +109,7 @@ def _parabola(prior: Prior) -> tuple[float, float]:
         return -0.5 * np.log(2.0 * np.pi * prior.scale**2), -0.5 / prior.scale**2
     if isinstance(prior, LaplacePrior):
         return -np.log(2.0 * prior.scale), 0.0
-    return prior.loop_form().parabola  # type: ignore[attr-defined]  # `kernels.kl.kernel` refused others
+    return loop_form(prior).parabola  # type: ignore[arg-type]  # `kernels.kl.kernel` refused others
 
 
 def _expectations(program, mean, scale, law, prior, rule):
@@ -126,7 +127,7 @@ def _expectations(program, mean, scale, law, prior, rule):
     z = program.weight("nodes", rule.nodes)
     w = program.weight("weights", rule.weights)
     wz = program.weight("weighted_nodes", rule.weights * rule.nodes)
-    form = prior.loop_form()
+    form = loop_form(prior)
     f, df = (_of_node(j, name, mean, scale, z, form) for j, name in enumerate(names))
     k = te.reduce_axis((0, rule.nodes.size), name="k")
 

@@ -33,9 +33,9 @@ from tvm import te, tirx
 from kernels.arithmetic.polynomials import nan_of
 from kernels.devices import Board, targets
 from kernels.layers import images
-from kernels.layers.activations import elementwise
 from kernels.layers.images import Planes
 from kernels.maximum import of_window as maximum
+from kernels.program import vectors
 from kernels.program.kernel import Kernel
 from kernels.program.kernel import build as build_program
 from kernels.program.program import Activation, Program, Step
@@ -76,7 +76,7 @@ def add(
     if x.var is None or n == 1:
         tensors = greatest_of_known(name, shape, n, element)
         transform = partial(
-            elementwise.schedule, blocks=[f"{name}_{part}" for part in range(len(tensors))]
+            vectors.schedule, blocks=[f"{name}_{part}" for part in range(len(tensors))]
         )
     elif method == "exact":
         tensors = maximum.exact(program, name, shape, n, element)
@@ -85,7 +85,7 @@ def add(
         pairs = {"tree": tree, "chain": chain}[method](name, shape, n, element)
         tensors = pairs[-1]
         transform = partial(
-            elementwise.schedule, blocks=[f"{name}_{pair}_v0" for pair in range(len(pairs))]
+            vectors.schedule, blocks=[f"{name}_{pair}_v0" for pair in range(len(pairs))]
         )
     program.steps.append(
         Step(

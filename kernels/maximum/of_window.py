@@ -31,11 +31,10 @@ from tvm.script.ir_builder import tirx as script
 
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
-from kernels.layers.activations import elementwise
 from kernels.maximum import grouped as maximum_grouped
 from kernels.maximum import panels as maximum_panels
 from kernels.maximum.window import Windows, put
-from kernels.program import loops
+from kernels.program import loops, vectors
 from kernels.program.program import Program
 
 
@@ -121,4 +120,4 @@ def exact(
 
 def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, lanes: int) -> None:
     """Say how `exact` is computed: its loops are written out, entries are gathered by vectors."""
-    elementwise.schedule(sch, decisions, [f"{name}_m", f"{name}_v"], lanes)
+    vectors.schedule(sch, decisions, [f"{name}_m", f"{name}_v"], lanes)

@@ -16,7 +16,7 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels.devices import Board
-from kernels.devices.emulated_arm.instructions import InstructionCount
+from kernels.devices.instructions import InstructionCount
 from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
 from kernels.program.program import Program, Rows

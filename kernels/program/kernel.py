@@ -11,7 +11,7 @@ import tvm
 from tvm import te
 
 from kernels import devices
-from kernels.devices.emulated_arm.instructions import Blocks, InstructionCount
+from kernels.devices.instructions import Blocks, InstructionCount
 from kernels.devices.targets import Target
 from kernels.program import loops, records, subnormals
 from kernels.program.program import Program

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.reproduce.report import as_json
+    from refbnn.cli.report import as_json
     from refbnn.prediction.predict import JOINT_SAMPLES
     from refbnn.uncertainty.pfp_vs_svi import BLOCKS, compare
 

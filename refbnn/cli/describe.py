@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.cli.reproduce.report import Table
+from refbnn.cli.report import Table
 from refbnn.noise import Law, NoiseFit, cumulants
 from refbnn.noise.storage import Measured, as_data
 

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.reproduce.report import as_json
+    from refbnn.cli.report import as_json
     from refbnn.uncertainty.diagnostics.diagnose import THRESHOLD, diagnose
     from refbnn.uncertainty.diagnostics.non_gaussianity import standard_errors
 

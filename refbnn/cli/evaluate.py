@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.reproduce.report import as_json
+    from refbnn.cli.report import as_json
     from refbnn.prediction.predict import SVI_SAMPLES
 
     if arguments.json is not None:

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
-    from refbnn.cli.reproduce.report import as_json
+    from refbnn.cli.report import as_json
     from refbnn.files.atomic import write_text
 
     try:

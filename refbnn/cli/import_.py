@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tabulate import tabulate
 
     from refbnn.network.architectures import architecture_named
+    from refbnn.network.file import save
     from refbnn.network.interchange import READERS
     from refbnn.network.interchange.assembly import assemble
     from refbnn.prior import GaussianPrior
-    from refbnn.training.checkpoint import save
 
     require_writable(arguments.out)
     prior = GaussianPrior(arguments.prior_scale)

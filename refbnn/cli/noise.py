@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 def _fit(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import describe
-    from refbnn.cli.reproduce.report import as_json
+    from refbnn.cli.report import as_json
     from refbnn.files.atomic import require_writable, write_text
     from refbnn.noise import read_measurements
     from refbnn.noise.fitting import FAMILIES

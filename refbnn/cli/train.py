@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from threadpoolctl import threadpool_limits
 
     from refbnn import Network, data, train
-    from refbnn.cli.reproduce.report import as_json
+    from refbnn.cli.report import as_json
     from refbnn.network.architectures import architecture_named
     from refbnn.noise import Gaussian, load_law
     from refbnn.training.data import held_out

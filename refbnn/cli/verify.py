@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     import verification
     from kernels import devices
     from kernels.devices.targets import target as find_target
-    from refbnn.cli.reproduce import report
+    from refbnn.cli import report
 
     # An unknown name, or one of another machine, is an error now, not in a minute.
     device = options.device(arguments)

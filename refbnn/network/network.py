@@ -18,14 +18,12 @@ from refbnn.network.layout import Layout
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
 from refbnn.numerics.random.streams import stream
-from refbnn.prediction import raw_moments
 from refbnn.prior import GaussianPrior, Prior
 
 Weights = dict[str, np.ndarray]
 
 _INITIAL_SCALE = 0.05  # σ before training: He's means of a 784-wide layer have this spread
 _GAUSSIAN = Gaussian()  # one for all: its inverse is built once
-_FORMS = ("variance", "raw")
 _BLOCK = 500  # inputs at a time, to bound the memory of activations
 
 
@@ -230,7 +228,7 @@ class Network:
                 output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
 
-    def propagate(self, x: np.ndarray | Moments, *, form: str = "variance") -> Moments:
+    def propagate(self, x: np.ndarray | Moments) -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
         Every weight has the variance σ² times `variance_factor`.
@@ -238,9 +236,6 @@ class Network:
         Parameters
         ----------
         x : ndarray or Moments
-        form : {"variance", "raw"}
-            Of the variance of dense layers and convolutions: the layers' own, which does not
-            cancel, or `refbnn.prediction.raw_moments`.
 
         Raises
         ------
@@ -248,8 +243,6 @@ class Network:
             If x does not fit, or a layer's weights are correlated: the formulas are those of
             independent weights.
         """
-        if form not in _FORMS:
-            raise InputError(f"propagate: form {form!r}; expected {' or '.join(map(repr, _FORMS))}")
         if self.correlation:
             raise InputError(
                 f"propagate: layers {sorted(self.correlation)} have correlated weights; expected "
@@ -259,18 +252,15 @@ class Network:
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
         own = self.by_layer(self.propagated_parameters())
-        parts = [self._propagated(_rows(x, rows), own, form) for rows in _blocks(x.shape[0])]
+        parts = [self._propagated(_rows(x, rows), own) for rows in _blocks(x.shape[0])]
         return Moments(
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.var for part in parts]),
         )
 
-    def _propagated(self, x: np.ndarray | Moments, own: list[dict], form: str) -> Moments:
+    def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
         for layer, posteriors in zip(self.layers, own, strict=True):
-            if form == "raw":
-                x = raw_moments.moments(layer, x, posteriors)
-            else:
-                x = layer.moments(x, posteriors)
+            x = layer.moments(x, posteriors)
         assert isinstance(x, Moments)  # there is at least one layer
         return x
 

@@ -30,6 +30,7 @@ import numpy as np
 from refbnn.layers import Conv2d, Dense, Layer
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
+from refbnn.network.network import Network
 
 
 def moments(layer: Layer, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
@@ -48,3 +49,20 @@ def moments(layer: Layer, x: np.ndarray | Moments, posteriors: Mapping[str, Post
     of_means = layer.forward(squares, {"weight": weight.mean**2, "bias": np.zeros_like(bias.mean)})
     mean = layer.forward(known.mean, {"weight": weight.mean, "bias": bias.mean})
     return Moments(mean, np.maximum(raw - of_means, 0))
+
+
+def propagate(net: Network, x: np.ndarray) -> Moments:
+    """Moments of a network's outputs in this form, as `Network.propagate` gives them in the other.
+
+    Parameters
+    ----------
+    net : Network
+        Without correlated layers.
+    x : (B, ...)
+    """
+    y: np.ndarray | Moments = np.asarray(x, dtype=float)
+    for layer, posteriors in zip(
+        net.layers, net.by_layer(net.propagated_parameters()), strict=True
+    ):
+        y = moments(layer, y, posteriors)
+    return y if isinstance(y, Moments) else deterministic(y)

@@ -22,7 +22,6 @@ from scipy.special import expit
 from refbnn.errors import InputError
 from refbnn.prior.gaussian import GaussianPrior
 from refbnn.prior.prior import require_positive
-from refbnn.training.kl.loops import MIXTURE, Form
 
 _MAX_LOG_RATIO = 300.0  # of the peaks' heights; e to this is far from overflow
 
@@ -98,21 +97,6 @@ class ScaleMixturePrior:
     def score(self, theta: np.ndarray) -> np.ndarray:
         """−θ/s_w² − Dθ/(1 + e^−ℓ)."""
         return self.broad.score(theta) - self.curvature * theta * expit(self._ell(theta))
-
-    def loop_form(self) -> Form:
-        """Log p for `refbnn.training.kl.loops`.
-
-        The first singularity x + iy, x and y > 0: x² − y² = 2L/D and xy = π/D.
-        """
-        real, imaginary = 2.0 * self.log_ratio / self.curvature, np.pi / self.curvature
-        larger = np.sqrt(0.5 * (abs(real) + np.hypot(real, 2.0 * imaginary)))
-        x, y = larger, imaginary / larger
-        if real < 0.0:
-            x, y = y, x
-        s_w = self.broad.scale
-        c_0 = self.log_share - np.log(s_w * np.sqrt(2.0 * np.pi))
-        parameters = (self.log_ratio, self.curvature, x, y)
-        return Form(MIXTURE, (c_0, -0.5 / s_w**2), parameters)
 
     @property
     def _shares(self) -> tuple[float, float]:

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.special import betaln
 
 from refbnn.prior.prior import require_positive
-from refbnn.training.kl.loops import STUDENT, Form
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,3 @@ class StudentTPrior:
     def score(self, theta: np.ndarray) -> np.ndarray:
         """−(ν+1) θ/(νs² + θ²)."""
         return -(self.dof + 1.0) * theta / (self.dof * self.scale**2 + np.square(theta))
-
-    def loop_form(self) -> Form:
-        """Log p for `refbnn.training.kl.loops`."""
-        return Form(
-            STUDENT, (self.log_peak, 0.0), (np.sqrt(self.dof) * self.scale, 0.5 * (self.dof + 1.0))
-        )

@@ -15,9 +15,10 @@ from typing import TypeVar
 import tvm
 from tvm.error import RPCError, RPCSessionTimeoutError
 
-from kernels.devices import Board, Loaded, Memory
+from kernels.devices.boards.board import Board
 from kernels.devices.boards.sessions import Line, last_line, line
 from kernels.devices.linker import object_file, shared_library
+from kernels.devices.loaded import Loaded, Memory
 from kernels.devices.local import timer
 from kernels.devices.targets import Target
 from refbnn.errors import InputError

@@ -48,7 +48,7 @@ from unicorn.arm64_const import (
     UC_CPU_ARM64_MAX,
 )
 
-from kernels.devices.emulated_arm.instructions import Blocks, InstructionCount, count
+from kernels.devices.instructions import Blocks, InstructionCount, count
 from refbnn.errors import InputError
 
 # Cores that Unicorn knows; any other is the one with all features, half precision among them.

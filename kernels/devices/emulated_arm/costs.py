@@ -7,7 +7,7 @@ it, and divisions and square roots count as any other vector instruction.
 Formula
 -------
 A unit (loads, stores, vector arithmetic) has p ports of w bytes. An instruction that moves or
-makes s bytes (`kernels.devices.emulated_arm.instructions`) is u = ⌈s/w⌉ operations of its unit, at
+makes s bytes (`kernels.devices.instructions`) is u = ⌈s/w⌉ operations of its unit, at
 least one; scalar instructions and branches are one. The core begins d operations in one cycle. A
 basic block b, executed n_b times, then takes at least, with U the operations of a unit in it,
 
@@ -50,7 +50,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from kernels.devices.emulated_arm.instructions import Blocks, decoded
+from kernels.devices.instructions import Blocks, decoded
 from refbnn.errors import InputError
 
 

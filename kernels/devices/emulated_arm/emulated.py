@@ -12,10 +12,10 @@ import struct
 import numpy as np
 import tvm
 
-from kernels.devices import Loaded, Memory
 from kernels.devices.emulated_arm.core import Core, EmulationError, EmulationLimitError
-from kernels.devices.emulated_arm.instructions import Blocks, count
+from kernels.devices.instructions import Blocks, count
 from kernels.devices.linker import link, object_file
+from kernels.devices.loaded import Loaded, Memory
 
 _FUNCTION = "__tvm_ffi_main"
 _TENSOR = 7  # kTVMFFIDLTensorPtr

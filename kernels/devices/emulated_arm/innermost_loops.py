@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from kernels.devices.emulated_arm.instructions import Blocks, disassembler
+from kernels.devices.instructions import Blocks, disassembler
 
 _TO_ANOTHER_PLACE = ("b", "cbz", "cbnz", "tbz", "tbnz")  # and b.eq, b.ne, ...
 LABEL = "loop"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from math import prod
 
-import tvm
 from tvm import te
 
 from kernels.devices import Board, targets
+from kernels.program import vectors
 from kernels.program.kernel import Kernel
 from kernels.program.kernel import build as build_program
 from kernels.program.program import Activation, Layout, Program, Rows, Step
@@ -67,18 +67,10 @@ def computed(
             workload=workload,
             by_hand={},
             space={},
-            transform=partial(schedule, blocks=[block], lanes=program.target.lanes),
+            transform=partial(vectors.schedule, blocks=[block], lanes=program.target.lanes),
         )
     )
     return Activation(layout, mean, var)
-
-
-def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: Sequence[str], lanes: int) -> None:
-    """Say how blocks are computed: whole vectors; moments of one formula share a nest of loops."""
-    for block in blocks:
-        *_, column = sch.get_loops(sch.get_sblock(block))
-        _, lane = sch.split(column, [None, lanes])
-        sch.vectorize(lane)
 
 
 def build(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from refbnn.cli import arguments as options
-from refbnn.cli.reproduce.report import as_json
+from refbnn.cli.report import as_json
 from refbnn.errors import InputError
 from refbnn.files.atomic import require_writable, write_text
 

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     import verification
     from kernels import devices
     from kernels.devices.targets import target as find_target
-    from refbnn.cli.reproduce import report
+    from refbnn.cli import report
     from refbnn.cli.reproduce.stages import (
         compiling,
         noise,

@@ -34,8 +34,9 @@ from itertools import pairwise
 import numpy as np
 
 from refbnn.noise.law import Law
+from refbnn.prior.device import MAX_DEGREE
 
-ORDERS = (4, 8, 16)
+ORDERS = (4, 8, (MAX_DEGREE + 1) // 2)  # nodes of each rule
 STARTS = np.append(0, np.cumsum(ORDERS))  # of each rule in the row of a panel, and the row's length
 MAX_LEVEL = 30  # at an end
 _LEAST_LENGTH = 1e-4  # of a panel that is no end's, in standard deviations

@@ -53,13 +53,10 @@ from refbnn.prior import (
     GaussianPrior,
     LaplacePrior,
     Prior,
-    ScaleMixturePrior,
-    StudentTPrior,
 )
 from refbnn.training.kl import loops as kl_loops
 from refbnn.training.kl.adaptive_rules import LawTree
-
-PanelPrior = StudentTPrior | ScaleMixturePrior | DevicePrior  # whose log p has singularities
+from refbnn.training.kl.forms import PanelPrior, loop_form
 
 
 @dataclass(frozen=True)
@@ -218,7 +215,7 @@ def _by_panels(posterior: Posterior, law: Law, prior: PanelPrior, name: str) -> 
         _require_covered(posterior, law, prior, name)
     mu, sigma = posterior.mean.ravel(), posterior.scale.ravel()
     tree = _tree(law)  # type: ignore[arg-type]  # every law is a frozen dataclass
-    expectations, unresolved = kl_loops.expectations(prior.loop_form(), tree, mu, sigma)
+    expectations, unresolved = kl_loops.expectations(loop_form(prior), tree, mu, sigma)
     if unresolved.size:
         at = np.unravel_index(unresolved[0], posterior.shape)
         expected = (

@@ -36,7 +36,6 @@ from numba import njit
 from refbnn.training.kl.adaptive_rules import MAX_LEVEL, ORDERS, STARTS, LawTree
 
 STUDENT, MIXTURE, DEVICE = 0, 1, 2
-MAX_DEGREE = 2 * ORDERS[-1] - 1  # of a polynomial in f
 
 _NEGLIGIBLE = -38.0  # e to this is 3e-17
 

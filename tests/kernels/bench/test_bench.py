@@ -18,8 +18,8 @@ from kernels.program import loops
 from refbnn import cli
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
 from refbnn.layers.moments import deterministic
+from refbnn.network.file import save
 from refbnn.network.network import Network
-from refbnn.training.checkpoint import save
 
 HOST = targets.target("host")
 

@@ -15,8 +15,8 @@ from kernels.devices.emulated_arm.innermost_loops import Loop
 from refbnn import cli
 from refbnn.cli.bench import instructions as bench_instructions
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from refbnn.network.file import save
 from refbnn.network.network import Network
-from refbnn.training.checkpoint import save
 
 A72 = targets.target("cortex-a72")
 ARM = ["--target", "cortex-a72", "--device", "emulated"]

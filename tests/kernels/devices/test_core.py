@@ -7,7 +7,7 @@ import pytest
 
 from kernels import compile_network
 from kernels.devices import targets
-from kernels.devices.emulated_arm.instructions import InstructionCount
+from kernels.devices.instructions import InstructionCount
 from kernels.layers import dense
 from kernels.program.kernel import build
 from refbnn.errors import InputError
@@ -224,7 +224,7 @@ def test_classes_add_up():
 
 @emulated
 def test_products_that_are_taken_away_count_as_multiply_adds():
-    from kernels.devices.emulated_arm.instructions import count
+    from kernels.devices.instructions import count
 
     words = (0x4EA2CC20, 0x1F028C20, 0x4EA2D420)  # fmls 4s; fmsub s; fsub 4s
     code = b"".join(word.to_bytes(4, "little") for word in words)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import verification
-from kernels import compile_network, devices
-from kernels.devices import targets
+from kernels import compile_network
+from kernels.devices import by_name, targets
 from kernels.gradients import conv2d as gradient_conv2d
 from kernels.gradients import dense as gradient
 from kernels.layers import conv2d, dense
@@ -315,7 +315,7 @@ NET = Network([Dense(3, 2)], seed=6)
     ],
 )
 def test_bad_call(options, message, monkeypatch):
-    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(by_name.platform, "machine", lambda: "x86_64")
     monkeypatch.setitem(
         targets._TARGETS, "host", lambda: targets.Target("host", 4, 16, {"mtriple": "x86_64"})
     )
@@ -339,7 +339,7 @@ def test_what_is_not_installed_is_named(module, package, monkeypatch):
     def absent(name):
         return None if name == module else "here"
 
-    monkeypatch.setattr(devices, "find_spec", absent)
+    monkeypatch.setattr(by_name, "find_spec", absent)
     with pytest.raises(InputError, match=rf"without {package}; .*pip install 'refbnn\[arm\]'"):
         compile_network(NET, 1, "cortex-a72", device="emulated")
 
@@ -353,7 +353,7 @@ def test_this_machine_counts_no_instructions():
 @pytest.mark.parametrize("command", ["reproduce", "verify"])
 def test_command_line_refuses_a_target_of_another_machine(command, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(by_name.platform, "machine", lambda: "x86_64")
     assert main([command, "--target", "cortex-a72"]) == 2
     captured = capsys.readouterr()
     assert re.fullmatch(r".*target 'cortex-a72' is for aarch64.*\n", captured.err)

@@ -51,8 +51,8 @@ from refbnn.layers import (
     Tanh,
 )
 from refbnn.network.architectures import DIGITS, lenet5
+from refbnn.network.file import save
 from refbnn.network.network import Network
-from refbnn.training.checkpoint import save
 from verification.rounding import network_bound
 
 pytest.importorskip("tornado", reason="the extra `rpc` is not installed")

@@ -13,9 +13,9 @@ from scipy.stats import norm
 from tvm import te
 
 from kernels.devices import targets
-from kernels.layers.activations import elementwise
 from kernels.maximum import grouped as maximum_grouped
 from kernels.maximum import of_window as maximum
+from kernels.program import vectors
 from kernels.program.kernel import build
 from kernels.program.program import Activation, Program, Rows, Step
 from refbnn.numerics import gaussian_maximum as reference
@@ -57,7 +57,7 @@ def compiled(kind, k, batch, n, schedule="hand", lanes=16):
         result = te.compute(
             shape, lambda *i: maximum.pairwise(*element(0, *i), *element(1, *i)), name="greater"
         )
-        transform = partial(elementwise.schedule, blocks=["greater_v0"], lanes=lanes)
+        transform = partial(vectors.schedule, blocks=["greater_v0"], lanes=lanes)
     else:
         result = maximum.exact(program, "greatest", shape, k, element)
         transform = partial(maximum.schedule, name="greatest", lanes=lanes)

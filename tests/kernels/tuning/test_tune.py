@@ -28,8 +28,8 @@ from refbnn import cli
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.network.architectures import DIGITS, lenet5, mlp
+from refbnn.network.file import save
 from refbnn.network.network import Network
-from refbnn.training.checkpoint import save
 from verification.rounding import network_bound
 
 HOST = targets.target("host")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tvm.s_tir import meta_schedule as ms
 
-from kernels import compile_network, devices
-from kernels.devices import targets
+from kernels import compile_network
+from kernels.devices import by_name, targets
 from kernels.devices.emulated_arm import costs
 from kernels.network import program
 from kernels.program import kernel, records
@@ -22,8 +22,8 @@ from refbnn.cli.bench import tables as bench_tables
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.network.architectures import DIGITS, lenet5
+from refbnn.network.file import save
 from refbnn.network.network import Network
-from refbnn.training.checkpoint import save
 from verification.rounding import network_bound
 
 A72 = targets.target("cortex-a72")
@@ -358,8 +358,8 @@ def test_bench_says_what_is_tuned_by_proxy(tmp_path, capsys):
     ],
 )
 def test_bad_call(options, message, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(devices, "find_spec", lambda name: "here")
+    monkeypatch.setattr(by_name.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(by_name, "find_spec", lambda name: "here")
     model = tmp_path / "m.npz"
     save(model, NET)
     folder = tmp_path / "records"
@@ -371,7 +371,7 @@ def test_bad_call(options, message, tmp_path, capsys, monkeypatch):
 
 
 def test_without_the_emulator(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(devices, "find_spec", lambda name: None)
+    monkeypatch.setattr(by_name, "find_spec", lambda name: None)
     model = tmp_path / "m.npz"
     save(model, NET)
     call = ["tune", str(model), "--target", "cortex-a72", "--device", "emulated"]

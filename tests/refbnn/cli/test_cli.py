@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refbnn import cli
-from refbnn.cli.reproduce import report
+from refbnn.cli import report
 from refbnn.errors import InputError
 from refbnn.files.atomic import write_text
 

@@ -12,10 +12,10 @@ from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
 from refbnn.layers.layer import Shape
 from refbnn.layers.posterior import Posterior
 from refbnn.network.architectures import ARCHITECTURES, DIGITS, Architecture
+from refbnn.network.file import load
 from refbnn.network.interchange import READERS
 from refbnn.network.interchange.assembly import assemble
 from refbnn.prior import GaussianPrior
-from refbnn.training.checkpoint import load
 
 FILES = Path(__file__).parents[2] / "data" / "checkpoints"
 PYRO, NUMPYRO = FILES / "pyro_autonormal_tiny.pt", FILES / "numpyro_autonormal_tiny.npz"

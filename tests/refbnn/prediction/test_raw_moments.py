@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from refbnn import InputError, Moments, Network, Posterior
+from refbnn import Moments, Network, Posterior
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU
 from refbnn.prediction import raw_moments
 
@@ -60,13 +60,11 @@ def test_cancellation_never_gives_a_negative_variance():
     assert layer.moments(x, own).var.min() > 0.0
 
 
-def test_one_switch_for_a_network():
+def test_a_whole_network():
     net = Network([Conv2d(1, 3, 3), ReLU(), Flatten(), Dense(48, 4)], input_shape=(1, 6, 6), seed=2)
     x = np.random.default_rng(3).random((5, 1, 6, 6))
-    want, got = net.propagate(x), net.propagate(x, form="raw")
+    want, got = net.propagate(x), raw_moments.propagate(net, x)
     np.testing.assert_allclose(got.mean, want.mean, rtol=1e-12)
     # Deviations are a twentieth of the means here: ε·r² = 4e-14, through two layers.
     np.testing.assert_allclose(got.var, want.var, rtol=1e-11)
     assert not np.array_equal(got.var, want.var)
-    with pytest.raises(InputError, match="form 'second'; expected 'variance' or 'raw'"):
-        net.propagate(x, form="second")

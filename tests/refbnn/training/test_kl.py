@@ -19,6 +19,7 @@ from refbnn.prior import (
 from refbnn.training.kl import adaptive_rules as law_tree
 from refbnn.training.kl import kl
 from refbnn.training.kl import loops as kl_loops
+from refbnn.training.kl.forms import loop_form
 
 LAWS: dict[str, Law] = {
     "Gaussian": Gaussian(),
@@ -479,13 +480,13 @@ def test_an_unknown_prior_is_refused():
 
 def test_singularities_decide_on_panels():
     """Both of two singularities count: the one at the near end, and its mirror image."""
-    par = np.array(ScaleMixturePrior(0.5, 1.0, 0.1).loop_form().parameters)
+    par = np.array(loop_form(ScaleMixturePrior(0.5, 1.0, 0.1)).parameters)
     x, y = par[2:]
     assert kl_loops._singularities(kl_loops.MIXTURE, par, -0.1, 5.0) == (-x, y, x, y)
     assert kl_loops._singularities(kl_loops.MIXTURE, par, 0.1, 0.3) == (x, y, x, y)
     assert kl_loops._singularities(kl_loops.MIXTURE, par, -0.3, -0.1) == (-x, y, -x, y)
     assert kl_loops._singularities(kl_loops.MIXTURE, par, 0.1, 2.0)[2] == pytest.approx(0.525)
-    ends = DEVICE_PRIORS[1].loop_form().parameters  # finite at the lower end
+    ends = loop_form(DEVICE_PRIORS[1]).parameters  # finite at the lower end
     got = kl_loops._singularities(kl_loops.DEVICE, np.array(ends), 0.0, 0.1)
     assert got == (-np.inf, 0.0, DEVICE_PRIORS[1].support[1], 0.0)
 

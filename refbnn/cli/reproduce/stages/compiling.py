@@ -12,7 +12,7 @@ from kernels.bench import latency as bench
 from kernels.layers import dense
 from kernels.layers.activations import relu
 from refbnn import Moments, Network
-from refbnn.cli.reproduce.report import Section, Table
+from refbnn.cli.report import Section, Table
 from refbnn.data import mnist_subset
 from refbnn.noise import Gaussian
 from refbnn.numerics.random.streams import stream

@@ -10,7 +10,7 @@ import numpy as np
 from figures import noise_fit
 from figures.style import with_unit
 from refbnn.cli import describe
-from refbnn.cli.reproduce.report import Picture, Section
+from refbnn.cli.report import Picture, Section
 from refbnn.noise import NoiseFit
 from refbnn.noise.fitting import REFUTED
 from verification import Check

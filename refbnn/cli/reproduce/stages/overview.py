@@ -7,7 +7,7 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from refbnn.cli.reproduce.report import Section, Table
+from refbnn.cli.report import Section, Table
 from refbnn.cli.reproduce.stages.verifying import table
 from verification import Check
 

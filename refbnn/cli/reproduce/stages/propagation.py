@@ -10,7 +10,7 @@ import numpy as np
 
 from figures import predictive_moments, uncertainty
 from refbnn import Moments, Network, predict
-from refbnn.cli.reproduce.report import Picture, Section, Table
+from refbnn.cli.report import Picture, Section, Table
 from refbnn.data import fashion_subset, mnist_subset
 from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.result import Prediction

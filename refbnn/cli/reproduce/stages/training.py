@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from refbnn import Network, train
-from refbnn.cli.reproduce.report import Section, Table
+from refbnn.cli.report import Section, Table
 from refbnn.data import mnist_subset
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Law

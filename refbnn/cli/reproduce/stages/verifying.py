@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from refbnn.cli.reproduce.report import Section, Table
+from refbnn.cli.report import Section, Table
 from verification import Check, Step
 from verification.check import FALSE_ALARM
 

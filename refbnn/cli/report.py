@@ -121,7 +121,7 @@ def write(work: Path, title: str, sections: list[Section], numbers: dict) -> Non
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("refbnn.cli.reproduce", "."),
+        loader=jinja2.PackageLoader("refbnn.cli", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

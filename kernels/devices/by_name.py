@@ -1,0 +1,82 @@
+"""Devices by name, loaded when they are asked for: those of extras need packages of their own."""
+
+from __future__ import annotations
+
+import platform
+from functools import partial
+from importlib.util import find_spec
+
+from kernels.devices.boards.board import Board, described
+from kernels.devices.loaded import Device
+from kernels.devices.targets import Target
+from refbnn.errors import InputError
+
+NAMES = ("local", "emulated", "rpc")
+
+# What the devices of extras import, and the packages that hold it.
+_EXTRAS = {
+    "arm": {
+        "unicorn": "unicorn",
+        "elftools": "pyelftools",
+        "capstone": "capstone",
+        "ziglang": "ziglang",
+    },
+    "rpc": {"ziglang": "ziglang"},
+}
+
+
+def find(device: str | Board, target: Target) -> Device:
+    """Look up a device, for kernels compiled for that target.
+
+    Parameters
+    ----------
+    device : {"local", "emulated", "rpc"} or Board
+        "rpc" is the board that TVM's environment variables describe.
+    target : Target
+
+    Raises
+    ------
+    InputError
+        If there is none, it cannot run such kernels, packages that it needs are not installed, or
+        the tracker does not answer or has no such board.
+    """
+    match device:
+        case "local":
+            from kernels.devices import local
+
+            here = platform.machine()
+            if target.is_arm != (here in ("aarch64", "arm64")):
+                raise InputError(
+                    f"target {target.name!r} is for aarch64, and this machine is {here}; "
+                    "expected device 'emulated' or 'rpc', or target 'host'"
+                )
+            return local.load
+        case "emulated":
+            if not target.is_arm:
+                raise InputError(
+                    f"target {target.name!r} is not for aarch64, as the emulated core is; "
+                    "expected one such as 'cortex-a72'"
+                )
+            _require("arm", device)
+            from kernels.devices.emulated_arm import emulated
+
+            return partial(emulated.load, core=str(target.llvm["mcpu"]))
+        case "rpc" | Board():
+            board = described() if isinstance(device, str) else device
+            _require("rpc", "rpc")
+            from kernels.devices.boards import rpc, sessions
+
+            sessions.require_known(board)
+            return partial(rpc.load, board=board, target=target)
+        case _:
+            raise InputError(f"device {device!r} is unknown; expected one of: {', '.join(NAMES)}")
+
+
+def _require(extra: str, device: str) -> None:
+    """Refuse to go on where packages of an extra are not installed."""
+    absent = [package for module, package in _EXTRAS[extra].items() if find_spec(module) is None]
+    if absent:
+        raise InputError(
+            f"device {device!r}: without {', '.join(absent)}; "
+            f"expected after: pip install 'refbnn[{extra}]'"
+        )
