@@ -1,1 +1,1 @@
-"""Benchmarks of kernels: latency, instructions, memory, limits of the machine, other tools."""
+"""Measurements of `refbnn bench`; start with `comparison` (networks), `operators` (layers)."""

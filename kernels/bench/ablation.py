@@ -1,19 +1,19 @@
 """What each decision of the hand schedule brings: a network compiled with one more at a time.
 
-The rows are those of Table 2 of arXiv 2511.23440, as they are here: each adds its decision to all
-before it, over all operators of the network at once. Fused multiply-adds are no row: TVM writes
-a product and a sum as LLVM's `fmuladd`, one instruction wherever the processor has it, with or
-without the target's `fast-math-contract`. Nor are threads: no schedule uses them.
+The rows follow Table 2 of arXiv 2511.23440: each adds its decision to all before it, over all
+operators of the network at once. Fused multiply-adds have no row: TVM writes a product and a sum as
+LLVM's `fmuladd`, one instruction wherever the processor has it, with or without the target's
+`fast-math-contract`. Threads have no row: no schedule uses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import tvm
 
-from kernels.bench.latency import on_device
 from kernels.devices import Board
 from kernels.devices.targets import Target
 from kernels.network import program
@@ -22,46 +22,33 @@ from kernels.program.program import Program
 from refbnn.network.network import Network
 
 
-def seconds(
-    net: Network, batch: int, target: Target, folder=None, device: str | Board = "local"
-) -> dict[str, float]:
-    """Time of one run by decision, each added to those before it; parameters as of `kernels`."""
-    return on_device(kernels(net, batch, target, folder, device))
-
-
-def instructions(net: Network, batch: int, target: Target, folder=None) -> dict[str, int]:
-    """Executed instructions of one run on the emulated core, likewise."""
-    built = kernels(net, batch, target, folder, "emulated")
-    return {name: kernel.instruction_count(*kernel.inputs).total for name, kernel in built.items()}
-
-
 def kernels(
-    net: Network, batch: int, target: Target, folder=None, device: str | Board = "local"
+    net: Network,
+    batch: int,
+    target: Target,
+    records: Path | None = None,
+    device: str | Board = "local",
 ) -> dict[str, Kernel]:
-    """The network by decision, each added to those before it.
+    """Compile the network for each row: one decision more than the row before.
 
     Parameters
     ----------
-    net : Network
-    batch : int
-    target : Target
-    folder : path, optional
-        Of records for the last row.
-    device : str or Board
+    records : Path, optional
+        Folder of records of tuning, for the last row.
     """
     plain = program(net, batch, replace(target, lanes=1), "separate")
     packed = program(net, batch, target, "separate")
     joint = program(net, batch, target)
     ones = {step.workload: dict.fromkeys(step.space, 1) for step in packed.steps}
-    decided = tuned(joint, folder)
+    recorded = tuned(joint, records)
     built = {
         "loops as computed": build(plain, "default", device=device),
         "weights packed by vectors of outputs": build(packed, "default", device=device),
         "lanes vectorised, sums apart from setting to zero": _scheduled(packed, ones, device),
-        "tiles": _scheduled(packed, {}, device, _Rolled),
+        "tiles": _scheduled(packed, {}, device, _WithoutUnrolling),
         "tiles unrolled, in registers": _scheduled(packed, {}, device),
         "mean and variance in one loop (hand)": _scheduled(joint, {}, device),
-        "decisions from records (tuned)": _scheduled(joint, decided, device),
+        "decisions from records (tuned)": _scheduled(joint, recorded, device),
     }
     for kernel in built.values():
         for view in kernel.inputs:
@@ -75,15 +62,15 @@ def _scheduled(
     device: str | Board,
     kind: type[tvm.s_tir.Schedule] = tvm.s_tir.Schedule,
 ) -> Kernel:
-    """By hand, with other decisions for some workloads."""
+    """Compile with these decisions by workload, and those by hand for all other workloads."""
     plan = kind(planned(network).mod)
     for step in network.steps:
         step.transform(plan, decisions.get(step.workload) or step.by_hand)
     return bind(network, plan.mod, device)
 
 
-class _Rolled(tvm.s_tir.Schedule):
-    """A schedule that does not unroll what it is told to; LLVM may still."""
+class _WithoutUnrolling(tvm.s_tir.Schedule):
+    """A schedule that unrolls no loop; LLVM may still do so."""
 
     def unroll(self, loop) -> None:
         """Leave the loop as it is."""

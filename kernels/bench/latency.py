@@ -1,8 +1,8 @@
 """Latencies of several functions, comparable with each other.
 
-Functions are timed in turns, round after round: a slow spell of the machine then falls on all of
-them and not on one. The median over rounds leaves such spells out. Each round has another order:
-where other programs take turns on the core too, the same function would meet them every time.
+Functions are timed in turns, round after round, so that a slow spell of the machine falls on all of
+them. The median over rounds leaves such spells out. Each round has another order: where other
+programs take turns on the core too, one function would otherwise meet them every time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kernels.program.kernel import Kernel
 
 Name = TypeVar("Name", bound=Hashable)
+Statistic = Callable[[list[float]], float]
 
 _TURN = 2e-3  # seconds of one turn at least: far above the timer's resolution
 _BUDGET = 2.0  # seconds for one function in all, as long as _FEWEST turns fit
@@ -27,62 +28,38 @@ _FEWEST = 3
 
 
 def latency(
-    functions: Mapping[Name, Callable[[], object]],
-    repeats: int = 31,
-    statistic: Callable[[list[float]], float] = median,
+    functions: Mapping[Name, Callable[[], object]], repeats: int = 31, statistic: Statistic = median
 ) -> dict[Name, float]:
-    """Median time of one call of each function.
+    """Time one call of each function: seconds by name, the median over turns.
 
     Parameters
     ----------
     functions : mapping of a name to a callable without arguments
     repeats : int
-        Turns of each function. One so slow that these take more than two seconds gets fewer, but
-        three at least.
+        Turns of each function. A function whose turns take more than two seconds in all gets
+        fewer, but three at least.
     statistic : callable
-        Of the turns, in place of the median.
-
-    Returns
-    -------
-    dict
-        Seconds, by name.
+        Taken over the turns in place of the median.
     """
-    timers = {name: Timer(function) for name, function in functions.items()}
-    calls, turns = {}, {}
-    for name, timer in timers.items():
+    measures, turn_seconds = {}, {}
+    for name, function in functions.items():
+        timer = Timer(function)
         once = timer.timeit(1)  # warms caches up, and loads what loads at first use
         if once < _BUDGET:
             once = max(timer.timeit(1), 1e-9)
-        calls[name] = max(1, round(_TURN / once))
-        turns[name] = max(_FEWEST, min(repeats, int(_BUDGET / (calls[name] * once))))
-
-    return _in_turns(
-        {name: partial(_of_one_call, timer, calls[name]) for name, timer in timers.items()},
-        turns,
-        statistic,
-    )
+        calls = max(1, round(_TURN / once))
+        measures[name] = partial(_seconds_per_call, timer, calls)
+        turn_seconds[name] = calls * once
+    return _in_turns(measures, turn_seconds, repeats, statistic)
 
 
 def on_device(
-    kernels: Mapping[Name, Kernel],
-    repeats: int = 31,
-    statistic: Callable[[list[float]], float] = median,
+    kernels: Mapping[Name, Kernel], repeats: int = 31, statistic: Statistic = median
 ) -> dict[Name, float]:
-    """Median time of one run of each kernel, by the clock of the device where it is.
+    """Time one run of each kernel on its inputs as they stand, by the clock of its device.
 
-    Without the call from Python, and without the way to a board and back.
-
-    Parameters
-    ----------
-    kernels : mapping of a name to a Kernel
-        Measured on their inputs as they stand.
-    repeats, statistic
-        As in `latency`.
-
-    Returns
-    -------
-    dict
-        Seconds, by name.
+    The time excludes the call from Python, and the way to a board and back. Parameters and result
+    are those of `latency`.
 
     Raises
     ------
@@ -94,21 +71,22 @@ def on_device(
         if kernel.time is None:
             raise InputError("kernel: this device has no clock; expected 'local' or 'rpc'")
         measures[name] = kernel.time
-    first = {name: max(measure(), _TURN) for name, measure in measures.items()}
-    turns = {name: max(_FEWEST, min(repeats, int(_BUDGET / s))) for name, s in first.items()}
-    return _in_turns(measures, turns, statistic)
+    turn_seconds = {name: max(measure(), _TURN) for name, measure in measures.items()}
+    return _in_turns(measures, turn_seconds, repeats, statistic)
 
 
-def _of_one_call(timer: Timer, calls: int) -> float:
+def _seconds_per_call(timer: Timer, calls: int) -> float:
     return timer.timeit(calls) / calls
 
 
 def _in_turns(
     measures: Mapping[Name, Callable[[], float]],
-    turns: Mapping[Name, int],
-    statistic: Callable[[list[float]], float],
+    turn_seconds: Mapping[Name, float],
+    repeats: int,
+    statistic: Statistic,
 ) -> dict[Name, float]:
-    """The statistic of so many measurements of each."""
+    """Repeat each measurement as often as the budget allows; the statistic of its values."""
+    turns = {n: max(_FEWEST, min(repeats, int(_BUDGET / s))) for n, s in turn_seconds.items()}
     times: dict[Name, list[float]] = {name: [] for name in measures}
     order = list(measures)
     shuffle = random.Random(0).shuffle

@@ -1,4 +1,4 @@
-"""Memory that a compiled network takes: what it is handed, what it allocates, and its code."""
+"""Memory that a compiled network takes: its arguments, what it allocates, and its code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import tvm_ffi
 from tvm.ir.instrument import pass_instrument
 
 from kernels.devices import Board
-from kernels.program.kernel import Kernel, build
+from kernels.devices.linker import object_file
+from kernels.program.kernel import build
 from kernels.program.program import Program
 
 
@@ -22,9 +23,9 @@ class Size:
     Parameters
     ----------
     weights, activations : int
-        Its arguments: what is read of the weights; inputs and outputs.
+        Arguments: weights as they are read; inputs and outputs.
     workspace : int
-        Intermediate arrays; those that live at different times share a place, but for Arm
+        Intermediate arrays. Arrays that live at different times share memory, except on Arm
         (`kernels.program.kernel.passes`).
     code : int
         The object file.
@@ -42,34 +43,18 @@ class Size:
 
 
 def size(
-    whole: Program,
-    schedule: str,
-    records: Path | None,
-    work: Path,
-    device: str | Board = "local",
+    whole: Program, schedule: str, records: Path | None, device: str | Board = "local"
 ) -> Size:
-    """Compile a program once more, and see what it takes.
-
-    Parameters
-    ----------
-    whole : Program
-    schedule, records, device : as of `kernels.program.kernel.build`
-    work : Path
-        Folder for the object file, which is removed.
-    """
-    seen = _Allocations()
-    with tvm.transform.PassContext(instruments=[seen]):
-        kernel: Kernel = build(whole, schedule, records, device)
-    file = work / "kernel.o"
-    kernel.executable.mod.write_to_file(str(file), "o")
-    code = file.stat().st_size
-    file.unlink()
+    """Compile a program as `kernels.program.kernel.build` does, and measure its memory."""
+    allocated = _Allocations()
+    with tvm.transform.PassContext(instruments=[allocated]):
+        kernel = build(whole, schedule, records, device)
     ends = [*whole.inputs, *whole.outputs]
     return Size(
         weights=sum(values.nbytes for _, values in whole.weights),
         activations=sum(_bytes(tensor.shape, tensor.dtype) for _, tensor in ends),
-        workspace=seen.n_bytes,
-        code=code,
+        workspace=allocated.n_bytes,
+        code=len(object_file(kernel.executable)),
     )
 
 
@@ -78,19 +63,19 @@ def _bytes(shape, dtype) -> int:
     return prod(int(n) for n in shape) * kind.lanes * kind.bits // 8
 
 
-# The pass that follows the one by which arrays of different times share their place.
-_PLACED = "s_tir.HoistIfThenElse"
+# The pass after StorageRewrite, which lets arrays of different times share memory.
+_AFTER_REWRITE = "s_tir.HoistIfThenElse"
 
 
 @pass_instrument
 class _Allocations:
-    """What a program allocates."""
+    """Bytes that a program allocates."""
 
     n_bytes = 0
 
     def run_after_pass(self, module, info) -> None:
         """Add up the arrays after that pass."""
-        if info.name == _PLACED:
+        if info.name == _AFTER_REWRITE:
             for function in module.functions.values():
                 tvm_ffi.structural_walk(function.body, (tvm.tirx.AllocBuffer, self._count))
 

@@ -1,8 +1,8 @@
-"""Operations on real numbers in what tensors are computed from, counted.
+"""Count the operations on real numbers that tensors are computed from.
 
-Each as one, also a division or a root; a fused multiply-add as two. What occurs twice in an
-expression counts once. Of loops written out (`kernels.program.loops`) the least: one round where
-numbers decide how many there are, and of two branches the shorter one.
+Each counts as one, also a division or a root; a fused multiply-add as two. A subexpression that
+occurs twice in an expression counts once. Loops that are written out (`kernels.program.loops`)
+count the least: one round where data decide the number of rounds, and the shorter of two branches.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import tvm
 from tvm import te, tirx
 
 _PARTS = ("a", "b", "value", "body", "condition", "true_value", "false_value")
-_OF_CALLS = {"refbnn.kept": 0, "tirx.fma": 2}  # of any other one
+_CALLS = {"refbnn.kept": 0, "tirx.fma": 2}  # any other call: 1
 
 
 def count(tensors: list[te.Tensor]) -> int:
-    """Count what the tensors take, from the inputs on."""
+    """Count the operations from the inputs to these tensors."""
     stages, waiting = {}, [tensor.op for tensor in tensors]
     while waiting:
         op = waiting.pop()
@@ -25,8 +25,7 @@ def count(tensors: list[te.Tensor]) -> int:
             continue
         if isinstance(op, te.ComputeOp):
             extents = [int(axis.dom.extent) for axis in [*op.axis, *op.reduce_axis]]
-            # Mean and variance of an operator are two expressions that share most of what they
-            # compute: the larger one counts.
+            # Mean and variance are two expressions that share most operations: the larger counts.
             stages[op.name] = prod(extents) * max(_in_expression(part) for part in op.body)
         else:
             stages[op.name] = _in_statement(op.body)
@@ -35,7 +34,7 @@ def count(tensors: list[te.Tensor]) -> int:
 
 
 def _in_statement(s) -> int:
-    """Count in loops that are written out."""
+    """Count the operations of a statement in loops that are written out."""
     match s:
         case tirx.For():
             rounds = int(s.extent) if isinstance(s.extent, tirx.IntImm) else 1
@@ -55,28 +54,28 @@ def _in_statement(s) -> int:
 
 
 def _in_expression(expression) -> int:
-    """Count in one expression, what occurs twice once."""
-    seen: set[int] = set()
+    """Count the operations of one expression, each subexpression once."""
+    visited: set[int] = set()
     n, waiting = 0, [expression]
     while waiting:
         e = waiting.pop()
-        if hash(e) in seen or isinstance(e, te.Tensor):
+        if hash(e) in visited or isinstance(e, te.Tensor):
             continue
-        seen.add(hash(e))
+        visited.add(hash(e))
         if isinstance(e, tirx.Reduce):
-            n += len(e.source)  # a sum each; every part of a joint reduction has all the sources
+            n += len(e.source)  # one sum a source; each part of a joint reduction holds all sources
             waiting += list(e.source)
             continue
         below = [getattr(e, name) for name in _PARTS if hasattr(e, name)]
         own = int(hasattr(e, "b"))
         if isinstance(e, tvm.ir.Call):
             below = list(e.args)
-            own = 0 if _reads(e) else _OF_CALLS.get(e.op.name, 1)
+            own = 0 if _reads(e) else _CALLS.get(e.op.name, 1)
         n += own * (own > 0 and str(below[0].ty).startswith("float"))
         waiting += below
     return n
 
 
 def _reads(call) -> bool:
-    """Whether a call is the entry of a tensor."""
+    """Whether a call reads an entry of a tensor."""
     return bool(call.args) and isinstance(call.args[0], te.Tensor)

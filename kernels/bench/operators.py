@@ -1,19 +1,29 @@
-"""The operators of a network one by one, each on what the network hands it.
+"""The operators of a network one by one: their work, and their time or executed instructions.
 
-How long the exact moments of a maximum take depends on the numbers (`kernels.maximum.of_window`):
-on others an operator would not take the share of the whole that it has.
+Each is measured on what the network hands it: how long the exact moments of a maximum take depends
+on the numbers (`kernels.maximum.of_window`).
+
+Instructions stand beside two lower bounds, both in whole vectors:
+
+    fused multiply-adds     operations / (2 · lanes), each with a product and a sum a lane
+    loads of weights        weights / lanes; an instruction can load two vectors
+
+A batch that fits no tile loads weights more than once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kernels.bench import roofline
+from kernels.bench.latency import on_device
 from kernels.devices import Board
+from kernels.devices.emulated_arm.innermost_loops import Loop, innermost
+from kernels.devices.instructions import InstructionCount, count
 from kernels.devices.targets import Target
 from kernels.layers.images import Packs
 from kernels.network import program
@@ -23,18 +33,18 @@ from refbnn.layers.moments import deterministic
 from refbnn.network.network import Network
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operator:
     """One layer of the compiled network by itself.
 
     Parameters
     ----------
     name : str
-        Its index and kind.
+        Index and kind of the layer.
     alone : Program
     work : Work
     inputs : tuple of ndarray, (batch, ...)
-        Mean and variance of what it is given, or what it is given, where that is known.
+        Known values, or mean and variance.
     """
 
     name: str
@@ -43,7 +53,7 @@ class Operator:
     inputs: tuple[np.ndarray, ...]
 
     def kernel(self, schedule: str, records: Path | None, device: str | Board) -> Kernel:
-        """Compile it, with its inputs in place; parameters as of `kernels.program.kernel.build`."""
+        """Compile it as `kernels.program.kernel.build` does, with its inputs in place."""
         kernel = build(self.alone, schedule, records, device)
         layouts = [layout for layout, _ in self.alone.inputs]
         for view, layout, array in zip(kernel.inputs, layouts, self.inputs, strict=True):
@@ -52,15 +62,7 @@ class Operator:
 
 
 def one_by_one(net: Network, x: np.ndarray, target: Target) -> Iterator[Operator]:
-    """Yield the operators of a network in their order.
-
-    Parameters
-    ----------
-    net : Network
-    x : (batch, ...)
-        Input of the first.
-    target : Target
-    """
+    """Yield the operators of a network in their order, for an input x of shape (batch, ...)."""
     whole = program(net, len(x), target)
     of_layers = net.by_layer(net.propagated_parameters())
     moments = deterministic(x)
@@ -69,3 +71,94 @@ def one_by_one(net: Network, x: np.ndarray, target: Target) -> Iterator[Operator
         inputs = (moments.mean, moments.var)[: len(alone.inputs)]
         yield Operator(name, alone, roofline.work(layer, alone, "variance"), inputs)
         moments = layer.moments(moments, own)
+
+
+def timed(
+    net: Network,
+    x: np.ndarray,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    rate: float,
+    device: str | Board = "local",
+) -> list[dict]:
+    """Time every operator: the kernels alone, without the call from Python, schedules in turns.
+
+    Parameters
+    ----------
+    net, x, target, schedules, records, device
+        As in `kernels.bench.comparison.compiled`.
+    rate : float
+        Result of `kernels.bench.roofline.rate`.
+
+    Returns
+    -------
+    list of dict
+        Entries of the JSON file of `refbnn bench`.
+    """
+    results = []
+    for operator in one_by_one(net, x, target):
+        work = operator.work
+        by_memory = work.n_bytes / roofline.bandwidth(target, work.n_bytes, device)
+        by_arithmetic = work.operations / rate
+        limit = max(by_memory, by_arithmetic)
+        seconds = on_device({s: operator.kernel(s, records, device) for s in schedules})
+        results.append(
+            {
+                "operator": operator.name,
+                "latency_seconds": seconds,
+                "memory_bytes": work.n_bytes,
+                "operations": work.operations,
+                "limit_seconds": limit,
+                "limited_by": "memory" if by_memory >= by_arithmetic else "arithmetic",
+                "share_of_limit": {schedule: limit / s for schedule, s in seconds.items()},
+            }
+        )
+    return results
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Instructions of one operator on the emulated core.
+
+    Parameters
+    ----------
+    name : str
+    floor : int
+        Fused multiply-adds that it needs at least.
+    weight_vectors : int
+        Vectors of weights that it loads at least.
+    products : int
+        Multiply-accumulates of a weight and an input.
+    instructions : dict of schedule to InstructionCount
+    loops : dict of schedule to Loop, or None
+        Innermost loop that executes most instructions.
+    """
+
+    name: str
+    floor: int
+    weight_vectors: int
+    products: int
+    instructions: dict[str, InstructionCount]
+    loops: dict[str, Loop | None]
+
+
+def counted(
+    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+) -> list[Counted]:
+    """Count every operator; parameters as in `kernels.bench.comparison.compiled`."""
+    results = []
+    for operator in one_by_one(net, x, target):
+        work, instructions, loops = operator.work, {}, {}
+        for schedule in schedules:
+            kernel = operator.kernel(schedule, records, "emulated")
+            assert kernel.blocks is not None  # the emulated core has them
+            blocks = kernel.blocks()
+            instructions[schedule] = count(blocks)
+            loops[schedule] = next(iter(innermost(blocks)), None)
+        floor = -(-work.operations // (2 * target.lanes))
+        weight_vectors = -(-work.n_weights // target.lanes)
+        results.append(
+            Counted(operator.name, floor, weight_vectors, work.products, instructions, loops)
+        )
+    return results

@@ -1,9 +1,8 @@
-"""Forward passes of other tools, where they are installed: the extra `peers`.
+"""Forward passes of other tools, where they are installed (extra `peers`).
 
-Each function makes the network that refbnn's layers say, with the same means and scales, in
-float32, and the call that the tool's own documentation shows, without gradients. SVI-30 is thirty
-passes, each with weights of its own draw, their outputs kept. Tools that are absent are named, not
-measured.
+Each function builds the same network in float32, with the same means and scales, and returns the
+call that the tool's documentation shows, without gradients. SVI-30 is thirty passes, each with a
+new draw of the weights; all outputs are kept. Absent tools are named, not measured.
 """
 
 from __future__ import annotations
@@ -25,18 +24,7 @@ Call = Callable[[], Any]
 
 
 def calls(net: Network, x: np.ndarray) -> tuple[dict[str, Call], dict[str, str]]:
-    """One prediction of every tool, and why the others are missing.
-
-    Parameters
-    ----------
-    net : Network
-    x : (B, ...)
-
-    Returns
-    -------
-    calls : dict of name to callable without arguments
-    absent : dict of name to reason
-    """
+    """One prediction of every tool for x, (B, ...), and the reasons why tools are absent."""
     made: dict[str, Call] = {}
     absent: dict[str, str] = {}
     for name, (package, make) in _TOOLS.items():
@@ -47,15 +35,15 @@ def calls(net: Network, x: np.ndarray) -> tuple[dict[str, Call], dict[str, str]]
             warnings.simplefilter("ignore")  # the tools' own
             import torch
 
-            torch.set_num_threads(1)  # as all others here
+            torch.set_num_threads(1)  # as everything else in the comparison
             # Means that decayed to subnormal numbers take a hundred times as long, and count as 0
             # in our kernels.
             torch.set_flush_denormal(True)
             torch.manual_seed(0)
             try:
-                call = make(net, torch.from_numpy(np.array(x, np.float32)))
+                call = partial(_without_gradients, make(net, _tensor(x)))
                 call()
-            except Exception as error:  # whatever a tool does where it cannot run this network
+            except Exception as error:  # whatever a tool raises if it cannot run this network
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 absent[name] = f"cannot run it: {reason[:80]}"
             else:
@@ -64,16 +52,16 @@ def calls(net: Network, x: np.ndarray) -> tuple[dict[str, Call], dict[str, str]]
 
 
 def as_torch(layers: Sequence[Layer]):
-    """The layers as a PyTorch module, with weights of its own.
+    """Build a PyTorch module of these layers, with weights of its own.
 
     Raises
     ------
     ValueError
-        If a layer is none of Dense, Conv2d, MaxPool2d, AvgPool2d, Flatten and ReLU.
+        If a layer is not Dense, Conv2d, MaxPool2d, AvgPool2d, Flatten or ReLU.
     """
     from torch import nn
 
-    def one(layer: Layer):
+    def module(layer: Layer):
         match layer:
             case Dense():
                 return nn.Linear(layer.in_features, layer.out_features)
@@ -91,27 +79,21 @@ def as_torch(layers: Sequence[Layer]):
                 return nn.ReLU()
         raise ValueError(f"no PyTorch layer for {type(layer).__name__}")
 
-    return nn.Sequential(*map(one, layers))
+    return nn.Sequential(*map(module, layers))
 
 
 def to_bayesian_torch(module) -> None:
-    """Make a PyTorch module's layers bayesian-torch's, in place, as its documentation does."""
+    """Replace a module's layers by those of bayesian-torch, as its documentation does."""
     from bayesian_torch.models.dnn_to_bnn import dnn_to_bnn
 
-    options = {
-        "prior_mu": 0.0,
-        "prior_sigma": 1.0,
-        "posterior_mu_init": 0.0,
-        "posterior_rho_init": -3.0,
-        "type": "Reparameterization",
-        "moped_enable": False,
-        "moped_delta": 0.5,
-    }
+    options = {"type": "Reparameterization", "moped_enable": False, "moped_delta": 0.5}
+    options |= {"prior_mu": 0.0, "prior_sigma": 1.0}
+    options |= {"posterior_mu_init": 0.0, "posterior_rho_init": -3.0}
     dnn_to_bnn(module, options)
 
 
 def _of_means(net: Network):
-    """The network of the means."""
+    """Build the PyTorch module of the posterior means."""
     import torch
 
     module = as_torch(net.layers).eval()
@@ -127,32 +109,29 @@ def _tensor(array: np.ndarray):
     return torch.from_numpy(np.array(array, np.float32))
 
 
-def _without_gradients(call: Call) -> Call:
+def _without_gradients(call: Call) -> Any:
     import torch
 
-    def run():
-        with torch.inference_mode():
-            return call()
-
-    return run
+    with torch.inference_mode():
+        return call()
 
 
 def _deterministic(net: Network, x) -> Call:
-    return _without_gradients(partial(_of_means(net), x))
+    return partial(_of_means(net), x)
 
 
 def _sampled(net: Network, x) -> Call:
-    """Plain PyTorch: every weight drawn anew in each pass."""
+    """Sample in plain PyTorch: each pass draws every weight anew."""
     import torch
 
     module = _of_means(net)
     posteriors = {n: (_tensor(p.mean), _tensor(p.scale)) for n, p in net.parameters().items()}
 
-    def one():
+    def sample():
         drawn = {n: m + s * torch.randn_like(m) for n, (m, s) in posteriors.items()}
         return torch.func.functional_call(module, drawn, (x,))
 
-    return _without_gradients(lambda: torch.stack([one() for _ in range(SVI_SAMPLES)]))
+    return lambda: torch.stack([sample() for _ in range(SVI_SAMPLES)])
 
 
 def _bayesian_torch(net: Network, x) -> Call:
@@ -168,24 +147,24 @@ def _bayesian_torch(net: Network, x) -> Call:
             values = posterior.mean if kind == "mu" else inverse_softplus(posterior.scale)
             parameter.copy_(_tensor(values))
     module.eval()
-    return _without_gradients(lambda: torch.stack([module(x) for _ in range(SVI_SAMPLES)]))
+    return lambda: torch.stack([module(x) for _ in range(SVI_SAMPLES)])
 
 
 def _fastbnns(net: Network, x) -> Call:
-    """Propagation of moments, in one pass."""
+    """Propagate moments in one pass."""
     from fastbnns.bnn.base import BNN
     from fastbnns.bnn.types import MuVar
 
     module = BNN(nn=_of_means(net), convert_in_place=False).eval()
     for name, parameter in module.named_parameters():
-        # "bnn.0._module.weight" and "bnn.0._module_params.weight_rho": each drawn anew, and the
-        # latter one number in memory, so that they are not filled in place.
+        # Names: "bnn.0._module.weight", "bnn.0._module_params.weight_rho". The latter shares one
+        # number in memory, so parameters are replaced, not filled in place.
         _, index, _, part = name.split(".")
         posterior = net.parameters()[f"{index}.{part.removesuffix('_rho')}"]
         is_mean = not part.endswith("_rho")
         values = posterior.mean if is_mean else inverse_softplus(posterior.scale)
         parameter.data = _tensor(values)
-    return _without_gradients(lambda: module(MuVar(x)))
+    return lambda: module(MuVar(x))
 
 
 def _pyro(net: Network, x) -> Call:
@@ -205,7 +184,7 @@ def _pyro(net: Network, x) -> Call:
             law = distributions.Normal(_tensor(own.mean), _tensor(own.scale))
             setattr(part, name, PyroSample(law.to_event(parameter.dim())))
     predictive = Predictive(module, num_samples=SVI_SAMPLES, return_sites=("_RETURN",))
-    return _without_gradients(lambda: predictive(x))
+    return partial(predictive, x)
 
 
 _TOOLS: dict[str, tuple[str, Callable[[Network, Any], Call]]] = {

@@ -2,18 +2,19 @@
 
     t ≥ max(bytes / bandwidth, operations / rate)
 
-Bytes are those of the operator's arrays, each moved once: inputs, outputs and what is read of the
-weights, in float32, without padding. Operations of dense layers and convolutions are a product and
-a sum for each term that is summed (`kernels.layers.products`); those of others are counted in what
-is computed, padding included (`kernels.bench.operations`).
+Bytes count the operator's arrays once each: inputs, outputs and what is read of the weights, in
+float32, without padding. Operations of dense layers and convolutions are a product and a sum for
+each term that is summed (`kernels.layers.products`). Operations of other layers are counted in
+their expressions, padding included (`kernels.bench.operations`).
 
-Bandwidth is that of one core that reads as many bytes again and again, so of the cache that holds
-them. The rate is that of fused multiply-adds between registers. Both are measured with kernels of
-the same compiler.
+Bandwidth is measured on one core that reads as many bytes again and again, so it is the bandwidth
+of the cache that holds them. The rate is that of fused multiply-adds between registers. Both are
+measured with kernels of the same compiler.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -35,18 +36,18 @@ _ROWS, _TERMS = 64, 512  # of the kernel that measures the rate: 100 µs, and al
 
 @dataclass(frozen=True)
 class Work:
-    """What an operator has to do.
+    """Work of an operator.
 
     Parameters
     ----------
     n_bytes : int
-        To move.
+        Bytes to move.
     operations : int
-        In float32.
+        Operations in float32.
     products : int
-        Of a weight and an input, whatever is computed of them; 0 where there are no weights.
+        Multiply-accumulates of a weight and an input, whatever their terms.
     n_weights : int
-        Numbers that are read of weights and biases.
+        Numbers to read of weights and biases.
     """
 
     n_bytes: int
@@ -56,16 +57,7 @@ class Work:
 
 
 def work(layer: Layer, alone: Program, form: str) -> Work:
-    """Count the work of one layer.
-
-    Parameters
-    ----------
-    layer : Layer
-    alone : Program
-        Of that layer by itself.
-    form : str
-        As in `kernels.layers.products`.
-    """
+    """Count the work of one layer by its own program; forms as in `kernels.layers.products`."""
     known = len(alone.inputs) == 1
     n_in, n_out = (
         sum(alone.batch * prod(layout.shape) for layout, _ in operands)
@@ -82,7 +74,7 @@ def work(layer: Layer, alone: Program, form: str) -> Work:
 
 
 def _products(layer: Layer, shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one example, an input of that shape."""
+    """Count the multiply-accumulates for one example, an input of that shape."""
     match layer:
         case Dense():
             return layer.in_features * layer.out_features
@@ -99,46 +91,44 @@ def _products(layer: Layer, shape: tuple[int, ...]) -> int:
 
 
 def bandwidth(target: Target, n_bytes: int, device: str | Board) -> float:
-    """Bytes a second that one core reads of an array of that size, read before."""
+    """Measure the bytes a second that one core reads of an array of that size, read before."""
     lanes, sums = target.lanes, 8  # independent, so that no sum waits for itself
     n = max(1, n_bytes // (4 * lanes * sums))
     rounds = 1 + _LEAST_BYTES // (4 * n * lanes * sums)
     program = Program(target, rounds)
     x = program.weight("x", np.ones((n, sums, lanes)))
-    k = te.reduce_axis((0, n), name="k")
-    total = te.compute(
-        (rounds, sums * lanes),
-        lambda _, i: te.sum(x[k, i // lanes, i % lanes], axis=k),
-        name="total",
+    k = te.reduce_axis((0, n))
+    seconds = _seconds_of_sums(
+        program, sums, lambda _, i: te.sum(x[k, i // lanes, i % lanes], axis=k), device
     )
-    program.outputs.append((Rows(sums * lanes, lanes), total))
-    return 4.0 * rounds * n * sums * lanes / _seconds(program, "total", lanes, device)
+    return 4.0 * rounds * n * sums * lanes / seconds
 
 
 def rate(target: Target, device: str | Board) -> float:
-    """Operations a second of one core in fused multiply-adds, each counted as two."""
+    """Measure the operations a second of one core in fused multiply-adds, two operations each."""
     lanes, sums = target.lanes, min(12, target.registers // 2 - 2)
     program = Program(target, _ROWS)
     x = program.weight("x", np.ones((_ROWS, _TERMS)))
     w = program.weight("w", np.ones((sums, lanes)))
-    k = te.reduce_axis((0, _TERMS), name="k")
-    total = te.compute(
-        (_ROWS, sums * lanes),
-        lambda i, j: te.sum(x[i, k] * w[j // lanes, j % lanes], axis=k),
-        name="total",
+    k = te.reduce_axis((0, _TERMS))
+    seconds = _seconds_of_sums(
+        program, sums, lambda i, j: te.sum(x[i, k] * w[j // lanes, j % lanes], axis=k), device
     )
-    program.outputs.append((Rows(sums * lanes, lanes), total))
-    return 2.0 * _ROWS * _TERMS * sums * lanes / _seconds(program, "total", lanes, device)
+    return 2.0 * _ROWS * _TERMS * sums * lanes / seconds
 
 
-def _seconds(program: Program, block: str, lanes: int, device: str | Board) -> float:
-    """Least time of sums, (rows, sums·lanes), all sums of a row in registers."""
+def _seconds_of_sums(program: Program, sums: int, element: Callable, device: str | Board) -> float:
+    """Time the sums of each row, (batch, sums · lanes), all of a row in registers; the least."""
+    lanes = program.target.lanes
+    columns = sums * lanes
+    total = te.compute((program.batch, columns), element, name="total")
+    program.give_arrays(Rows(columns, lanes), total)
     plan = planned(program)
-    total = plan.get_sblock(block)
-    _, column, k = plan.get_loops(total)
-    sums, lane = plan.split(column, [None, lanes])
-    plan.reorder(k, sums, lane)
-    plan.unroll(sums)
+    block = plan.get_sblock("total")
+    _, column, k = plan.get_loops(block)
+    outer, lane = plan.split(column, [None, lanes])
+    plan.reorder(k, outer, lane)
+    plan.unroll(outer)
     plan.vectorize(lane)
-    plan.decompose_reduction(total, k)
+    plan.decompose_reduction(block, k)
     return on_device({"": bind(program, plan.mod, device)}, statistic=min)[""]

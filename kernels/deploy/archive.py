@@ -1,7 +1,7 @@
-"""A static library of one object: the kernel, its weights and the function around it.
+"""Make a static library of one object: the kernel, its weights and the function around it.
 
 Zig compiles and links (clang and lld for any machine, from pip). The kernel's own name is hidden,
-and what the kernel does not use is left out, so that a program can hold several networks.
+and unused sections are dropped, so that a program can hold several networks.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from kernels.devices.linker import zig
 from kernels.devices.targets import Target
 from refbnn.errors import InputError
 
-# Functions of the C library at most, none of a runtime of the compiler's.
+# The object may call the C library, and no runtime of the compiler.
 _OPTIONS = (
     *("-std=c11", "-O2", "-fPIC", "-fdata-sections", "-ffunction-sections"),
     *("-fno-sanitize=all", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
 )
-# LLVM describes a kernel to debuggers, in names that no file has.
+# LLVM writes debug information for source files that do not exist.
 _SCRIPT = "SECTIONS { /DISCARD/ : { *(.debug*) *(.comment) } }"
-_EXECUTED, _WRITTEN, _LOADED = 4, 1, 2  # SHF_EXECINSTR, SHF_WRITE, SHF_ALLOC
+_EXECUTED, _WRITTEN, _LOADED = 4, 1, 2  # flags SHF_EXECINSTR, SHF_WRITE, SHF_ALLOC
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,12 @@ class Sizes:
 
     Parameters
     ----------
-    code, constants, memory : int
-        Executed; read, such as weights; read and written.
+    code : int
+        Machine code.
+    constants : int
+        Read-only data, such as weights.
+    memory : int
+        Data that is read and written.
     """
 
     code: int
@@ -48,8 +52,8 @@ def require_tools() -> None:
     absent = [package for module, package in packages.items() if find_spec(module) is None]
     if absent:
         raise InputError(
-            f"a library: without {', '.join(absent)}; expected after: pip install 'refbnn[arm]' "
-            "(or C source, --c, which needs no compiler here)"
+            f"a library cannot be made without {', '.join(absent)}: pip install 'refbnn[arm]', "
+            "or write C source (--c), which needs no compiler here"
         )
 
 
@@ -60,18 +64,16 @@ def library(
 
     Parameters
     ----------
-    name : str
     kernel : bytes
         Object file of NAME_kernel.
     source, header : str
         NAME.c and NAME.h.
-    target : Target
 
     Returns
     -------
-    bytes
+    archive : bytes
         libNAME.a
-    Sizes
+    sizes : Sizes
 
     Raises
     ------

@@ -1,19 +1,18 @@
-"""A program as one plain C function: `void NAME(float *, ...)`, without TVM's runtime.
+"""Compile a program to one plain C function, `void NAME(float *, ...)`, without TVM's runtime.
 
 TVM's own functions unpack their arguments from arrays of tagged values, check each, ask a runtime
-for temporary memory, which comes from a heap, and leave errors there. Here the passes that do so
-are left out. Every array is a pointer: inputs, weights, outputs as the program has them, then
-`work`, each array of temporary memory that would have come from a heap. Whoever calls knows all
+for temporary memory, which comes from a heap, and leave errors in that runtime. The passes that do
+so are left out here. Every array is a pointer: inputs, weights and outputs as the program has them,
+then `work`, each array of temporary memory that would have come from a heap. The caller knows all
 sizes, and that no two arrays overlap. All other passes are TVM's, in their order, so that the
 arithmetic is the same.
 
 C source, for processors that LLVM does not know
 ------------------------------------------------
-Of vectors plain loops are made, which a C compiler may turn into vectors again; and a product and
-a sum become one operation where that compiler says so, but for those that have to: `fmaf`. TVM's
-writer of C prints seven digits of a constant, where float32 needs nine, and infinity by a name that
-C does not have. So each constant that this would change is printed as a number that stands for it,
-and put back in the text.
+Vectors become plain loops, which a C compiler may turn into vectors again. That compiler decides
+which products and sums become one operation, except where it must be one: `fmaf`. TVM's C printer
+writes seven digits of a constant, where float32 needs nine, and infinity by a name that C does not
+have. So each constant that this would change is printed as a code, which is then replaced.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import tvm
@@ -31,12 +30,13 @@ from tvm import tirx
 from tvm.ir import register_op_attr
 from tvm.tirx.op import register_intrin_lowering
 
+from kernels.devices.linker import object_file
 from kernels.program import kernel
 from kernels.program.program import Program
 
 # Bytes below which TVM leaves temporary memory on the stack (kMaxStackAlloca), most often to become
-# registers. From there on it would ask its runtime. All stands at the beginning of the function,
-# where StorageRewrite puts it, so that what is not needed at the same time shares memory.
+# registers. Larger arrays would come from its runtime. StorageRewrite puts all at the beginning of
+# the function, so that arrays that live at different times share memory.
 _ON_STACK = 1024
 _PACKING = ("tirx.MakePackedAPI", "tirx.FP8StorageLegalize", "tirx.BF16StorageLegalize")
 
@@ -46,7 +46,7 @@ register_op_attr(_FMAF, "TCallEffectKind", _PURE)
 
 
 def _call_in_c(operation: str, name: Callable[[tirx.Call], str]) -> None:
-    """Say which C function does an operation: one of math.h, or of the file's beginning."""
+    """Lower an operation to a C function: one of math.h, or of the file's beginning."""
 
     def lowered(call: tirx.Call) -> tirx.Call:
         return tirx.call_pure_extern(call.ty, name(call), *call.args)
@@ -58,11 +58,7 @@ _call_in_c(_FMAF, lambda _: "fmaf")
 _call_in_c("tirx.sqrt", lambda _: "sqrtf")
 _call_in_c("tirx.floor", lambda _: "floorf")
 _call_in_c("tirx.fabs", lambda _: "fabsf")
-_call_in_c("tirx.reinterpret", lambda call: "float_of" if _is_float(call) else "bits_of")
-
-
-def _is_float(call: tirx.Call) -> bool:
-    return call.ty.dtype == "float32"
+_call_in_c("tirx.reinterpret", lambda call: "float_of" if call.ty.dtype == "float32" else "bits_of")
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Function:
     code : bytes or str
         Object file, or C source of the function alone.
     work : tuple of (str, int)
-        Type in C and length of each array of temporary memory, the last arguments.
+        C type and length of each array of temporary memory; these are the last arguments.
     """
 
     code: bytes | str
@@ -84,17 +80,14 @@ class Function:
 def compiled(
     program: Program, name: str, schedule: str, folder: str | Path | None, source: bool
 ) -> Function:
-    """Compile a program; for its target, or as C source.
+    """Compile a program to a function of that name, for its target or as C source.
 
     Parameters
     ----------
-    program : Program
-    name : str
-        Of the function.
     schedule, folder
         As in `kernels.program.kernel.lowered`, whose errors it raises.
     source : bool
-        C, in which subnormal numbers count as any other (`kernels.program.subnormals`).
+        Write C, in which subnormal numbers count as any other (`kernels.program.subnormals`).
     """
     if source:
         program.flush = False
@@ -104,7 +97,7 @@ def compiled(
     passes, finalize, _ = tirx.get_default_tir_pipeline(llvm)
     settings = {**kernel.PASSES, "tirx.disable_vectorize": source}
     with tvm.transform.PassContext(config=settings, instruments=[_WithoutPacking()]):
-        function, work = _of_pointers(passes(module)[name])
+        function, work = _with_pointers(passes(module)[name])
         module = tvm.IRModule({name: function})
         constants: dict[str, float] = {}
         if source:
@@ -112,22 +105,19 @@ def compiled(
         built = tvm.get_global_func(f"target.build.{llvm.kind.name}")(finalize()(module), llvm)
     if source:
         return Function(_text(built.inspect_source(), name, constants), work)
-    with TemporaryDirectory() as temporary:
-        path = Path(temporary) / "kernel.o"
-        built.write_to_file(str(path), "o")
-        return Function(path.read_bytes(), work)
+    return Function(object_file(tvm.runtime.Executable(built)), work)
 
 
 @tvm.ir.instrument.pass_instrument
 class _WithoutPacking:
-    """Leaves out the passes that make a function of TVM's runtime."""
+    """Leave out the passes that make a function of TVM's runtime."""
 
     def should_run(self, _module, info) -> bool:
         return info.name not in _PACKING
 
 
-def _of_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[str, int], ...]]:
-    """The function of pointers to its arrays and to large temporary ones; type, length of these."""
+def _with_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[str, int], ...]]:
+    """Take pointers to arrays and large temporary ones; also C type and length of the latter."""
     pointers, work = [], []
 
     def argument(array) -> tirx.DeclBuffer:
@@ -138,9 +128,9 @@ def _of_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[st
     for statement in function.body.seq:
         if isinstance(statement, tirx.AllocBuffer):
             number, _, lanes = str(statement.buffer.ty.dtype.dtype).partition("x")
-            length = int(np.prod([int(n) for n in statement.buffer.ty.shape])) * int(lanes or 1)
+            length = prod(int(n) for n in statement.buffer.ty.shape) * int(lanes or 1)
             if length * np.dtype(number).itemsize >= _ON_STACK:
-                work.append(("float" if number == "float32" else f"{number}_t", length))
+                work.append((c_type_of(number), length))
                 statement = argument(statement.buffer)
         body.append(statement)
     plain = tirx.PrimFunc(pointers, tirx.SeqStmt(body), None, None)
@@ -150,15 +140,15 @@ def _of_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[st
 
 
 def _for_c(module: tvm.IRModule, constants: dict[str, float]) -> tvm.IRModule:
-    """Put `fmaf` for fused operations, and a code for each constant that would be another.
+    """Replace fused operations by `fmaf`, and constants that TVM's printer would change by codes.
 
-    TVM has no way to change a tree of it in Python, but to write it as JSON and read it again.
+    Python can change a tree of TVM's only by way of JSON.
 
     Parameters
     ----------
     module : IRModule
     constants : dict
-        Receives the constants by the text that stands for them.
+        Receives the constants by their codes.
     """
     tree = json.loads(tvm.ir.save_json(module))
     for node in tree["nodes"]:
@@ -174,12 +164,22 @@ def _for_c(module: tvm.IRModule, constants: dict[str, float]) -> tvm.IRModule:
 
 
 def _text(source: str, name: str, constants: Mapping[str, float]) -> str:
-    """The function without what TVM puts around it, its constants in full."""
+    """Cut the function out of TVM's source, and write its constants in full."""
     start = source.rindex(f"TVM_DLL void {name}(")
     signature, brace, body = source[start:].removeprefix("TVM_DLL ").partition(" {")
     signature = re.sub(r"\*\s*(\w)", r"*restrict \1", signature)
     body = re.sub(r"1\.\d{6}e\+37f", lambda code: _in_c(constants[code[0]]), body)
     return f"static {signature}{brace}{body}".rstrip() + "\n"
+
+
+def c_type_of(dtype: object) -> str:
+    """Name a type of TVM's in C."""
+    return "float" if str(dtype) == "float32" else f"{dtype}_t"
+
+
+def item_bytes(c_type: str) -> int:
+    """Count the bytes of one number of a C type that `c_type_of` names."""
+    return 4 if c_type == "float" else np.dtype(c_type.removesuffix("_t")).itemsize
 
 
 def _in_c(value: float) -> str:

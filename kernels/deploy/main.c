@@ -2,8 +2,8 @@
  *
  *   $command
  *
- * Expected are the moments that the float64 reference propagates. Prints the greatest errors, and
- * returns 0 if all are within the tolerance, otherwise 1.
+ * The expected moments are those of the float64 reference. Prints the greatest errors, and returns 0
+ * if all are within the tolerance, otherwise 1.
  */
 #include <math.h>
 #include <stdio.h>

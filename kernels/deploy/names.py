@@ -1,4 +1,4 @@
-"""Names: what C functions, constants and files of a network begin with."""
+"""Names: the prefix of a network's C functions, constants and files."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from pathlib import Path
 
 from refbnn.errors import InputError
 
-PROGRAM = "check"  # what the command makes of main.c
-# Files of their own, and libraries that a linker looks for by itself: libNAME.a would hide these.
+PROGRAM = "check"  # made of main.c by the command
+# Other files of the folder, and libraries that a linker looks for by itself: libNAME.a would hide
+# these.
 _TAKEN = ("main", PROGRAM, "c", "m", "gcc", "gcc_s", "gcc_eh", "compiler_rt")
 
 
 def require_name(name: str) -> None:
-    """Raise InputError for a name that cannot begin those of C functions and files."""
+    """Raise InputError for a name that cannot be a prefix of C functions and files."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
         raise InputError(
-            f"name {name!r}; expected letters, digits and _, a letter first, 63 at most"
+            f"name {name!r} is no prefix for C; expected letters, digits and _, a letter first, at "
+            "most 63"
         )
     if name in _TAKEN:
         raise InputError(f"name {name!r} is taken; expected none of: {', '.join(_TAKEN)}")
 
 
 def name_after(file: Path) -> str:
-    """A name after a file's: other characters become _, a letter comes first; none taken."""
+    """Make a prefix from a file's name: other characters become _, and it begins with a letter."""
     name = re.sub(r"[^A-Za-z0-9_]", "_", file.stem)[:50]
     return name if name[:1].isalpha() and name not in _TAKEN else f"net_{name.lstrip('_')}"

@@ -1,15 +1,16 @@
-"""The files of a deployed network as text: templates that lie beside, filled in."""
+"""Write the files of a deployed network as text, from the templates in this folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
+from tvm import te
 
-from kernels.deploy.function import Function
+from kernels.deploy.function import Function, c_type_of, item_bytes
 from kernels.deploy.test_vector import TOLERANCE, Vector
 from kernels.program.compiled import INFINITY_BITS
 from kernels.program.program import Layout, Program
@@ -17,42 +18,24 @@ from refbnn.layers.moments import Moments
 
 ALIGNMENT = 64  # bytes: as TVM expects of arrays
 _SINGLES = ALIGNMENT // 4  # float32 numbers
-
-_BEGINNING_OF_C = """
-#include <math.h>
-#include <stdbool.h>
-#include <string.h>
-
-static inline float float_of(int32_t bits) {
-  float number;
-  memcpy(&number, &bits, sizeof number);
-  return number;
-}
-
-static inline uint32_t bits_of(float number) {
-  uint32_t bits;
-  memcpy(&bits, &number, sizeof bits);
-  return bits;
-}
-"""
+_CODES = ("BAD_INPUT", "BAD_MEAN", "BAD_VARIANCE")
 
 
-def filled(template: str, **words: object) -> str:
-    """Fill in the template of that name."""
+def filled(template: str, name: str, **words: object) -> str:
+    """Fill in a template for the network of that name."""
     text = Path(__file__).with_name(template).read_text(encoding="utf-8")
-    return Template(text).substitute(words)
+    return Template(text).substitute(words, name=name, upper=name.upper())
 
 
-def header(name: str, program: Program, memory_bytes: int, words: dict[str, Any]) -> str:
-    """NAME.h; further words are those of the template that tell how the network was compiled."""
+def header(name: str, program: Program, memory_bytes: int, words: dict[str, str]) -> str:
+    """Write NAME.h; further words of the template say how the network was compiled."""
     inputs, outputs = (layout.shape for layout, _ in (program.inputs[0], program.outputs[0]))
     return filled(
         "network.h",
-        name=name,
-        upper=name.upper(),
+        name,
         batch=program.batch,
-        inputs=np.prod(inputs),
-        outputs=np.prod(outputs),
+        inputs=prod(inputs),
+        outputs=prod(outputs),
         input_shape=_shape(inputs),
         output_shape=_shape(outputs),
         lanes=program.target.lanes,
@@ -65,12 +48,13 @@ def header(name: str, program: Program, memory_bytes: int, words: dict[str, Any]
 
 
 def memory_bytes(program: Program, work: Sequence[tuple[str, int]]) -> int:
-    """Static memory of a network: inputs, outputs and temporary memory; as `source` lays it out."""
-    return sum(ALIGNMENT * -(-_bytes(c, n) // ALIGNMENT) for _, c, n in _arrays(program, work))
+    """Count the static memory of a network, as `source` lays it out: inputs, outputs, work."""
+    sizes = [n * item_bytes(c_type) for _, c_type, n in _arrays(program, work)]
+    return sum(ALIGNMENT * -(-size // ALIGNMENT) for size in sizes)
 
 
 def source(name: str, program: Program, n_moments: int, function: Function) -> str:
-    """NAME.c: weights, memory, the function around the kernel; of C the kernel too.
+    """Write NAME.c: weights, memory, the function around the kernel; if it is C, the kernel too.
 
     Parameters
     ----------
@@ -78,72 +62,64 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
     program : Program
         With its checks.
     n_moments : int
-        Outputs that are moments: mean and variance, or mean alone.
+        Outputs that are moments: 2 for mean and variance, 1 for the mean alone.
     function : Function
         NAME_kernel.
     """
     arrays = _arrays(program, function.work)
     weights = [f"(float *)weights + {offset}" for offset in _offsets(program)]
     names = [array for array, _, _ in arrays]
-    arguments = [*names[:1], *weights, *names[1:]]
     types = ["float"] * (1 + len(weights)) + [c_type for _, c_type, _ in arrays[1:]]
-    kernel = function.code
-    if not isinstance(kernel, str):
-        kernel = (
-            f'__attribute__((visibility("hidden"))) void {name}_kernel(\n'
-            f"    {', '.join(f'{c_type} *' for c_type in types)});\n"
-        )
-    (layout, _), *_ = program.inputs
-    rows, columns, pitch = _rows(layout, program.batch)
-    out_layout, _ = program.outputs[0]
-    out_rows, out_columns, out_pitch = _rows(out_layout, program.batch)
-    results = [
-        f"  copy_rows({moment}, {out_columns}, output_{index}, {out_pitch}, {out_rows}, "
-        f"{out_columns});"
-        for index, moment in enumerate(("mean", "var")[:n_moments])
-    ]
-    if n_moments == 1:
-        results.append(f"  for (int i = 0; i < {out_rows * out_columns}; ++i) var[i] = 0;")
-    codes = ("BAD_INPUT", "BAD_MEAN", "BAD_VARIANCE")
+    in_c = isinstance(function.code, str)
+    rows, columns, pitch = _rows(program.inputs[0][0], program.batch)
     return filled(
         "network.c",
-        name=name,
-        upper=name.upper(),
-        beginning=_BEGINNING_OF_C if isinstance(function.code, str) else "",
+        name,
+        beginning="\n" + filled("functions.c", name) if in_c else "",
         infinity_bits=f"{INFINITY_BITS:#x}u",
         weights=_weights(program),
         memory="\n".join(f"static _Alignas({ALIGNMENT}) {c} {a}[{n}];" for a, c, n in arrays),
-        kernel=kernel,
+        kernel=function.code if in_c else _declaration(name, types),
         input_pitch=pitch,
         input_rows=rows,
         input_columns=columns,
-        arguments=", ".join(arguments),
+        arguments=", ".join([*names[:1], *weights, *names[1:]]),
         checks="\n".join(
             f"  if (output_{n_moments + index}[0] >= INFINITY_BITS) return {name.upper()}_{code};"
-            for index, code in enumerate(codes[: 1 + n_moments])
+            for index, code in enumerate(_CODES[: 1 + n_moments])
         ),
-        results="\n".join(results),
+        results="\n".join(_results(program, n_moments)),
     )
 
 
+def _declaration(name: str, types: Sequence[str]) -> str:
+    """Declare a kernel that is in an object file of its own."""
+    return (
+        f'__attribute__((visibility("hidden"))) void {name}_kernel(\n'
+        f"    {', '.join(f'{c_type} *' for c_type in types)});\n"
+    )
+
+
+def _results(program: Program, n_moments: int) -> Iterable[str]:
+    """Statements that copy the outputs of the kernel to the caller's mean and variance."""
+    rows, columns, pitch = _rows(program.outputs[0][0], program.batch)
+    for index, moment in enumerate(("mean", "var")[:n_moments]):
+        yield f"  copy_rows({moment}, {columns}, output_{index}, {pitch}, {rows}, {columns});"
+    if n_moments == 1:
+        yield f"  for (int i = 0; i < {rows * columns}; ++i) var[i] = 0;"
+
+
 def main(name: str, library: str, command: str, bits: bool) -> str:
-    """main.c"""
+    """Write main.c; `bits` to compare the results with the bits that the kernel gave here."""
     compared = """\
   int same = memcmp(mean, kernel_mean, sizeof mean) == 0;
   same &= memcmp(var, kernel_var, sizeof var) == 0;
   printf("bits of the kernel as Python drives it: %s\\n", same ? "the same" : "OTHERS");"""
-    return filled(
-        "main.c",
-        name=name,
-        upper=name.upper(),
-        library=library,
-        command=command,
-        bits=compared if bits else "",
-    )
+    return filled("main.c", name, library=library, command=command, bits=compared if bits else "")
 
 
 def test_vector(name: str, vector: Vector, n_layers: int, kernel: Moments | None) -> str:
-    """NAME_test.h; with what the kernel gave here, if that is to be compared."""
+    """Write NAME_test.h, with the kernel's own results if their bits are to be compared."""
     bits = ""
     if kernel is not None:
         bits = (
@@ -153,7 +129,7 @@ def test_vector(name: str, vector: Vector, n_layers: int, kernel: Moments | None
         )
     return filled(
         "network_test.h",
-        name=name,
+        name,
         tolerance=TOLERANCE,
         layers=n_layers,
         mean_tolerance=repr(vector.mean_tolerance),
@@ -166,42 +142,35 @@ def test_vector(name: str, vector: Vector, n_layers: int, kernel: Moments | None
 
 
 def _arrays(program: Program, work: Sequence[tuple[str, int]]) -> list[tuple[str, str, int]]:
-    """Static arrays: name, type in C and length of the input, the outputs and temporary memory."""
-    (_, x), *_ = program.inputs
-    own = [("input", "float", _length(x))]
-    for index, (_, tensor) in enumerate(program.outputs):
-        c_type = "float" if str(tensor.dtype.dtype) == "float32" else "uint32_t"
-        own.append((f"output_{index}", c_type, _length(tensor)))
+    """List the static arrays: name, C type and length of input, outputs and temporary memory."""
+
+    def array(name: str, tensor: te.Tensor) -> tuple[str, str, int]:
+        return name, c_type_of(tensor.dtype.dtype), prod(int(n) for n in tensor.shape)
+
+    own = [array("input", program.inputs[0][1])]
+    own += [array(f"output_{i}", tensor) for i, (_, tensor) in enumerate(program.outputs)]
     return own + [(f"work_{index}", c_type, n) for index, (c_type, n) in enumerate(work)]
 
 
-def _length(tensor) -> int:
-    return int(np.prod([int(n) for n in tensor.shape]))
-
-
-def _bytes(c_type: str, n: int) -> int:
-    return n * (4 if c_type == "float" else np.dtype(c_type.removesuffix("_t")).itemsize)
-
-
 def _rows(layout: Layout, batch: int) -> tuple[int, int, int]:
-    """Rows of an array, numbers in one, and how far apart they begin in the kernel's memory."""
+    """Count rows, numbers in a row, and numbers from row to row in the kernel's memory."""
     *rows, pitch = layout.tensor_shape(batch)
-    return int(np.prod(rows)), layout.shape[-1], pitch
+    return prod(rows), layout.shape[-1], pitch
 
 
 def _whole(n: int) -> int:
-    """Numbers rounded up to the alignment."""
+    """Round a number of float32 numbers up to the alignment."""
     return -(-n // _SINGLES) * _SINGLES
 
 
 def _offsets(program: Program) -> list[int]:
-    """Where each array of weights begins, in numbers."""
+    """Offset of each array of weights, in numbers."""
     ends = np.cumsum([0, *(_whole(values.size) for _, values in program.weights)])
     return ends[:-1].tolist()
 
 
 def _weights(program: Program) -> str:
-    """All weights in one array, where there are any."""
+    """Declare all weights as one array, if there are any."""
     if not program.weights:
         return ""
     padded = [np.pad(v.ravel(), (0, _whole(v.size) - v.size)) for _, v in program.weights]
@@ -221,7 +190,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _numbers(values: np.ndarray) -> str:
-    """Numbers as C writes them, some to a line; the shortest that are read as the same."""
+    """Write numbers for C, eight to a line: the shortest decimals that are read as the same."""
     suffix = "f" if values.dtype == np.float32 else ""
     flat = values.ravel()
     lines = (flat[i : i + 8] for i in range(0, flat.size, 8))

@@ -1,8 +1,9 @@
-"""Parts of a search (`kernels.tuning.tune`), one idea a file.
+"""Search for the fastest schedules; start with `tune`.
 
 search        which decisions are measured next
 building      candidates compiled, in processes of their own
-measuring     what a candidate costs
-interruption  what a signal does meanwhile
-journal       what is measured of an unfinished search, kept
+measuring     cost of a candidate
+choice        which of the measured candidates is kept
+interruption  signals and output during a search
+journal       measurements of an unfinished search, in a file
 """

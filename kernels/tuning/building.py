@@ -6,9 +6,8 @@ import os
 import runpy
 import tempfile
 import weakref
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cache
-from pathlib import Path
 
 import tvm
 from tvm.s_tir import meta_schedule as ms
@@ -16,31 +15,16 @@ from tvm.s_tir import meta_schedule as ms
 from kernels.arithmetic import polynomials
 from kernels.program.kernel import passes, planned
 from kernels.program.program import Program, Step
-from kernels.tuning.interruption import ignoring
+from kernels.tuning.interruption import interrupt_ignorer
 from kernels.tuning.search import Point
 
 TIMEOUT = 20.0  # seconds for one build, or one measurement
 
 
-@dataclass(frozen=True)
-class Built:
-    """A compiled candidate.
-
-    Parameters
-    ----------
-    file : Path
-    arguments : list of ArgInfo
-        Shapes and types of what the function takes, in Meta Schedule's words.
-    """
-
-    file: Path
-    arguments: list[ms.arg_info.ArgInfo]
-
-
 def sampled(program: Program, step: Step, point: Point) -> tvm.s_tir.Schedule:
-    """The schedule of a point, its decisions as samples of Meta Schedule.
+    """Schedule a program, the decisions of one step as categorical samples of Meta Schedule.
 
-    Its other steps are scheduled by hand.
+    All other steps are scheduled by hand.
     """
     plan = planned(program)
     decisions = {}
@@ -54,8 +38,10 @@ def sampled(program: Program, step: Step, point: Point) -> tvm.s_tir.Schedule:
     return plan
 
 
-def built(program: Program, step: Step, points: list[Point], form: str) -> dict[Point, Built]:
-    """Compile candidates; those that can be.
+def built(
+    program: Program, step: Step, points: list[Point], form: str
+) -> dict[Point, ms.runner.RunnerInput]:
+    """Compile candidates; those that fail are left out.
 
     Parameters
     ----------
@@ -63,23 +49,21 @@ def built(program: Program, step: Step, points: list[Point], form: str) -> dict[
         As in `kernels.tuning.tune.tune`.
     points : list
     form : {"ll", "o"}
-        Of the files: LLVM's text, compiled again where it is loaded, which needs no linker on this
-        machine; or machine code.
+        Kind of the files: LLVM's text, which is compiled again where it is loaded and needs no
+        linker on this machine; or object code.
     """
     plans = {}
     for point in points:
-        try:
+        with suppress(ValueError, RuntimeError):  # no schedule: a tile that a loop cannot have
             plans[point] = sampled(program, step, point)
-        except (ValueError, RuntimeError):
-            continue  # no schedule: a tile that some loop cannot have
     if not plans:
         return {}
     target = tvm.target.Target(program.target.llvm)
     builder = _builder(form, tuple(passes(program.target).items()))
     results = builder.build([ms.builder.BuilderInput(p.mod, target) for p in plans.values()])
     return {
-        point: Built(
-            Path(str(result.artifact_path)), ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
+        point: ms.runner.RunnerInput(
+            str(result.artifact_path), "cpu", ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])
         )
         for (point, plan), result in zip(plans.items(), results, strict=True)
         if result.error_msg is None
@@ -88,14 +72,14 @@ def built(program: Program, step: Step, points: list[Point], form: str) -> dict[
 
 @cache
 def _builder(form: str, settings: tuple[tuple[str, bool], ...]) -> ms.builder.LocalBuilder:
-    """Meta Schedule's builder, whose processes serve all searches of this one.
+    """Make Meta Schedule's builder, whose processes serve all searches of this process.
 
-    Functions of here are sent by value: a worker need not import this package, which takes a
-    second, but for the file that registers an operation of ours.
+    Nested functions are sent by value: a worker need not import this package, which takes a second,
+    except for the file that registers our intrinsics.
     """
     work = tempfile.TemporaryDirectory()  # removed with this process
-    registering = polynomials.__file__
-    deaf = ignoring()
+    intrinsics = polynomials.__file__
+    ignore_interrupt = interrupt_ignorer()
 
     def build(module, target, _):
         with tvm.transform.PassContext(config=dict(settings)):
@@ -107,16 +91,16 @@ def _builder(form: str, settings: tuple[tuple[str, bool], ...]) -> ms.builder.Lo
         module.write_to_file(name, form)
         return name
 
-    def knowing():
-        deaf()
-        runpy.run_path(registering)
+    def register_intrinsics():
+        ignore_interrupt()
+        runpy.run_path(intrinsics)
 
     builder = ms.builder.LocalBuilder(
         max_workers=os.cpu_count(),
         timeout_sec=TIMEOUT,
         f_build=build,
         f_export=export,
-        initializer=knowing,
+        initializer=register_intrinsics,
     )
     weakref.finalize(builder, work.cleanup)
     return builder

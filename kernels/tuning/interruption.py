@@ -1,4 +1,4 @@
-"""Interruption: what a signal does while Meta Schedule's processes work."""
+"""Interruption: signals and standard error while Meta Schedule's processes work."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tvm.support.popen_pool import PopenPoolExecutor
 
 
 @contextmanager
-def signals() -> Iterator[None]:
-    """Let handlers of signals raise what they do, KeyboardInterrupt most often, through TVM.
+def forward_signals() -> Iterator[None]:
+    """Raise from this block what signal handlers raise, KeyboardInterrupt most often.
 
-    What is raised in Python that TVM calls, and so in the builder or the runner, would leave it as
-    a nameless RuntimeError, or pass for the failure of a candidate.
+    An exception raised in Python code that TVM calls, such as the builder or the runner, would
+    otherwise leave TVM as a nameless RuntimeError, or count as the failure of a candidate.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread alone
@@ -25,13 +25,13 @@ def signals() -> Iterator[None]:
     raised: list[BaseException] = []
     before = {}
 
-    def listening(handler):
+    def noting(handler):
         def handle(number, frame):
             try:
                 handler(number, frame)
             except BaseException as error:
                 raised.append(error)
-                sys.unraisablehook = _no_pool(sys.unraisablehook)
+                sys.unraisablehook = _without_pools(sys.unraisablehook)
                 raise
 
         return handle
@@ -39,7 +39,7 @@ def signals() -> Iterator[None]:
     for number in (signal.SIGINT, signal.SIGTERM):
         if callable(handler := signal.getsignal(number)):
             before[number] = handler
-            signal.signal(number, listening(handler))
+            signal.signal(number, noting(handler))
     try:
         yield
     except BaseException:
@@ -52,24 +52,25 @@ def signals() -> Iterator[None]:
         raise raised[0].with_traceback(None)
 
 
-def _no_pool(hook):
-    """The hook, but silent about a pool of processes that was cut off.
+def _without_pools(hook):
+    """Make the hook silent about interrupted process pools.
 
-    Collected by a thread of its own, it cannot wait for that thread, and says so.
+    The garbage collector may delete a pool in the pool's own thread, which cannot wait for itself
+    and reports that.
     """
 
-    def silent(unraisable):
+    def filtered(unraisable):
         if unraisable.object is not PopenPoolExecutor.__del__:
             hook(unraisable)
 
-    return silent
+    return filtered
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """Nothing on standard error from here, and for good from processes that start here.
+def silent_stderr() -> Iterator[None]:
+    """Discard standard error in this block; processes that start in it discard it for good.
 
-    A worker that is interrupted while it still imports, or dies of a candidate, would print pages.
+    A worker that is interrupted while it imports, or dies of a candidate, would print pages.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -82,14 +83,14 @@ def silence() -> Iterator[None]:
         os.close(kept)
 
 
-def ignoring() -> Callable[[], object]:
-    """For processes of ours: a function that makes them deaf to an interrupt from the keyboard.
+def interrupt_ignorer() -> Callable[[], object]:
+    """Make a function that lets a worker process ignore an interrupt from the keyboard.
 
-    It is ours, and ends them. A function within another is sent to them by value: they need not
-    import this package, which takes a second.
+    This process gets the interrupt too, and ends its workers. The function is nested, so that it
+    is sent by value: a worker need not import this package, which takes a second.
     """
 
-    def deaf() -> None:
+    def ignore_interrupt() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    return deaf
+    return ignore_interrupt

@@ -1,4 +1,4 @@
-"""Journal: what is measured of an unfinished search, in a `.jsonl` file beside the records."""
+"""Journal: the measurements of an unfinished search, in a `.jsonl` file beside the records."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from kernels.devices.targets import Target
 from kernels.program import records
 from kernels.program.program import Step
-from kernels.tuning.search import Costs, named
+from kernels.tuning.search import Costs, decisions_at
 from refbnn.errors import InputError
 from refbnn.files.atomic import write_text
 
 
 class Journal:
-    """What is measured of an unfinished workload: a line that names it, then one a candidate.
+    """Measurements of an unfinished workload: a line that names it, then one line a candidate.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Journal:
         self.head = {"workload": step.workload, "processor": records.processor(target)}
 
     def read(self) -> Costs:
-        """What is known; nothing if it is of another processor, or of another space.
+        """Read the costs; none if the file is of another processor, or of another space.
 
         Raises
         ------
@@ -45,39 +45,41 @@ class Journal:
         space = self.step.space
         try:
             lines = self.file.read_text(encoding="utf-8").splitlines()
-            head, *rest = [json.loads(line) for line in lines]
+            head, *entries = [json.loads(line) for line in lines]
             if head != self.head:
                 return {}
-            found = {
-                tuple(line["decisions"][name] for name in space): float(
-                    "inf" if line[self.measure] is None else line[self.measure]
+            costs = {
+                tuple(entry["decisions"][name] for name in space): float(
+                    "inf" if entry[self.measure] is None else entry[self.measure]
                 )
-                for line in rest
-                if records.fits(line["decisions"], space)
+                for entry in entries
+                if records.fits(entry["decisions"], space)
             }
-            if not all(cost > 0.0 for cost in found.values()):
+            if not all(cost > 0.0 for cost in costs.values()):
                 raise ValueError
-            return found
+            return costs
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise InputError(f"{self.file}: {error.strerror}; expected measurements") from None
+            raise InputError(
+                f"{self.file} cannot be read: {error.strerror}; expected measurements"
+            ) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(
-                f"{self.file}: is no list of measurements; remove it to begin again"
+                f"{self.file} is not a list of measurements: remove it to begin the search again"
             ) from None
 
-    def write(self, measured: Costs) -> None:
-        """Keep all that is measured, whole or not at all."""
+    def write(self, costs: Costs) -> None:
+        """Write all costs, whole or not at all."""
         lines = [self.head] + [
             {
-                "decisions": named(self.step, point),
+                "decisions": decisions_at(self.step, point),
                 self.measure: cost if np.isfinite(cost) else None,
             }
-            for point, cost in measured.items()
+            for point, cost in costs.items()
         ]
         write_text(self.file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def clear(self) -> None:
-        """Forget it: there is a record now."""
+        """Remove the file: there is a record now."""
         self.file.unlink(missing_ok=True)

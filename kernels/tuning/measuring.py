@@ -1,22 +1,21 @@
-"""Measuring: what candidates cost, by Meta Schedule's builder and a runner for each device.
+"""Measuring: the cost of candidates, compiled by Meta Schedule's builder.
 
-    "local"     seconds, in a process of its own: what hangs or dies there is a failure, not here
-    "emulated"  proxy cycles (`kernels.devices.emulated_arm.costs`) of one run: the same in every
-    run Board       seconds, by the board's clock
+    "local"     seconds, by Meta Schedule's runner in a process of its own, so that a candidate
+                that hangs or dies there counts as a failure and does no harm here
+    "emulated"  proxy cycles (`kernels.devices.emulated_arm.costs`) of one run, always the same
+    Board       seconds, by the board's clock
 
-A candidate that cannot be built, hangs or dies costs infinitely much.
+A candidate that cannot be built, hangs or dies has infinite cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import cache, partial
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
 from kernels import devices
@@ -25,131 +24,94 @@ from kernels.program import records
 from kernels.program.kernel import memory
 from kernels.program.program import Program, Step
 from kernels.tuning.building import TIMEOUT, built
-from kernels.tuning.interruption import ignoring, signals, silence
+from kernels.tuning.interruption import forward_signals, interrupt_ignorer, silent_stderr
 from kernels.tuning.search import Costs, Point
-from refbnn.errors import InputError
-
-if TYPE_CHECKING:
-    from kernels.devices.boards.sessions import Line
 
 
 def measure_of(device: str | devices.Board) -> str:
-    """What is measured on a device, as `kernels.program.records.Record` calls it."""
+    """Name the measure of a device, as `kernels.program.records.Record` does."""
     return records.PROXY_CYCLES if device == "emulated" else records.SECONDS
 
 
 def measured(
     program: Program, step: Step, points: list[Point], device: str | devices.Board = "local"
 ) -> Costs:
-    """Cost of one call of each; parameters and errors as in `kernels.tuning.tune.tune`."""
-    found = dict.fromkeys(points, float("inf"))
-    refused: list[InputError] = []
-    with signals():
-        with silence():
+    """Cost of one call of each candidate; parameters as in `kernels.tuning.tune.tune`.
+
+    Raises
+    ------
+    InputError
+        If the device refuses to run any candidate.
+    """
+    costs = dict.fromkeys(points, float("inf"))
+    with forward_signals():
+        with silent_stderr():
             candidates = built(program, step, points, "ll" if device == "local" else "o")
-        inputs = [
-            ms.runner.RunnerInput(str(b.file), "cpu", b.arguments) for b in candidates.values()
-        ]
-        with silence() if device == "local" else nullcontext():  # lost boards are reported
-            futures = _runner(program, device, refused).run(inputs)
-        for (point, one), future in zip(candidates.items(), futures, strict=True):
-            results = future.result().run_secs
-            if results is not None:
-                found[point] = min(float(result) for result in results)
-            one.file.unlink(missing_ok=True)
-    if refused:
-        raise refused[0]
-    return found
+        files = {p: Path(str(one.artifact_path)) for p, one in candidates.items()}
+        try:
+            if device == "local":
+                return costs | _local_costs(candidates)
+            return costs | _costs_on_device(_cost(program, device), files)
+        finally:
+            for file in files.values():
+                file.unlink(missing_ok=True)
 
 
-def _runner(
-    program: Program, device: str | devices.Board, refused: list[InputError]
-) -> ms.runner.PyRunner:
-    if device == "local":
-        return _local()
-    return _InTurn(_cost(program, device), refused)
+def _local_costs(candidates: Mapping[Point, ms.runner.RunnerInput]) -> Costs:
+    """Least seconds of each candidate that runs on this machine."""
+    with silent_stderr():
+        futures = _local_runner().run(list(candidates.values()))
+    results = {p: future.result() for p, future in zip(candidates, futures, strict=True)}
+    return {
+        point: min(float(seconds) for seconds in result.run_secs)
+        for point, result in results.items()
+        if result.run_secs is not None
+    }
 
 
 @cache
-def _local() -> ms.runner.LocalRunner:
-    """Meta Schedule's own runner, whose processes serve all searches of this one."""
+def _local_runner() -> ms.runner.LocalRunner:
+    """Make Meta Schedule's own runner, whose processes serve all searches of this process."""
     return ms.runner.LocalRunner(
         timeout_sec=TIMEOUT,
         evaluator_config=ms.runner.EvaluatorConfig(number=1, repeat=7, min_repeat_ms=3),
-        initializer=ignoring(),
+        initializer=interrupt_ignorer(),
     )
 
 
-@derived_object
-class _InTurn(ms.runner.PyRunner):
-    """Meta Schedule's runner for devices of ours: candidates one after another.
-
-    Parameters
-    ----------
-    cost : callable (file)
-        Seconds, or what is in their place, of one call of what is in an object file.
-    refused : list
-        Takes errors after which no other candidate need be tried: TVM would not hand them on.
-    """
-
-    def __init__(self, cost: Callable[[Path], float], refused: list[InputError]):
-        self.cost, self.refused = cost, refused
-
-    def run(self, runner_inputs):
-        return [self._one(Path(str(one.artifact_path))) for one in runner_inputs]
-
-    def _one(self, file: Path) -> _Measured:
-        if self.refused:
-            return _Measured(None, "not tried")
-        try:
-            return _Measured(self.cost(file), None)
-        except RuntimeError as error:  # EmulationError, TVM's RPCError: of this candidate
-            return _Measured(None, str(error))
-        except InputError as error:
-            self.refused.append(error)
-            return _Measured(None, str(error))
-
-
-@derived_object
-class _Measured(ms.runner.PyRunnerFuture):
-    """A future of Meta Schedule that is there already."""
-
-    def __init__(self, cost: float | None, error: str | None):
-        self.cost, self.error = cost, error
-
-    def done(self):
-        return True
-
-    def result(self):
-        return ms.runner.RunnerResult(None if self.cost is None else [self.cost], self.error)
+def _costs_on_device(cost: Callable[[Path], float], files: Mapping[Point, Path]) -> Costs:
+    """Cost of each candidate that runs, one after another; errors as in `measured`."""
+    costs = {}
+    for point, file in files.items():
+        with suppress(RuntimeError):  # EmulationError, TVM's RPCError: this candidate failed
+            costs[point] = cost(file)
+    return costs
 
 
 def _cost(program: Program, device: str | devices.Board) -> Callable[[Path], float]:
-    """What tells the cost of an object file on a device that is not this machine."""
+    """Make the function from an object file to its cost on a device other than this machine."""
     rng = np.random.default_rng(0)
     arrays = memory(program)
     for array in arrays.inputs:
         array[...] = rng.random(array.shape)
     if isinstance(device, devices.Board):
-        from kernels.devices.boards.sessions import line
+        from kernels.devices.boards import rpc, sessions
 
-        shared = line(device)  # held by what is returned: one session for all candidates
-        return partial(_seconds, program=program, arrays=arrays, shared=shared)
-    return partial(_cycles, program=program, arrays=arrays)
+        line = sessions.line(device)  # one session for all candidates
 
+        def seconds(file: Path) -> float:
+            loaded = rpc.start(file.read_bytes(), arrays, line.board, program.target)
+            assert loaded.time is not None
+            return min(loaded.time() for _ in range(3))
 
-def _cycles(file: Path, program: Program, arrays: devices.Memory) -> float:
+        return seconds
     from kernels.devices.emulated_arm import emulated
 
     core = str(program.target.llvm["mcpu"])
-    loaded = emulated.start(file.read_bytes(), arrays, core, TIMEOUT)
-    assert loaded.blocks is not None
-    return proxy_cycles(loaded.blocks(), throughput(core))
 
+    def cycles(file: Path) -> float:
+        loaded = emulated.start(file.read_bytes(), arrays, core, TIMEOUT)
+        assert loaded.blocks is not None
+        return proxy_cycles(loaded.blocks(), throughput(core))
 
-def _seconds(file: Path, program: Program, arrays: devices.Memory, shared: Line) -> float:
-    from kernels.devices.boards import rpc
-
-    loaded = rpc.start(file.read_bytes(), arrays, shared.board, program.target)
-    assert loaded.time is not None
-    return min(loaded.time() for _ in range(3))
+    return cycles

@@ -3,33 +3,21 @@
 Measures
 --------
 Seconds, on this machine or on a board; or, without a board, proxy cycles of an emulated core:
-executed instructions, weighted by a table of what that core can do in one cycle
-(`kernels.devices.emulated_arm.costs`). Proxy cycles are no time, and wherever they show they are
-called so.
+executed instructions, weighted by what that core can do in one cycle
+(`kernels.devices.emulated_arm.costs`). Proxy cycles do not measure time, and are never called so.
 
 Space
 -----
-A step's space is a few small integers (`Step.space`), each a categorical sample of Meta Schedule;
-its schedule function turns them into a schedule, by hand and tuned alike. Meta Schedule's builder
-compiles a candidate in a process of its own (`kernels.tuning.building`), its runner measures it in
-another (`kernels.tuning.measuring`): what hangs or dies there counts as a failure, not here. Which
-candidates are measured says `kernels.tuning.search`.
-
-Choice
-------
-One measurement of time is off by some per cent now and then: the fastest of many is mostly a lucky
-one. So the best few are measured again in turns with those by hand, these twice over, and replace
-them only where they are faster by more than the two copies differ. By either measure, a gain of
-less than one per cent is not worth another schedule.
-
-Proxy cycles are the same every time. They leave out what it takes to fetch and decode: one wide
-load in two instructions costs what it costs in one. So the best is chosen among those that execute
-at most five per cent more instructions than by hand.
+The space of a step is a few small integers (`Step.space`), each a categorical sample of Meta
+Schedule. One schedule function turns them into a schedule, by hand and tuned alike. Meta Schedule's
+builder compiles a candidate in a process of its own (`kernels.tuning.building`), its runner
+measures it in another (`kernels.tuning.measuring`). `kernels.tuning.search` says which candidates
+are measured, `kernels.tuning.choice` which of them is kept.
 
 Interruption
 ------------
-Every finished workload is saved at once, every round of an unfinished one in a `.jsonl` file
-beside the records. A search that is begun again goes on from there.
+Every finished workload is saved at once, and every round of an unfinished one in a `.jsonl` file
+beside the records. A search that is started again continues from there.
 """
 
 from __future__ import annotations
@@ -43,25 +31,23 @@ import numpy as np
 import tvm
 
 from kernels import devices
-from kernels.bench import latency as bench
 from kernels.devices.emulated_arm.costs import throughput
+from kernels.devices.targets import Target
 from kernels.program import records
-from kernels.program.kernel import Kernel, bind
 from kernels.program.program import Program, Step
 from kernels.program.records import Record
-from kernels.tuning.building import TIMEOUT, sampled
+from kernels.tuning.building import TIMEOUT
+from kernels.tuning.choice import fastest, fewest_cycles
 from kernels.tuning.journal import Journal
 from kernels.tuning.measuring import measure_of, measured
-from kernels.tuning.search import BEST, Costs, Point, by_hand, candidates, named
+from kernels.tuning.search import Costs, by_hand, candidates, decisions_at
 from refbnn.errors import InputError
 
 _ROUND = 16  # candidates between two savings
-_MARGIN = 0.01  # gain that is worth another schedule
-_MORE = 0.05  # instructions beyond those by hand, of a schedule found by proxy
 
 
 def workloads(networks: Iterable[Program]) -> dict[str, tuple[Program, Step]]:
-    """What is to be searched in networks, by workload: an operator's program, and a step of it."""
+    """List what can be searched in networks, by workload: the operator's program, and its step."""
     return {
         step.workload: (program, step)
         for network in networks
@@ -73,7 +59,7 @@ def workloads(networks: Iterable[Program]) -> dict[str, tuple[Program, Step]]:
 
 
 def n_candidates(step: Step, trials: int) -> int:
-    """How many are measured."""
+    """Count the candidates that are measured in so many trials."""
     return min(trials, prod(len(values) for values in step.space.values()))
 
 
@@ -91,24 +77,24 @@ def tune(
     Parameters
     ----------
     program : Program
-        Of the operator by itself, for a target that the device has.
+        The operator by itself, for a target that the device has.
     step : Step
-        Of that program; its other steps are done by hand.
+        One step of that program; its other steps are done by hand.
     trials : int
         Candidates to measure at most.
     folder : Path
-        For the record; made where there is none.
+        Folder of the record; made if it does not exist.
     seed : int
-        Of the candidates.
+        Seed of the candidates.
     tick : callable (n)
-        Told how many candidates more are measured.
+        Called with the number of candidates measured since the last call.
     device : {"local", "emulated", "rpc"} or Board
         Where candidates are measured, see `kernels.devices`.
 
     Returns
     -------
     Record
-        An earlier one, where that was found with as many trials.
+        An earlier one, if it was found with as many trials.
 
     Raises
     ------
@@ -124,33 +110,53 @@ def tune(
     if measure == records.PROXY_CYCLES:
         throughput(str(target.llvm["mcpu"]))
     _make(folder)
-    file = records.path(folder, target)
     wanted = n_candidates(step, trials)
-    known = step.workload, records.processor(target), measure
-    for record in records.read(file):
-        same = (record.workload, record.processor, record.measure) == known
-        if same and record.trials >= wanted and records.fits(record.decisions, step.space):
-            tick(wanted)
-            return record
+    earlier = _earlier(step, target, measure, folder, wanted)
+    if earlier is not None:
+        tick(wanted)
+        return earlier
     journal = Journal(folder, step, target, measure)
-    found = _searched(program, step, wanted, journal, seed, tick, device)
+    costs = _searched(program, step, wanted, journal, seed, tick, device)
+    record = _best(program, step, costs, device)
+    records.keep(record, records.path(folder, target))
+    journal.clear()
+    return record
+
+
+def _best(program: Program, step: Step, costs: Costs, device: str | devices.Board) -> Record:
+    """Choose a candidate, and make its record."""
+    measure = measure_of(device)
     if measure == records.SECONDS:
-        chosen, cost, hand_cost = _fastest(program, step, found, device)
+        chosen, cost, hand_cost = fastest(program, step, costs, device)
     else:
-        chosen, cost, hand_cost = _fewest(program, step, found)
-    record = Record(
+        chosen, cost, hand_cost = fewest_cycles(program, step, costs)
+    return Record(
         workload=step.workload,
-        processor=records.processor(target),
-        decisions=named(step, chosen),
+        processor=records.processor(program.target),
+        decisions=decisions_at(step, chosen),
         measure=measure,
         cost=float(f"{cost:.4g}"),
         cost_by_hand=float(f"{hand_cost:.4g}"),
-        trials=len(found),
+        trials=len(costs),
         tvm=tvm.__version__,
     )
-    records.keep(record, file)
-    journal.clear()
-    return record
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; expected a folder for records") from None
+
+
+def _earlier(step: Step, target: Target, measure: str, folder: Path, trials: int) -> Record | None:
+    """Find a record in the folder that was found with as many trials."""
+    wanted = step.workload, records.processor(target), measure
+    for record in records.read(records.path(folder, target)):
+        same = (record.workload, record.processor, record.measure) == wanted
+        if same and record.trials >= trials and records.fits(record.decisions, step.space):
+            return record
+    return None
 
 
 def _searched(
@@ -162,68 +168,22 @@ def _searched(
     tick: Callable[[int], object],
     device: str | devices.Board,
 ) -> Costs:
-    """Measure as many candidates as wanted, those by hand among them; the rest as of `tune`."""
-    found = journal.read()
+    """Measure as many candidates as wanted, those by hand among them; the rest as in `tune`."""
+    costs = journal.read()
     hand = by_hand(step)
-    if found.get(hand) == np.inf:
-        del found[hand]  # another try: without it there is no choice
-    tick(min(len(found), wanted))
+    if costs.get(hand) == np.inf:
+        del costs[hand]  # another try: without it there is no choice
+    tick(min(len(costs), wanted))
     rng = np.random.default_rng([seed, *step.workload.encode()])
-    while len(found) < wanted:
-        points = list(islice(candidates(step, found, rng, wanted), _ROUND))
+    while len(costs) < wanted:
+        points = list(islice(candidates(step, costs, rng, wanted), _ROUND))
         new = measured(program, step, points, device)
-        found |= new
-        journal.write(found)
+        costs |= new
+        journal.write(costs)
         tick(len(new))
-    if not np.isfinite(found[hand]):
+    if not np.isfinite(costs[hand]):
         raise InputError(
             f"{step.workload}: by hand, it cannot be built and run within {TIMEOUT:g} s each; "
             "expected a smaller batch"
         )
-    return found
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; expected a folder for records") from None
-
-
-def _fewest(program: Program, step: Step, found: Costs) -> tuple[Point, float, float]:
-    """The point with the fewest proxy cycles, its cost and that by hand."""
-    hand = by_hand(step)
-
-    def instructions(point: Point) -> int:
-        kernel = bind(program, sampled(program, step, point).mod, "emulated")
-        return kernel.instruction_count(*kernel.inputs).total
-
-    fewer = [p for p in found if found[p] < found[hand] * (1.0 - _MARGIN)]
-    most = (1.0 + _MORE) * instructions(hand) if fewer else 0.0
-    ranked = sorted(fewer, key=found.__getitem__)
-    chosen = next((point for point in ranked if instructions(point) <= most), hand)
-    return chosen, found[chosen], found[hand]
-
-
-def _fastest(
-    program: Program, step: Step, found: Costs, device: str | devices.Board
-) -> tuple[Point, float, float]:
-    """Measure the best again, and those by hand; the fastest point, its time and that by hand."""
-    rng = np.random.default_rng(0)
-    hand = by_hand(step)
-    ranked = sorted(found, key=found.__getitem__)
-    best = [p for p in ranked if p != hand and np.isfinite(found[p])][:BEST]
-    kernels: dict[object, Kernel] = {}
-    for key, point in [("hand", hand), ("hand again", hand), *((p, p) for p in best)]:
-        kernel = bind(program, sampled(program, step, point).mod, device)
-        for view in kernel.inputs:
-            view[...] = rng.random(view.shape)
-        kernels[key] = kernel
-    # The least of many turns: another program on the core can only add to it.
-    times = bench.on_device(kernels, statistic=min)
-    hand_time = min(times["hand"], times["hand again"])
-    spread = abs(times["hand"] - times["hand again"]) / hand_time
-    fastest = min(best, key=lambda point: times[point], default=hand)
-    if fastest == hand or times[fastest] > hand_time * (1.0 - max(_MARGIN, spread)):
-        return hand, hand_time, hand_time
-    return fastest, times[fastest], hand_time
+    return costs

@@ -26,7 +26,7 @@ def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dic
     """All numbers of one batch size."""
     import numpy as np
 
-    from kernels.bench import ablation, comparison, counting
+    from kernels.bench import ablation, comparison, operators
     from kernels.network import program
 
     folder = arguments.records
@@ -35,20 +35,22 @@ def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dic
     result = bench_tables.head(net, whole, schedules, folder)
     networks, absent = comparison.instructions(net, x, target, schedules, folder)
     tick(f"networks, batch {batch}")
-    operators = counting.operators(net, x, target, schedules, folder)
+    counted = operators.counted(net, x, target, schedules, folder)
     result |= {
         "executed_instructions": {name: _by_class(count) for name, count in networks.items()},
-        "floor_instructions": sum(o.floor for o in operators),
-        "weight_vectors": sum(o.weight_vectors for o in operators),
+        "floor_instructions": sum(o.floor for o in counted),
+        "weight_vectors": sum(o.weight_vectors for o in counted),
         "absent": absent,
-        "operators": [_operator(o, str(target.llvm["mcpu"])) for o in operators],
+        "operators": [_operator(o, str(target.llvm["mcpu"])) for o in counted],
     }
     tick(f"operators, batch {batch}")
     result["size_bytes"] = bench_tables.sizes(whole, device, schedules, folder)
     tick(f"sizes, batch {batch}")
     if arguments.ablation:
-        found = ablation.instructions(net, batch, target, folder)
-        result["ablation_instructions"] = found
+        built = ablation.kernels(net, batch, target, folder, "emulated")
+        result["ablation_instructions"] = {
+            name: kernel.instruction_count(*kernel.inputs).total for name, kernel in built.items()
+        }
     tick(f"decisions, batch {batch}")
     return result
 

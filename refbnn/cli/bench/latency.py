@@ -21,8 +21,8 @@ def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dic
     """All numbers of one batch size."""
     import numpy as np
 
-    from kernels.bench import ablation, comparison, peers
-    from kernels.bench.latency import latency
+    from kernels.bench import ablation, comparison, operators, peers
+    from kernels.bench.latency import latency, on_device
     from kernels.network import program
 
     folder = arguments.records
@@ -41,24 +41,13 @@ def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dic
     result |= {"latency_seconds": seconds, "absent": absent}
     tick(f"networks, batch {batch}")
     rate = core["fma_operations_per_second"]
-    operators = comparison.operators(net, x, target, schedules, folder, rate, device)
-    result["operators"] = [
-        {
-            "operator": o.name,
-            "latency_seconds": o.seconds,
-            "memory_bytes": o.work.n_bytes,
-            "operations": o.work.operations,
-            "limit_seconds": o.limit_seconds,
-            "limited_by": o.limited_by,
-            "share_of_limit": {name: o.limit_seconds / s for name, s in o.seconds.items()},
-        }
-        for o in operators
-    ]
+    result["operators"] = operators.timed(net, x, target, schedules, folder, rate, device)
     tick(f"operators, batch {batch}")
     result["size_bytes"] = bench_tables.sizes(whole, device, schedules, folder)
     tick(f"sizes, batch {batch}")
     if arguments.ablation:
-        result["ablation_seconds"] = ablation.seconds(net, batch, target, folder, device)
+        built = ablation.kernels(net, batch, target, folder, device)
+        result["ablation_seconds"] = on_device(built)
     tick(f"decisions, batch {batch}")
     return result
 

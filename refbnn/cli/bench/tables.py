@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 
 def head(net, whole, schedules, folder) -> dict:
@@ -32,8 +30,7 @@ def sizes(whole, device, schedules, folder) -> dict:
     """Bytes by schedule and by what they are for."""
     from kernels.bench import memory
 
-    with tempfile.TemporaryDirectory() as work:
-        found = {s: memory.size(whole, s, folder, Path(work), device) for s in schedules}
+    found = {s: memory.size(whole, s, folder, device) for s in schedules}
     return {
         schedule: {
             "weights": size.weights,

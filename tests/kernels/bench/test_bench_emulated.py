@@ -7,9 +7,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from kernels import compile_network, devices
-from kernels.bench import counting
-from kernels.devices import targets
+from kernels import compile_network
+from kernels.bench import operators
+from kernels.devices import by_name, targets
 from kernels.devices.emulated_arm import cycles
 from kernels.devices.emulated_arm.innermost_loops import Loop
 from refbnn import cli
@@ -43,7 +43,7 @@ def without_analysers(monkeypatch):
 def test_what_is_needed_is_counted():
     net = Network([Dense(24, 40), ReLU(), Dense(40, 3)], seed=1)
     x = np.random.default_rng(0).random((5, 24))
-    first, relu, last = counting.operators(net, x, A72, ["default", "hand"], None)
+    first, relu, last = operators.counted(net, x, A72, ["default", "hand"], None)
     # Known inputs: sums of mµ and m²σ²; random ones: of mµ, (v + m²)σ² and vµ². Four lanes each.
     assert first.floor == 2 * 5 * 24 * 40 / 4
     assert last.floor == 3 * 5 * 40 * 3 / 4
@@ -145,7 +145,7 @@ def test_bench_counts_a_network_of_images(tmp_path):
     ],
 )
 def test_bench_refuses(options, message, model, capsys, monkeypatch):
-    monkeypatch.setattr(devices, "find_spec", lambda _: "here")
+    monkeypatch.setattr(by_name, "find_spec", lambda _: "here")
     assert cli.main(["bench", str(model), *options]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -154,7 +154,7 @@ def test_bench_refuses(options, message, model, capsys, monkeypatch):
 
 @pytest.mark.parametrize("command", ["bench", "verify"])
 def test_an_emulator_that_is_not_installed_is_named(command, model, capsys, monkeypatch):
-    monkeypatch.setattr(devices, "find_spec", lambda name: None if name == "unicorn" else "here")
+    monkeypatch.setattr(by_name, "find_spec", lambda name: None if name == "unicorn" else "here")
     words = [command, str(model)] if command == "bench" else [command]
     assert cli.main([*words, *ARM]) == 2
     error = capsys.readouterr().err

@@ -408,10 +408,10 @@ def test_only_what_an_earlier_run_wrote_is_replaced(tmp_path, monkeypatch):
     first = deploy(one, folder, "net", source=True)
     (folder / "check").write_text("what the command made")
     before = contents(folder)
-    with pytest.raises(InputError, match=r"built: holds net.c; expected a new folder"):
+    with pytest.raises(InputError, match=r"built holds net.c; expected a new folder"):
         deploy(one, folder, "other", source=True)
     (folder / "notes").write_text("mine")
-    with pytest.raises(InputError, match=r"built: holds notes; expected a new folder, or one that"):
+    with pytest.raises(InputError, match=r"built holds notes; expected a new folder, or one that"):
         deploy(two, folder, "net", source=True)
     (folder / "notes").unlink()
 
@@ -420,7 +420,7 @@ def test_only_what_an_earlier_run_wrote_is_replaced(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(InputError, match="built: No space left on device; expected a folder"):
+        with pytest.raises(InputError, match="built cannot be written: No space left on device"):
             deploy(two, folder, "net", source=True)
     assert contents(folder) == before
     second = deploy(two, folder, "net", source=True)
@@ -493,8 +493,8 @@ def test_command_line(tmp_path, capsys):
     ("words", "message"),
     [
         (["--target", "z80"], "target 'z80' is unknown; expected one of: host"),
-        (["--name", "a-b"], "name 'a-b'; expected letters, digits"),
-        (["--name", ""], "name ''; expected letters, digits"),
+        (["--name", "a-b"], "name 'a-b' is no prefix for C; expected letters, digits"),
+        (["--name", ""], "name '' is no prefix for C; expected letters, digits"),
         (["--batch-size", "0"], "'0'; expected an integer, at least 1"),
         (["--schedule", "best"], "invalid choice: 'best'"),
         (["--form", "both"], "invalid choice: 'both'"),
@@ -530,7 +530,7 @@ def test_a_layer_without_kernel_is_named(tmp_path):
 def test_what_is_too_large_for_c_is_refused_at_once(tmp_path, source):
     net = random_network([Dense(3, 2)])
     for batch, message in (
-        (10**7, r"^70000\d{3} numbers of weights and test vector; .* at most 20000000"),
+        (10**7, r"^70000\d{3} numbers of weights and test vector .* at most 20000000"),
         (10**20, r"^batch_size is 10{20}: an input of \d+ numbers; expected at most 2147483647"),
     ):
         with pytest.raises(InputError, match=message) as caught:
@@ -540,12 +540,12 @@ def test_what_is_too_large_for_c_is_refused_at_once(tmp_path, source):
 
 
 def test_without_the_emulated_core_its_packages_are_named(tmp_path, monkeypatch):
-    from kernels import devices
+    from kernels.devices import by_name
 
     def absent(name):
         return None if name == "unicorn" else find_spec(name)
 
-    monkeypatch.setattr(devices, "find_spec", absent)
+    monkeypatch.setattr(by_name, "find_spec", absent)
     with pytest.raises(InputError, match=r"without unicorn; .*pip install 'refbnn\[arm\]'"):
         deploy(random_network([Dense(3, 2)]), tmp_path / "built", "net", target="cortex-a72")
     assert not list(tmp_path.iterdir())

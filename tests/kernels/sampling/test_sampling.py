@@ -190,12 +190,10 @@ def test_network_of_images_is_the_reference_in_float32(schedule):
     assert bound.max() <= 1e-3 * np.abs(expected).max()
 
 
-def test_memory_is_that_of_one_sample(tmp_path):
+def test_memory_is_that_of_one_sample():
     cpu = targets.target("host")
     workspace = [
-        memory.size(
-            sampled_network.program(conv_net(), 2, n, cpu), "hand", None, tmp_path
-        ).workspace
+        memory.size(sampled_network.program(conv_net(), 2, n, cpu), "hand", None).workspace
         for n in (2, 50)
     ]
     assert workspace[0] == workspace[1] > 0

@@ -21,8 +21,8 @@ from kernels.devices import targets
 from kernels.network import program
 from kernels.program import records
 from kernels.program.records import Record
-from kernels.tuning import search, tune
-from kernels.tuning.interruption import signals
+from kernels.tuning import choice, search, tune
+from kernels.tuning.interruption import forward_signals
 from kernels.tuning.journal import Journal
 from refbnn import cli
 from refbnn.errors import InputError
@@ -148,7 +148,7 @@ def test_a_corrupt_journal(found, tmp_path, text):
     if text == "1\n2":
         assert journal.read() == {}  # of something else
         return
-    with pytest.raises(InputError, match=r"jsonl: is no list of measurements"):
+    with pytest.raises(InputError, match=r"jsonl is not a list of measurements"):
         tune.tune(alone, step, 2, tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_a_schedule_by_hand_that_does_not_end(found, tmp_path, monkeypatch):
 def test_by_hand_is_kept_unless_another_is_faster(found):
     alone, step = found
     hand = search.by_hand(step)
-    chosen, seconds, by_hand = tune._fastest(alone, step, {hand: 1e-6}, "local")
+    chosen, seconds, by_hand = choice.fastest(alone, step, {hand: 1e-6}, "local")
     assert chosen == hand
     assert seconds == by_hand
 
@@ -355,11 +355,11 @@ def test_an_interrupt_within_tvm_is_one():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(RuntimeError):  # what TVM makes of it
         interrupted()
-    with pytest.raises(KeyboardInterrupt), signals():
+    with pytest.raises(KeyboardInterrupt), forward_signals():
         interrupted()
-    with pytest.raises(KeyboardInterrupt), signals(), suppress(RuntimeError):
+    with pytest.raises(KeyboardInterrupt), forward_signals(), suppress(RuntimeError):
         interrupted()  # taken for the failure of a candidate
-    with pytest.raises(ValueError, match="another"), signals():
+    with pytest.raises(ValueError, match="another"), forward_signals():
         raise ValueError("another")
     assert signal.getsignal(signal.SIGINT) is before
 
