@@ -34,8 +34,9 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from refbnn.errors import InputError
-from refbnn.numerics import inverse_cdf
+from refbnn.numerics import inverse_cdf_building
 from refbnn.numerics import piecewise_density as panels
+from refbnn.numerics.inverse_cdf import InverseCDF
 from refbnn.numerics.piecewise_density import DEGREE, LEAST_LOG, MAX_RULE, Half
 from refbnn.numerics.quadrature import Rule, gauss_jacobi, golub_welsch, jacobi_log_total, stieltjes
 
@@ -252,7 +253,7 @@ class NumericalLaw(ABC):
         return nodes, weights
 
     @cached_property
-    def inverse(self) -> inverse_cdf.InverseCDF:
+    def inverse(self) -> InverseCDF:
         """G, built at first use."""
         (m, s), halves = self.location, self._halves
         origins = tuple((y - m) / s for y in self._origins)
@@ -272,7 +273,7 @@ class NumericalLaw(ABC):
             # mass ≈ H(0) (s d)^(α+1), so d ≈ H(0)^(−1/(α+1))/s · u^(1/(α+1))
             with np.errstate(over="ignore"):
                 unit = np.float64(at_end) ** (-1.0 / (alpha + 1.0)) / s if at_end > 0.0 else np.inf
-            return inverse_cdf.Side(
+            return inverse_cdf_building.Side(
                 mass=lambda d: mass(side, d),
                 exponent=alpha if self.bounded else None,
                 unit=unit,
@@ -283,7 +284,7 @@ class NumericalLaw(ABC):
                 noise=min(4e-15 * (1.0 + 0.25 * self._terms), 9e-14),
             )
 
-        return inverse_cdf.build(self._z_ends, seen_from(0), seen_from(1))
+        return inverse_cdf_building.build(self._z_ends, seen_from(0), seen_from(1))
 
     @property
     def _origins(self) -> tuple[float, float]:
