@@ -54,7 +54,7 @@ from scipy.signal import find_peaks
 from refbnn.errors import InputError
 from refbnn.noise.law import Law
 from refbnn.noise.numerical import NumericalLaw
-from refbnn.numerics.inverse_cdf import TAIL
+from refbnn.numerics.inverse_cdf import TAIL, InverseCDF
 
 ERROR = 5e-7  # of the cubics and of rounding d, in standard deviations or relative
 SINGLE_ERROR = 1e-6  # with the error of evaluating them in float32
@@ -71,21 +71,12 @@ _LEAST_LOG = -745.0  # of a density: 0 in float64
 
 @dataclass(frozen=True, eq=False)
 class WordTable:
-    """The table of a law; call it with random words.
+    """The table of a law; call it with random words."""
 
-    Parameters
-    ----------
-    m : int
-        Bits of the mantissa in the index.
-    cuts : (k + 1,) int64
-        c_j, from 0 to 2³².
-    coefficients : (2k · entries, 4) float32
-        a₀ … a₃ of τ, side after side: above c₀, below c₁, above c₁, … Every side has as many
-        entries as the longest one.
-    """
-
-    m: int
-    cuts: np.ndarray
+    m: int  # bits of the mantissa in the index
+    cuts: np.ndarray  # (k + 1,) int64: c_j, from 0 to 2³²
+    # (2k · entries, 4) float32: a₀ … a₃, side after side: above c₀, below c₁, above c₁, … Every
+    # side has as many entries as the longest one.
     coefficients: np.ndarray
 
     @property
@@ -119,16 +110,17 @@ class WordTable:
 
 def exact(law: Law, words: np.ndarray) -> np.ndarray:
     """G((word + ½) 2⁻³²) in float64, which the table approximates."""
+    inverse = cast(NumericalLaw, law).inverse
     words = np.asarray(words, dtype=np.uint32)
     u = (words + 0.5) / _WORDS
     v = (_WORDS - 0.5 - words) / _WORDS
-    return np.where(words < _WORDS // 2, _quantile(law, u), _from_above(law, v))
+    return np.where(words < _WORDS // 2, inverse.of_probabilities(u), _from_above(inverse, v))
 
 
 def gaps(law: Law) -> np.ndarray:
     """Gaps of a law's density, as values of Q, ascending."""
     u = np.arange(1, _QUANTILES) / _QUANTILES
-    z = np.unique(np.concatenate([cast(NumericalLaw, law).reach, law.icdf(u)]))
+    z = np.unique(np.concatenate([law.reach, law.icdf(u)]))
     grid = np.arange(_PER_QUANTILE) / _PER_QUANTILE
     z = (z[:-1, np.newaxis] + np.diff(z)[:, np.newaxis] * grid).ravel()
     log_q = np.maximum(law.log_pdf(z), _LEAST_LOG)
@@ -136,17 +128,12 @@ def gaps(law: Law) -> np.ndarray:
 
 
 def word_table(law: Law) -> WordTable:
-    """Tabulate a law.
-
-    Raises
-    ------
-    InputError
-        If 2¹⁰ parts an octave do not meet the error.
-    """
+    """Tabulate a law; InputError if 2¹⁰ parts an octave do not meet the error."""
     inner = np.round(gaps(law) * _WORDS).astype(np.int64)
     cuts = np.unique(np.clip(np.append(inner, [0, _WORDS]), 0, _WORDS))
+    inverse = cast(NumericalLaw, law).inverse
     for m in range(_FEWEST, _MOST + 1):
-        coefficients, error = _cubics(law, cuts, m)
+        coefficients, error = _cubics(inverse, cuts, m)
         if error <= ERROR:
             return WordTable(m, cuts, coefficients.astype(np.float32))
     raise InputError(
@@ -160,14 +147,14 @@ def _half_after(d: np.ndarray) -> np.ndarray:
     return d.astype(np.float32) + np.float32(0.5)
 
 
-def _cubics(law: Law, cuts: np.ndarray, m: int) -> tuple[np.ndarray, float]:
+def _cubics(inverse: InverseCDF, cuts: np.ndarray, m: int) -> tuple[np.ndarray, float]:
     """Coefficients (2k · entries, 4), and their greatest error in units of max(1, |z|)."""
     farthest = _half_after((np.diff(cuts) - 1) // 2)
     shift, first = _MANTISSA - m, _LEAST_EXPONENT << m
     last = int(farthest.max().view(np.int32)) >> shift
     edges = (np.arange(first, last + 2, dtype=np.int32) << shift).view(np.float32).astype(float)
     sides = [
-        _side_cubics(law, int(cuts[j + below]), below, edges, far)
+        _side_cubics(inverse, int(cuts[j + below]), below, edges, far)
         for j, far in enumerate(farthest)
         for below in (False, True)
     ]
@@ -176,14 +163,14 @@ def _cubics(law: Law, cuts: np.ndarray, m: int) -> tuple[np.ndarray, float]:
     return np.concatenate(scaled), max(error for _, error in sides)
 
 
-def _side_cubics(law: Law, cut: int, below: bool, edges, far) -> tuple[np.ndarray, float]:
+def _side_cubics(inverse: InverseCDF, cut: int, below: bool, edges, far):
     """Cubics over [0, 1] on the parts between edges, up to the distance far, and their error."""
     start, width = edges[:-1, np.newaxis], np.diff(edges)[:, np.newaxis]
 
     def G(tau):
         # A part of one number holds that number alone; unused parts hold any.
         d = np.where(width <= 1.0, np.floor(start) + 0.5, start + width * tau)
-        return _beside(law, cut, np.where(start <= far, d, 0.5), below)
+        return _beside(inverse, cut, np.where(start <= far, d, 0.5), below)
 
     nodes = 0.5 * (1.0 + chebyshev.chebpts2(4))
     to_monomials = np.linalg.inv(np.vander(nodes, increasing=True))
@@ -202,23 +189,17 @@ def _side_cubics(law: Law, cut: int, below: bool, edges, far) -> tuple[np.ndarra
     return coefficients, float(np.max(error, where=used, initial=0.0))
 
 
-def _beside(law: Law, cut: int, d: np.ndarray, below: bool) -> np.ndarray:
+def _beside(inverse: InverseCDF, cut: int, d: np.ndarray, below: bool) -> np.ndarray:
     """G at d words above a cut, or below it."""
     if not below:
-        return _quantile(law, np.minimum((cut + d) / _WORDS, 1.0))
+        return inverse.of_probabilities(np.minimum((cut + d) / _WORDS, 1.0))
     if cut == _WORDS:
-        return _from_above(law, d / _WORDS)
-    return _quantile(law, np.maximum((cut - d) / _WORDS, 0.0))
+        return _from_above(inverse, d / _WORDS)
+    return inverse.of_probabilities(np.maximum((cut - d) / _WORDS, 0.0))
 
 
-def _quantile(law: Law, u: np.ndarray) -> np.ndarray:
-    """G(u), accurate relative to u."""
-    return cast(NumericalLaw, law).inverse.of_probabilities(u)
-
-
-def _from_above(law: Law, v: np.ndarray) -> np.ndarray:
+def _from_above(inverse: InverseCDF, v: np.ndarray) -> np.ndarray:
     """G(1 − v), accurate relative to v."""
-    inverse = cast(NumericalLaw, law).inverse
     z = inverse.of_probabilities(1.0 - v)
     far = v <= TAIL
     power, tail = inverse.powers[1], inverse.tails[1]

@@ -59,23 +59,12 @@ _LEAST_UNIFORM, _LEAST_UNIFORM_SINGLE = 2.0**-54, 2.0**-25
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """A piecewise polynomial: piece i covers [breaks[i], breaks[i+1]].
+    """A piecewise polynomial: piece i of n covers [breaks[i], breaks[i+1]]."""
 
-    Parameters
-    ----------
-    breaks : (n + 1,)
-    slopes : (n,)
-        2/length of each piece, to the local variable in [−1, 1].
-    coefficients : (n, DEGREE + 1)
-        In powers of the local variable, constant first.
-    guide : (bins,) of int
-        Piece that holds the left end of each of equal bins of [breaks[0], breaks[n]].
-    """
-
-    breaks: np.ndarray
-    slopes: np.ndarray
-    coefficients: np.ndarray
-    guide: np.ndarray
+    breaks: np.ndarray  # (n + 1,)
+    slopes: np.ndarray  # (n,): 2/length of each piece, to the local variable in [−1, 1]
+    coefficients: np.ndarray  # (n, DEGREE + 1): of powers of the local variable, constant first
+    guide: np.ndarray  # (bins,): piece at the left end of each of equal bins of the whole interval
 
     @classmethod
     def of(cls, breaks: np.ndarray, coefficients: np.ndarray) -> Pieces:
@@ -111,33 +100,16 @@ class Pieces:
 
 @dataclass(frozen=True, eq=False)
 class InverseCDF:
-    """G of a whole law; call it with u in [0, 1] of any shape.
+    """G of a whole law; call it with u in [0, 1] of any shape."""
 
-    Parameters
-    ----------
-    ends : (float, float)
-        Ends of the support, or the cuts.
-    limits : (float, float)
-        G(0) and G(1).
-    origins : (float, float)
-        Values x from which the tails' d counts.
-    powers : (float, float)
-        1/(α + 1) and 1/(β + 1), from u and 1 − u to s; 0 where the tail is a function of L.
-    table : (2048, 6), in float32 (2048, 4)
-        G on equal intervals of u, see `interval_table`.
-    bulk : Pieces
-        G over u, between the tails.
-    tails : (Pieces, Pieces)
-        P over s, or d over L, below and above the bulk.
-    """
-
-    ends: tuple[float, float]
-    limits: tuple[float, float]
-    origins: tuple[float, float]
+    ends: tuple[float, float]  # ends of the support, or the cuts
+    limits: tuple[float, float]  # G(0) and G(1)
+    origins: tuple[float, float]  # values x from which the tails' d counts
+    # 1/(α + 1) and 1/(β + 1), from u and 1 − u to s; 0 where the tail is a function of L.
     powers: tuple[float, float]
-    table: np.ndarray
-    bulk: Pieces
-    tails: tuple[Pieces, Pieces]
+    table: np.ndarray  # (2048, 6), in float32 (2048, 4): see `interval_table`
+    bulk: Pieces  # G over u, between the tails
+    tails: tuple[Pieces, Pieces]  # P over s, or d over L, below and above the bulk
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """G(u); InputError where u leaves [0, 1]."""
@@ -208,24 +180,11 @@ def interval_table(
     accurate: Callable[[np.ndarray, np.ndarray], np.ndarray],
     slack: float,
 ) -> np.ndarray:
-    """Interpolate G on equal intervals of u, at Chebyshev points.
+    """Interpolate G(u) on 2048 equal intervals of u, at Chebyshev points.
 
-    Parameters
-    ----------
-    G : callable (u) -> x
-    degree : int
-    bulk : Pieces
-        Intervals that are not wholly within it get no polynomial.
-    accurate : callable (u, x) -> bool array
-        Whether x is near enough to G(u), between the nodes.
-    slack : float
-        Units in the last place by which x may fall.
-
-    Returns
-    -------
-    (2048, degree + 1)
-        In powers of the place in [0, 1] on each interval, constant first; NaN where this degree
-        does not suffice.
+    Row i holds the coefficients of the place in [0, 1] on interval i, constant first; NaN unless
+    the interval lies in the bulk, accurate(u, x) holds for u between the nodes and their x, and x
+    falls by no more than `slack` units in the last place.
     """
     nodes = 0.5 * (1.0 + chebyshev.chebpts2(degree + 1))
     to_monomials = np.linalg.inv(np.vander(nodes, increasing=True))

@@ -49,35 +49,17 @@ _BETWEEN = np.sort(np.cos(np.pi * np.arange(2 * DEGREE + 1) / (2 * DEGREE)))
 
 @dataclass(frozen=True)
 class Side:
-    """A law seen from one of its ends; the distance d grows inwards.
+    """A law seen from one of its ends; the distance d grows inwards."""
 
-    Parameters
-    ----------
-    mass : callable
-        Probability between the end and d, for d up to the other end; (N,) -> (N,). Accurate
-        relatively.
-    exponent : float or None
-        α > −1, the exponent of the density at the edge d = 0; None on an unbounded support.
-    unit : float
-        Limit of d/u^{1/(α+1)} at the edge; infinite if the density vanishes faster than that.
-    origin : float
-        x where d = 0.
-    start, stop : float
-        d at this end and at the other.
-    half : float
-        Probability of the half of the support that lies nearer to this end.
-    noise : float
-        Rounding error of the probabilities.
-    """
-
+    # Probability between the end and d, for d up to the other end; any shape, accurate relatively.
     mass: Callable[[np.ndarray], np.ndarray]
-    exponent: float | None
-    unit: float
-    origin: float
-    start: float
-    stop: float
-    half: float
-    noise: float
+    exponent: float | None  # α > −1 of the density at the edge d = 0; None on an unbounded support
+    unit: float  # limit of d/u^{1/(α+1)} at the edge; infinite if the density vanishes faster
+    origin: float  # x where d = 0
+    start: float  # d at this end
+    stop: float  # d at the other end
+    half: float  # probability of the half of the support that lies nearer to this end
+    noise: float  # rounding error of the probabilities
 
     def mass_within_ulps(self, d: np.ndarray) -> np.ndarray:
         """Probability within ±4 ulp of d: the u-error that rounding d causes."""
@@ -86,13 +68,7 @@ class Side:
 
 
 def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
-    """Interpolate G to the stated u-error.
-
-    Raises
-    ------
-    InputError
-        If halving pieces does not reach the u-error.
-    """
+    """Interpolate G to the stated u-error; InputError if halving pieces does not reach it."""
     bulk = _whole_bulk(lower, upper)
     (power, tail), (power_above, tail_above) = _tail(lower), _tail(upper)
     return InverseCDF(
@@ -230,16 +206,10 @@ def _solver(side: Side):
 
 
 def _interpolate(function, assess, size, left: float, right: float) -> Pieces:
-    """Piecewise interpolant on [left, right], halved until it is accurate and monotone.
+    """Piecewise interpolant of function(points) on [left, right], halved until it is good.
 
-    Parameters
-    ----------
-    function : callable (points) -> values
-        What is interpolated.
-    assess : callable (points, values) -> (error, d)
-        Error in units of the allowed one; d, which must not fall.
-    size : callable (points) -> number whose change over a piece tells whether it is narrow
-    left, right : float
+    assess(points, values) returns the error in units of the allowed one, and d, which must not
+    fall. A piece is narrow if size(points) changes by less than `_GAP` over it.
     """
     starts, ends = np.array([left]), np.array([right])
     done: list[tuple[np.ndarray, np.ndarray]] = []

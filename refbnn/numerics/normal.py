@@ -79,17 +79,7 @@ def rectified_moments(mean, var):
     Every term is positive, so neither moment cancels; h₁² ≤ h₀h₂ ≤ h₂/2 by Cauchy–Schwarz keeps
     the variance positive. At var = 0 the limits max(0, mean) and 0 are exact.
 
-    Parameters
-    ----------
-    mean, var : ndarray, one shape; var ≥ 0
-
-    Returns
-    -------
-    mean, var : ndarray, same shape
-
-    Notes
-    -----
-    Relative error below 5e-13 for mean/√var in [−35, 35].
+    The relative error is below 5e-13 for mean/√var in [−35, 35].
     """
     mean, var = np.asarray(mean, dtype=float), np.asarray(var, dtype=float)
     s = np.sqrt(var)

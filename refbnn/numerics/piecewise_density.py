@@ -59,28 +59,15 @@ _MOST_PANELS = 4000
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """One side of a density, seen from its end; t grows inwards.
+    """One side of a density on K panels, seen from its end; t grows inwards."""
 
-    Parameters
-    ----------
-    exponent : float
-        α.
-    breaks : (K + 1,)
-        start = t₀ < … < t_K = stop, where start = 0 if α ≠ 0.
-    density : (K, 24)
-        Chebyshev series of t^α h(t) on each panel; of h(t) on the first.
-    integral : (K, 25)
-        Chebyshev series of the integral from the near end of the panel to t; on the first panel
-        divided by (t − start)^(α+1).
-    before : (K + 1,)
-        Integral up to each break.
-    """
-
-    exponent: float
-    breaks: np.ndarray
-    density: np.ndarray
+    exponent: float  # α
+    breaks: np.ndarray  # (K + 1,): start = t₀ < … < t_K = stop, where start = 0 if α ≠ 0
+    density: np.ndarray  # (K, 24): Chebyshev series of t^α h(t) on each panel; of h on the first
+    # (K, 25): Chebyshev series of the integral from the near end of the panel to t; on the first
+    # panel divided by (t − start)^(α+1).
     integral: np.ndarray
-    before: np.ndarray
+    before: np.ndarray  # (K + 1,): integral up to each break
 
     @property
     def start(self) -> float:
@@ -162,21 +149,10 @@ def resolve(
 ) -> Half:
     """Resolve the density exp(log_density(t)) on start < t ≤ stop, by halving panels.
 
-    Parameters
-    ----------
-    log_density : callable (t) -> array of the same shape
-        At most 0 at its greatest, except at a singular edge.
-    exponent : float
-        α > −1.
-    start, stop : float
-        start = 0 if α ≠ 0.
-    name : str
-        Name of the law, for errors.
-    terms : float
-        Size of the terms that the log density is summed from: the density then has a relative
-        error of 1e-15·(1 + terms/4).
-    features : collection of float
-        Values t that a first panel ends at: no peak between them is narrower than their distance.
+    The log density maps arrays of any shape, and is at most 0 except at a singular edge; start = 0
+    if the exponent α is not 0. `terms` is the size of the terms that it is summed from: the density
+    then has a relative error of 1e-15·(1 + terms/4). First panels end at `features`: no peak
+    between them is narrower than their distance. `name` is the law's, for errors.
 
     Raises
     ------

@@ -33,13 +33,7 @@ _BITS = np.uint64(32)
 
 
 def key_of(seed: int) -> np.ndarray:
-    """Split a seed into two words, lower first: (2,) uint32.
-
-    Raises
-    ------
-    InputError
-        Unless the seed is an integer from 0 to 2⁶⁴ − 1.
-    """
+    """Split a seed from 0 to 2⁶⁴ − 1 into two words, lower first: (2,) uint32."""
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed!r}; expected an integer from 0 to 2**64 - 1")
     return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], dtype=np.uint32)
