@@ -99,9 +99,9 @@ class DriftingLaw:
     total_bic: dict[str, float]
 
     def __post_init__(self):
-        # Lists, as a JSON file gives them back, become tuples.
-        for name in ("names", "n_values"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        # Lists, as in a JSON file, and NumPy's numbers become tuples of plain ones.
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "n_values", tuple(int(n) for n in self.n_values))
         for name in ("times", "ks_p_values"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         rows = tuple(tuple(float(v) for v in row) for row in self.parameters)
@@ -200,19 +200,11 @@ def fit_drift(
     >>> fit_drift([0.0, 60.0], groups, families=["Gaussian"])
     DriftingLaw(family='Gaussian', times=(0, 60), fits=True)
     """
-    if len(times) != len(groups):
-        raise InputError(f"drift: {len(times)} times and {len(groups)} groups; expected as many")
-    if not (np.diff(times) > 0.0).all():
-        raise InputError(f"drift: times {', '.join(f'{t:g}' for t in times)}; expected ascending")
-    samples, tables = [], []
-    for time, values in zip(times, groups, strict=True):
-        try:
-            sample = checked_sample(values, bounds)
-        except InputError as error:
-            raise InputError(f"drift: at time {time:g}: {error}") from None
-        samples.append(sample)
-        found = estimates(sample, families, bounds, max_degree)
-        tables.append({estimate.family: estimate for estimate in found})
+    samples = _checked_samples(times, groups, bounds)
+    tables = [
+        {estimate.family: estimate for estimate in estimates(sample, families, bounds, max_degree)}
+        for sample in samples
+    ]
     common = set(tables[0]).intersection(*tables) if tables else set()
     total_bic = {
         family: sum(t[family].bic(s.n) for t, s in zip(tables, samples, strict=True))
@@ -234,6 +226,23 @@ def fit_drift(
         ks_p_values=tuple(fit.ks_p_value for fit in fits),
         total_bic=total_bic,
     )
+
+
+def _checked_samples(times, groups, bounds) -> list[Sample]:
+    """Check the times and the measurements at each of them."""
+    if len(times) != len(groups):
+        raise InputError(
+            f"drift: {len(times)} times and {len(groups)} groups; expected one group for each time"
+        )
+    if not (np.diff(times) > 0.0).all():
+        raise InputError(f"drift: times {', '.join(f'{t:g}' for t in times)}; expected ascending")
+    samples = []
+    for time, values in zip(times, groups, strict=True):
+        try:
+            samples.append(checked_sample(values, bounds))
+        except InputError as error:
+            raise InputError(f"drift: at time {time:g}: {error}") from None
+    return samples
 
 
 def _first_that_fits(

@@ -1,4 +1,4 @@
-"""Measured device values from a CSV file, plain or gzipped, which nothing vouches for."""
+"""Measured device values from an untrusted CSV file, plain or gzipped."""
 
 from __future__ import annotations
 

@@ -410,14 +410,12 @@ def _integral_of_log(half: Half, log_density) -> float:
     t, mass = half.nodes_between(np.union1d(half.breaks, towards), DEGREE + 1)
     t, mass = t[mass > 0.0], mass[mass > 0.0]
     log_q = log_density(t)
+    if alpha == 0.0:
+        return float(np.sum(mass * log_q))
+    # log t apart: its integral against q on the first panel is in closed form.
     first = t < half.breaks[1]
-    if alpha != 0.0:  # log t apart: its integral against q on the first panel is in closed form
-        log_q[first] -= alpha * np.log(t[first])
-    value = float(np.sum(mass * log_q))
-    if alpha != 0.0:
-        n = DEGREE + 1
-        jacobi = gauss_jacobi(n, 0.0, alpha)
-        rest = chebyshev.chebval(jacobi.nodes, half.integral[0]) @ jacobi.weights
-        rest *= np.exp((alpha + 1.0) * np.log(0.5 * length) + jacobi_log_total(0.0, alpha))
-        value += alpha * float(half.before[1] * np.log(length) - rest)
-    return value
+    log_q[first] -= alpha * np.log(t[first])
+    jacobi = gauss_jacobi(DEGREE + 1, 0.0, alpha)
+    rest = chebyshev.chebval(jacobi.nodes, half.integral[0]) @ jacobi.weights
+    rest *= np.exp((alpha + 1.0) * np.log(0.5 * length) + jacobi_log_total(0.0, alpha))
+    return float(np.sum(mass * log_q)) + alpha * float(half.before[1] * np.log(length) - rest)

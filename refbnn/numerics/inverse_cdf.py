@@ -250,7 +250,7 @@ def _tail_distance(tail, power, least, pieces):
 
 @njit(cache=True, fastmath={"contract"})
 def _piecewise(argument, pieces):
-    """As `Pieces.__call__`, by the guide and then a step or two."""
+    """Evaluate pieces at one argument: the guide, then a step or two, finds the piece."""
     breaks, slopes, coefficients, guide = pieces
     one = breaks.dtype.type(1)  # not a float64 in float32 arithmetic
     place = min(max(argument, breaks[0]), breaks[-1])

@@ -74,13 +74,10 @@ class DensityLaw(NumericalLaw):
 
     def __post_init__(self):
         def plain(value):
-            return tuple(plain(v) for v in value) if np.ndim(value) else float(value)
+            return tuple(map(plain, value)) if np.iterable(value) else float(value)
 
-        for name in ("ends", "alpha", "beta"):
+        for name in ("ends", "alpha", "beta", "breaks", "series"):
             object.__setattr__(self, name, plain(getattr(self, name)))
-        for name in ("breaks", "series"):
-            lower, upper = getattr(self, name)
-            object.__setattr__(self, name, (plain(lower), plain(upper)))
         _check_interval(self.ends, self.exponents)
         a, b = self.ends
         for breaks, series in zip(self.breaks, self.series, strict=True):
@@ -92,17 +89,13 @@ class DensityLaw(NumericalLaw):
                 or numbers.shape != (len(breaks) - 1, panels.DEGREE + 1)
                 or not np.isfinite(numbers).all()
             ):
-                raise InputError(
-                    "DensityLaw: breaks or series do not fit; make one with DensityLaw.of"
-                )
+                raise InputError("DensityLaw: breaks or series do not fit; make one with of()")
             points = np.append(np.cos(np.pi * (np.arange(48) + 0.5) / 48), [-1.0, 1.0])
             values = chebyshev.chebval(points, numbers.T)
             # Compared by probability: the polynomial of a jump's last panel swings below 0.
             below = steps @ np.maximum(-values.min(axis=1), 0.0)
             if not below <= _NEGATIVE * (steps @ np.abs(values).max(axis=1)):
-                raise InputError(
-                    "DensityLaw: the series are negative or overflow; expected a density"
-                )
+                raise InputError("DensityLaw: series negative or overflowing; expected a density")
         self._resolved  # noqa: B018, a density that does not integrate is an error now
 
     def __repr__(self) -> str:
@@ -154,12 +147,8 @@ class DensityLaw(NumericalLaw):
             return panels.resolve(log_density, exponent, 0.0, reach, "DensityLaw", _TERMS)
 
         lower, upper = half(low, 1.0, exponents[0]), half(high, -1.0, exponents[1])
-        return cls(
-            (low, high),
-            *exponents,
-            (lower.breaks, upper.breaks),
-            (lower.density, upper.density),
-        )
+        series = (lower.density, upper.density)
+        return cls((low, high), *exponents, (lower.breaks, upper.breaks), series)
 
     @property
     def exponents(self) -> tuple[float, float]:

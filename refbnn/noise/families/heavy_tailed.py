@@ -105,10 +105,8 @@ class HeavyTailed(WholeLineLaw):
             return float(self.log_pdf(np.array(x)) - self.log_pdf(np.array(0.0))) - LEAST_LOG
 
         alpha, beta, *_ = self.parameters
-        low, high = (
-            2.0 * LEAST_LOG / (alpha + beta) - 50.0,
-            -2.0 * LEAST_LOG / (alpha - beta) + 50.0,
-        )
+        low = 2.0 * LEAST_LOG / (alpha + beta) - 50.0
+        high = -2.0 * LEAST_LOG / (alpha - beta) + 50.0
         return float(brentq(above, low, 0.0)), float(brentq(above, 0.0, high))
 
     @property

@@ -67,13 +67,13 @@ def fit_gaussian(sample: Sample) -> Estimate:
 
 
 def fit_bimodal(sample: Sample) -> Estimate:
-    """Maximise the likelihood of two components within the bounds above."""
+    """Maximise the likelihood of two components within the bounds of the module head."""
     search = _Search(sample)
     return search.estimate("bimodal", *search.pair())
 
 
 def fit_three_normals(sample: Sample) -> Estimate:
-    """Maximise the likelihood of three components within the bounds above."""
+    """Maximise the likelihood of three components within the bounds of the module head."""
     search = _Search(sample)
     _, pair = search.pair()
     starts = [_split(pair, i, *split) for i in range(2) for split in _SPLITS]

@@ -59,11 +59,10 @@ class Junction:
             number = getattr(self, field.name)
             if isinstance(number, bool) or not isinstance(number, int | float | np.number):
                 raise InputError(f"junction {field.name}: {number!r}; expected a number")
-            zero_allowed = field.name in ("T", "B_k")
-            in_range = field.name == "B_bias" or number > 0 or (zero_allowed and number == 0)
+            zero, any_sign = "0 or more", "any"
+            wanted = {"T": zero, "B_k": zero, "B_bias": any_sign}.get(field.name, "above 0")
+            in_range = number > 0 or wanted == any_sign or (wanted == zero and number == 0)
             if not (isfinite(number) and in_range):
-                wanted = "0 or more" if zero_allowed else "above 0"
-                wanted = "any" if field.name == "B_bias" else wanted
                 raise InputError(f"junction {field.name}: {number}; expected {wanted}, finite")
 
     @property
