@@ -28,7 +28,7 @@ of standard deviation s in a width w, has 1e-16·w/s instead of 1e-15.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -159,8 +159,8 @@ class NumericalLaw(ABC):
         Accurate relative to d, where the value end ± d would be rounded.
         """
         d = np.asarray(d, dtype=float)
-        probability = self._from_end(side, d, self._halves, 1.0)
-        return probability, self._from_end(side, d, self._mean_halves, 0.0)
+        probability = self._from_end(side, self._halves, 1.0, d)
+        return probability, self._from_end(side, self._mean_halves, 0.0, d)
 
     @property
     def panel_ends(self) -> np.ndarray:
@@ -215,8 +215,8 @@ class NumericalLaw(ABC):
             here = (interval >= start) & (interval < start + block)
             row = interval[here] - start
             points[row, column[here]], masses[row, column[here]] = z[here], mass[here]
-            rows = (array.reshape(len(points), -1) for array in (points, masses))
-            rules.append(panels.rules_between(*rows, n))
+            shape = (len(points), -1)
+            rules.append(panels.rules_between(points.reshape(shape), masses.reshape(shape), n))
         return np.concatenate([rule[0] for rule in rules]), np.concatenate([r[1] for r in rules])
 
     def _points_between(self, breaks, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -250,7 +250,7 @@ class NumericalLaw(ABC):
                 unit = np.float64(at_end) ** (-1.0 / (alpha + 1.0)) / s if at_end > 0.0 else np.inf
             sides.append(
                 Side(
-                    mass=lambda d, side=side: self._from_end(side, d, self._halves, 1.0),
+                    mass=partial(self._from_end, side, self._halves, 1.0),
                     exponent=alpha if self.bounded else None,
                     unit=unit,
                     origin=(self._origins[side] - self.location[0]) / s,
@@ -350,7 +350,7 @@ class NumericalLaw(ABC):
         mass = np.append(mass, mass_upper)
         return np.append(self._to_z(0, t), self._to_z(1, t_upper)), mass / mass.sum()
 
-    def _from_end(self, side: int, d, halves: tuple[Half, Half], total: float) -> np.ndarray:
+    def _from_end(self, side: int, halves: tuple[Half, Half], total: float, d) -> np.ndarray:
         """Integral within d of an end; beyond the middle from the other end."""
         t = self.location[1] * d
         rest = self._origins[1] - self._origins[0] - t
