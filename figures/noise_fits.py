@@ -36,8 +36,8 @@ from refbnn.noise import Gaussian, NoiseFit, read_measurements
 from refbnn.noise.fitting import FAMILIES
 from refbnn.noise.fitting.bounded import MAX_DEGREE
 from refbnn.noise.fitting.evidence import Cells, cells_of, ks_p_value
-from refbnn.noise.fitting.sample import checked
-from refbnn.noise.fitting.selection import estimates, tested
+from refbnn.noise.fitting.sample import checked_sample
+from refbnn.noise.fitting.selection import choose, estimates
 
 # Flat, heavy-tailed, of several peaks; and the one that no law fits.
 _SHOWN = (
@@ -95,9 +95,9 @@ class Fitted:
 def fitted(values: np.ndarray, seed: int, families: Collection[str] = FAMILIES) -> Fitted:
     """Fit, as `refbnn.noise.fit` does, and keep what the test looked at."""
     bounds = (-np.inf, np.inf)
-    sample = checked(values, bounds)
+    sample = checked_sample(values, bounds)
     found = estimates(sample, families, bounds, MAX_DEGREE)
-    fit = tested(found, sample, seed)
+    fit = choose(found, sample, seed)
     chosen = next(e for e in found if e.family == fit.family)
     return Fitted(values, fit, cells_of(chosen, sample))
 

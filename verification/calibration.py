@@ -18,8 +18,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law, Mixture, fit
-from refbnn.noise.fitting.sample import checked
-from refbnn.noise.fitting.selection import estimates, tested
+from refbnn.noise.fitting.sample import checked_sample
+from refbnn.noise.fitting.selection import choose, estimates
 from refbnn.numerics.random.streams import stream
 
 LEVEL = 0.05
@@ -62,13 +62,13 @@ def p_values(law: Law, family: str, repetitions: Iterable[int], n: int = N_VALUE
             found.append(fit(values, seed=seed).ks_p_value)
             continue
         kind, _, degree = family.partition(", degree ")
-        sample = checked(values, everything)
+        sample = checked_sample(values, everything)
         one = [
             e
             for e in estimates(sample, (kind,), everything, int(degree or 0))
             if e.family == family
         ]
-        found.append(tested(one, sample, seed).ks_p_value)
+        found.append(choose(one, sample, seed).ks_p_value)
     return np.array(found)
 
 

@@ -14,7 +14,7 @@ from kernels.program.kernel import Kernel
 from kernels.program.kernel import build as build_program
 from kernels.program.program import Plain, Program
 from refbnn.noise.law import Law
-from refbnn.noise.word_table import BitTable, bit_table
+from refbnn.noise.word_table import WordTable, word_table
 
 
 def _i32(value: int):
@@ -25,14 +25,14 @@ def _u32(value: int):
     return tirx.const(value, "uint32")
 
 
-def value(word, table: BitTable, coefficients: te.Tensor):
+def value(word, table: WordTable, coefficients: te.Tensor):
     """Number of the law.
 
     Parameters
     ----------
     word : TVM expression, uint32
         A load: it is written out several times.
-    table : BitTable
+    table : WordTable
     coefficients : tensor of its shape, float32
     """
     # Between two cuts, as their comparisons with the word tell.
@@ -82,7 +82,7 @@ def build(
     program = Program(targets.target(target), 1)
     words = te.placeholder((n,), "uint32", name="words")
     program.inputs.append((Plain((n,)), words))
-    table = bit_table(law)
+    table = word_table(law)
     coefficients = program.weight("law", table.coefficients)
     z = te.compute((n,), lambda i: value(words[i], table, coefficients), name="z")
     program.outputs.append((Plain((n,)), z))

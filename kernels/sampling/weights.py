@@ -22,7 +22,7 @@ from kernels.program.program import Activation, Layout, Plain, Program, Step
 from kernels.sampling import noise, philox
 from refbnn.layers.posterior import Posterior
 from refbnn.noise.law import Law
-from refbnn.noise.word_table import BitTable, bit_table
+from refbnn.noise.word_table import WordTable, word_table
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Source:
     ----------
     n_samples : int
     seed : tensor (2,) uint32
-    table : BitTable
+    table : WordTable
     coefficients : tensor
         Of the table.
     """
 
     n_samples: int
     seed: te.Tensor
-    table: BitTable
+    table: WordTable
     coefficients: te.Tensor
 
 
@@ -77,7 +77,7 @@ def source(program: Program, law: Law, n_samples: int) -> Source:
     """Declare the seed, an input, and the table of a law, which all layers share."""
     seed = te.placeholder((2,), "uint32", name="seed")
     program.inputs.append((Plain((2,)), seed))
-    table = bit_table(law)
+    table = word_table(law)
     return Source(n_samples, seed, table, program.weight("law", table.coefficients))
 
 

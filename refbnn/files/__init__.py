@@ -1,1 +1,4 @@
-"""Files: what is read and written, atomically and without executing anything from outside."""
+"""Reading and writing files: atomic writes, and readers that never execute what they read.
+
+Start with `atomic` for writing; `archive`, `npy` and `torch_file` read files made by others.
+"""

@@ -1,10 +1,9 @@
-"""Members of a zip file that somebody else wrote, read within limits.
+"""Read the members of a zip file from an unknown source, within limits.
 
-Checkpoints, and what `torch.save` and `numpy.savez` write, are zip files (PKWARE, .ZIP File Format
-Specification 6.3). A zip file may claim any size for what it holds, hold a member twice, or let
-members overlap, so that a few kilobytes unpack to gigabytes. What is read here is limited
-beforehand by the sizes that the file's directory states, and `zipfile` never unpacks more than
-stated and checks each sum.
+Checkpoints and the files of `torch.save` and `numpy.savez` are zip files (PKWARE, .ZIP File Format
+Specification 6.3). A zip file may state any size for its members, hold a member twice, or let
+members overlap, so that a few kilobytes unpack to gigabytes. The sizes that the file's directory
+states are checked before reading; `zipfile` never unpacks more than stated and checks each sum.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from refbnn.errors import InputError
 
-LARGEST = 2**31  # bytes of a file, and of what it unpacks to
+LARGEST = 2**31  # bytes of a file, and of its unpacked members
 MOST_MEMBERS = 100_000
 
 _BROKEN = (
@@ -26,7 +25,7 @@ _BROKEN = (
     struct.error,
     EOFError,
     OSError,
-    ValueError,  # also of text that is no UTF-8
+    ValueError,  # also text that is not UTF-8
     OverflowError,
     NotImplementedError,  # a compression or version that zipfile does not know
     RuntimeError,  # an encrypted member
@@ -34,16 +33,10 @@ _BROKEN = (
 
 
 def read_members(path: Path, expected: str, *, stored: bool) -> dict[str, bytes]:
-    """Content of every member, by name, in the file's order.
+    """Content of every member by name, in the file's order.
 
-    Parameters
-    ----------
-    path : Path
-    expected : str
-        What the file should be, for errors.
-    stored : bool
-        Whether members must lie there uncompressed. Together they are then not longer than the
-        file.
+    `expected` says in errors what the file should be. With `stored`, members must be uncompressed;
+    together they are then no longer than the file.
 
     Raises
     ------
@@ -71,11 +64,11 @@ def read_members(path: Path, expected: str, *, stored: bool) -> dict[str, bytes]
 def _check(path: Path, infos: list[zipfile.ZipInfo], most: int, stored: bool) -> None:
     if len(infos) > MOST_MEMBERS:
         raise InputError(f"{path}: {len(infos)} members; expected at most {MOST_MEMBERS}")
-    seen = set()
+    names = set()
     for info in infos:
-        if info.filename in seen:
+        if info.filename in names:
             raise InputError(f"{path}: holds {info.filename[:80]!r} twice; expected it once")
-        seen.add(info.filename)
+        names.add(info.filename)
         if stored and info.compress_type != zipfile.ZIP_STORED:
             raise InputError(f"{path}: {info.filename[:80]!r} is compressed; expected it stored")
     claimed = sum(info.file_size for info in infos)

@@ -1,14 +1,14 @@
-"""Files written whole or not at all.
+"""Write files whole or not at all.
 
 The content goes to a temporary file beside the target, is forced to the disk (fsync), and only
-then takes the target's name (rename, which POSIX makes atomic); then the folder is forced to the
+then takes the target's name (rename, which is atomic by POSIX); then the folder is forced to the
 disk. So neither a kill nor a loss of power leaves half a file under the target's name.
 
-The temporary name follows from the target's. What a killed write leaves behind is taken over by the
-next one, so that a run that is killed and resumed many times leaves one such file at most. Two
-processes that write one target at the same time wait for each other, by a lock (flock) that ends
-with the process that holds it, and the last one wins. Where the system or the file system has no
-such locks, they are not told apart: give each a target of its own.
+The temporary name depends on the target's name alone. The next write reuses the temporary file of a
+killed one, so that a run that is killed and resumed many times leaves at most one. Two processes
+that write one target at the same time wait for each other, by a lock (flock) that ends with the
+process that holds it; the last one wins. Without such locks in the system or the file system, two
+processes need different targets.
 """
 
 from __future__ import annotations
@@ -28,15 +28,10 @@ if sys.platform != "win32":
 
 @contextlib.contextmanager
 def written_atomically(target: str | Path) -> Iterator[Path]:
-    """Temporary file, empty, that takes the target's name when the block ends without an error.
+    """Yield an empty temporary file that takes the target's name when the block ends well.
 
-    After an error it is removed, and what was there stays. Links are followed; what is no regular
-    file, such as a pipe, is written to itself and not replaced.
-
-    Yields
-    ------
-    Path
-        Where to write; it has the target's suffix.
+    It has the target's suffix. After an error it is removed, and the old file stays. Links are
+    followed; a target that is no regular file, such as a pipe, is written directly.
 
     Raises
     ------
@@ -68,24 +63,23 @@ def written_atomically(target: str | Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """Hidden, beside the target, of its suffix, and told from those of other targets by a digest.
+    """Hidden name beside the target: the start of its name, a digest of all of it, its suffix.
 
-    The beginning of the target's name is kept for whoever finds it; together it is never longer
-    than a file system allows where the target's name is not.
+    It is never too long for a file system that allows the target's name.
     """
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
     return path.with_name(f".{path.stem[:40]}-{digest}{path.suffix}")
 
 
 def _opened(temporary: Path) -> int:
-    """Handle of the empty temporary file, locked where there are locks."""
+    """Open, lock and empty the temporary file; its handle."""
     while True:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if sys.platform != "win32":
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(handle, fcntl.LOCK_EX)
-            # While this waited, the file may have become the target, or have been removed.
+            # During the wait, the file may have become the target, or have been removed.
             if temporary.exists() and os.path.samestat(os.fstat(handle), os.stat(temporary)):
                 os.ftruncate(handle, 0)
                 return handle
@@ -96,7 +90,7 @@ def _opened(temporary: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force a folder's names to the disk, where the system can: what is written is whole anyway."""
+    """Force a folder's names to the disk, if the system can; the file is whole without it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -112,14 +106,14 @@ def write_text(target: str | Path, text: str) -> None:
 
 
 def require_writable(target: str | Path) -> None:
-    """InputError unless a file of that name could be written: asked before long work."""
+    """Raise InputError unless the file can be written; to be called before long work."""
     path = Path(target)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{target}: not writable; expected a file to write to")
 
 
 def umask() -> int:
-    """The process's, which can only be read by setting it."""
+    """Permission mask of the process, which can be read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,10 +1,10 @@
-"""Arrays in NumPy's own format, read from bytes that somebody else wrote.
+"""Read arrays in NumPy's own format from an unknown source.
 
     byte 0x93, NUMPY, version 1.0, length of the header, header, numbers
 
-NumPy evaluates the header as a Python literal, which fails in many ways on hostile files, and takes
-memory for whatever shape it states. Here the header is matched as text: what NumPy writes for plain
-arrays has one form alone. The bytes that follow must be as many as it says; no object is unpickled.
+NumPy evaluates the header as a Python literal, which fails in many ways on hostile files, and
+allocates memory for any shape it states. Here the header is matched as text, since NumPy writes one
+form alone for plain arrays. As many bytes as it states must follow; no object is unpickled.
 
 Source: NumPy, numpy/lib/format.py.
 """
@@ -27,19 +27,9 @@ _MOST_DIMENSIONS = 32
 
 
 def parse(raw: bytes, source: str) -> np.ndarray:
-    """The array of these bytes, not writable.
+    """Read-only array from all bytes of a .npy file or member; `source` names it in errors.
 
-    Parameters
-    ----------
-    raw : bytes
-        All of a .npy file, or of a member of an .npz file.
-    source : str
-        Names it in errors.
-
-    Raises
-    ------
-    InputError
-        If they are not a whole plain array of numbers or booleans, version 1.
+    InputError unless they are a whole plain array of numbers or booleans, version 1.
     """
     match = _HEADER.match(raw)
     if match is None or match.end() != 10 + int.from_bytes(match[1], "little"):
@@ -51,9 +41,7 @@ def parse(raw: bytes, source: str) -> np.ndarray:
         raise InputError(f"{source}: type {match[2].decode()}; expected a number's") from None
     length = len(raw) - match.end()
     if len(shape) > _MOST_DIMENSIONS or length != math.prod(shape) * dtype.itemsize:
-        raise InputError(
-            f"{source}: {length} bytes of {dtype.str} {shape}; expected as many as that"
-        )
+        raise InputError(f"{source}: {length} bytes do not make {dtype.str} {shape}; expected all")
     numbers = np.frombuffer(raw, dtype, offset=match.end())
     if match[3] == b"True":  # by columns
         return numbers.reshape(shape[::-1]).T

@@ -1,4 +1,4 @@
-"""Dataclasses as plain data for JSON, and back: numbers, lists of them, and words."""
+"""Convert dataclasses to plain data for JSON and back: numbers, lists of numbers, and words."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import numpy as np
 
 from refbnn.errors import InputError
 
-LARGEST = 2**63  # integers beyond are no sizes, and Python may not even print them
-_DEEPEST = 5  # of lists in lists
+LARGEST = 2**63  # integers beyond are no sizes, and Python may refuse to print them
+_DEEPEST = 5  # levels of lists
 
 
 def as_fields(value: Any) -> dict[str, Any]:
-    """Fields of a dataclass by name; arrays as lists, which JSON prints exactly."""
+    """Fields of a dataclass by name; NumPy's arrays and numbers as plain ones, exact in JSON."""
     given = {f.name: getattr(value, f.name) for f in fields(value)}
-    return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in given.items()}
+    return {
+        n: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for n, v in given.items()
+    }
 
 
 def make(kind: type, given: Mapping[str, Any], what: str, **ready: Any):
-    """An object of the class from plain fields by name, and from some that are ready.
+    """Make an object of a class from plain fields by name, and from `ready` fields of any type.
 
-    `what` names it in errors.
+    `what` names the object in errors.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def make(kind: type, given: Mapping[str, Any], what: str, **ready: Any):
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
     except (TypeError, ValueError, IndexError, OverflowError, AttributeError):
-        raise InputError(f"{what}: its numbers do not make one; expected {names}") from None
+        raise InputError(f"{what}: its numbers do not fit; expected {names}") from None
 
 
 def _plain(value: Any) -> bool:

@@ -1,10 +1,10 @@
-"""The pickle inside a file of torch.save, read by a machine that can call nothing.
+"""Read the pickle inside a file of torch.save by a machine that cannot call anything.
 
 A pickle is a program for a stack machine (Python's pickletools.py documents every opcode), and
 Python's own machine calls whatever the program names. This one knows the opcodes that torch.save
-writes by default (protocol 2) and three names to call, of which each has its meaning below, in
-`_reduce`; every other opcode and name is refused by name. As `torch.load(weights_only=True)` does
-it (torch/_weights_only_unpickler.py), only with fewer names.
+writes by default (protocol 2) and three names to call, whose meaning is defined in `_reduce`; an
+error names any other opcode or name. `torch.load(weights_only=True)` works the same way
+(torch/_weights_only_unpickler.py) with more names.
 
     REDUCE   collections.OrderedDict()              an empty dict
              torch._utils._rebuild_tensor_v2(...)   an array, by the caller's function
@@ -12,9 +12,9 @@ it (torch/_weights_only_unpickler.py), only with fewer names.
     NEWOBJ   a class of torch.distributions.constraints or pyro.distributions.constraints:
              a `Constraint` that keeps the class's name, and by BUILD its fields
 
-What comes out is made of None, bool, int, float, str, tuple, list, dict, arrays and Constraint.
-Nothing here or in the readers walks it to any depth, and keys of dicts are text or integers, so
-neither depth nor cycles do harm; a value named twice is the same object twice.
+The result consists of None, bool, int, float, str, tuple, list, dict, arrays and Constraint.
+Neither this module nor its readers recurse into it, and keys of dicts are text or integers, so
+depth and cycles are harmless; a value referenced twice is one object.
 """
 
 from __future__ import annotations
@@ -29,69 +29,49 @@ import numpy as np
 
 from refbnn.errors import InputError
 
-LARGEST = 2**22  # bytes; a tensor's record takes some 100 to 200
+LARGEST = 2**22  # bytes; the record of a tensor takes about 100 to 200
 
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
 _DICT = "collections.OrderedDict"
 _CONSTRAINTS = ("torch.distributions.constraints.", "pyro.distributions.constraints.")
 _MARK = object()
-_VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": _MARK}
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name from the file; nothing is imported by it."""
+    """A name from the file; it is never imported."""
 
     full: str
 
 
 @dataclass
 class Constraint:
-    """What is left of a constraint object: its class's name and its fields."""
+    """Record of a constraint object: its class's name and its fields."""
 
     name: str
     fields: dict = field(default_factory=dict)
 
 
 class _ProgramError(Exception):
-    """The program is wrong; says how."""
+    """An error in the program."""
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Where the values come from that lie outside the pickle.
+    """Source of the values outside the pickle."""
 
-    Parameters
-    ----------
-    storage : callable
-        Storage from a persistent id (`BINPERSID`).
-    tensor : callable
-        Array from the arguments of `_rebuild_tensor_v2`.
-    names : frozenset of str
-        More names that the program may mention, in persistent ids.
-    """
-
-    storage: Callable[[Any], Any]
-    tensor: Callable[[tuple], np.ndarray]
-    names: frozenset[str]
+    storage: Callable[[Any], Any]  # storage from a persistent id (`BINPERSID`)
+    tensor: Callable[[tuple], np.ndarray]  # array from the arguments of `_rebuild_tensor_v2`
+    names: frozenset[str]  # more names that the program may mention, in persistent ids
 
 
 def load(program: bytes, source: str, loader: Loader) -> Any:
-    """Run a pickle program; its value.
+    """Run a pickle program and return its value; `source` names the file in errors.
 
-    Parameters
-    ----------
-    program : bytes
-    source : str
-        Names the file in errors.
-    loader : Loader
-
-    Raises
-    ------
-    InputError
-        If the program is broken, too long, or wants anything that is not admitted.
+    InputError if it is broken, too long, or uses an opcode or name that is not allowed.
     """
     if len(program) > LARGEST:
         raise InputError(f"{source}: pickle of {len(program)} bytes; expected at most {LARGEST}")
@@ -111,7 +91,7 @@ def load(program: bytes, source: str, loader: Loader) -> Any:
     except InputError:  # from the loader
         raise
     except (ValueError, IndexError, KeyError) as error:
-        # Broken off or garbled, an empty stack, or a memo that was never written.
+        # Truncated or garbled, an empty stack, or a memo that was never written.
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{source}: broken pickle after byte {place} ({reason}); expected a whole one"
@@ -120,7 +100,7 @@ def load(program: bytes, source: str, loader: Loader) -> Any:
 
 
 class _Machine:
-    """Stack and memo."""
+    """Stack, memo, and the meaning of each opcode."""
 
     def __init__(self, loader: Loader):
         self.stack: list[Any] = []
@@ -128,7 +108,7 @@ class _Machine:
         self.loader = loader
 
     def do(self, opcode: str, argument: Any) -> None:
-        """One opcode."""
+        """Execute one opcode."""
         push, pop = self.stack.append, self._pop
         match opcode:
             case "PROTO":
@@ -136,14 +116,12 @@ class _Machine:
                     raise _ProgramError(f"protocol {argument}; expected 2, torch.save's default")
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
                 push(argument)
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
+            case "NONE" | "NEWTRUE" | "NEWFALSE" | "MARK":
                 push(_VALUES[opcode])
             case "EMPTY_DICT":
                 push({})
             case "EMPTY_LIST":
                 push([])
-            case "MARK":
-                push(_MARK)
             case "EMPTY_TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 push(tuple(pop() for _ in range(_TUPLES[opcode]))[::-1])
             case "TUPLE":

@@ -1,4 +1,4 @@
-"""Files of torch.save, read without PyTorch into plain containers of NumPy arrays.
+"""Read files of torch.save without PyTorch, into plain containers of NumPy arrays.
 
 Since PyTorch 1.6 such a file is a zip file of uncompressed members in one folder:
 
@@ -8,17 +8,18 @@ Since PyTorch 1.6 such a file is a zip file of uncompressed members in one folde
 
 A tensor is (storage, offset, sizes, strides), counted in elements: its entry (i, j, …) is element
 offset + i·strides[0] + j·strides[1] + … of the storage. bfloat16 is the upper half of a float32 and
-becomes one. The pickle: `refbnn.files.plain_pickle`.
+is read as float32. `refbnn.files.plain_pickle` reads the pickle.
 
 Source: PyTorch notes, "Serialization semantics"; torch/serialization.py, torch/_utils.py.
 
-Every size, offset and stride is checked before an array is made of it. Tensors may share storages,
-as tied weights do, and repeat elements by strides of 0, so that a small file could claim much
-memory: together they may take eight times the bytes of the file's members, not more.
+Every size, offset and stride is checked before an array is made. Tensors may share storages, as
+tied weights do, and repeat elements by strides of 0, so that a small file could claim much memory:
+all tensors together may take at most eight times the bytes of the file's members.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass, field
@@ -50,29 +51,25 @@ _MOST_SHARING = 8
 
 
 def read_torch(path: str | os.PathLike[str]) -> Any:
-    """Read a file of torch.save.
+    """Read a file of torch.save: a dict, list, tuple, array, ...
 
-    Parameters
-    ----------
-    path
-
-    Returns
-    -------
-    dict, list, tuple, ndarray, ...
-        What was saved: containers of arrays of the tensors' types, bool as uint8 and bfloat16 as
-        float32, native byte order, each array its own copy.
+    Arrays have the tensors' types, but bool becomes uint8 and bfloat16 float32; they are in native
+    byte order, each its own copy.
 
     Raises
     ------
     InputError
         If the file is absent, broken, of the older format, or holds anything besides tensors,
-        containers, numbers, text and constraints of Pyro's parameters; a line that names it.
+        containers, numbers, text and constraints of Pyro's parameters; the message names it.
     """
     path = Path(path)
     if path.is_file():
-        _refuse_older_format(path)
+        with contextlib.suppress(OSError), path.open("rb") as file:  # `read_members` reports them
+            if file.read(2) == b"\x80\x02":  # a bare pickle of protocol 2
+                raise InputError(f"{path}: a bare pickle or older torch.save; expected {_EXPECTED}")
     members = read_members(path, _EXPECTED, stored=True)
-    folders = [name.partition("/")[0] for name in members if _is_pickle(name)]
+    folders = [name[: -len("/data.pkl")] for name in members if name.endswith("/data.pkl")]
+    folders = [folder for folder in folders if "/" not in folder]
     if len(folders) != 1:
         raise InputError(f"{path}: holds {len(folders)} data.pkl; expected {_EXPECTED}")
     order = members.get(f"{folders[0]}/byteorder", b"little")
@@ -83,23 +80,9 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
     return load(members[f"{folders[0]}/data.pkl"], str(path), loader)
 
 
-def _is_pickle(name: str) -> bool:
-    return name.endswith("/data.pkl") and name.count("/") == 1
-
-
-def _refuse_older_format(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(2)
-    except OSError:
-        return  # whoever reads it as a zip file says so
-    if start == b"\x80\x02":  # a bare pickle of protocol 2
-        raise InputError(f"{path}: a bare pickle or older torch.save; expected {_EXPECTED}")
-
-
 @dataclass
 class _Tensors:
-    """Storages and tensors of one file."""
+    """Storages and tensors of one file, checked as they are made."""
 
     path: Path
     folder: str
@@ -138,8 +121,8 @@ class _Tensors:
         return (values.astype("u4") << 16).view("f4") if kind == _BFLOAT16 else values
 
     def tensor(self, arguments: tuple) -> np.ndarray:
-        """Array from the arguments of _rebuild_tensor_v2, its own copy."""
-        # Then come requires_grad, hooks, and perhaps metadata, which do not change the numbers.
+        """Array from the arguments of _rebuild_tensor_v2, copied."""
+        # The rest are requires_grad, hooks, and perhaps metadata, which do not change the numbers.
         match arguments:
             case (np.ndarray(ndim=1) as storage, offset, tuple(sizes), tuple(strides), _, _, *_):
                 pass
@@ -155,7 +138,7 @@ class _Tensors:
                 f"{self.path}: tensor of {len(sizes)} sizes and {len(strides)} strides, some of "
                 f"them out of range; expected up to {_MOST_DIMENSIONS} of each, from 0 to {LARGEST}"
             )
-        # A size of 0 must not hide an absurd one beside it.
+        # A size of 0 must not hide another, absurd size.
         self._claimed += storage.itemsize * math.prod(max(size, 1) for size in sizes)
         most = _MOST_SHARING * sum(map(len, self.members.values()))
         if self._claimed > most:
@@ -172,7 +155,7 @@ class _Tensors:
         if not math.prod(sizes):
             return np.empty(sizes, storage.dtype)
         width = storage.itemsize
-        # This constructor checks the strides against the buffer once more.
+        # This constructor checks the strides against the buffer again.
         view = np.ndarray(
             sizes, storage.dtype, storage.data, offset * width, tuple(width * s for s in strides)
         )

@@ -1,4 +1,8 @@
-"""Laws of one weight's noise: shapes, fitting, and the junction that makes measurements."""
+"""Laws of one weight's noise: families, fits to measurements, drift in time, files.
+
+Start with `law` for the interface and `families` for the laws; `fitting` fits them to measurements,
+and `junction` simulates a device to measure.
+"""
 
 from refbnn.noise.drift import DriftingLaw, fit_drift
 from refbnn.noise.families.bimodal import Bimodal

@@ -1,82 +1,93 @@
-"""Drift: a law of measured noise whose parameters move with time.
+"""Drift: a law of measured noise whose parameters change with time.
 
 Formula
 -------
-One family is fitted at every time t_j at which one kind of cell was measured. With ψ the family's
-parameters as numbers of the whole line (logarithms of scales, of weights, of 1 + α, …), the law at
-a time between is that of
+One family is fitted at every time t_j at which one kind of cell was measured. ψ denotes the
+family's parameters as numbers of the whole line (logarithms of scales, of weights, of 1 + α, …).
+The law at a time between t_j and t_{j+1} has the parameters
 
     ψ(t) = (1 − λ) ψ_j + λ ψ_{j+1},   λ = (τ(t) − τ_j)/(τ_{j+1} − τ_j),   τ(t) = log(1 + t/t₀).
 
-Relaxation of resistive memory spreads in decades of time, hence the logarithm; t₀ is the first
-measured time after 0, so that τ is finite at the moment of programming, and even in time between
-there and t₀, where nothing was measured. A law between is one of the family, unless its components
-lie further apart than the family's range; nothing is said about times outside the measured ones.
+Relaxation of resistive memory spreads over decades of time, hence the logarithm. t₀ is the first
+measured time after 0, so that τ is finite at the moment of programming and nearly linear until t₀,
+where nothing was measured. The interpolated law belongs to the family, unless its components lie
+further apart than the family's range. Times outside the measured ones are refused.
 
 Family: BIC (`refbnn.noise.fitting.selection`) is summed over the times, since the samples are
 independent. In the order of this sum the first family that a test refutes at none of the times is
 taken; if there is none, the one of least sum.
 
-Components of a mixture keep their identity: at every time they are numbered as the permutation says
-that lies nearest to the time before, Σ (m − m′)²/(s s′) + log²(s/s′) being the distance.
+Components of a mixture keep their identity: at every time they take the numbering nearest to that
+of the time before, by the distance Σ (m − m′)²/(s s′) + log²(s/s′).
 
 A network whose weights θ = µ + σz were programmed at time t₁ has at t₂ the weights
 
     θ = µ + σ (shift + ratio·z′),   shift = (L₂ − L₁)/S₁,   ratio = S₂/S₁,
 
-with L and S the law's location and scale and z′ from the law at t₂: scales of weights are those at
-programming.
+with L and S the law's location and scale at either time and z′ from the law at t₂: σ is the scale
+at programming.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from refbnn.errors import InputError
 from refbnn.noise.fitting.bounded import MAX_DEGREE
-from refbnn.noise.fitting.placing import FAMILIES, Placed, functions, place_mixture
-from refbnn.noise.fitting.result import REFUTED
-from refbnn.noise.fitting.sample import checked
-from refbnn.noise.fitting.selection import estimates, tested
+from refbnn.noise.fitting.estimate import Estimate
+from refbnn.noise.fitting.placing import FAMILIES, Placed, components, family_of, place_mixture
+from refbnn.noise.fitting.result import REFUTED, NoiseFit
+from refbnn.noise.fitting.sample import Sample, checked_sample
+from refbnn.noise.fitting.selection import choose, estimates
 
 
 class Change(NamedTuple):
-    """What a law did between two times, in scales of the first."""
+    """Change of a law between two times: shift of the mean in scales of the first, scale ratio."""
 
     shift: float
     ratio: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DriftingLaw:
-    """One family's law at several times, and between them; plain numbers only.
+    """A law of one family at several times, and between them; plain numbers only.
 
     Parameters
     ----------
     family : str
-        As `NoiseFit.family`.
+        Family as in `NoiseFit.family`.
     names : tuple of str
-        Of the parameters θ.
+        Names of the parameters θ.
     times : tuple of float
         Measured times, ascending from 0 or later; any unit.
     parameters : tuple of tuples of float
-        θ at each of them.
+        θ at each time.
     n_values : tuple of int
-        Measurements at each of them.
+        Number of measurements at each time.
     ks_p_values : tuple of float
-        Of the fit at each of them.
+        p-value of the fit at each time.
     total_bic : dict of str to float
-        Of every family that could be fitted at every time.
+        BIC summed over the times, for every family that could be fitted at all of them.
 
     Raises
     ------
     InputError
         If there are fewer than two times, they do not ascend, or the numbers do not make a law.
+
+    Examples
+    --------
+    >>> rows = ((50.0, 2.0), (48.0, 8.0))  # mean and standard deviation
+    >>> names = ("mean", "standard deviation")
+    >>> law = DriftingLaw("Gaussian", names, (0, 60), rows, (200, 200), (0.5, 0.6), {})
+    >>> law
+    DriftingLaw(family='Gaussian', times=(0, 60), fits=True)
+    >>> round(law.at(60).scale, 6), law.change(since=0, time=60)
+    (8.0, Change(shift=-1.0, ratio=4.0))
     """
 
     family: str
@@ -88,9 +99,9 @@ class DriftingLaw:
     total_bic: dict[str, float]
 
     def __post_init__(self):
-        # Lists, as a JSON file gives them back, become tuples.
-        for name in ("names", "n_values"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        # Lists, as in a JSON file, and NumPy's numbers become tuples of plain ones.
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "n_values", tuple(int(n) for n in self.n_values))
         for name in ("times", "ks_p_values"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         rows = tuple(tuple(float(v) for v in row) for row in self.parameters)
@@ -109,17 +120,16 @@ class DriftingLaw:
         if {len(row) for row in rows} != {len(self.names)} or len(rows) != times.size:
             raise InputError("drift: parameters do not match the names and times; expected a table")
         for row in rows:
-            _, location, scale = functions(self.family).place(np.array(row))
+            _, location, scale = family_of(self.family).place(np.array(row))
             if not (np.isfinite(location) and 0.0 < scale < np.inf):
                 raise InputError(
                     f"drift: {self.family} {row} has location {location} and scale {scale}; "
                     "expected finite numbers, the scale above 0"
                 )
 
-    @property
-    def first_time(self) -> float:
-        """t₀: the first measured time after 0."""
-        return next(t for t in self.times if t > 0.0)
+    def __repr__(self) -> str:
+        times = ", ".join(f"{t:g}" for t in self.times)
+        return f"DriftingLaw(family={self.family!r}, times=({times}), fits={self.fits})"
 
     @property
     def fits(self) -> bool:
@@ -136,22 +146,23 @@ class DriftingLaw:
         """
         if not self.times[0] <= time <= self.times[-1]:
             raise InputError(
-                f"drift: time {time:g}; expected {self.times[0]:g} to {self.times[-1]:g}, "
-                "the times that were measured"
+                f"drift: time {time:g}; expected one within the measured times, "
+                f"{self.times[0]:g} to {self.times[-1]:g}"
             )
-        family = functions(self.family)
+        family = family_of(self.family)
         j = int(np.searchsorted(self.times, time))
         if self.times[j] == time:
             return family.place(np.array(self.parameters[j]))
+        t_0 = next(t for t in self.times if t > 0.0)
         before, here, after = (
-            float(np.log1p(t / self.first_time)) for t in (self.times[j - 1], time, self.times[j])
+            float(np.log1p(t / t_0)) for t in (self.times[j - 1], time, self.times[j])
         )
         share = (here - before) / (after - before)
         start, end = (family.to_line(np.array(self.parameters[i])) for i in (j - 1, j))
         return family.place(family.from_line((1.0 - share) * start + share * end))
 
     def change(self, since: float, time: float) -> Change:
-        """Shift and ratio of scales at a time, for weights programmed at the time `since`."""
+        """Shift and ratio of scales at a time, for weights programmed at time `since`."""
         _, location, scale = self.at(time)
         _, first_location, first_scale = self.at(since)
         return Change((location - first_location) / first_scale, scale / first_scale)
@@ -175,26 +186,25 @@ def fit_drift(
     groups : m arrays
         Measurements at each time.
     families, bounds, max_degree, seed
-        As of `refbnn.noise.fit`.
+        See `refbnn.noise.fit`.
 
     Raises
     ------
     InputError
         If times and groups differ in number, the times do not ascend, or a group shows no shape.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> groups = [rng.normal(50.0, scale, 200) for scale in (2.0, 4.0)]
+    >>> fit_drift([0.0, 60.0], groups, families=["Gaussian"])
+    DriftingLaw(family='Gaussian', times=(0, 60), fits=True)
     """
-    if len(times) != len(groups):
-        raise InputError(f"drift: {len(times)} times and {len(groups)} groups; expected as many")
-    if not (np.diff(times) > 0.0).all():
-        raise InputError(f"drift: times {', '.join(f'{t:g}' for t in times)}; expected ascending")
-    samples, tables = [], []
-    for time, values in zip(times, groups, strict=True):
-        try:
-            sample = checked(values, bounds)
-        except InputError as error:
-            raise InputError(f"drift: at time {time:g}: {error}") from None
-        samples.append(sample)
-        found = estimates(sample, families, bounds, max_degree)
-        tables.append({estimate.family: estimate for estimate in found})
+    samples = _checked_samples(times, groups, bounds)
+    tables = [
+        {estimate.family: estimate for estimate in estimates(sample, families, bounds, max_degree)}
+        for sample in samples
+    ]
     common = set(tables[0]).intersection(*tables) if tables else set()
     total_bic = {
         family: sum(t[family].bic(s.n) for t, s in zip(tables, samples, strict=True))
@@ -202,21 +212,13 @@ def fit_drift(
     }
     if not total_bic:
         raise InputError("drift: no family could be fitted at every time; expected more families")
-    tried = {}
-    for family in sorted(total_bic, key=total_bic.__getitem__):
-        chosen = [table[family] for table in tables]
-        fits = [tested([e], sample, seed) for e, sample in zip(chosen, samples, strict=True)]
-        tried[family] = chosen, fits
-        if all(fit.fits for fit in fits):
-            break
-    else:  # none stands at all times: the nearest, and `fits` says so
-        family = next(iter(tried))
-    chosen, fits = tried[family]
+    ranked = [[table[f] for table in tables] for f in sorted(total_bic, key=total_bic.__getitem__)]
+    chosen, fits = _first_that_fits(ranked, samples, seed)
     parameters = [estimate.theta for estimate in chosen]
-    if functions(family).place is place_mixture:
+    if family_of(chosen[0].family).place is place_mixture:
         parameters = _matched(parameters)
     return DriftingLaw(
-        family=family,
+        family=chosen[0].family,
         names=chosen[0].names,
         times=tuple(times),
         parameters=tuple(tuple(row) for row in parameters),
@@ -226,23 +228,43 @@ def fit_drift(
     )
 
 
+def _checked_samples(times, groups, bounds) -> list[Sample]:
+    """Check the times and the measurements at each of them."""
+    if len(times) != len(groups):
+        raise InputError(
+            f"drift: {len(times)} times and {len(groups)} groups; expected one group for each time"
+        )
+    if not (np.diff(times) > 0.0).all():
+        raise InputError(f"drift: times {', '.join(f'{t:g}' for t in times)}; expected ascending")
+    samples = []
+    for time, values in zip(times, groups, strict=True):
+        try:
+            samples.append(checked_sample(values, bounds))
+        except InputError as error:
+            raise InputError(f"drift: at time {time:g}: {error}") from None
+    return samples
+
+
+def _first_that_fits(
+    ranked: list[list[Estimate]], samples: list[Sample], seed: int
+) -> tuple[list[Estimate], list[NoiseFit]]:
+    """Choose the first family that is refuted at none of the times, or else the first of all."""
+    tried = []
+    for chosen in ranked:
+        fits = [choose([e], sample, seed) for e, sample in zip(chosen, samples, strict=True)]
+        tried.append((chosen, fits))
+        if all(fit.fits for fit in fits):
+            return tried[-1]
+    return tried[0]
+
+
 def _matched(parameters: list[np.ndarray]) -> list[np.ndarray]:
-    """Components of mixtures numbered alike at all times."""
+    """Number the components of mixtures alike at all times."""
     matched = [parameters[0]]
     for theta in parameters[1:]:
-        matched.append(min(_numberings(theta), key=lambda other: _distance(matched[-1], other)))
+        (m, s, _), (m_new, s_new, w_new) = components(matched[-1]), components(theta)
+        m, s = m[:, np.newaxis], s[:, np.newaxis]
+        distances = (m - m_new) ** 2 / (s * s_new) + np.log(s / s_new) ** 2
+        order = linear_sum_assignment(distances)[1]
+        matched.append(np.concatenate([m_new[order], s_new[order], w_new[order][:-1]]))
     return matched
-
-
-def _numberings(theta: np.ndarray) -> list[np.ndarray]:
-    k = (theta.size + 1) // 3
-    m, s, w = theta[:k], theta[k : 2 * k], np.append(theta[2 * k :], 1.0 - theta[2 * k :].sum())
-    orders = (list(order) for order in permutations(range(k)))
-    return [np.concatenate([m[order], s[order], w[order][:-1]]) for order in orders]
-
-
-def _distance(theta: np.ndarray, other: np.ndarray) -> float:
-    k = (theta.size + 1) // 3
-    s, s_other = theta[k : 2 * k], other[k : 2 * k]
-    apart = (theta[:k] - other[:k]) ** 2 / (s * s_other)
-    return float(np.sum(apart + np.log(s / s_other) ** 2))

@@ -1,12 +1,12 @@
 """A law: the shape of one weight's noise, standardised to mean 0 and variance 1.
 
-A weight is θ = µ + σ z with z from the law, so µ and σ are its mean and standard deviation
-whatever the law. Every expectation over a law is a Gauss rule (`refbnn.numerics.quadrature`).
+A weight is θ = µ + σ z with z from the law, so µ and σ are its mean and standard deviation for
+every law. Expectations over a law are Gauss rules (`refbnn.numerics.quadrature`).
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from math import comb
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,17 @@ from refbnn.numerics.quadrature import Rule
 
 
 class Law(Protocol):
-    """The interface of every law; x is in units of the standard deviation, any shape."""
+    """The interface of every law; x is in units of the standard deviation, any shape.
+
+    Examples
+    --------
+    >>> from refbnn.noise import DeviceLaw
+    >>> law: Law = DeviceLaw(0.0, 0.0)  # the uniform law
+    >>> np.round(law.icdf(np.array([0.0, 0.5, 1.0])), 6) + 0.0
+    array([-1.732051,  0.      ,  1.732051])
+    >>> round(law.quadrature(4).expect(law.quadrature(4).nodes ** 4), 6)
+    1.8
+    """
 
     @property
     def support(self) -> tuple[float, float]:
@@ -23,7 +33,7 @@ class Law(Protocol):
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The support, or where unbounded a finite interval that holds all but 1e-20 a side."""
+        """The support; if unbounded, a finite interval that holds all but 1e-20 on each side."""
 
     @property
     def entropy(self) -> float:
@@ -49,8 +59,8 @@ class Law(Protocol):
     ) -> np.ndarray:
         """Independent values of the given shape, float64 or float32.
 
-        In float32 from uniform numbers of 24 bits: the outermost 6e-8 of the probability of each
-        end are one value.
+        Float32 values come from uniform numbers of 24 bits: the outermost 6e-8 of the probability
+        at each end is one value.
         """
 
     def quadrature(self, n: int) -> Rule:
@@ -61,7 +71,7 @@ class Law(Protocol):
 
 
 def cumulants(law: Law, order: int = 6) -> list[float]:
-    """κ₁ … κ_order from exact moments (a Gauss rule of degree 2n − 1 ≥ order).
+    """Cumulants κ₁ … κ_order from exact moments (a Gauss rule of degree 2n − 1 ≥ order).
 
     Recursion: κ_n = m_n − Σ_{k=1}^{n−1} C(n−1, k−1) κ_k m_{n−k}, m_n = E[zⁿ]
     (Smith 1995, "A recursive formulation of the old problem of obtaining moments from cumulants").
@@ -70,12 +80,16 @@ def cumulants(law: Law, order: int = 6) -> list[float]:
     -------
     list of float
         For a standardised law κ₁ = 0, κ₂ = 1, κ₃ the skewness and κ₄ the excess kurtosis.
+
+    Examples
+    --------
+    >>> from refbnn.noise import DeviceLaw
+    >>> np.round(cumulants(DeviceLaw(0.0, 0.0), 4), 9) + 0.0  # the uniform law
+    array([ 0. ,  1. ,  0. , -1.2])
     """
     rule = law.quadrature(order // 2 + 1)
     m = [rule.expect(rule.nodes**n) for n in range(order + 1)]
     kappa: list[float] = []
-    binomial = [1]  # row n − 1 of Pascal's triangle
     for n in range(1, order + 1):
-        kappa.append(m[n] - sum(binomial[k] * kappa[k] * m[n - 1 - k] for k in range(n - 1)))
-        binomial = [1, *(a + b for a, b in pairwise(binomial)), 1]
+        kappa.append(m[n] - sum(comb(n - 1, k) * kappa[k] * m[n - 1 - k] for k in range(n - 1)))
     return kappa

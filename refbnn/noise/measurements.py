@@ -1,4 +1,4 @@
-"""Measured device values from a CSV file, plain or gzipped; hostile until parsed."""
+"""Measured device values from an untrusted CSV file, plain or gzipped."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.noise.fitting import MIN_DISTINCT
 
 MIN_VALUES = 50  # fewer do not tell one bounded law from another
-MAX_ROWS = 1_000_000  # which take a few seconds to fit
-_LEAST_SPAN = 1e-9  # of the magnitude: below, float64 and pictures show steps
-_LEAST_MAGNITUDE = 1e-90  # whose span, at the least, still has a square
+MIN_DISTINCT = 4  # two edges and two exponents
+MAX_ROWS = 1_000_000  # a fit to as many takes a few seconds
+_LEAST_SPAN = 1e-9  # of the magnitude: below, rounding to float64 shows as steps
+_LEAST_MAGNITUDE = 1e-90  # the square of the least span does not vanish
 _LONGEST_LINE = 65_536
 _CONDUCTANCE = "conductance_uS"
 
@@ -30,7 +30,7 @@ def read_measurements(
     Parameters
     ----------
     path : path
-        Recognised as gzip by its content.
+        Plain or gzip, recognised by its content.
     column : str, optional
         Name of the column; by default the only column, or the one named `conductance_uS`.
     where : mapping of column name to number, optional
@@ -39,7 +39,7 @@ def read_measurements(
     Returns
     -------
     values : (n,)
-        In the column's unit, in the file's order.
+        Values in the column's unit, in the file's order.
     column : str
         The column's name.
 
@@ -49,6 +49,15 @@ def read_measurements(
         If the file is missing, empty, not text, has no such column, fewer than 50 rows that match,
         more than a million rows, a value that is not a finite number, or fewer than four
         distinct values.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savetxt(f"{folder}/a.csv", np.arange(60.0), header="current_nA", comments="")
+    ...     values, column = read_measurements(f"{folder}/a.csv")
+    >>> values.shape, column
+    ((60,), 'current_nA')
     """
     path, where = Path(path), dict(where or {})
     try:
@@ -63,33 +72,37 @@ def read_measurements(
     except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: {reason}; expected a CSV file of measurements") from None
+    conditions = ", ".join(f"{name} = {value:g}" for name, value in where.items())
+    _check_values(values, path, f"column {column!r}" + f" where {conditions}" * bool(where))
+    return values, column
+
+
+def _check_values(values: np.ndarray, path: Path, column: str) -> None:
+    """InputError unless the values are many, vary, and leave float64 its precision."""
     if values.size < MIN_VALUES:
         raise InputError(
-            f"{path}: {values.size} values in column {column!r}{_described(where)}; "
-            f"expected at least {MIN_VALUES}"
+            f"{path}: {values.size} values in {column}; expected at least {MIN_VALUES}"
         )
     if values.min() == values.max():
         raise InputError(
-            f"{path}: every value in column {column!r}{_described(where)} is {values[0]:g}; "
-            "expected measurements that vary"
+            f"{path}: every value in {column} is {values[0]:g}; expected measurements that vary"
         )
     with np.errstate(over="ignore"):
         span, magnitude = np.ptp(values), np.abs(values).max()
     if not _LEAST_SPAN * magnitude <= span < np.inf or magnitude < _LEAST_MAGNITUDE:
         raise InputError(
-            f"{path}: the values of column {column!r}{_described(where)} span {span:.3g} at a "
-            f"magnitude of {magnitude:.3g}; expected more than rounding and less than overflow"
+            f"{path}: the values of {column} span {span:.3g} at a magnitude of {magnitude:.3g}; "
+            "expected more than rounding and less than overflow"
         )
     if (distinct := np.unique(values).size) < MIN_DISTINCT:
         raise InputError(
-            f"{path}: {distinct} distinct values in column {column!r}{_described(where)}; "
+            f"{path}: {distinct} distinct values in {column}; "
             f"expected at least {MIN_DISTINCT} to see a shape"
         )
-    return values, column
 
 
 def _lines(text, path: Path):
-    """Lines of bounded length: a compressed file may unpack to a single endless one."""
+    """Yield lines of bounded length: a compressed file may unpack to a single endless one."""
     while line := text.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE:
             raise InputError(f"{path}: a line of over {_LONGEST_LINE} characters; expected rows")
@@ -97,6 +110,7 @@ def _lines(text, path: Path):
 
 
 def _read_rows(rows, path, column, where) -> tuple[np.ndarray, str]:
+    """Read the values of the chosen column in the rows that match, and its name."""
     header = [name.strip() for name in next(rows, [])]
     if not header:
         raise InputError(f"{path}: the first row is empty; expected the names of the columns")
@@ -146,7 +160,3 @@ def _parse(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _described(where: Mapping[str, float]) -> str:
-    return " where " + ", ".join(f"{k} = {v:g}" for k, v in where.items()) if where else ""

@@ -1,11 +1,11 @@
-"""What a law needs beyond its density: everything else follows from the panels.
+"""Base of the laws: distribution function, moments, Gauss rules, entropy, quantiles of a density.
 
 Formulas
 --------
 A law is given by a density q(y) ∝ (y − A)^α (B − y)^β exp(g(y)) on [A, B] and is that of
 z = (y − m)/s, where m and s are the mean and standard deviation of y. Both halves of [A, B] are
-resolved into panels from their ends (`refbnn.numerics.piecewise_density`), which gives in one way
-for every law
+resolved into panels from their ends (`refbnn.numerics.piecewise_density`), which yields for every
+law
 
     Q(x) = P(z ≤ x)        from the lower end; 1 − P(z > x) from the upper one beyond the middle,
     M(x) = E[z; z ≤ x]     from the panels of z q; −E[z; z > x] beyond the middle,
@@ -15,34 +15,35 @@ for every law
                            ∫₀^L m′ log t dt = m(L) log L − ∫₀^L t^α H(t) dt,
     G = Q⁻¹                by `refbnn.numerics.inverse_cdf`.
 
-A law on the whole line is cut where its density is e^−690 of its peak; its places are counted from
+A law on the whole line is cut where its density is e^−690 of its peak; distances t are counted from
 the middle, not from the cuts.
 
 Range
 -----
 Q, M and moments to a few 1e-15, relative towards either end for Q; Gauss rules up to 64 nodes. On a
-bounded support places are exact to 2⁻⁵³ of its width: a law that is narrow against its support, of
-standard deviation s in a width w, has 1e-16·w/s instead of 1e-15.
+bounded support values y are exact to 2⁻⁵³ of its width: a law that is narrow against its support,
+of standard deviation s in a width w, has 1e-16·w/s instead of 1e-15.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.polynomial import chebyshev
 
 from refbnn.errors import InputError
-from refbnn.numerics import inverse_cdf
 from refbnn.numerics import piecewise_density as panels
+from refbnn.numerics.inverse_cdf import InverseCDF
+from refbnn.numerics.inverse_cdf_building import Side, build
 from refbnn.numerics.piecewise_density import DEGREE, LEAST_LOG, MAX_RULE, Half
 from refbnn.numerics.quadrature import Rule, gauss_jacobi, golub_welsch, jacobi_log_total, stieltjes
 
-CUT = float(np.sqrt(-2.0 * LEAST_LOG))  # a normal law's, in standard deviations
+CUT = float(np.sqrt(-2.0 * LEAST_LOG))  # where a normal law is cut, in standard deviations
 _UNREACHED = 1e-20  # probability beyond `reach` on either side
 AROUND_PEAK = np.array([-12.0, -4.0, -1.0, 0.0, 1.0, 4.0, 12.0])  # features, in widths of a peak
-_UNSEEN = 1e-11  # of the probability: rounding, never a peak that was missed
+_MISSED = 1e-11  # of the probability: more than rounding, so that a peak was missed
 _SMALLEST = 2.0**-53  # of the range: distance of the nearest number inside to an end
 _SAMPLE_BLOCK = 1 << 17  # probabilities at a time, so that they are still in cache
 _BLOCK = 1 << 22  # points × nodes at a time
@@ -59,15 +60,12 @@ def check_nodes(law: NumericalLaw, n: int) -> None:
 class NumericalLaw(ABC):
     """Base of the laws; the methods are those of `refbnn.noise.law.Law`."""
 
+    bounded = True  # whether A and B are the ends of the support, not a cut
+
     @property
     @abstractmethod
     def _ends(self) -> tuple[float, float]:
         """A and B, finite."""
-
-    @property
-    def bounded(self) -> bool:
-        """Whether A and B are the ends of the support, not a cut."""
-        return True
 
     @abstractmethod
     def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
@@ -84,18 +82,18 @@ class NumericalLaw(ABC):
 
     @property
     def _features(self) -> np.ndarray:
-        """Places y around a peak that panels might miss, closer where it is narrower."""
+        """Values y around peaks that panels might miss, closer where a peak is narrower."""
         return np.empty(0)
 
     @property
     def _terms(self) -> float:
-        """Size of the terms that the log density is summed from: they round against each other."""
+        """Size of the terms that the log density is summed from, which sets its rounding error."""
         return 0.0
 
     @property
     def _middle(self) -> float:
-        """Where the halves meet."""
-        return 0.5 * sum(self._ends)
+        """Value y where the halves meet."""
+        return 0.5 * sum(self._ends) if self.bounded else 0.0
 
     @cached_property
     def location(self) -> tuple[float, float]:
@@ -120,13 +118,13 @@ class NumericalLaw(ABC):
             half.breaks[np.searchsorted(half.before, _UNREACHED, side="right") - 1]
             for half in self._halves
         )
-        return float(self._places(0, t)), float(self._places(1, t_upper))
+        return float(self._to_z(0, t)), float(self._to_z(1, t_upper))
 
     @cached_property
     def entropy(self) -> float:
         """H = −E[log q₀(z)], in nats."""
         mean_log = sum(
-            _integral_of_log(half, lambda t, side=side: self._log_seen(side, t))
+            _integral_of_log(half, lambda t, side=side: self._log_from(side, t))
             for side, half in enumerate(self._halves)
         )
         return float(self._log_total - mean_log - np.log(self.location[1]))
@@ -134,8 +132,8 @@ class NumericalLaw(ABC):
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """Log q₀(x) = log q(y) + log s; −∞ outside the support.
 
-        At an end, that of the nearest y inside: a sample may round onto a singular edge, and its
-        density there must stay a number.
+        At an end, the value is that of the nearest y inside: a sample may round onto a singular
+        edge, where its density must stay finite.
         """
         (a, b), (m, s) = self._ends, self.location
         low, high = self._z_ends
@@ -149,32 +147,26 @@ class NumericalLaw(ABC):
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Q(x), relative accuracy towards the lower end, absolute towards the upper."""
-        lower, upper = self._halves
-        return self._from_both_ends(lower, upper, x, 1.0)
+        return self._from_both_ends(self._halves, x, 1.0)
 
     def partial_mean(self, x: np.ndarray) -> np.ndarray:
         """M(x) = E[z; z ≤ x], 0 at both ends."""
-        lower, upper = self._mean_halves
-        return self._from_both_ends(lower, upper, x, 0.0)
+        return self._from_both_ends(self._mean_halves, x, 0.0)
 
     def within(self, side: int, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probability and E[z; ·] within d of the lower (0) or upper (1) end of a support.
 
-        Relative accuracy for d itself, where a place end ± d would be rounded.
+        Accurate relative to d, where the value end ± d would be rounded.
         """
-        t = self.location[1] * np.asarray(d, dtype=float)
-        rest = self._ends[1] - self._ends[0] - t
-        results = []
-        for halves, total in ((self._halves, 1.0), (self._mean_halves, 0.0)):
-            near, far = halves[side].integrated(t), halves[1 - side].integrated(rest)
-            results.append(np.where(t <= halves[side].stop, near, total - far))
-        return results[0], results[1]
+        d = np.asarray(d, dtype=float)
+        probability = self._from_end(side, self._halves, 1.0, d)
+        return probability, self._from_end(side, self._mean_halves, 0.0, d)
 
     @property
     def panel_ends(self) -> np.ndarray:
-        """Places where panels meet, ascending: close around spikes and jumps."""
-        places = [self._places(side, half.breaks) for side, half in enumerate(self._halves)]
-        return np.unique(np.concatenate(places))
+        """Values z where panels meet, ascending: close around spikes and jumps."""
+        ends = [self._to_z(side, half.breaks) for side, half in enumerate(self._halves)]
+        return np.unique(np.concatenate(ends))
 
     def icdf(self, u: np.ndarray) -> np.ndarray:
         """G(u) for u in [0, 1]; accuracy as stated in `refbnn.numerics.inverse_cdf`."""
@@ -199,111 +191,96 @@ class NumericalLaw(ABC):
         return golub_welsch(*stieltjes(*self._points, n))
 
     def rules_between(self, breaks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Gauss rule of the law restricted to each interval between neighbouring breaks.
+        """Gauss rules on the intervals between P + 1 ascending breaks: nodes and weights (P, n).
 
-        Parameters
-        ----------
-        breaks : (P + 1,), ascending
-        n : int
-
-        Returns
-        -------
-        nodes, weights : (P, n)
-            Σ_j weights[i, j] f(nodes[i, j]) = E[f(z); breaks[i] < z ≤ breaks[i + 1]] for
-            polynomials of degree 2n − 1. Weights are 0 where there is no probability.
+        Σ_j weights[i, j] f(nodes[i, j]) = E[f(z); breaks[i] < z ≤ breaks[i + 1]] for polynomials of
+        degree 2n − 1. Weights are 0 where there is no probability.
         """
         breaks = np.asarray(breaks, dtype=float)
         if breaks.ndim != 1 or not (np.diff(breaks) > 0.0).all() or not np.isfinite(breaks).all():
             raise InputError("rules_between: expected one row of finite breaks, ascending")
+        z, mass, interval = self._points_between(breaks, n + 12)
+        counts = np.bincount(interval, minlength=breaks.size - 1)
+        column = np.arange(interval.size) - np.append(0, np.cumsum(counts))[interval]
+        # Rows of equal length: missing points lie anywhere in the interval, without mass.
+        width = max(1, int(counts.max()))
+        spread = (np.arange(width * (n + 12)) + 0.5) / (width * (n + 12))
+        block = max(1, _BLOCK // spread.size)
+        rules = []
+        for start in range(0, breaks.size - 1, block):
+            own = breaks[start : start + block + 1]
+            points = own[:-1, np.newaxis] + np.diff(own)[:, np.newaxis] * spread
+            points = points.reshape(-1, width, n + 12)
+            masses = np.zeros_like(points)
+            here = (interval >= start) & (interval < start + block)
+            row = interval[here] - start
+            points[row, column[here]], masses[row, column[here]] = z[here], mass[here]
+            shape = (len(points), -1)
+            rules.append(panels.rules_between(points.reshape(shape), masses.reshape(shape), n))
+        return np.concatenate([rule[0] for rule in rules]), np.concatenate([r[1] for r in rules])
+
+    def _points_between(self, breaks, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """n points z and masses a row for all parts of panels between breaks, and their intervals.
+
+        Exact for the density's polynomial times one of degree 2n − 24; rows are in the order of the
+        intervals.
+        """
         pieces = []
-        # Exact for the density's polynomial times one of degree 2n − 1.
-        per_piece = n + 12
         for side, half in enumerate(self._halves):
-            cuts = self._seen(side, breaks)
+            cuts = self._to_t(side, breaks)
             inside = cuts[(cuts > half.start) & (cuts < half.stop)]
-            t, mass = half.nodes_between(np.union1d(half.breaks, inside), per_piece)
-            pieces.append((self._places(side, t), mass))
-        z = np.concatenate([piece[0] for piece in pieces]).reshape(-1, per_piece)
-        mass = np.concatenate([piece[1] for piece in pieces]).reshape(-1, per_piece)
+            t, mass = half.nodes_between(np.union1d(half.breaks, inside), n)
+            pieces.append((self._to_z(side, t), mass))
+        z, mass = (np.concatenate(part).reshape(-1, n) for part in zip(*pieces, strict=True))
         interval = np.searchsorted(breaks, 0.5 * (z.min(1) + z.max(1)), side="right") - 1
         order = np.argsort(interval, kind="stable")
         order = order[(interval[order] >= 0) & (interval[order] < breaks.size - 1)]
-        z, mass, interval = z[order], mass[order], interval[order]
-        counts = np.bincount(interval, minlength=breaks.size - 1)
-        first = np.append(0, np.cumsum(counts))[:-1]
-        width = max(1, int(counts.max()))
-        # Rows of equal length: what is missing lies anywhere in the interval, without mass.
-        spread = (np.arange(width * per_piece) + 0.5) / (width * per_piece)
-        nodes, weights = np.empty((breaks.size - 1, n)), np.empty((breaks.size - 1, n))
-        block = max(1, _BLOCK // spread.size)
-        for start in range(0, breaks.size - 1, block):
-            rows = slice(start, min(start + block, breaks.size - 1))
-            size = rows.stop - start
-            points = breaks[:-1][rows, np.newaxis] + np.diff(breaks)[rows, np.newaxis] * spread
-            points = points.reshape(size, width, per_piece)
-            masses = np.zeros_like(points)
-            here = (interval >= start) & (interval < rows.stop)
-            row = interval[here] - start
-            column = np.flatnonzero(here) - first[interval[here]]
-            points[row, column], masses[row, column] = z[here], mass[here]
-            nodes[rows], weights[rows] = panels.rules_between(
-                points.reshape(size, -1), masses.reshape(size, -1), n
-            )
-        return nodes, weights
+        return z[order], mass[order], interval[order]
 
     @cached_property
-    def inverse(self) -> inverse_cdf.InverseCDF:
+    def inverse(self) -> InverseCDF:
         """G, built at first use."""
-        (m, s), halves = self.location, self._halves
-        origins = tuple((y - m) / s for y in self._origins)
-
-        def mass(side, d):
-            """Probability up to d from an end; beyond the middle from the other end."""
-            half, other = halves[side], halves[1 - side]
-            t = s * d
-            t_other = self._origins[1] - self._origins[0] - t
-            near, far = half.integrated(t), 1.0 - other.integrated(t_other)
-            return np.where(t <= half.stop, near, far)
-
-        def seen_from(side):
-            half, alpha = halves[side], halves[side].exponent
+        s = self.location[1]
+        sides = []
+        for side, half in enumerate(self._halves):
+            alpha = half.exponent
             at_end = float(chebyshev.chebval(-1.0, half.integral[0]))
-            ends = self._ends[1] - self._ends[0]
             # mass ≈ H(0) (s d)^(α+1), so d ≈ H(0)^(−1/(α+1))/s · u^(1/(α+1))
             with np.errstate(over="ignore"):
                 unit = np.float64(at_end) ** (-1.0 / (alpha + 1.0)) / s if at_end > 0.0 else np.inf
-            return inverse_cdf.Side(
-                mass=lambda d: mass(side, d),
-                exponent=alpha if self.bounded else None,
-                unit=unit,
-                origin=origins[side],
-                start=half.start / s,
-                stop=(half.start + ends) / s,
-                half=half.total,
-                noise=min(4e-15 * (1.0 + 0.25 * self._terms), 9e-14),
+            sides.append(
+                Side(
+                    mass=partial(self._from_end, side, self._halves, 1.0),
+                    exponent=alpha if self.bounded else None,
+                    unit=unit,
+                    origin=(self._origins[side] - self.location[0]) / s,
+                    start=half.start / s,
+                    stop=(half.start + (self._ends[1] - self._ends[0])) / s,
+                    half=half.total,
+                    noise=min(4e-15 * (1.0 + 0.25 * self._terms), 9e-14),
+                )
             )
-
-        return inverse_cdf.build(self._z_ends, seen_from(0), seen_from(1))
+        return build(self._z_ends, *sides)
 
     @property
     def _origins(self) -> tuple[float, float]:
-        """Places y from which either half counts t: the ends, or the middle if unbounded."""
+        """Values y from which either half counts t: the ends, or the middle if unbounded."""
         return self._ends if self.bounded else (self._middle, self._middle)
 
-    def _seen(self, side: int, z: np.ndarray) -> np.ndarray:
-        """t of places z, from the lower (0) or the upper (1) end."""
+    def _to_t(self, side: int, z: np.ndarray) -> np.ndarray:
+        """Distance t of z from the lower (0) or the upper (1) end."""
         m, s = self.location
         z, origin = np.asarray(z, dtype=float), (self._origins[side] - m) / s
         return s * (z - origin) if side == 0 else s * (origin - z)
 
-    def _places(self, side: int, t: np.ndarray) -> np.ndarray:
-        """z of t."""
+    def _to_z(self, side: int, t: np.ndarray) -> np.ndarray:
+        """Value z at the distance t from an end."""
         m, s = self.location
         origin = (self._origins[side] - m) / s
         return origin + t / s if side == 0 else origin - t / s
 
-    def _log_seen(self, side: int, t: np.ndarray) -> np.ndarray:
-        """Log density at t from an end."""
+    def _log_from(self, side: int, t: np.ndarray) -> np.ndarray:
+        """Log density at the distance t from an end."""
         a, b = self._ends
         if not self.bounded:
             y = self._middle + t if side == 0 else self._middle - t
@@ -325,7 +302,7 @@ class NumericalLaw(ABC):
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             log_q = self._log_density(y, y - a, b - y)
             peak = float(np.max(log_q))
-            # With the neighbours of the greatest value, which a narrow peak lies between.
+            # A narrow peak may lie between the neighbours of the greatest value.
             highest = int(np.argmax(log_q))
             features = np.append(self._features, y[max(0, highest - 1) : highest + 2])
             if not np.isfinite(peak):
@@ -333,11 +310,11 @@ class NumericalLaw(ABC):
 
             def half(side: int, length: float) -> Half:
                 def log_density(t):
-                    return self._log_seen(side, t) - peak
+                    return self._log_from(side, t) - peak
 
                 start = 0.0 if self.bounded else -length
                 origin = self._origins[side]
-                seen = features - origin if side == 0 else origin - features
+                distances = features - origin if side == 0 else origin - features
                 return panels.resolve(
                     log_density,
                     self.exponents[side],
@@ -345,15 +322,12 @@ class NumericalLaw(ABC):
                     start + length,
                     name,
                     self._terms,
-                    tuple(seen),
+                    tuple(distances),
                 )
 
             lower, upper = half(0, self._middle - a), half(1, b - self._middle)
-        total = lower.total + upper.total
-        if not (np.isfinite(total) and total > 0.0):
-            raise InputError(f"{name}: the density integrates to {total}; expected more than 0")
-        log_total = peak + float(np.log(total))
-        return lower.scaled(1.0 / total), upper.scaled(1.0 / total), log_total
+        lower, upper, log_total = normalised(name, lower, upper)
+        return lower, upper, peak + log_total
 
     @property
     def _halves(self) -> tuple[Half, Half]:
@@ -367,38 +341,40 @@ class NumericalLaw(ABC):
     def _mean_halves(self) -> tuple[Half, Half]:
         """Panels of z q from either end."""
         lower, upper = self._halves
-        return lower.times(lambda t: self._places(0, t)), upper.times(lambda t: self._places(1, t))
+        return lower.times(lambda t: self._to_z(0, t)), upper.times(lambda t: self._to_z(1, t))
 
     @cached_property
     def _points(self) -> tuple[np.ndarray, np.ndarray]:
         """The discrete measure behind Gauss rules: z and masses, (N,)."""
         (t, mass), (t_upper, mass_upper) = (half.rule() for half in self._halves)
         mass = np.append(mass, mass_upper)
-        return np.append(self._places(0, t), self._places(1, t_upper)), mass / mass.sum()
+        return np.append(self._to_z(0, t), self._to_z(1, t_upper)), mass / mass.sum()
 
-    def _from_both_ends(self, lower: Half, upper: Half, x, total: float) -> np.ndarray:
+    def _from_end(self, side: int, halves: tuple[Half, Half], total: float, d) -> np.ndarray:
+        """Integral within d of an end; beyond the middle from the other end."""
+        t = self.location[1] * d
+        rest = self._origins[1] - self._origins[0] - t
+        near, far = halves[side].integrated(t), total - halves[1 - side].integrated(rest)
+        return np.where(t <= halves[side].stop, near, far)
+
+    def _from_both_ends(self, halves: tuple[Half, Half], x, total: float) -> np.ndarray:
+        """Integral up to x; beyond the middle from the upper end."""
+        lower, upper = halves
         x = np.asarray(x, dtype=float)
-        t = self._seen(0, x)
-        from_lower, from_upper = lower.integrated(t), upper.integrated(self._seen(1, x))
+        t = self._to_t(0, x)
+        from_lower, from_upper = lower.integrated(t), upper.integrated(self._to_t(1, x))
         return np.where(t <= lower.stop, from_lower, total - from_upper)
 
 
 class WholeLineLaw(NumericalLaw):
     """Base of the laws on the whole line whose `log_pdf` is standardised by construction."""
 
-    @property
-    def bounded(self) -> bool:
-        """Never."""
-        return False
+    bounded = False
 
     @property
     def location(self) -> tuple[float, float]:
         """Mean and standard deviation, 0 and 1 by construction."""
         return (0.0, 1.0)
-
-    @property
-    def _middle(self) -> float:
-        return 0.0
 
     def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         return self.log_pdf(y)
@@ -410,12 +386,20 @@ class WholeLineLaw(NumericalLaw):
     @cached_property
     def _resolved(self) -> tuple[Half, Half, float]:
         lower, upper, log_total = super()._resolved
-        if not abs(log_total) <= _UNSEEN:  # the density is a law's already
+        if not abs(log_total) <= _MISSED:  # log_pdf is normalised by construction
             raise InputError(
-                f"{type(self).__name__}: panels see {np.exp(log_total):.12g} of its probability; "
+                f"{type(self).__name__}: panels find {np.exp(log_total):.12g} of its probability; "
                 "expected shapes that differ less in width"
             )
         return lower, upper, log_total
+
+
+def normalised(name: str, lower: Half, upper: Half) -> tuple[Half, Half, float]:
+    """Both halves divided by their total, and its logarithm; InputError unless it is above 0."""
+    total = lower.total + upper.total
+    if not (np.isfinite(total) and total > 0.0):
+        raise InputError(f"{name}: the density integrates to {total}; expected more than 0")
+    return lower.scaled(1.0 / total), upper.scaled(1.0 / total), float(np.log(total))
 
 
 def _integral_of_log(half: Half, log_density) -> float:
@@ -426,14 +410,12 @@ def _integral_of_log(half: Half, log_density) -> float:
     t, mass = half.nodes_between(np.union1d(half.breaks, towards), DEGREE + 1)
     t, mass = t[mass > 0.0], mass[mass > 0.0]
     log_q = log_density(t)
+    if alpha == 0.0:
+        return float(np.sum(mass * log_q))
+    # log t apart: its integral against q on the first panel is in closed form.
     first = t < half.breaks[1]
-    if alpha != 0.0:  # log t apart: its integral against q on the first panel is in closed form
-        log_q[first] -= alpha * np.log(t[first])
-    value = float(np.sum(mass * log_q))
-    if alpha != 0.0:
-        n = DEGREE + 1
-        jacobi = gauss_jacobi(n, 0.0, alpha)
-        rest = chebyshev.chebval(jacobi.nodes, half.integral[0]) @ jacobi.weights
-        rest *= np.exp((alpha + 1.0) * np.log(0.5 * length) + jacobi_log_total(0.0, alpha))
-        value += alpha * float(half.before[1] * np.log(length) - rest)
-    return value
+    log_q[first] -= alpha * np.log(t[first])
+    jacobi = gauss_jacobi(DEGREE + 1, 0.0, alpha)
+    rest = chebyshev.chebval(jacobi.nodes, half.integral[0]) @ jacobi.weights
+    rest *= np.exp((alpha + 1.0) * np.log(0.5 * length) + jacobi_log_total(0.0, alpha))
+    return float(np.sum(mass * log_q)) + alpha * float(half.before[1] * np.log(length) - rest)

@@ -1,12 +1,12 @@
-"""A law as a JSON file, versioned; it comes back bit-identical.
+"""A law as a versioned JSON file; loading restores it bit for bit.
 
     {"format": "refbnn law", "version": 1,
      "law": {"family": "HeavyTailed", "steepness": 0.7, "asymmetry": 0.1},
      "measured": {"quantity": "conductance_uS", "location": 50.2, "scale": 3.1}, ...}
 
 `law` holds the fields of the law's class, as numbers that Python prints in full and reads back
-exactly. `measured`, where present, places the standardised law on an instrument's scale:
-value = location + scale·z. Anything else in the file is evidence for a reader and is not loaded.
+exactly. `measured` is optional and puts the standardised law on an instrument's scale:
+value = location + scale·z. Other entries inform a reader and are not loaded.
 """
 
 from __future__ import annotations
@@ -32,26 +32,18 @@ FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
     law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
 }
-_GREATEST = 1e100  # of location and scale: what samples are multiplied and added by
+_GREATEST = 1e100  # location and scale, which samples are shifted and multiplied by
 _LONGEST_WORD = 200
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Where a standardised law lies on an instrument's scale.
+    """Location and scale of a standardised law on an instrument's scale."""
 
-    Parameters
-    ----------
-    quantity : str
-        Name of the column measured, with its unit, such as "conductance_uS".
-    location, scale : float
-        value = location + scale·z, scale > 0, in that unit.
-    """
-
-    quantity: str = "z"
-    location: float = 0.0
-    scale: float = 1.0
+    quantity: str = "z"  # name of the column measured, with its unit, such as "conductance_uS"
+    location: float = 0.0  # value = location + scale·z, in that unit
+    scale: float = 1.0  # above 0
 
     def __post_init__(self):
         object.__setattr__(self, "location", float(self.location))
@@ -69,13 +61,7 @@ class Measured:
 
 
 def as_data(law: Law, measured: Measured | None = None) -> dict[str, Any]:
-    """Law and place as plain data for JSON.
-
-    Raises
-    ------
-    InputError
-        If the law is of no family that can be loaded again.
-    """
+    """Law, location and scale as plain data for JSON; InputError for a law of another class."""
     family = type(law).__name__
     if _FAMILIES.get(family) is not type(law):
         raise InputError(f"law {family}: cannot be saved; expected one of {', '.join(_FAMILIES)}")
@@ -90,13 +76,7 @@ def as_data(law: Law, measured: Measured | None = None) -> dict[str, Any]:
 
 
 def from_data(data: Any, source: str) -> tuple[Law, Measured]:
-    """Law and place from plain data; `source` names it in errors.
-
-    Raises
-    ------
-    InputError
-        If the data is no law of a known version, or its numbers do not make one.
-    """
+    """Law, location and scale from plain data, which is checked; `source` names it in errors."""
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
         raise InputError(f'{source}: expected a law, an object with "format": "{FORMAT}"')
     if type(data.get("version")) is not int or data["version"] != VERSION:
@@ -107,14 +87,30 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
         raise InputError(f'{source}: no "law" with a family; expected {", ".join(_FAMILIES)}')
     parameters = {name: value for name, value in given.items() if name != "family"}
     law = make(family, parameters, f"{source}: {family.__name__}")
-    place = data.get("measured", {})
-    if not isinstance(place, Mapping) or not isinstance(place.get("quantity", ""), str):
-        raise InputError(f'{source}: "measured" is {place!r}; expected quantity, location, scale')
-    return law, make(Measured, place, f"{source}: measured")
+    given = data.get("measured", {})
+    if not isinstance(given, Mapping) or not isinstance(given.get("quantity", ""), str):
+        raise InputError(f'{source}: "measured" is {given!r}; expected quantity, location, scale')
+    return law, make(Measured, given, f"{source}: measured")
 
 
 def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> None:
-    """Write a law as JSON, whole or not at all; errors as `as_data` and `refbnn.files.atomic`."""
+    """Write a law as JSON, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the law is of no family of `refbnn.noise`, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from refbnn.noise import Bimodal, load_law, save_law
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_law(f"{folder}/law.json", Bimodal(0.8), Measured("current_nA", 5.0, 0.2))
+    ...     law, measured = load_law(f"{folder}/law.json")
+    >>> law == Bimodal(0.8), measured
+    (True, Measured(quantity='current_nA', location=5.0, scale=0.2))
+    """
     write_text(path, json.dumps(as_data(law, measured), indent=1) + "\n")
 
 
@@ -125,6 +121,15 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
     ------
     InputError
         If the file cannot be read or is no law.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_law(f"{folder}/law.json", Gaussian())
+    ...     law, measured = load_law(f"{folder}/law.json")
+    >>> law, measured
+    (Gaussian(), Measured(quantity='z', location=0.0, scale=1.0))
     """
     try:
         with open(path, "rb") as file:

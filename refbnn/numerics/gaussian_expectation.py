@@ -1,4 +1,4 @@
-"""Mean and variance of f(x), x ~ N(m, s²), where f changes on a scale of its own.
+"""Mean and variance of f(x), x ~ N(m, s²), where f changes on a scale other than s.
 
 Formulas
 --------
@@ -7,15 +7,15 @@ With x = m + t, t = sz:
     E[f] − f(m) = E[d],  Var[f] = E[(d − E[d])²],  d(t) = f(m + t) − f(m).
 
 Given d to relative accuracy, nothing cancels however small s is or however flat f: the sums below
-have positive weights and are taken about their mean. Gauss–Hermite nodes know only the scale s;
-for large s the function becomes a step that they miss. Here z runs from −r, r = 9.5, to where φ is
-e^{−r²/2} = 3e-20 of its value at z = 0 or, if m < 0, at x = 0: a function that is small left of 0
-has most of its moments right of it, however improbable. The interval is cut into panels, at the
-knots of f (0 among them), places x between which f is a short polynomial but for rounding; each
+have positive weights and are taken about their mean. Gauss–Hermite nodes lie on the scale s alone:
+for large s the function becomes a step between two of them. Here z runs from −r, r = 9.5, to where
+φ is e^{−r²/2} = 3e-20 of its value at z = 0 or, if m < 0, at x = 0: a function that is small below
+0 has most of its moments right of it, however improbable. The interval is cut into panels, at the
+knots of f (0 among them), values x between which f is a short polynomial but for rounding; each
 panel has 16 Gauss–Legendre nodes. A panel is 2.5 long at most, and shorter in the tail right of
 x = 0 < z, where φ falls by no more than e⁻¹⁶ on it.
 
-Beyond z = 38, φ(z) underflows; nothing is sought there.
+Nodes end at z = 38, beyond which φ(z) underflows.
 """
 
 from __future__ import annotations
@@ -35,19 +35,10 @@ _NODES, _WEIGHTS = legendre.leggauss(16)
 
 
 def shift_and_variance(m, v, difference, knots):
-    """E[f(x)] − f(m) and Var[f(x)] for x ~ N(m, v).
+    """E[f(x)] − f(m) and Var[f(x)] for x ~ N(m, v), arrays of one shape; both 0 where v = 0.
 
-    Parameters
-    ----------
-    m, v : ndarray, one shape
-    difference : callable (m, t) -> d
-        f(m + t) − f(m) for arrays of one shape. Overflow in a branch that is not taken is no harm.
-    knots : ndarray
-        Ascending, 0 among them.
-
-    Returns
-    -------
-    shift, var : ndarray, same shape; both 0 where v = 0
+    difference(m, t) is f(m + t) − f(m) for arrays of one shape; overflow in a branch that is not
+    taken is allowed. Knots ascend, 0 among them.
     """
     shift, var = np.zeros(np.shape(m)), np.zeros(np.shape(m))
     spread = np.flatnonzero(v)
@@ -68,7 +59,7 @@ def shift_and_variance(m, v, difference, knots):
 
 @njit(cache=True, error_model="numpy")
 def _nodes(m, s, knots):
-    """Nodes t and weights φ(z)dz of all entries in a row, and where each entry's begin."""
+    """Nodes t and weights φ(z)dz of all entries in a row, and the index of each entry's first."""
     longest = 2.0 * _REACH + _FARTHEST
     tail = _REACH * math.hypot(_REACH, _FARTHEST) / _FALL
     room = _NODES.size * (math.ceil(longest / _WIDTH + tail) + 2 + knots.size)

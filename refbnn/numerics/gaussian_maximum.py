@@ -1,4 +1,4 @@
-"""Mean and variance of the greatest of k independent Gaussians.
+"""Mean and variance of the maximum of k independent Gaussians.
 
 Two (Clark 1961)
 ----------------
@@ -14,8 +14,8 @@ included. No small number is added anywhere.
 
 k by pairs
 ----------
-Clark's approximation takes the greater of two for Gaussian again. `chain` takes in one entry after
-another, `tree` pairs neighbours, then the greater ones, and so on; they differ.
+Clark's approximation treats the maximum of two as Gaussian again. `chain` takes in one entry after
+another; `tree` pairs neighbours, then the maxima of pairs, and so on. Their results differ.
 
 k exactly
 ---------
@@ -53,13 +53,13 @@ _NODES, _WEIGHTS = legendre.leggauss(20)
 def pair(mean_1, var_1, mean_2, var_2):
     """Mean and variance of max(X₁, X₂); arrays of one shape.
 
-    A mean of −∞ with variance 0 stands for an entry that is not there.
+    A mean of −∞ with variance 0 marks an absent entry.
     """
     swap = mean_2 > mean_1
     low, high = np.where(swap, mean_1, mean_2), np.where(swap, mean_2, mean_1)
     theta_squared = var_1 + var_2
     theta = np.sqrt(theta_squared)
-    # 0/0 and overflow both stand for "no spread": α = ∞, where every h_n is exactly 0.
+    # 0/0 and overflow both mean no spread: α = ∞, where every h_n is exactly 0.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         alpha = np.where(theta > 0.0, (high - low) / theta, np.inf)
         h0, h1, h2 = lower_rectified(alpha)
@@ -76,7 +76,7 @@ def chain(mean, var):
 
 
 def tree(mean, var):
-    """Clark's approximation, neighbours first, an odd one left for the next round; (..., k)."""
+    """Clark's approximation by pairs of neighbours; (..., k) -> (...). An odd one waits a round."""
     entries = [(mean[..., i], var[..., i]) for i in range(mean.shape[-1])]
     while len(entries) > 1:
         left_over = entries[-1:] if len(entries) % 2 else []
@@ -137,7 +137,7 @@ def _exact_loops(mean, scale, m_out, v_out):
 
 @njit(cache=True, error_model="numpy")
 def _step(mean, scale, j, start, u):
-    """Length of the panel from u on: by the least s_i whose Φ still varies; 0 at the end."""
+    """Length of the panel that starts at u, by the least s_i whose Φ still varies; 0 at the end."""
     least = 0.0
     for i in range(mean.size):
         s = scale[i]
@@ -155,9 +155,10 @@ def _step(mean, scale, j, start, u):
 
 @njit(cache=True, error_model="numpy")
 def _times_density(mean, scale, j, x, mass):
-    """Multiply mass by f at places x from m_j: F Σ φ/(sΦ), where every Φ is at least Φ(−8).
+    """Multiply mass by f = F Σ φ/(sΦ) at offsets x from m_j, where every Φ is at least Φ(−8).
 
-    Entry by entry: neighbouring x take the same branch of erfc, which the processor foresees.
+    The outer loop runs over entries: neighbouring x take the same branch of erfc, which the
+    processor predicts.
     """
     product, total = np.ones(x.size), np.zeros(x.size)
     for i in range(mean.size):
@@ -185,7 +186,7 @@ def _jump(mean, scale, j):
 
 @njit(cache=True)
 def _longer(array):
-    """Twice the room, at least eight panels."""
+    """Copy into an array of twice the size, at least eight panels."""
     longer = np.empty(max(2 * array.size, 8 * _NODES.size))
     longer[: array.size] = array
     return longer

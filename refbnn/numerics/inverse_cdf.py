@@ -1,4 +1,4 @@
-"""Inverse distribution function of a law, with the behaviour at its ends factored out.
+"""Quantile function of a law, evaluated from piecewise polynomials.
 
 Formula
 -------
@@ -17,13 +17,11 @@ that the density reaches only after such a fall.
 
 *The bulk.* Between, far from either end, G is a smooth function of u itself.
 
-All are piecewise polynomials, interpolated at Chebyshev points with the ends of the piece among
-them, so that neighbouring pieces meet. A piece that misses the accuracy, or falls anywhere, is
-halved, so that pieces gather where the density nearly vanishes. Breaks in u are dyadic, exact in
-float32 too. A guide table finds the piece of a given u in one step or two.
+All three are piecewise polynomials (`refbnn.numerics.inverse_cdf_building` makes them). A guide
+table finds the piece of a given u in one step or two.
 
 *The table.* Over most of the bulk G is so smooth that a polynomial of degree 5 on each of 2048
-equal intervals of u has the same accuracy. It is found without search and is tried first.
+equal intervals of u has the same accuracy. It is found without a search and is tried first.
 
 Source: the edge correction is the idea of arXiv 2501.05564, section 3.1.3 and figure 3; the forms
 with P and L are derived above.
@@ -46,95 +44,48 @@ from functools import cached_property
 import numpy as np
 from numba import njit
 from numpy.polynomial import chebyshev
-from scipy.optimize.elementwise import find_root
 
 from refbnn.errors import InputError
 
-_DEGREE = 11  # of one piece; monomials on [−1, 1] of this degree still evaluate to rounding
-_HALVINGS = 60  # a piece this small is below rounding
-_MOST_PIECES = 2000
-_U_ERROR = 1e-14
-_GAP = 1e-13  # of the probability: where so little is left, any value between will do
-_TAIL_ERROR = 1e-12  # relative
-_LEAST_ERROR = 1e-16
-_TAIL = 2.0**-10  # so few samples need a power that its cost does not count
-_FARTHEST = 1e-290
-_STEEPEST = 1e3  # times that P may fall over a tail; a density that falls further has no edge yet
-_BINS = 1024
-_INTERVALS, _LOW_DEGREE = 2048, 5  # of the table
+DEGREE = 11  # of one piece; monomials on [−1, 1] of this degree still evaluate to rounding
+TAIL = 2.0**-10  # probability of a tail: so few samples need a power that its cost does not count
+TABLE_DEGREE = 5
+_INTERVALS = 2048  # of the table
 _CUBIC, _SINGLE_ERROR = 3, 3e-8  # of the table in float32; its error in units of the bulk's range
+_BINS = 1024
 # Stands for 0, which a generator of multiples of 2⁻⁵³, in float32 of 2⁻²⁴, may return.
 _LEAST_UNIFORM, _LEAST_UNIFORM_SINGLE = 2.0**-54, 2.0**-25
 
 
-@dataclass(frozen=True)
-class Side:
-    """A law seen from one of its ends; d grows inwards.
-
-    Parameters
-    ----------
-    mass : callable
-        Probability between the end and d, for d up to the other end; (N,) -> (N,). Accurate
-        relatively.
-    exponent : float or None
-        α > −1, the exponent of the density at the edge d = 0; None where the law goes on.
-    unit : float
-        Limit of d/u^{1/(α+1)} at the edge; infinite if the density vanishes faster than that.
-    origin : float
-        x where d = 0.
-    start, stop : float
-        d at this end and at the other.
-    half : float
-        Probability of the half of the support that lies nearer to this end.
-    noise : float
-        Rounding of the probabilities.
-    """
-
-    mass: Callable[[np.ndarray], np.ndarray]
-    exponent: float | None
-    unit: float
-    origin: float
-    start: float
-    stop: float
-    half: float
-    noise: float
-
-    def seen(self, d: np.ndarray) -> np.ndarray:
-        """Probability between the neighbours of d, four roundings apart."""
-        rounding = 4.0 * np.spacing(np.abs(d))
-        return self.mass(d + rounding) - self.mass(d - rounding)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pieces:
-    """A piecewise polynomial: piece i covers [breaks[i], breaks[i+1]].
+    """A piecewise polynomial: piece i of n covers [breaks[i], breaks[i+1]]."""
 
-    Parameters
-    ----------
-    breaks : (n + 1,)
-    slopes : (n,)
-        2/length of each piece, to the local variable in [−1, 1].
-    coefficients : (n, degree + 1)
-        In powers of the local variable, constant first.
-    guide : (bins,) of int
-        Piece that holds the left end of each of equal bins of [breaks[0], breaks[n]].
-    """
+    breaks: np.ndarray  # (n + 1,)
+    slopes: np.ndarray  # (n,): 2/length of each piece, to the local variable in [−1, 1]
+    coefficients: np.ndarray  # (n, DEGREE + 1): of powers of the local variable, constant first
+    guide: np.ndarray  # (bins,): piece at the left end of each of equal bins of the whole interval
 
-    breaks: np.ndarray
-    slopes: np.ndarray
-    coefficients: np.ndarray
-    guide: np.ndarray
+    @classmethod
+    def of(cls, breaks: np.ndarray, coefficients: np.ndarray) -> Pieces:
+        """Add slopes and guide to breaks and coefficients."""
+        # Narrow pieces may have no length left in float32.
+        lengths = np.maximum(np.diff(breaks), np.finfo(breaks.dtype).tiny)
+        bins = np.linspace(breaks[0], breaks[-1], _BINS, endpoint=False)
+        guide = np.clip(np.searchsorted(breaks, bins, side="right") - 1, 0, breaks.size - 2)
+        slopes = (2.0 / lengths).astype(breaks.dtype)
+        return cls(breaks, slopes, np.ascontiguousarray(coefficients), guide)
 
     def __call__(self, arguments: np.ndarray) -> np.ndarray:
-        """Values at arguments of the pieces' type, (N,) -> (N,); outside, that of the nearer end.
+        """Values at arguments of the pieces' type, any shape; outside, that of the nearer end.
 
-        In NumPy; `_piecewise` is the same as an explicit loop.
+        In NumPy; `_piecewise` computes the same in an explicit loop.
         """
         arguments = np.clip(arguments, self.breaks[0], self.breaks[-1])
         piece = np.searchsorted(self.breaks[1:-1], arguments, side="right")
         t = (arguments - self.breaks[piece]) * self.slopes[piece] - 1
-        value = self.coefficients[piece, _DEGREE]
-        for k in range(_DEGREE - 1, -1, -1):
+        value = self.coefficients[piece, DEGREE]
+        for k in range(DEGREE - 1, -1, -1):
             value = value * t + self.coefficients[piece, k]
         return value
 
@@ -143,47 +94,22 @@ class Pieces:
         return self.breaks, self.slopes, self.coefficients, self.guide
 
     def single(self) -> Pieces:
-        """The same in float32."""
-        breaks = self.breaks.astype(np.float32)
-        slopes = 2.0 / np.maximum(np.diff(breaks), np.finfo(np.float32).tiny)
-        return Pieces(
-            breaks,
-            slopes.astype(np.float32),
-            self.coefficients.astype(np.float32),
-            _guide(breaks),
-        )
+        """Convert to float32."""
+        return Pieces.of(self.breaks.astype(np.float32), self.coefficients.astype(np.float32))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InverseCDF:
-    """G of a whole law; call it with u in [0, 1] of any shape.
+    """G of a whole law; call it with u in [0, 1] of any shape."""
 
-    Parameters
-    ----------
-    ends : (float, float)
-        Ends of the support, or the cuts.
-    limits : (float, float)
-        G(0) and G(1).
-    origins : (float, float)
-        Places from which the tails' d counts.
-    powers : (float, float)
-        1/(α + 1) and 1/(β + 1), from u and 1 − u to s; 0 where the tail is one over L.
-    table : (2048, 6), in float32 (2048, 4)
-        G on equal intervals of u, in powers of the place in [0, 1] on each; NaN where such a low
-        degree does not do.
-    bulk : Pieces
-        G over u, between the tails.
-    tails : (Pieces, Pieces)
-        P over s, or d over L, below and above the bulk.
-    """
-
-    ends: tuple[float, float]
-    limits: tuple[float, float]
-    origins: tuple[float, float]
+    ends: tuple[float, float]  # ends of the support, or the cuts
+    limits: tuple[float, float]  # G(0) and G(1)
+    origins: tuple[float, float]  # values x from which the tails' d counts
+    # 1/(α + 1) and 1/(β + 1), from u and 1 − u to s; 0 where the tail is a function of L.
     powers: tuple[float, float]
-    table: np.ndarray
-    bulk: Pieces
-    tails: tuple[Pieces, Pieces]
+    table: np.ndarray  # (2048, 6), in float32 (2048, 4): see `interval_table`
+    bulk: Pieces  # G over u, between the tails
+    tails: tuple[Pieces, Pieces]  # P over s, or d over L, below and above the bulk
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
         """G(u); InputError where u leaves [0, 1]."""
@@ -202,7 +128,7 @@ class InverseCDF:
         return x
 
     def apply(self, x: np.ndarray) -> None:
-        """Replace probabilities by G of them, in place; (N,), otherwise as `of_probabilities`."""
+        """Replace probabilities (N,) by `of_probabilities` of them, in place."""
         u = x.copy()
         _evaluate_table(u, self.table, x)
         rest = np.flatnonzero(np.isnan(x))
@@ -223,269 +149,58 @@ class InverseCDF:
 
         Its table is one of cubics, accurate to 3e-8 of the range of the bulk, less than rounding.
         """
+        allowed = _SINGLE_ERROR * float(np.ptp(self.bulk(self.bulk.breaks[[0, -1]])))
+        table = interval_table(
+            self.of_probabilities,
+            _CUBIC,
+            self.bulk,
+            lambda u, x: np.abs(x - self.of_probabilities(u)) <= allowed,
+            0.0,
+        )
         lower, upper = self.tails
         return replace(
             self,
-            table=self._cubics().astype(np.float32),
+            table=table.astype(np.float32),
             bulk=self.bulk.single(),
             tails=(lower.single(), upper.single()),
         )
 
-    def _cubics(self) -> np.ndarray:
-        """As `table`, of degree 3 and float32's accuracy."""
-        u, coefficients, x = _local_fit(self.of_probabilities, _CUBIC)
-        allowed = _SINGLE_ERROR * float(np.ptp(self.bulk(self.bulk.breaks[[0, -1]])))
-        good = (np.abs(x - self.of_probabilities(u.ravel()).reshape(u.shape)) <= allowed).all(
-            axis=1
-        )
-        good &= (np.diff(x, axis=1) >= 0.0).all(axis=1)
-        good &= (u[:, 0] >= self.bulk.breaks[0]) & (u[:, -1] < self.bulk.breaks[-1])
-        coefficients[~good] = np.nan
-        return coefficients
-
 
 def check_probabilities(u: np.ndarray) -> np.ndarray:
-    """u itself; InputError where it leaves [0, 1]."""
+    """Return u; InputError where it leaves [0, 1]."""
     if u.size and not (u.min() >= 0.0 and u.max() <= 1.0):
         raise InputError("icdf: u holds entries outside [0, 1] or NaN; expected probabilities")
     return u
 
 
-def build(ends: tuple[float, float], lower: Side, upper: Side) -> InverseCDF:
-    """Interpolate G to the stated u-error.
+def interval_table(
+    G: Callable[[np.ndarray], np.ndarray],
+    degree: int,
+    bulk: Pieces,
+    accurate: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    slack: float,
+) -> np.ndarray:
+    """Interpolate G(u) on 2048 equal intervals of u, at Chebyshev points.
 
-    Raises
-    ------
-    InputError
-        If halving pieces does not reach the u-error.
-    """
-    # Each place is counted from the nearer end, whatever its u: near a singular edge no other
-    # number is exact. The change is at a dyadic u.
-    change = np.round(lower.half * 2.0**12) * 2.0**-12
-    change = float(np.clip(change, _TAIL, 1.0 - _TAIL))
-    below, above = _bulk(lower, change), _bulk(upper, 1.0 - change)
-    # Distances become places.
-    from_low = below.coefficients.copy()
-    from_low[:, 0] += lower.origin
-    from_high = -above.coefficients
-    from_high[:, 0] += upper.origin
-    # Where there is no density at the change, either side sees the gap from its own rounding.
-    if from_low.size and from_high.size:
-        middle = 0.5 * (_at_end(from_low[-1]) + _at_end(from_high[-1]))
-        from_low = _clip_lines(from_low, -np.inf, middle)
-        from_high = _clip_lines(from_high, middle, np.inf)
-    breaks = np.append(below.breaks, 1.0 - above.breaks[-2::-1])
-    # Seen from the upper end, u = 1 − v turns the order of pieces and the local variable round.
-    from_high = from_high[::-1] * (-1.0) ** np.arange(_DEGREE + 1)
-    bulk = _pieces(breaks, np.concatenate([from_low, from_high]))
-    (power, tail), (power_above, tail_above) = _tail(lower), _tail(upper)
-    return InverseCDF(
-        ends=ends,
-        limits=(
-            -np.inf if lower.exponent is None else ends[0],
-            np.inf if upper.exponent is None else ends[1],
-        ),
-        origins=(lower.origin, upper.origin),
-        powers=(power, power_above),
-        table=_table(bulk, lower, upper),
-        bulk=bulk,
-        tails=(tail, tail_above),
-    )
-
-
-def _table(bulk: Pieces, lower: Side, upper: Side) -> np.ndarray:
-    """G on equal intervals of u by a low degree, from the pieces of the bulk."""
-    u, table, x = _local_fit(bulk, _LOW_DEGREE)
-    near_low = x - lower.origin < upper.origin - x if lower.exponent is not None else x < 0.0
-    error = np.where(
-        near_low, lower.mass(x - lower.origin) - u, 1.0 - u - upper.mass(upper.origin - x)
-    )
-    good = (np.abs(error) <= _U_ERROR + lower.noise).all(axis=1)
-    rounding = 2.0 * np.spacing(np.abs(x).max(axis=1, keepdims=True))
-    good &= (np.diff(x, axis=1) >= -rounding).all(axis=1)
-    good &= (u[:, 0] >= bulk.breaks[0]) & (u[:, -1] < bulk.breaks[-1])
-    table[~good] = np.nan
-    return table
-
-
-def _local_fit(
-    G: Callable[[np.ndarray], np.ndarray], degree: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """G interpolated on equal intervals of u: points between the nodes, coefficients, values there.
-
-    The coefficients are of the place in [0, 1] on each interval, constant first.
+    Row i holds the coefficients of the place in [0, 1] on interval i, constant first; NaN unless
+    the interval lies in the bulk, accurate(u, x) holds for u between the nodes and their x, and x
+    falls by no more than `slack` units in the last place.
     """
     nodes = 0.5 * (1.0 + chebyshev.chebpts2(degree + 1))
     to_monomials = np.linalg.inv(np.vander(nodes, increasing=True))
     between = 0.5 * (1.0 + np.sort(np.cos(np.pi * np.arange(13) / 12)))
     first = np.arange(_INTERVALS)[:, np.newaxis]
-    values = G(((first + nodes) / _INTERVALS).ravel()).reshape(_INTERVALS, -1)
+    values = G((first + nodes) / _INTERVALS)
     # From the first value on: the matrix amplifies rounding, so of small differences alone.
     coefficients = (values - values[:, :1]) @ to_monomials.T
     coefficients[:, 0] = values[:, 0]
     u = (first + between) / _INTERVALS
-    return u, coefficients, coefficients @ np.vander(between, degree + 1, increasing=True).T
-
-
-def _at_end(coefficients: np.ndarray) -> float:
-    return float(coefficients.sum())  # the local variable is 1
-
-
-def _clip_lines(coefficients: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Clip the pieces that are straight lines, which lie in a gap; the others are accurate."""
-    line = (coefficients[:, 2:] == 0.0).all(axis=1)
-    left = np.clip(coefficients[line, 0] - coefficients[line, 1], low, high)
-    right = np.clip(coefficients[line, 0] + coefficients[line, 1], low, high)
-    coefficients[line, 0], coefficients[line, 1] = 0.5 * (left + right), 0.5 * (right - left)
+    x = coefficients @ np.vander(between, degree + 1, increasing=True).T
+    fall = slack * np.spacing(np.abs(x).max(axis=1, keepdims=True))
+    good = accurate(u, x).all(axis=1) & (np.diff(x, axis=1) >= -fall).all(axis=1)
+    good &= (u[:, 0] >= bulk.breaks[0]) & (u[:, -1] < bulk.breaks[-1])
+    coefficients[~good] = np.nan
     return coefficients
-
-
-def _bulk(side: Side, last: float) -> Pieces:
-    """d over u ∈ [u_tail, last] counted from the end; no piece if there is nothing between."""
-
-    def assess(u, d):
-        return (side.mass(d) - u) / (_U_ERROR + side.noise + side.seen(d)), d
-
-    if last <= _TAIL:
-        return _pieces(np.array([last]), np.empty((0, _DEGREE + 1)))
-    return _interpolate(_solver(side), assess, lambda u: u, _TAIL, last)
-
-
-def _tail(side: Side) -> tuple[float, Pieces]:
-    """Power and pieces of a tail: P over s ∈ [0, s_tail]; or d over L, with the power 0."""
-    distance = _solver(side)
-    if side.exponent is not None:
-        power = 1.0 / (1.0 + side.exponent)
-        s_tail = _TAIL**power
-        if side.unit * s_tail <= _STEEPEST * distance(np.array([_TAIL]))[0]:
-            return power, _edge_tail(side, distance, power, s_tail)
-    return 0.0, _open_tail(side, distance)
-
-
-def _edge_tail(side: Side, distance, power: float, s_tail: float) -> Pieces:
-    def to_u(s):
-        return s ** (1.0 / power)
-
-    def factor(s):
-        p = np.full_like(s, side.unit)
-        u = to_u(s)
-        seen = u > _FARTHEST  # nearer to the edge the limit holds
-        p[seen] = distance(u[seen]) / s[seen]
-        return p
-
-    def assess(s, p):
-        u, d = to_u(s), s * p
-        return (side.mass(d) - u) / (_TAIL_ERROR * u + _LEAST_ERROR + side.seen(d)), d
-
-    return _interpolate(factor, assess, to_u, 0.0, s_tail)
-
-
-def _open_tail(side: Side, distance) -> Pieces:
-    bounded = side.exponent is not None  # then the density near the edge is known absolutely alone
-
-    def assess(L, d):
-        u = np.exp(-L)
-        allowed = _TAIL_ERROR * u + side.seen(d) + (_LEAST_ERROR if bounded else 0.0)
-        return (side.mass(d) - u) / allowed, -d
-
-    ends = -np.log(_TAIL), -np.log(_FARTHEST)
-    return _interpolate(
-        lambda L: distance(np.exp(-L)),
-        assess,
-        (lambda L: -np.exp(-L)) if bounded else (lambda L: L),
-        *ends,
-    )
-
-
-def _solver(side: Side):
-    """Function that solves mass(d) = u for d."""
-    if side.exponent is None:
-        grid = np.linspace(side.start, side.stop, 4097)
-    else:  # every power of two down to the edge
-        grid = np.append(0.0, side.stop * 2.0 ** np.arange(-1070.0, 1.0))
-    mass = np.maximum.accumulate(side.mass(grid))
-
-    def distance(u):
-        above = np.clip(np.searchsorted(mass, u, side="left"), 1, grid.size - 1)
-        found = find_root(lambda d, u: side.mass(d) - u, (grid[above - 1], grid[above]), args=(u,))
-        # Beyond a cut, or by rounding at the other end, there is no bracket.
-        nearest = np.where(mass[above] < u, grid[above], grid[above - 1])
-        return np.where(found.success, found.x, nearest)
-
-    return distance
-
-
-def _interpolate(function, assess, size, left: float, right: float) -> Pieces:
-    """Piecewise interpolant on [left, right], halved until it is accurate and monotone.
-
-    Parameters
-    ----------
-    function : callable (points) -> values
-        What is interpolated.
-    assess : callable (points, values) -> (error, d)
-        Error in units of the allowed one; d, which must not fall.
-    size : callable (points) -> what makes a piece narrow, where it differs little over it
-    left, right : float
-    """
-    nodes = chebyshev.chebpts2(_DEGREE + 1)
-    to_chebyshev = np.linalg.inv(chebyshev.chebvander(nodes, _DEGREE))
-    # Between the nodes, where the error peaks, and the nodes.
-    between = np.sort(np.cos(np.pi * np.arange(2 * _DEGREE + 1) / (2 * _DEGREE)))
-    powers_between = np.vander(between, _DEGREE + 1, increasing=True)
-    starts, ends = np.array([left]), np.array([right])
-    done: list[tuple[np.ndarray, np.ndarray]] = []
-    for _ in range(_HALVINGS):
-        centre, half = 0.5 * (starts + ends)[:, np.newaxis], 0.5 * (ends - starts)[:, np.newaxis]
-        points = np.clip(centre + half * nodes, starts[:, np.newaxis], ends[:, np.newaxis])
-        points[:, 0], points[:, -1] = starts, ends  # the same number on both sides of a break
-        values = function(points.ravel()).reshape(points.shape)
-        # In two steps: the product of both matrices would amplify rounding a thousandfold.
-        coefficients = (values @ to_chebyshev.T) @ _TO_MONOMIALS
-        checked = np.clip(centre + half * between, starts[:, np.newaxis], ends[:, np.newaxis])
-        found = coefficients @ powers_between.T
-        error, d = assess(checked.ravel(), found.ravel())
-        error, d = error.reshape(checked.shape), d.reshape(checked.shape)
-        falls = (np.diff(d, axis=1) < -4.0 * np.spacing(np.abs(d).max())).any(axis=1)
-        worst = np.abs(error).max(axis=1)
-        good = (worst <= 1.0) & ~falls
-        # In a gap, or in a tail of next to no mass.
-        narrow = ~good & (size(ends) - size(starts) <= _GAP)
-        coefficients[narrow] = 0.0
-        coefficients[narrow, 0] = 0.5 * (values[narrow, 0] + values[narrow, -1])
-        coefficients[narrow, 1] = 0.5 * (values[narrow, -1] - values[narrow, 0])
-        good |= narrow
-        done.append((starts[good], coefficients[good]))
-        starts, ends, centre = starts[~good], ends[~good], centre[~good, 0]
-        if not 0 < starts.size <= _MOST_PIECES:
-            break
-        starts, ends = np.append(starts, centre), np.append(centre, ends)
-    if starts.size:
-        raise InputError(
-            f"inverse CDF: {starts.size} pieces of it are off by up to {worst.max():.0e} of the "
-            "allowed error; expected a smoother density"
-        )
-    first = np.concatenate([start for start, _ in done])
-    order = np.argsort(first)
-    breaks = np.append(first[order], right)
-    return _pieces(breaks, np.concatenate([c for _, c in done])[order])
-
-
-def _pieces(breaks: np.ndarray, coefficients: np.ndarray) -> Pieces:
-    return Pieces(breaks, 2.0 / np.diff(breaks), np.ascontiguousarray(coefficients), _guide(breaks))
-
-
-def _guide(breaks: np.ndarray) -> np.ndarray:
-    bins = np.linspace(breaks[0], breaks[-1], _BINS, endpoint=False)
-    return np.clip(np.searchsorted(breaks, bins, side="right") - 1, 0, breaks.size - 2)
-
-
-# Row k: the Chebyshev polynomial T_k in monomials.
-_TO_MONOMIALS = np.stack(
-    [
-        np.pad(chebyshev.cheb2poly(np.eye(_DEGREE + 1)[k, : k + 1]), (0, _DEGREE - k))
-        for k in range(_DEGREE + 1)
-    ]
-)
 
 
 @njit(cache=True, fastmath={"contract"})  # Horner as fused multiply-adds
@@ -503,15 +218,15 @@ def _evaluate_table(u, table, x):
         scaled = u[j] * intervals
         i = min(np.uint32(scaled), last)
         t = scaled - u.dtype.type(i)
-        value = table[i, _LOW_DEGREE]
-        for k in range(_LOW_DEGREE - 1, -1, -1):
+        value = table[i, TABLE_DEGREE]
+        for k in range(TABLE_DEGREE - 1, -1, -1):
             value = value * t + table[i, k]
         x[j] = value
 
 
 @njit(cache=True, fastmath={"contract"})
 def _evaluate_pieces(chosen, u, x, numbers, least, bulk, lower, upper):
-    """x = G(u) at the chosen places, by the bulk and the tails."""
+    """x = G(u) of the chosen entries, by the bulk and the tails."""
     start, end = bulk[0][0], bulk[0][-1]
     least_x, greatest_x, low_origin, high_origin, low_power, high_power = numbers
     one = x.dtype.type(1)
@@ -535,7 +250,7 @@ def _tail_distance(tail, power, least, pieces):
 
 @njit(cache=True, fastmath={"contract"})
 def _piecewise(argument, pieces):
-    """As `Pieces.__call__`, by the guide and then a step or two."""
+    """Evaluate pieces at one argument: the guide, then a step or two, finds the piece."""
     breaks, slopes, coefficients, guide = pieces
     one = breaks.dtype.type(1)  # not a float64 in float32 arithmetic
     place = min(max(argument, breaks[0]), breaks[-1])
@@ -544,7 +259,7 @@ def _piecewise(argument, pieces):
     while piece < slopes.size - 1 and place >= breaks[piece + 1]:
         piece += 1
     t = (place - breaks[piece]) * slopes[piece] - one
-    value = coefficients[piece, _DEGREE]
-    for k in range(_DEGREE - 1, -1, -1):
+    value = coefficients[piece, DEGREE]
+    for k in range(DEGREE - 1, -1, -1):
         value = value * t + coefficients[piece, k]
     return value

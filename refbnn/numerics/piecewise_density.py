@@ -1,9 +1,9 @@
-"""A density resolved into panels from its end inwards, so that every integral of it is exact.
+"""A density resolved into panels from its end inwards, so that integrals of it are exact.
 
 Formulas
 --------
 Seen from an edge, with t the distance to it, a density is t^α h(t) with h smooth, α > −1. Where it
-has no edge but a far cut, t = 0 lies inside and the half begins at t < 0, with α = 0: places inside
+has no edge but a far cut, t = 0 lies inside and the half begins at t < 0, with α = 0: inner numbers
 are exact then, not those at the cut. The interval [start, stop] is halved until on each panel a
 polynomial of degree 23 stands for the density to rounding: on the panel at the edge for h, on the
 others for t^α h(t) itself (at the distance of its own length from the singularity, a panel's
@@ -29,7 +29,7 @@ panels and keeps absolute accuracy, 1e-17 of the total.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -57,30 +57,17 @@ _HALVINGS = 60
 _MOST_PANELS = 4000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Half:
-    """One side of a density, seen from its end; t grows inwards.
+    """One side of a density on K panels, seen from its end; t grows inwards."""
 
-    Parameters
-    ----------
-    exponent : float
-        α.
-    breaks : (K + 1,)
-        start = t₀ < … < t_K = stop, where start = 0 if α ≠ 0.
-    density : (K, 24)
-        Chebyshev series on each panel, of t^α h(t); on the first of h(t).
-    integral : (K, 25)
-        Chebyshev series of the integral from the near end of the panel to t; on the first panel
-        of that integral over (t − start)^(α+1).
-    before : (K + 1,)
-        Integral up to each break.
-    """
-
-    exponent: float
-    breaks: np.ndarray
-    density: np.ndarray
+    exponent: float  # α
+    breaks: np.ndarray  # (K + 1,): start = t₀ < … < t_K = stop, where start = 0 if α ≠ 0
+    density: np.ndarray  # (K, 24): Chebyshev series of t^α h(t) on each panel; of h on the first
+    # (K, 25): Chebyshev series of the integral from the near end of the panel to t; on the first
+    # panel divided by (t − start)^(α+1).
     integral: np.ndarray
-    before: np.ndarray
+    before: np.ndarray  # (K + 1,): integral up to each break
 
     @property
     def start(self) -> float:
@@ -100,16 +87,17 @@ class Half:
     def integrated(self, t: np.ndarray) -> np.ndarray:
         """Integral of the density from the start to t; any shape, t is clipped to the half."""
         t = np.clip(np.asarray(t, dtype=float), self.start, self.stop)
-        return _integrated(t, self.exponent, self.breaks, self.integral, self.before)
+        out = np.empty(t.size)
+        _evaluate(t.ravel(), self.exponent + 1.0, self.breaks, self.integral, self.before, out)
+        return out.reshape(t.shape)
 
     def scaled(self, factor: float) -> Half:
         """The half with its density times a factor."""
-        return Half(
-            self.exponent,
-            self.breaks,
-            factor * self.density,
-            factor * self.integral,
-            factor * self.before,
+        return replace(
+            self,
+            density=factor * self.density,
+            integral=factor * self.integral,
+            before=factor * self.before,
         )
 
     def times(self, function: Callable[[np.ndarray], np.ndarray]) -> Half:
@@ -159,23 +147,12 @@ def resolve(
     terms: float = 0.0,
     features: Collection[float] = (),
 ) -> Half:
-    """Resolve the density exp(log_density(t)) on start < t ≤ stop.
+    """Resolve the density exp(log_density(t)) on start < t ≤ stop, by halving panels.
 
-    Parameters
-    ----------
-    log_density : callable
-        Of t, any shape; at most 0 at its greatest but for a singular edge.
-    exponent : float
-        α > −1.
-    start, stop : float
-        start = 0 if α ≠ 0.
-    name : str
-        For errors: what the density is of.
-    terms : float
-        Size of the terms that the log density is summed from: the density then has a relative
-        error of 1e-15·(1 + terms/4).
-    features : collection of float
-        Places t that a first panel ends at: no peak between them is narrower than their distance.
+    The log density maps arrays of any shape, and is at most 0 except at a singular edge; start = 0
+    if the exponent α is not 0. `terms` is the size of the terms that it is summed from: the density
+    then has a relative error of 1e-15·(1 + terms/4). First panels end at `features`: no peak
+    between them is narrower than their distance. `name` is the law's, for errors.
 
     Raises
     ------
@@ -189,31 +166,17 @@ def resolve(
     left, right = first[:-1], first[1:]
     total = 0.0
     for _ in range(_HALVINGS):
-        t = _points(left, right)
-        log_q = log_density(t)
         at_edge = left == start
-        if exponent != 0.0:
-            log_q[at_edge] -= exponent * np.log(t[at_edge])
-        if np.isnan(log_q).any() or (log_q == np.inf).any():
-            raise InputError(f"{name}: the density is NaN or infinite; expected a finite density")
+        log_q = _log_values(log_density, _points(left, right), at_edge, exponent, name)
         with np.errstate(over="ignore"):
             values = np.exp(log_q)
-        series = values @ _TO_SERIES.T
+        unresolved = np.abs((values @ _TO_SERIES.T)[:, -3:]).max(axis=1)
         greatest = values.max(axis=1)
-        unresolved = np.abs(series[:, -3:]).max(axis=1)
         length = (right - left) ** np.where(at_edge, exponent + 1.0, 1.0)
         mass = length * greatest
         total = max(total, float(mass.max()))
-        fallen = np.abs(np.maximum(log_q.max(axis=1), LEAST_LOG))
-        allowed = _ROUNDING * (1.0 + 0.25 * terms) * (1.0 + 0.25 * fallen)
-        good = unresolved <= allowed * greatest
-        # An error relative to the greatest value on a panel must be one relative to its integral,
-        # and to what lies beyond it towards the edge.
-        weight = np.where(at_edge, exponent, 0.0)[:, np.newaxis]
-        share = (values * (0.5 * (1.0 + _NODES)) ** weight).mean(axis=1) * (1.0 + weight[:, 0])
-        even = share >= _EVEN * greatest
-        even &= at_edge | (values.min(axis=1) >= np.exp(-_MOST_FALL) * greatest)
-        good &= even
+        good = unresolved <= _allowed(log_q, terms) * greatest
+        good &= _is_even(values, at_edge, exponent)
         good |= log_q.max(axis=1) <= LEAST_LOG
         # A kink or a jump is left on a panel so narrow that it does not count.
         narrow = (right - left <= _NARROW * (stop - start)) & np.isfinite(greatest)
@@ -237,19 +200,40 @@ def resolve(
     return from_series(exponent, np.sort(breaks), values @ _TO_SERIES.T)
 
 
+def _log_values(log_density, t, at_edge, exponent: float, name: str) -> np.ndarray:
+    """Log density at the points t of panels, on the one at the edge less α log t."""
+    log_q = log_density(t)
+    if exponent != 0.0:
+        log_q[at_edge] -= exponent * np.log(t[at_edge])
+    if np.isnan(log_q).any() or (log_q == np.inf).any():
+        raise InputError(f"{name}: the density is NaN or infinite; expected a finite density")
+    return log_q
+
+
+def _allowed(log_q: np.ndarray, terms: float) -> np.ndarray:
+    """Error allowed on each panel, relative to its greatest value: rounding of the log density."""
+    fallen = np.abs(np.maximum(log_q.max(axis=1), LEAST_LOG))
+    return _ROUNDING * (1.0 + 0.25 * terms) * (1.0 + 0.25 * fallen)
+
+
+def _is_even(values: np.ndarray, at_edge: np.ndarray, exponent: float) -> np.ndarray:
+    """Whether the density varies little on each panel.
+
+    An error relative to the greatest value on a panel must be one relative to its integral, and to
+    what lies beyond it towards the edge.
+    """
+    greatest = values.max(axis=1)
+    weight = np.where(at_edge, exponent, 0.0)[:, np.newaxis]
+    share = (values * (0.5 * (1.0 + _NODES)) ** weight).mean(axis=1) * (1.0 + weight[:, 0])
+    level = values.min(axis=1) >= np.exp(-_MOST_FALL) * greatest
+    return (share >= _EVEN * greatest) & (at_edge | level)
+
+
 def rules_between(points: np.ndarray, masses: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """n-node Gauss rules of many discrete measures at once.
+    """Nodes and weights (P, n) of the Gauss rules of P discrete measures at once.
 
-    Parameters
-    ----------
-    points, masses : (P, N)
-        Points of each measure; a mass of 0 fills up rows that have fewer.
-    n : int
-
-    Returns
-    -------
-    nodes, weights : (P, n)
-        A measure with fewer than n points of mass keeps them, with nodes of weight 0 between.
+    Points and masses are of shape (P, N); a mass of 0 fills up rows that have fewer points. A
+    measure with fewer than n points of mass keeps them, with nodes of weight 0 between.
     """
     total = masses.sum(axis=1, keepdims=True)
     centre, half = 0.5 * (points.max(1) + points.min(1)), 0.5 * np.ptp(points, axis=1)
@@ -262,12 +246,13 @@ def rules_between(points: np.ndarray, masses: np.ndarray, n: int) -> tuple[np.nd
 
 
 def _points(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Chebyshev points of panels, (K, 24)."""
     half = 0.5 * (right - left)[:, np.newaxis]
     return left[:, np.newaxis] + half * (1.0 + _NODES)
 
 
 def from_series(exponent: float, breaks: np.ndarray, density: np.ndarray) -> Half:
-    """The half from the Chebyshev series of its density on every panel, (K, 24)."""
+    """Integrate the Chebyshev series (K, 24) of a density on every panel."""
     half = 0.5 * np.diff(breaks)
     integral = chebyshev.chebint(density.T, lbnd=-1.0).T * half[:, np.newaxis]
     # At the edge: H at Chebyshev points, each by the Gauss–Jacobi rule of w^α on [0, 1].
@@ -279,12 +264,6 @@ def from_series(exponent: float, breaks: np.ndarray, density: np.ndarray) -> Hal
     whole = integral.sum(axis=1)  # every Chebyshev polynomial is 1 at the far end
     whole[0] *= (breaks[1] - breaks[0]) ** (exponent + 1.0)
     return Half(exponent, breaks, density, integral, np.append(0.0, np.cumsum(whole)))
-
-
-def _integrated(t, exponent, breaks, integral, before):
-    out = np.empty(t.size)
-    _evaluate(t.ravel(), exponent + 1.0, breaks, integral, before, out)
-    return out.reshape(t.shape)
 
 
 @njit(cache=True)

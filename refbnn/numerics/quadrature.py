@@ -37,9 +37,9 @@ import numpy as np
 from scipy.special import betaln
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
-    """Nodes and weights with Σ_j w_j f(x_j) ≈ E[f(z)]; of shape (..., n), weights sum to 1."""
+    """Nodes x and weights w of shape (..., n): Σ_j w_j f(x_j) ≈ E[f(z)], the weights sum to 1."""
 
     nodes: np.ndarray
     weights: np.ndarray
@@ -50,21 +50,11 @@ class Rule:
 
 
 def stieltjes(x: np.ndarray, mass: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Recurrence coefficients of the discrete measure Σ mass_j δ(x_j).
+    """Recurrence coefficients of the discrete measure Σ mass_j δ(x_j), one or many.
 
+    Points x (..., N) are distinct, masses (..., N) sum to 1, at least n of them above 0. Returned
+    are the Jacobi matrix's diagonal a (..., n) and off-diagonal √b₁ … √b_{n−1} (..., n − 1).
     Polynomials are kept normalised, π̃_k = π_k/‖π_k‖, so that none over- or underflows.
-
-    Parameters
-    ----------
-    x, mass : (..., N), distinct points and masses that sum to 1, for one or many measures
-    n : int, at most the number of positive masses
-
-    Returns
-    -------
-    a : (..., n)
-        Diagonal of the Jacobi matrix.
-    root_b : (..., n − 1)
-        Its off-diagonal, √b₁ … √b_{n−1}.
     """
     a, root_b = np.empty((*x.shape[:-1], n)), np.empty((*x.shape[:-1], n))
     previous, current = np.zeros_like(x), np.ones_like(x)
@@ -79,7 +69,7 @@ def stieltjes(x: np.ndarray, mass: np.ndarray, n: int) -> tuple[np.ndarray, np.n
 
 
 def golub_welsch(a: np.ndarray, root_b: np.ndarray) -> Rule:
-    """Gauss rules of probability measures from their Jacobi matrices; a (..., n), root_b.
+    """Gauss rules of probability measures from their Jacobi matrices, as of `stieltjes`.
 
     Eigenvalues carry an error of rounding times the largest of them. One Newton step on π_n brings
     every node to its own rounding, and w_j = 1/Σ_k π̃_k(x_j)² the weights (Gautschi 2004, theorem
@@ -98,7 +88,7 @@ def golub_welsch(a: np.ndarray, root_b: np.ndarray) -> Rule:
 
 
 def _orthonormal(a, root_b, x):
-    """At x: π_n up to a factor, its derivative with the same factor, and Σ_{k<n} π̃_k²."""
+    """π_n at x up to a factor, its derivative with the same factor, and Σ_{k<n} π̃_k²."""
     previous, current = np.zeros_like(x), np.ones_like(x)
     d_previous, d_current = np.zeros_like(x), np.zeros_like(x)
     total = np.ones_like(x)
@@ -121,7 +111,7 @@ def gauss_jacobi(n: int, p: float, q: float) -> Rule:
     k = np.arange(1.0, n)
     t = 2.0 * k + p + q
     a = np.append((q - p) / (p + q + 2.0), (q - p) * (q + p) / (t * (t + 2.0)))
-    # b₁ apart: the general form is 0/0 there when p + q = −1.
+    # b₁ has its own form: the general one is 0/0 there when p + q = −1.
     b_1 = 4.0 * (1.0 + p) * (1.0 + q) / ((p + q + 2.0) ** 2 * (p + q + 3.0))
     k, t = k[1:], t[1:]
     b = 4.0 * k * (k + p) * (k + q) * (k + p + q) / (t**2 * (t + 1.0) * (t - 1.0))
@@ -133,7 +123,7 @@ def jacobi_log_total(p: float, q: float) -> float:
     return float((p + q + 1.0) * np.log(2.0) + betaln(p + 1.0, q + 1.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EdgeGrid:
     """Tanh–sinh points of (−1, 1), each array of shape (N,): ∫f dy ≈ Σ exp(log_weight) f(y)."""
 

@@ -1,4 +1,7 @@
-"""Priors of one weight, one a file; independent over weights."""
+"""Prior distributions of one weight, one a file; weights are independent under a prior.
+
+Start with `prior` for the interface and `gaussian` for the simplest of them.
+"""
 
 from refbnn.prior.device import DevicePrior
 from refbnn.prior.gaussian import GaussianPrior

@@ -1,4 +1,4 @@
-"""The device-shaped prior: weights that the device itself can hold.
+"""The device-shaped prior: a prior over the weights that a device can hold.
 
 θ = m + s·z with z from a device law q₀ (`refbnn.noise.families.device`), on m + s·(support of q₀).
 A posterior weight that can leave this interval has an infinite KL divergence from the prior.
@@ -14,12 +14,12 @@ from refbnn.errors import InputError
 from refbnn.noise.families.device import DeviceLaw
 from refbnn.prior.prior import require_positive
 
-MAX_DEGREE = 31  # of the polynomial: the longest rule of KL, 16 nodes, is exact up to here
+MAX_DEGREE = 31  # greatest degree: the longest rule of KL, 16 nodes, is exact up to here
 
 
 @dataclass(frozen=True)
 class DevicePrior:
-    """log p(θ) = log q₀((θ − m)/s) − log s; −∞ outside the support.
+    """The law of m + s·z: log p(θ) = log q₀((θ − m)/s) − log s, −∞ outside the support.
 
     Parameters
     ----------
@@ -32,6 +32,13 @@ class DevicePrior:
     InputError
         If the mean is not finite, the scale not positive, or the law's polynomial of a higher
         degree than the Gauss rules are exact for.
+
+    Examples
+    --------
+    >>> from refbnn.noise import DeviceLaw
+    >>> prior = DevicePrior(DeviceLaw(0.0, 0.0), mean=1.0, scale=3.0**-0.5)  # uniform on [0, 2]
+    >>> np.round(prior.support, 6) + 0.0, np.round(prior.log_pdf(np.array([0.5, 3.0])), 6)
+    (array([0., 2.]), array([-0.693147,      -inf]))
     """
 
     law: DeviceLaw

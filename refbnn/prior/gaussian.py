@@ -11,7 +11,13 @@ from refbnn.prior.prior import require_positive
 
 @dataclass(frozen=True)
 class GaussianPrior:
-    """N(0, s²): log p(θ) = −θ²/(2s²) − log s − ½ log 2π."""
+    """N(0, s²): log p(θ) = −θ²/(2s²) − log s − ½ log 2π.
+
+    Examples
+    --------
+    >>> GaussianPrior(0.5).score(np.array([1.0]))
+    array([-4.])
+    """
 
     scale: float = 1.0
 

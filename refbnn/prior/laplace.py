@@ -1,4 +1,4 @@
-"""The Laplace prior, whose most likely weights are zero."""
+"""The Laplace prior, which favours weights of exactly zero."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from refbnn.prior.prior import require_positive
 
 @dataclass(frozen=True)
 class LaplacePrior:
-    """Laplace: log p(θ) = −|θ|/b − log 2b; its standard deviation is √2·b."""
+    """Laplace: log p(θ) = −|θ|/b − log 2b, with b the scale; its standard deviation is √2·b.
+
+    Examples
+    --------
+    >>> np.round(np.exp(LaplacePrior(0.5).log_pdf(np.array([0.0, 1.0]))), 6)
+    array([1.      , 0.135335])
+    """
 
     scale: float = 1.0
 

@@ -1,4 +1,4 @@
-"""The scale mixture of two Gaussians, a broad and a narrow one around zero.
+"""The scale-mixture prior: a broad and a narrow Gaussian around zero.
 
     p(θ) = π N(θ; 0, s₁²) + (1 − π) N(θ; 0, s₂²).
 
@@ -7,7 +7,7 @@ With w the broader component and n the narrower, π_w and π_n their shares, s_w
     p = π_w N(θ; 0, s_w²)·(1 + e^ℓ),      ℓ(θ) = log(π_n s_w/(π_w s_n)) − ½ D θ²,
     D = 1/s_n² − 1/s_w²,
 
-so log p is a parabola plus the softplus log(1 + e^ℓ), which is felt near zero only.
+so log p is a parabola plus the softplus log(1 + e^ℓ), which matters near zero only.
 
 Source: Blundell et al. 2015 (arXiv 1505.05424), section 3.3.
 """
@@ -23,7 +23,7 @@ from refbnn.errors import InputError
 from refbnn.prior.gaussian import GaussianPrior
 from refbnn.prior.prior import require_positive
 
-_MAX_LOG_RATIO = 300.0  # of the peaks' heights; e to this is far from overflow
+_MAX_LOG_RATIO = 300.0  # log ratio of the peaks' heights; e to this is far from overflow
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,12 @@ class ScaleMixturePrior:
     InputError
         If a scale is not positive, both are equal, the share is not between 0 and 1, or one peak is
         negligible against the other.
+
+    Examples
+    --------
+    >>> prior = ScaleMixturePrior(share=0.25, scale_1=1.0, scale_2=0.1)
+    >>> np.round(prior.log_pdf(np.array([0.0, 1.0])), 6)
+    array([ 1.128754, -2.805233])
     """
 
     share: float = 0.5
@@ -78,7 +84,7 @@ class ScaleMixturePrior:
 
     @property
     def log_ratio(self) -> float:
-        """ℓ(0) = log(π_n s_w/(π_w s_n)), by how much the narrow peak is higher."""
+        """ℓ(0) = log(π_n s_w/(π_w s_n)), log ratio of the peaks' heights, narrow to broad."""
         broad, narrow = self._shares
         scales = abs(np.log(self.scale_1 / self.scale_2))
         return float(np.log(narrow / broad) + scales)

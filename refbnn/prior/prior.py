@@ -1,7 +1,6 @@
-"""A prior: log p of one weight and its derivative, in NumPy, written to be read.
+"""The interface of priors: log p of one weight and its derivative.
 
-`refbnn.training.kl.loops` holds the same functions as scalars for the loops over millions of
-weights.
+`refbnn.training.kl.loops` holds the same functions as scalars, for loops over millions of weights.
 """
 
 from __future__ import annotations
@@ -14,7 +13,15 @@ from refbnn.errors import InputError
 
 
 class Prior(Protocol):
-    """The interface; θ of any shape."""
+    """The interface of every prior; θ of any shape.
+
+    Examples
+    --------
+    >>> from refbnn.prior import LaplacePrior
+    >>> prior: Prior = LaplacePrior(0.5)
+    >>> prior.score(np.array([-1.0, 0.0, 1.0]))
+    array([ 2., -0., -2.])
+    """
 
     def log_pdf(self, theta: np.ndarray) -> np.ndarray:
         """Log p(θ)."""

@@ -1,4 +1,4 @@
-"""Student's t prior: heavy tails, which leave large weights alone."""
+"""Student's t prior, whose heavy tails shrink large weights little."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from refbnn.prior.prior import require_positive
 
 @dataclass(frozen=True)
 class StudentTPrior:
-    """Student's t, ν degrees of freedom, scale s: log p = C − (ν+1)/2 · log(1 + θ²/(νs²))."""
+    """Student's t, ν degrees of freedom, scale s: log p = C − (ν+1)/2 · log(1 + θ²/(νs²)).
+
+    Examples
+    --------
+    >>> StudentTPrior(dof=3.0).score(np.array([1.0, 3.0]))
+    array([-1., -1.])
+    """
 
     dof: float = 3.0
     scale: float = 1.0
@@ -25,7 +31,7 @@ class StudentTPrior:
     def log_peak(self) -> float:
         """C = log p(0) = log Γ((ν+1)/2) − log Γ(ν/2) − ½ log(νπ) − log s.
 
-        By the beta function, −log B(ν/2, ½) − ½ log ν, where the gammas of a large ν would cancel.
+        Computed as −log B(ν/2, ½) − ½ log ν − log s, since the gammas of a large ν would cancel.
         """
         nu = self.dof
         return float(-betaln(0.5 * nu, 0.5) - 0.5 * np.log(nu) - np.log(self.scale))

@@ -13,7 +13,7 @@ from refbnn import Network
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law
-from refbnn.noise.word_table import SINGLE_ERROR, bit_table, exact
+from refbnn.noise.word_table import SINGLE_ERROR, exact, word_table
 from refbnn.numerics.random.philox import key_of
 from refbnn.prediction import counter_sampling as reproducible
 from verification.check import Check
@@ -47,7 +47,7 @@ def words_of_all_octaves(rng: np.random.Generator, n: int, cuts: np.ndarray) -> 
     ----------
     rng : numpy.random.Generator
     n : int
-    cuts : of a `BitTable`
+    cuts : of a `WordTable`
     """
     away = (2.0 ** rng.uniform(0, 31, n)).astype(np.int64) - 1
     cut, below = rng.choice(cuts, n), rng.random(n) < 0.5
@@ -60,7 +60,7 @@ def _check_noise(
     label: str, law: Law, target: str, device: str | Board, rng: np.random.Generator
 ) -> Check:
     n = 100_000
-    words = words_of_all_octaves(rng, n, bit_table(law).cuts)
+    words = words_of_all_octaves(rng, n, word_table(law).cuts)
     (z,) = noise.build(law, n, target, device=device)(words)
     expected = exact(law, words)
     return _share(

@@ -9,7 +9,7 @@ With weight w of the lower component, separation d and ratio r of the standard d
 
 Then E[z] = wµ₁ + (1 − w)µ₂ = 0, the variance between the components is wµ₁² + (1 − w)µ₂² = d² and
 that within them ws₁² + (1 − w)s₂² = 1 − d²: standardised by construction, d² being the share of
-the variance that the separation makes. Symmetric for w = ½, r = 1, and then with two peaks where
+the variance between the components. Symmetric for w = ½, r = 1, and then with two peaks where
 d > √½. With d = 0 and r ≠ 1 it is a scale mixture with heavy shoulders.
 
 Sources: the bimodal shapes of arXiv 2501.05564, section 4; mixture moments are elementary.
@@ -17,7 +17,7 @@ Sources: the bimodal shapes of arXiv 2501.05564, section 4; mixture moments are 
 Range
 -----
 d from 0 to 0.999, w from 0.001 to 0.999, r from 0.001 to 1000: beyond, one component is a spike
-that panels need not see.
+that panels may miss.
 """
 
 from __future__ import annotations
@@ -47,6 +47,13 @@ class Bimodal(NormalMixture):
     ------
     InputError
         If a parameter is out of range or NaN.
+
+    Examples
+    --------
+    >>> law = Bimodal(separation=0.8)
+    >>> weights, means, deviations = law.components
+    >>> np.round(means, 6), np.round(deviations, 6)
+    (array([-0.8,  0.8]), array([0.6, 0.6]))
     """
 
     separation: float = 0.9

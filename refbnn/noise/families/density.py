@@ -1,4 +1,4 @@
-"""Any law that is given as a plain density on an interval.
+"""A law given by a density function on an interval.
 
 Formula
 -------
@@ -10,8 +10,8 @@ function.
 
 Range
 -----
-As of `refbnn.numerics.piecewise_density`, and no better than f: values that carry noise above 1e-12
-of themselves are refused. Features narrower than a four-hundredth of the interval may be missed.
+Errors are those of `refbnn.numerics.piecewise_density` and of f: values with relative noise above
+1e-12 are refused. Features narrower than a four-hundredth of the interval may be missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.polynomial import chebyshev
 
 from refbnn.errors import InputError
 from refbnn.noise.families.device import MAX_EXPONENT, MIN_EXPONENT
-from refbnn.noise.numerical import NumericalLaw
+from refbnn.noise.numerical import NumericalLaw, normalised
 from refbnn.numerics import piecewise_density as panels
 from refbnn.numerics.piecewise_density import Half
 
@@ -35,9 +35,9 @@ _TERMS = 4000.0  # as if the log density were summed from such terms: an error o
 Numbers = tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DensityLaw(NumericalLaw):
-    """A law by the Chebyshev series of its density; make one with `of`.
+    """A law given by the Chebyshev series of its density; make one with `of`.
 
     The methods are those of `refbnn.noise.law.Law`.
 
@@ -50,12 +50,20 @@ class DensityLaw(NumericalLaw):
     breaks : two tuples
         Distances of the breaks between panels from a, and from b; both reach the middle.
     series : two tuples of tuples
-        Of each panel of either half, as in `refbnn.numerics.piecewise_density.Half`.
+        Coefficients of each panel of either half, see `refbnn.numerics.piecewise_density.Half`.
 
     Raises
     ------
     InputError
         If the numbers do not make a density.
+
+    Examples
+    --------
+    >>> law = DensityLaw.of(lambda x: 1.0 - np.abs(x), -1.0, 1.0)  # a triangle
+    >>> law
+    DensityLaw(ends=(-1, 1), alpha=0, beta=0, 16 panels)
+    >>> round(law.support[1], 12) == round(6**0.5, 12)
+    True
     """
 
     ends: tuple[float, float]
@@ -66,13 +74,10 @@ class DensityLaw(NumericalLaw):
 
     def __post_init__(self):
         def plain(value):
-            return tuple(plain(v) for v in value) if np.ndim(value) else float(value)
+            return tuple(map(plain, value)) if np.iterable(value) else float(value)
 
-        for name in ("ends", "alpha", "beta"):
+        for name in ("ends", "alpha", "beta", "breaks", "series"):
             object.__setattr__(self, name, plain(getattr(self, name)))
-        for name in ("breaks", "series"):
-            lower, upper = getattr(self, name)
-            object.__setattr__(self, name, (plain(lower), plain(upper)))
         _check_interval(self.ends, self.exponents)
         a, b = self.ends
         for breaks, series in zip(self.breaks, self.series, strict=True):
@@ -85,15 +90,18 @@ class DensityLaw(NumericalLaw):
                 or not np.isfinite(numbers).all()
             ):
                 raise InputError("DensityLaw: breaks or series do not fit; make one with of()")
-            places = np.append(np.cos(np.pi * (np.arange(48) + 0.5) / 48), [-1.0, 1.0])
-            values = chebyshev.chebval(places, numbers.T)
-            # By probability: the polynomial of a jump's last panel swings below 0.
+            points = np.append(np.cos(np.pi * (np.arange(48) + 0.5) / 48), [-1.0, 1.0])
+            values = chebyshev.chebval(points, numbers.T)
+            # Compared by probability: the polynomial of a jump's last panel swings below 0.
             below = steps @ np.maximum(-values.min(axis=1), 0.0)
             if not below <= _NEGATIVE * (steps @ np.abs(values).max(axis=1)):
-                raise InputError(
-                    "DensityLaw: the series are negative or overflow; expected a density"
-                )
+                raise InputError("DensityLaw: series negative or overflowing; expected a density")
         self._resolved  # noqa: B018, a density that does not integrate is an error now
+
+    def __repr__(self) -> str:
+        (a, b), n_panels = self.ends, sum(map(len, self.series))
+        shape = f"alpha={self.alpha:g}, beta={self.beta:g}"
+        return f"DensityLaw(ends=({a:g}, {b:g}), {shape}, {n_panels} panels)"
 
     @classmethod
     def of(
@@ -104,12 +112,12 @@ class DensityLaw(NumericalLaw):
         *,
         exponents: tuple[float, float] = (0.0, 0.0),
     ) -> DensityLaw:
-        """The law of a density f on [low, high].
+        """Make the law of a density f on [low, high].
 
         Parameters
         ----------
         density : callable
-            f of an array of places inside (low, high), up to a constant factor.
+            f of an array inside (low, high), up to a constant factor.
         low, high : float
         exponents : (float, float)
             α and β where f goes like a power at an end; 0 where it is finite and smooth.
@@ -118,12 +126,6 @@ class DensityLaw(NumericalLaw):
         ------
         InputError
             If f is negative, NaN or infinite inside, or does not integrate.
-
-        Examples
-        --------
-        >>> law = DensityLaw.of(lambda x: 1.0 - np.abs(x), -1.0, 1.0)  # a triangle
-        >>> round(law.support[1], 12) == round(6**0.5, 12)
-        True
         """
         low, high = float(low), float(high)
         _check_interval((low, high), exponents)
@@ -145,12 +147,8 @@ class DensityLaw(NumericalLaw):
             return panels.resolve(log_density, exponent, 0.0, reach, "DensityLaw", _TERMS)
 
         lower, upper = half(low, 1.0, exponents[0]), half(high, -1.0, exponents[1])
-        return cls(
-            (low, high),
-            *exponents,
-            (lower.breaks, upper.breaks),
-            (lower.density, upper.density),
-        )
+        series = (lower.density, upper.density)
+        return cls((low, high), *exponents, (lower.breaks, upper.breaks), series)
 
     @property
     def exponents(self) -> tuple[float, float]:
@@ -159,7 +157,7 @@ class DensityLaw(NumericalLaw):
 
     @property
     def _ends(self) -> tuple[float, float]:
-        # Counted from a: an interval far from 0 loses nothing.
+        # Counted from a: an interval far from 0 loses no digits.
         return (0.0, self.ends[1] - self.ends[0])
 
     @cached_property
@@ -170,10 +168,7 @@ class DensityLaw(NumericalLaw):
                 self.exponents, self.breaks, self.series, strict=True
             )
         )
-        total = lower.total + upper.total
-        if not (np.isfinite(total) and total > 0.0):
-            raise InputError(f"DensityLaw: the density integrates to {total}; expected more than 0")
-        return lower.scaled(1.0 / total), upper.scaled(1.0 / total), 0.0
+        return (*normalised("DensityLaw", lower, upper)[:2], 0.0)
 
     def _log_density(self, y: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         near, far = self._halves
@@ -184,8 +179,8 @@ class DensityLaw(NumericalLaw):
         """(log q₀)′(x), inside the support."""
         s = self.location[1]
         lower, upper = self._halves
-        t = self._seen(0, np.asarray(x, dtype=float))
-        rising, falling = _log_slope(lower, t), _log_slope(upper, self._seen(1, x))
+        t = self._to_t(0, np.asarray(x, dtype=float))
+        rising, falling = _log_slope(lower, t), _log_slope(upper, self._to_t(1, x))
         return s * np.where(t <= lower.stop, rising, -falling)
 
 
@@ -203,6 +198,7 @@ def _check_interval(ends, exponents) -> None:
 
 
 def _values(density, x: np.ndarray) -> np.ndarray:
+    """Values of the density, checked."""
     f = np.asarray(density(x), dtype=float)
     if f.shape != x.shape:
         raise InputError(
@@ -219,7 +215,7 @@ def _values(density, x: np.ndarray) -> np.ndarray:
 
 
 def _local(half: Half, t: np.ndarray):
-    """Panel of each t, place on it in [−1, 1], and its length."""
+    """Panel of each t, position on it in [−1, 1], and its length."""
     t = np.clip(t, half.start, half.stop)
     panel = np.clip(np.searchsorted(half.breaks, t, side="right") - 1, 0, half.breaks.size - 2)
     near, far = half.breaks[panel], half.breaks[panel + 1]

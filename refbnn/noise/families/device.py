@@ -7,7 +7,7 @@ On y ∈ [−1, 1], with exponents α, β > −1 and g(y) = Σ_{k≥1} c_k T_k(y
     q(y) = (1 + y)^α (1 − y)^β exp(g(y)) / Z,
 
 and the law itself is that of x = (y − m)/s, where m and s are the mean and standard deviation of
-y: standardised by construction, with support [(−1 − m)/s, (1 − m)/s]. The family holds the uniform
+y: standardised by construction, with support [(−1 − m)/s, (1 − m)/s]. It includes the uniform
 law (all zero), the arcsine law (α = β = −½), every scaled beta law, and the exact Boltzmann law of
 a uniaxial macrospin (α = β = 0, g of degree 2).
 
@@ -17,7 +17,7 @@ Range
 -----
 α, β from −0.95 to 100; relative error 1e-15·(1 + (|α| + |β| + Σ|c_k|)/4) of the density, and of its
 integrals (`refbnn.noise.numerical`) towards either edge. Near −0.95 most of the probability lies
-nearer to the edge than numbers can tell: log_pdf of a *sample* is that of the nearest number
+within rounding of the edge: log_pdf of a *sample* is that of the nearest number
 inside, so a Monte Carlo mean of −log q₀ misses the entropy, by up to 3 nats.
 """
 
@@ -37,9 +37,9 @@ MIN_EXPONENT = -0.95  # below, most of the mass sits within rounding of the edge
 MAX_EXPONENT = 100.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DeviceLaw(NumericalLaw):
-    """The bounded law above; the methods are those of `refbnn.noise.law.Law`.
+    """Law on a bounded support; the methods are those of `refbnn.noise.law.Law`.
 
     Parameters
     ----------
@@ -53,6 +53,14 @@ class DeviceLaw(NumericalLaw):
     InputError
         If an exponent is out of range, a parameter is not finite, or the quadrature does not
         resolve exp(g).
+
+    Examples
+    --------
+    >>> law = DeviceLaw(-0.5, -0.5)  # the arcsine law
+    >>> np.round(law.support, 6)
+    array([-1.414214,  1.414214])
+    >>> round(law.entropy, 6)  # log(π/√2)
+    0.798156
     """
 
     alpha: float
@@ -72,6 +80,10 @@ class DeviceLaw(NumericalLaw):
                 f"expected {MIN_EXPONENT} to {MAX_EXPONENT:g}"
             )
         self._resolved  # noqa: B018, an interior that cannot be integrated is an error now
+
+    def __repr__(self) -> str:
+        c = f", coefficients={self.coefficients}" if self.coefficients else ""
+        return f"DeviceLaw(alpha={self.alpha}, beta={self.beta}{c})"
 
     @property
     def exponents(self) -> tuple[float, float]:

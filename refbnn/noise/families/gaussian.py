@@ -1,4 +1,4 @@
-"""The Gaussian law, q₀(x) = exp(−x²/2)/√(2π): what mean-field inference assumes by custom."""
+"""The Gaussian law, q₀(x) = exp(−x²/2)/√(2π), the usual assumption of mean-field inference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from refbnn.numerics.quadrature import Rule, golub_welsch
 class Gaussian(WholeLineLaw):
     """The standard normal law; the methods are those of `refbnn.noise.law.Law`.
 
-    In closed form but for `rules_between`. `inverse` is the interpolated Φ⁻¹, as kernels use it.
+    All but `rules_between` has a closed form. `inverse` is the interpolated Φ⁻¹ that kernels use.
+
+    Examples
+    --------
+    >>> law = Gaussian()
+    >>> np.round(law.cdf([-1.0, 0.0, 1.0]), 6)
+    array([0.158655, 0.5     , 0.841345])
+    >>> law.sample(np.random.default_rng(0), (2, 3)).shape
+    (2, 3)
     """
 
     @property
@@ -52,7 +60,7 @@ class Gaussian(WholeLineLaw):
     def sample(
         self, rng: np.random.Generator, shape: tuple[int, ...], dtype: type = float
     ) -> np.ndarray:
-        """Draw by NumPy's ziggurat, which is exact; in float32 inversion takes half its time."""
+        """Draw by NumPy's exact ziggurat; in float32 by inversion, which takes half the time."""
         if dtype is np.float32:
             return super().sample(rng, shape, dtype)
         return rng.standard_normal(shape)

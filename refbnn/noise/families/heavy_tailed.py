@@ -11,11 +11,12 @@ With steepness ξ and asymmetry χ, |χ| < ξ < 1, let ζ = 1/ξ² − 1, ρ = �
 This is the law of a normal variable whose variance, and with it the mean, is drawn from an inverse
 Gaussian law. Its cumulant generating function µt + δ(γ − √(α² − (β + t)²)) gives mean 0 and
 variance δα²/γ³ = 1, skewness 3ρ/√ζ and excess kurtosis 3(1 + 4ρ²)/ζ. Tails fall as
-|x|^(−3/2) exp(−(α ∓ β)|x|): heavy, yet every moment exists, so Gauss rules do. (χ, ξ) do not change
-with location and scale, which makes them the parameters; ξ → 0 is the Gaussian law.
+|x|^(−3/2) exp(−(α ∓ β)|x|): heavy, yet every moment exists, and so do Gauss rules. (χ, ξ) do not
+change with location and scale, so they are the parameters; ξ → 0 is the Gaussian law.
 
-The exponent γδ + βw − αr cancels for large ζ; it is evaluated as −(αw − βr)²/(αr − βw + γδ), the
-same by (αr − βw)² − γ²δ² = (αw − βr)². Where β and w have one sign these differences cancel too:
+The exponent γδ + βw − αr cancels for large ζ; it is evaluated as −(αw − βr)²/(αr − βw + γδ), which
+is equal by (αr − βw)² − γ²δ² = (αw − βr)². Where β and w have one sign these differences cancel
+too:
 
     αw − βr = γ² x (w + δβ/γ)/(αw + βr),      αr − βw = (γ²w² + α²δ²)/(αr + βw).
 
@@ -41,7 +42,7 @@ from refbnn.noise.numerical import AROUND_PEAK, WholeLineLaw
 from refbnn.numerics.piecewise_density import LEAST_LOG
 
 MIN_STEEPNESS, MAX_STEEPNESS = 0.01, 0.995
-MAX_SHARE = 0.999  # of |asymmetry| in steepness
+MAX_SHARE = 0.999  # greatest |asymmetry| divided by steepness
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class HeavyTailed(WholeLineLaw):
     ------
     InputError
         If a parameter is out of range or NaN.
+
+    Examples
+    --------
+    >>> from refbnn.noise import cumulants
+    >>> np.round(cumulants(HeavyTailed(0.5), 4), 9) + 0.0  # excess kurtosis 3/ζ, ζ = 1/ξ² − 1
+    array([0., 1., 0., 1.])
     """
 
     steepness: float = 0.7
@@ -92,16 +99,14 @@ class HeavyTailed(WholeLineLaw):
 
     @cached_property
     def _ends(self) -> tuple[float, float]:
-        """Where the density has fallen by e^LEAST_LOG; at ρ = ±1, e^(−(α ∓ β)|x|) rules there."""
+        """Ends where the density has fallen by e^LEAST_LOG; near ρ = ±1 as e^(−(α ∓ β)|x|)."""
 
         def above(x):
             return float(self.log_pdf(np.array(x)) - self.log_pdf(np.array(0.0))) - LEAST_LOG
 
         alpha, beta, *_ = self.parameters
-        low, high = (
-            2.0 * LEAST_LOG / (alpha + beta) - 50.0,
-            -2.0 * LEAST_LOG / (alpha - beta) + 50.0,
-        )
+        low = 2.0 * LEAST_LOG / (alpha + beta) - 50.0
+        high = -2.0 * LEAST_LOG / (alpha - beta) + 50.0
         return float(brentq(above, low, 0.0)), float(brentq(above, 0.0, high))
 
     @property

@@ -1,4 +1,4 @@
-"""Mixture of any number of normal laws, standardised.
+"""Standardised mixture of any number of normal laws.
 
 Formula
 -------
@@ -6,14 +6,14 @@ With weights wᵢ that add up to 1, means µᵢ and standard deviations sᵢ in 
 
     q = Σᵢ wᵢ N(µᵢ, sᵢ²),   m = Σᵢ wᵢ µᵢ,   s² = Σᵢ wᵢ (sᵢ² + (µᵢ − m)²),
 
-and the law is that of z = (y − m)/s: the components kept are those of z. `Bimodal` is the case of
-two, by three numbers instead of six. Relaxed resistive memory needs three: cells that stayed where
-they were programmed, cells that moved, and a few that moved far.
+and the law is that of z = (y − m)/s; the kept components are those of z. `Bimodal` describes two
+components by three numbers instead of six. Relaxed resistive memory needs three components: cells
+that stayed where they were programmed, cells that moved, and a few that moved far.
 
 Range
 -----
 Weights and standard deviations from 0.001 of the whole: below, a component is a spike that panels
-need not see. Sums of positive terms: log q and Q to rounding times the size of their exponents.
+may miss. Sums of positive terms: log q and Q to rounding times the size of their exponents.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _GREATEST = 1e100
 
 
 class NormalMixture(WholeLineLaw):
-    """A law that is a mixture of normal laws, whatever its parameters."""
+    """Base of the laws that are mixtures of normal laws, whatever their parameters."""
 
     @property
     @abstractmethod
@@ -69,38 +69,43 @@ class NormalMixture(WholeLineLaw):
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Q(x) = Σ w Φ(t), t = (x − µ)/s."""
-        return normal.cdf(self._places_in(x)) @ self.components[0]
+        return normal.cdf(self._standardised(x)) @ self.components[0]
 
     def partial_mean(self, x: np.ndarray) -> np.ndarray:
         """M(x) = Σ w (µ Φ(t) − s φ(t)), t = (x − µ)/s."""
         w, mu, s = self.components
-        t = self._places_in(x)
+        t = self._standardised(x)
         return (mu * normal.cdf(t) - s * normal.pdf(t)) @ w
 
-    def _places_in(self, x) -> np.ndarray:
-        """t of every component, shape (..., k)."""
+    def _standardised(self, x) -> np.ndarray:
+        """t = (x − µ)/s of every component, shape (..., k)."""
         _, mu, s = self.components
         return (np.asarray(x, dtype=float)[..., np.newaxis] - mu) / s
 
     def _log_parts(self, x) -> np.ndarray:
         """Log of each component's part of the density, shape (..., k)."""
         w, _, s = self.components
-        return np.log(w / s) - 0.5 * np.square(self._places_in(x)) - 0.5 * np.log(2.0 * np.pi)
+        return np.log(w / s) - 0.5 * np.square(self._standardised(x)) - 0.5 * np.log(2.0 * np.pi)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mixture(NormalMixture):
     """Mixture of normal laws; the methods are those of `refbnn.noise.law.Law`.
 
     Parameters
     ----------
     weights, means, deviations : sequences of k floats
-        In any unit; kept as tuples of the standardised law's.
+        Components in any unit; kept as tuples of the standardised law's components.
 
     Raises
     ------
     InputError
         If their numbers differ, a weight or a deviation is out of range, or one is not finite.
+
+    Examples
+    --------
+    >>> Mixture(weights=[0.8, 0.2], means=[49.0, 54.0], deviations=[1.0, 0.5])
+    Mixture(weights=(0.8, 0.2), means=(-0.4541, 1.816), deviations=(0.4541, 0.227))
     """
 
     weights: Sequence[float] | np.ndarray
@@ -135,6 +140,11 @@ class Mixture(NormalMixture):
             )
         for name, value in (("weights", w), ("means", mu), ("deviations", s)):
             object.__setattr__(self, name, tuple(value.tolist()))
+
+    def __repr__(self) -> str:
+        rows = (("weights", self.weights), ("means", self.means), ("deviations", self.deviations))
+        shown = (f"{name}=({', '.join(f'{v:.4g}' for v in values)})" for name, values in rows)
+        return f"Mixture({', '.join(shown)})"
 
     @property
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ combinations and from the support of the degree below.
 
 Edges with exponents of at most 1 are not regular: the density's derivative by the edge is not
 square-integrable, the information is infinite, and the edge is found faster than at the rate
-n^{−1/2} of regular parameters (as n^{−1/(α + 1)}; Smith 1985). Beside the others it counts as
+n^{−1/2} of regular parameters (as n^{−1/(α + 1)}; Smith 1985). For the others' errors it counts as
 known.
 """
 
@@ -83,7 +83,7 @@ def fit_device(
 
 
 class _Profile:
-    """p(a, b) and its gradient, by the logarithms of both gaps in ranges of the data."""
+    """p(a, b) and its gradient by the logarithms of both gaps, in units of the data's range."""
 
     def __init__(self, sample: Sample, bounds: tuple[float, float]):
         self.sample = sample
@@ -124,7 +124,7 @@ class _Profile:
 
 
 def _best_support(profile: _Profile, degree: int, previous):
-    """Profile maximised over the support: (log L, log gaps, η)."""
+    """Maximise the profile over the support: (log L, log gaps, η)."""
     t_grid = exponential.statistics(
         profile.grid.y, profile.grid.log_lower, profile.grid.log_upper, degree
     )
@@ -159,7 +159,7 @@ def _best_support(profile: _Profile, degree: int, previous):
 
 
 def _at_bound(profile: _Profile, log_gaps, eta) -> dict[str, str]:
-    """Parameters that either search left at a bound."""
+    """Parameters that either search left at a bound, and which."""
     at_bound = {}
     for i, name in enumerate(EDGES):
         if profile.most[i] - log_gaps[i] < AT_BOUND:

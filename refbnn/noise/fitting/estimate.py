@@ -1,4 +1,4 @@
-"""What the search of one family returns."""
+"""The most likely member of one family, and the search for it."""
 
 from __future__ import annotations
 
@@ -7,46 +7,28 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy.optimize import OptimizeResult, minimize
 
 from refbnn.noise.fitting.placing import Placed
 
-AT_BOUND = 1e-6  # of a bound: a search that meets one ends on it exactly
-FIRST, LAST = 1e-9, 1e-13  # nats per value: to compare starts of L-BFGS-B, and to finish the best
+AT_BOUND = 1e-6  # distance from a bound: a search that meets one ends on it exactly
+_FIRST, _LAST = 1e-9, 1e-13  # nats per value: to compare starts, and to finish the best
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimate:
-    """The most likely member of one family.
-
-    Parameters
-    ----------
-    family : str
-        Such as "heavy-tailed".
-    names : tuple of str
-        Of the parameters θ.
-    theta : (p,)
-        Their values; p counts in the Bayesian information criterion.
-    units : (p,)
-        A length along each parameter over which the law changes little but visibly: derivatives by
-        θ are central differences of 1e-4 of it.
-    place : callable
-        θ -> Placed.
-    log_likelihood : float
-        Of all measurements, in nats, per unit of the measurements.
-    at_bound : dict of str to str
-        Parameters that ended at a bound of the search, and which.
-    irregular : tuple of str
-        Parameters without a finite information.
-    """
+    """The most likely member of one family."""
 
     family: str
-    names: tuple[str, ...]
-    theta: np.ndarray
+    names: tuple[str, ...]  # of the p parameters θ
+    theta: np.ndarray  # (p,); p counts in the Bayesian information criterion
+    # (p,): a length along each parameter over which the law changes little but visibly;
+    # derivatives by θ are central differences of 1e-4 of it.
     units: np.ndarray
     place: Callable[[np.ndarray], Placed]
-    log_likelihood: float
-    at_bound: dict[str, str] = field(default_factory=dict)
-    irregular: tuple[str, ...] = ()
+    log_likelihood: float  # sum over all measurements, in nats, per unit of the measurements
+    at_bound: dict[str, str] = field(default_factory=dict)  # which bound a parameter ended at
+    irregular: tuple[str, ...] = ()  # parameters of infinite information
 
     @cached_property
     def placed(self) -> Placed:
@@ -59,6 +41,17 @@ class Estimate:
 
     @property
     def free(self) -> list[int]:
-        """Places in θ of the regular parameters inside their bounds."""
+        """Indices in θ of the regular parameters inside their bounds."""
         kept = set(self.names) - set(self.at_bound) - set(self.irregular)
         return [i for i, name in enumerate(self.names) if name in kept]
+
+
+def minimise(negative, starts, bounds) -> OptimizeResult:
+    """L-BFGS-B, finished from the best of several starts; `negative` returns value and gradient."""
+
+    def search(p, tolerance):
+        options = {"ftol": tolerance, "gtol": 1e-8, "maxiter": 500}
+        return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+
+    first = min((search(p, _FIRST) for p in starts), key=lambda result: result.fun)
+    return search(first.x, _LAST)

@@ -1,10 +1,10 @@
-"""How well a fitted law is known, and whether the data refute it.
+"""Standard errors of a fitted law, and the test that can refute it.
 
 Cells
 -----
-Cut the line at M − 1 points e_k, cells of probability p_k. With F(e; θ) the fitted distribution
-function and g = ∂F/∂θ, the increments Δg_k = ∂p_k/∂θ are what the counts c_k of n values say about
-θ: multinomial counts have score Σ_k c_k Δg_k/p_k and information n I,
+M − 1 points e_k cut the line into cells of probability p_k. With F(e; θ) the fitted distribution
+function and g = ∂F/∂θ, the increments Δg_k = ∂p_k/∂θ hold all that the counts c_k of n values say
+about θ: multinomial counts have score Σ_k c_k Δg_k/p_k and information n I,
 
     I = Σ_k Δg_k Δg_kᵀ/p_k  →  E[score scoreᵀ]  as the cells become narrow.
 
@@ -13,25 +13,25 @@ Standard errors
 √diag(I⁻¹)/√n (Fisher 1925), for regular parameters inside their bounds. An edge with an exponent of
 at most 1 has none: the scale of its uncertainty is the distance from the edge of the fitted law's
 1/n-quantile, within which the outermost value lies with probability 1 − 1/e. Directions that the
-cells do not see (an eigenvalue of the correlation matrix of scores below 1e-8) have none either.
+cells do not resolve (an eigenvalue of the correlation matrix of scores below 1e-8) have none.
 
 The Kolmogorov–Smirnov test
 ---------------------------
-D = max_k |F_n(e_k) − F(e_k; θ̂)|. Its textbook p-value is that of a law known beforehand; a fitted
-one follows the data, so D is smaller and that p-value too large. To first order θ̂ − θ = I⁻¹ s̄,
+D = max_k |F_n(e_k) − F(e_k; θ̂)|. Its textbook p-value assumes a law known beforehand. A fitted law
+follows the data, so D is smaller and that p-value too large. To first order θ̂ − θ = I⁻¹ s̄,
 with s̄ the mean score, and (Durbin 1973)
 
     F_n(e) − F(e; θ̂) = F_n(e) − F(e; θ) − g(e)ᵀ I⁻¹ s̄ + O(1/n).
 
-Its law is simulated: counts of n values in the cells, multinomial under the fitted law, less their
-projection on Δg; the p-value is the share of replicates with a D no less than that observed.
+The law of D is simulated: counts of n values in the cells, multinomial under the fitted law, less
+their projection on Δg; the p-value is the share of replicates with a D no less than that observed.
 
 *Steps.* Data that an instrument rounds to steps of h differ from any smooth law between steps, not
 at their boundaries. So the points are the M-quantiles of the fitted law, each moved to the nearest
-place that is at least h/2 from either neighbouring value. For untied data h is the least spacing
-and moves nothing to speak of.
+number that is at least h/2 from either neighbouring value. For untied data h is the least spacing,
+and the shifts are negligible.
 
-The test takes the values as independent, and the edges that are not regular as known: they converge
+The test assumes independent values, and known edges where these are not regular: they converge
 faster than 1/√n, so they move F by less than the projection does (`verification.calibration`
 measures the level that is reached).
 """
@@ -53,23 +53,13 @@ _STEP = 1e-4  # of a parameter's unit: central differences good to 1e-8 of the d
 _LEAST_EIGENVALUE = 1e-8  # of the correlation matrix of scores: rounding of the differences
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cells:
-    """Cells of the fitted law and their dependence on the free parameters.
+    """M cells of the fitted law and their dependence on the f free parameters."""
 
-    Parameters
-    ----------
-    edges : (M − 1,)
-        In the measurements' unit, increasing.
-    cdf : (M − 1,)
-        F at the edges.
-    slopes : (f, M − 1)
-        ∂F/∂θ at the edges, for the f free parameters of the estimate.
-    """
-
-    edges: np.ndarray
-    cdf: np.ndarray
-    slopes: np.ndarray
+    edges: np.ndarray  # (M − 1,): points e_k in the measurements' unit, increasing
+    cdf: np.ndarray  # (M − 1,): F at the edges
+    slopes: np.ndarray  # (f, M − 1): ∂F/∂θ at the edges
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -83,14 +73,14 @@ class Cells:
 
     @property
     def inverse_information(self) -> np.ndarray:
-        """I⁻¹, shape (f, f), of the directions that the cells see."""
+        """I⁻¹, shape (f, f), over the directions that the cells resolve."""
         scores = self.scores
         information = (scores * self.probabilities) @ scores.T
         size = np.sqrt(np.diag(information))
         values, vectors = np.linalg.eigh(information / np.outer(size, size))
-        seen = values > _LEAST_EIGENVALUE
-        vectors = vectors[:, seen] / size[:, np.newaxis]
-        return (vectors / values[seen]) @ vectors.T
+        resolved = values > _LEAST_EIGENVALUE
+        vectors = vectors[:, resolved] / size[:, np.newaxis]
+        return (vectors / values[resolved]) @ vectors.T
 
 
 def cells_of(estimate: Estimate, sample: Sample) -> Cells:
@@ -116,7 +106,7 @@ def cells_of(estimate: Estimate, sample: Sample) -> Cells:
 
 
 def ks_distance(cells: Cells, sample: Sample) -> float:
-    """D."""
+    """Kolmogorov–Smirnov distance D."""
     empirical = np.searchsorted(sample.values, cells.edges) / sample.n
     return float(np.abs(empirical - cells.cdf).max())
 

@@ -1,4 +1,4 @@
-"""The exponential family on [−1, 1] behind device laws, and its most likely member.
+"""The exponential family on [−1, 1] behind device laws, fitted by Newton's method.
 
 Formula
 -------
@@ -9,8 +9,8 @@ With t̄ the mean of t over the measurements, the log-likelihood per measurement
 ℓ(η) = η·t̄ − log Z(η) is concave, with gradient t̄ − E_q[t] and Hessian −Cov_q[t] (Barndorff-Nielsen
 1978, section 9). Expectations over q, log singularities included, are tanh–sinh sums.
 
-Newton's method finds the one maximum within −0.95 ≤ α, β ≤ 20 and |c| ≤ 15: beyond, exp(g) and the
-edge factors cancel each other over more decades than DeviceLaw resolves.
+Newton's method finds the one maximum within −0.95 ≤ α, β ≤ 20 and |c| ≤ 15. Beyond these bounds,
+exp(g) and the edge factors cancel each other over more decades than DeviceLaw resolves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fit a normal-inverse-Gaussian law, the heavy-tailed one.
+"""Fit a heavy-tailed law, the normal-inverse-Gaussian one.
 
 Formula
 -------
@@ -16,7 +16,7 @@ f(y) s₀/S. From (log K₁)′(x) = −K₀/K₁ − 1/x, with k = K₀(Ar)/K�
     ∂/∂artanh ρ = c²Ay + ρ L_A A + L_y(1/c + ρ s₀z) + ρ.
 
 Mean and standard deviation as parameters keep the search well conditioned towards the normal law
-(ζ → ∞), where kurtosis 3(1 + 4ρ²)/ζ and skewness 3ρ/√ζ vanish and ζ and ρ cease to matter.
+(ζ → ∞), where kurtosis 3(1 + 4ρ²)/ζ and skewness 3ρ/√ζ vanish and ζ and ρ have no effect.
 
 Source: Barndorff-Nielsen 1997 (density), Barndorff-Nielsen et al. 1985 (the triangle of ξ and χ).
 """
@@ -24,15 +24,14 @@ Source: Barndorff-Nielsen 1997 (density), Barndorff-Nielsen et al. 1985 (the tri
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import k0e, k1e
 
 from refbnn.noise.families.heavy_tailed import MAX_SHARE, MAX_STEEPNESS, MIN_STEEPNESS
-from refbnn.noise.fitting.estimate import AT_BOUND, FIRST, LAST, Estimate
+from refbnn.noise.fitting.estimate import AT_BOUND, Estimate, minimise
 from refbnn.noise.fitting.placing import heavy_tailed_from_line, place_heavy_tailed
 from refbnn.noise.fitting.sample import Sample
 
-_RHO = 0.995  # inside MAX_SHARE, so that a difference may be taken there
+_RHO = 0.995  # below MAX_SHARE, so that a difference can be taken there
 _STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, -0.8))  # ζ, ρ
 
 
@@ -50,13 +49,8 @@ def fit_heavy_tailed(sample: Sample) -> Estimate:
         log_f, gradient = _density(p, x)
         return -float(mean @ log_f), -(gradient @ mean)
 
-    def search(p, tolerance):
-        options = {"ftol": tolerance, "gtol": 1e-8, "maxiter": 500}
-        return minimize(negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-
     starts = (np.array([0.0, 0.0, np.log(zeta), np.arctanh(rho)]) for zeta, rho in _STARTS)
-    first = min((search(p, FIRST) for p in starts), key=lambda result: result.fun)
-    found = search(first.x, LAST)
+    found = minimise(negative, starts, bounds)
     log_zeta, tilt_found = found.x[2:]
     m, s, xi, chi = heavy_tailed_from_line(found.x)
     at_bound = {}

@@ -9,29 +9,28 @@ gradient of log f is
 
 The likelihood is unbounded: a component that shrinks onto one value makes it infinite (Kiefer &
 Wolfowitz 1956). It is maximised where it is bounded (in the spirit of Hathaway 1985): every sᵢ at
-least half the measurements' step and 1/20 of their standard deviation and no more than their
-range, and every component worth at
-least ten values, so that none is one outlier: wᵢ = w₀ + (1 − k w₀) softmax(a)ᵢ, w₀ = 10/n or 0.002.
+least half the measurements' step and 1/20 of their standard deviation and at most their range, and
+every component worth at least ten values, so that none is one outlier:
+wᵢ = w₀ + (1 − k w₀) softmax(a)ᵢ, w₀ = 10/n or 0.002.
 
-Inside, it has several maxima, and the best that L-BFGS finds is kept. For two components it starts
-from clusters side by side, from a narrow one within a broad one, and from peaks, the shortest
-intervals that hold 10 and 30 % of the values; for three from the best pair, either component of
-which is split or which a peak joins.
+The likelihood has several maxima there, and the best that L-BFGS finds is kept. For two components
+the search starts from clusters side by side, from a narrow one within a broad one, and from peaks,
+the shortest intervals that hold 10 and 30 % of the values; for three it starts from the best pair,
+with either component split or with a peak added.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import softmax
 
-from refbnn.noise.fitting.estimate import AT_BOUND, FIRST, LAST, Estimate
+from refbnn.noise.fitting.estimate import AT_BOUND, Estimate, minimise
 from refbnn.noise.fitting.placing import place_gaussian, place_mixture
 from refbnn.noise.fitting.sample import Sample
 
 _NARROWEST = 0.05  # of the values' standard deviation
-_MIN_VALUES = 10.0  # in any component
-_MIN_WEIGHT = 2e-3  # twice what the laws take
+_MIN_VALUES = 10.0  # of a component
+_MIN_WEIGHT = 2e-3  # twice the least weight of the laws
 
 # m₁, m₂, s₁, s₂, w₁ in standard deviations: side by side, then a narrow one within a broad one.
 _PAIRS = (
@@ -44,7 +43,7 @@ _PAIRS = (
 )
 _PEAKS = (0.1, 0.3)  # shares of the values
 
-# Places and scales of both parts in standard deviations of the whole, and weight of the first.
+# Means and scales of both parts in standard deviations of the whole, and weight of the first.
 _SPLITS = (
     ((-0.7, 0.7), (0.7, 0.7), 0.5),  # side by side
     ((0.0, 0.0), (0.5, 1.5), 0.5),  # a narrower and a broader one
@@ -68,13 +67,13 @@ def fit_gaussian(sample: Sample) -> Estimate:
 
 
 def fit_bimodal(sample: Sample) -> Estimate:
-    """Maximise the likelihood of two components within the bounds above."""
+    """Maximise the likelihood of two components within the bounds of the module head."""
     search = _Search(sample)
     return search.estimate("bimodal", *search.pair())
 
 
 def fit_three_normals(sample: Sample) -> Estimate:
-    """Maximise the likelihood of three components within the bounds above."""
+    """Maximise the likelihood of three components within the bounds of the module head."""
     search = _Search(sample)
     _, pair = search.pair()
     starts = [_split(pair, i, *split) for i in range(2) for split in _SPLITS]
@@ -108,13 +107,13 @@ class _Search:
         return found
 
     def pair(self) -> tuple[float, np.ndarray]:
-        """Two components, as `best`."""
+        """Best two components; returns as `best`."""
         starts = [np.array([*pair, 1.0 - pair[-1]]) for pair in _PAIRS]
         whole = np.array([0.0, 1.0, 1.0]).reshape(3, 1)
         return self.best(2, starts + [_joined(whole, peak) for peak in self.peaks])
 
     def least_weight(self, k: int) -> float:
-        """w₀."""
+        """Least weight w₀ of a component."""
         return min(max(_MIN_VALUES / self.sample.n, _MIN_WEIGHT), 0.5 / k)
 
     def best(self, k: int, starts) -> tuple[float, np.ndarray]:
@@ -126,26 +125,19 @@ class _Search:
             log_f, gradient = _mixture(p, self.x, least_weight)
             return -float(self.share @ log_f), -(gradient @ self.share)
 
-        def search(p, tolerance):
-            options = {"ftol": tolerance, "gtol": 1e-8, "maxiter": 500}
-            return minimize(
-                negative, p, jac=True, method="L-BFGS-B", bounds=bounds, options=options
-            )
-
         def on_line(start):
             m, s, w = start.reshape(3, k)
             soft = np.maximum((w - least_weight) / (1.0 - k * least_weight), 1e-3)
             return np.concatenate([m, np.log(s), np.log(soft)])
 
-        first = min((search(on_line(s), FIRST) for s in starts), key=lambda result: result.fun)
-        found = search(first.x, LAST)
+        found = minimise(negative, [on_line(start) for start in starts], bounds)
         m, log_s, a = found.x.reshape(3, k)
         order = np.argsort(m)
         w = least_weight + (1.0 - k * least_weight) * softmax(a)
         return -float(found.fun), np.concatenate([m[order], np.exp(log_s)[order], w[order]])
 
     def estimate(self, family: str, value: float, components: np.ndarray) -> Estimate:
-        """In the measurements' unit, with the parameters that ended at a bound."""
+        """Convert to the measurements' unit; name the parameters that ended at a bound."""
         m, s, w = components.reshape(3, -1)
         k = m.size
         unit, centre = self.sample.deviation, self.sample.mean
@@ -186,17 +178,17 @@ def _mixture(p, x, least_weight):
     return log_f - 0.5 * np.log(2.0 * np.pi), gradient
 
 
-def _split(components: np.ndarray, i: int, places, scales, part: float) -> np.ndarray:
-    """Three components (m, s, w) from two, number i of them split."""
+def _split(components: np.ndarray, i: int, means, scales, part: float) -> np.ndarray:
+    """Three components (m, s, w) from two, by splitting number i."""
     m, s, w = components.reshape(3, 2)[:, i]
     rest = components.reshape(3, 2)[:, 1 - i]
-    both = (m + s * np.array(places), s * np.array(scales), w * np.array([part, 1.0 - part]))
+    both = (m + s * np.array(means), s * np.array(scales), w * np.array([part, 1.0 - part]))
     return np.concatenate([np.append(one, two) for one, two in zip(rest, both, strict=True)])
 
 
 def _joined(components: np.ndarray, peak: np.ndarray) -> np.ndarray:
-    """One component (m, s, w) more; the others make room for its weight."""
+    """Add a component (m, s, w); the weights of the others shrink to make room."""
     m, s, w = components.reshape(3, -1)
-    place, scale, weight = peak
-    rows = (np.append(m, place), np.append(s, scale), np.append((1.0 - weight) * w, weight))
+    mean, scale, weight = peak
+    rows = (np.append(m, mean), np.append(s, scale), np.append((1.0 - weight) * w, weight))
     return np.concatenate(rows)

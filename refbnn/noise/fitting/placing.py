@@ -1,9 +1,9 @@
-"""Parameters of a family: to a law in its place, and to numbers of the whole line and back.
+"""Parameters of a family, as a law on the instrument's scale and as numbers of the whole line.
 
-The parameters θ of a fit are those that a reader knows: means, standard deviations, weights,
-edges, exponents. On the line every number is allowed: standard deviations, widths and 1 + α by
-their logarithm, weights by log wᵢ/w_k, steepness by log ζ and asymmetry by artanh ρ. Any two laws
-of a family can be interpolated there.
+The parameters θ of a fit have the usual meaning: means, standard deviations, weights, edges,
+exponents. On the line every number is allowed: the logarithm stands for standard deviations, widths
+and 1 + α, log wᵢ/w_k for weights, log ζ for steepness and artanh ρ for asymmetry. Any two laws of a
+family can be interpolated there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from refbnn.noise.families.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS, Hea
 from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.law import Law
 
-FAMILIES = ("Gaussian", "bimodal", "three normals", "heavy-tailed", "device")
-
 
 class Placed(NamedTuple):
-    """G = location + scale·z with z from the law."""
+    """A law on the instrument's scale: G = location + scale·z with z from the law."""
 
     law: Law
     location: float
@@ -36,51 +34,25 @@ class Placed(NamedTuple):
         """F(G); any shape."""
         return self.law.cdf((values - self.location) / self.scale)
 
-    def log_pdf(self, values: np.ndarray) -> np.ndarray:
-        """log f(G), per unit of the measurements; any shape."""
-        return self.law.log_pdf((values - self.location) / self.scale) - np.log(self.scale)
 
-
-class Functions(NamedTuple):
-    """Of one family; θ and its numbers on the line are arrays of one shape."""
+class Family(NamedTuple):
+    """Functions of one family; θ and its numbers on the line are arrays of one shape."""
 
     place: Callable[[np.ndarray], Placed]
     to_line: Callable[[np.ndarray], np.ndarray]
     from_line: Callable[[np.ndarray], np.ndarray]
 
 
-def functions(family: str) -> Functions:
-    """Those of one of `FAMILIES`, of a device law of any degree.
-
-    Raises
-    ------
-    InputError
-        If it is none of them.
-    """
-    if family == "Gaussian":
-        return Functions(place_gaussian, gaussian_to_line, gaussian_from_line)
-    if family in ("bimodal", "three normals"):
-        return Functions(place_mixture, mixture_to_line, mixture_from_line)
-    if family == "heavy-tailed":
-        return Functions(place_heavy_tailed, heavy_tailed_to_line, heavy_tailed_from_line)
-    if family.partition(",")[0] == "device":
-        return Functions(place_device, device_to_line, device_from_line)
-    raise InputError(f"family {family!r}; expected one of {', '.join(FAMILIES)}")
-
-
 def place_gaussian(theta: np.ndarray) -> Placed:
-    """(mean, standard deviation) -> the law in its place."""
+    """(mean, standard deviation) -> the Gaussian law, its location and scale."""
     return Placed(Gaussian(), float(theta[0]), float(theta[1]))
 
 
-def gaussian_to_line(theta: np.ndarray) -> np.ndarray:
-    """θ as numbers of the whole line: (mean, log standard deviation)."""
-    return np.array([theta[0], np.log(theta[1])])
-
-
-def gaussian_from_line(p: np.ndarray) -> np.ndarray:
-    """Inverse of `gaussian_to_line`."""
-    return np.array([p[0], np.exp(p[1])])
+def components(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, standard deviations and all weights of (m₁ … m_k, s₁ … s_k, w₁ … w_{k−1})."""
+    k = (theta.size + 1) // 3
+    w = theta[2 * k :]
+    return theta[:k], theta[k : 2 * k], np.append(w, 1.0 - w.sum())
 
 
 def place_mixture(theta: np.ndarray) -> Placed:
@@ -88,12 +60,10 @@ def place_mixture(theta: np.ndarray) -> Placed:
 
     Location m = Σ wᵢ mᵢ, variance Σ wᵢ (sᵢ² + (mᵢ − m)²).
     """
-    k = (theta.size + 1) // 3
-    m, s, w = theta[:k], theta[k : 2 * k], theta[2 * k :]
-    w = np.append(w, 1.0 - w.sum())
+    m, s, w = components(theta)
     location = float(w @ m)
     scale = float(np.sqrt(w @ (s**2 + (m - location) ** 2)))
-    if k == 2:
+    if m.size == 2:
         i, j = (0, 1) if m[0] <= m[1] else (1, 0)
         separation = np.sqrt(w[0] * w[1]) * (m[j] - m[i]) / scale
         return Placed(Bimodal(separation, weight=w[i], ratio=s[j] / s[i]), location, scale)
@@ -103,9 +73,8 @@ def place_mixture(theta: np.ndarray) -> Placed:
 
 def mixture_to_line(theta: np.ndarray) -> np.ndarray:
     """θ as numbers of the whole line: (m, log s, log wᵢ/w_k)."""
-    k = (theta.size + 1) // 3
-    m, s, w = theta[:k], theta[k : 2 * k], theta[2 * k :]
-    return np.concatenate([m, np.log(s), np.log(w / (1.0 - w.sum()))])
+    m, s, w = components(theta)
+    return np.concatenate([m, np.log(s), np.log(w[:-1] / w[-1])])
 
 
 def mixture_from_line(p: np.ndarray) -> np.ndarray:
@@ -116,7 +85,7 @@ def mixture_from_line(p: np.ndarray) -> np.ndarray:
 
 
 def place_heavy_tailed(theta: np.ndarray) -> Placed:
-    """(mean, standard deviation, ξ, χ) -> the law in its place."""
+    """(mean, standard deviation, ξ, χ) -> the law, its location and scale."""
     m, s, xi, chi = (float(t) for t in theta)
     return Placed(HeavyTailed(steepness=xi, asymmetry=chi), m, s)
 
@@ -151,3 +120,21 @@ def device_to_line(theta: np.ndarray) -> np.ndarray:
 def device_from_line(p: np.ndarray) -> np.ndarray:
     """Inverse of `device_to_line`."""
     return np.array([p[0], p[0] + np.exp(p[1]), *np.expm1(p[2:4]), *p[4:]])
+
+
+_MIXTURE = Family(place_mixture, mixture_to_line, mixture_from_line)
+_FAMILIES = {
+    "Gaussian": _MIXTURE._replace(place=place_gaussian),  # on the line a mixture of one
+    "bimodal": _MIXTURE,
+    "three normals": _MIXTURE,
+    "heavy-tailed": Family(place_heavy_tailed, heavy_tailed_to_line, heavy_tailed_from_line),
+    "device": Family(place_device, device_to_line, device_from_line),
+}
+FAMILIES = tuple(_FAMILIES)
+
+
+def family_of(name: str) -> Family:
+    """Functions of one of `FAMILIES`, or of "device, degree d"; InputError for another name."""
+    if (family := name.partition(",")[0]) not in _FAMILIES:
+        raise InputError(f"family {name!r}; expected one of {', '.join(FAMILIES)}")
+    return _FAMILIES[family]

@@ -1,4 +1,4 @@
-"""What a fit reports: the law in its place, and the evidence for it."""
+"""The result of a fit: the law, its location and scale, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -14,76 +14,61 @@ REFUTED = 0.01  # p-value of the Kolmogorov–Smirnov test at or below which a f
 
 @dataclass(frozen=True)
 class Parameter:
-    """One fitted parameter.
-
-    Parameters
-    ----------
-    name : str
-    value : float
-        In the measurements' unit where it has one.
-    uncertainty : float or None
-        Its standard error; for an edge that is not regular, the distance from it of the fitted
-        law's 1/n-quantile; None where the measurements do not tell.
-    at_bound : bool
-        Whether it ended at a bound of the search: a longer search space might fit better.
-    note : str
-        Which bound, or why the uncertainty is no standard error; empty for a regular parameter.
-    """
+    """One fitted parameter."""
 
     name: str
-    value: float
+    value: float  # in the measurements' unit where it has one
+    # Standard error; for an edge that is not regular, its distance from the fitted law's
+    # 1/n-quantile; None where the measurements do not determine it.
     uncertainty: float | None
-    at_bound: bool
-    note: str
+    at_bound: bool  # whether it ended at a bound of the search: a wider search might fit better
+    note: str  # which bound, or why the uncertainty is no standard error; else empty
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The most likely law of one family that was tried.
-
-    Parameters
-    ----------
-    family : str
-    n_parameters : int
-    log_likelihood : float
-        Of all measurements, in nats.
-    bic : float
-        n_parameters·log n − 2 log-likelihood; the least is best.
-    ks_p_value : float or None
-        None where a family of lesser BIC was chosen, so that this one was not tested, or where the
-        law is too sharp to be made.
-    """
+    """The most likely law of one family that was tried."""
 
     family: str
     n_parameters: int
-    log_likelihood: float
-    bic: float
+    log_likelihood: float  # sum over all measurements, in nats
+    bic: float  # n_parameters·log n − 2 log-likelihood; the least is best
+    # None if a family of lower BIC was chosen first, so that this one was not tested, or if the law
+    # is too sharp for its panels.
     ks_p_value: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NoiseFit:
     """A law fitted to measurements G = location + scale·z, and the evidence for it.
 
     Parameters
     ----------
     law : Law
-        Standardised.
+        The standardised law.
     location, scale : float
         Mean and standard deviation of the fitted law in the measurements' unit.
     family : str
-        Of the law, as in `candidates`.
+        Family of the law, as in `candidates`.
     n_values : int
     log_likelihood : float
-        Of all measurements, in nats.
+        Sum over all measurements, in nats.
     parameters : tuple of Parameter
-        What was estimated; their number counts in the information criterion.
+        Estimated parameters; their number counts in the information criterion.
     candidates : tuple of Candidate
         Every family tried, best first by the information criterion.
     ks_distance, ks_p_value : float
-        Kolmogorov–Smirnov test that knows the law was fitted; see `refbnn.noise.fitting.evidence`.
+        Kolmogorov–Smirnov test for a fitted law; see `refbnn.noise.fitting.evidence`.
     kl_from_data : float
         KL(data ‖ fit) in nats, by Vasicek's estimate, whose own bias is of the order of n^(−½).
+
+    Examples
+    --------
+    >>> from refbnn.noise import fit
+    >>> values = np.random.default_rng(0).normal(50.0, 3.0, 200)
+    >>> result = fit(values, families=["Gaussian"])
+    >>> result.fits, result.support, [p.name for p in result.parameters]
+    (True, (-inf, inf), ['mean', 'standard deviation'])
     """
 
     law: Law
@@ -98,14 +83,20 @@ class NoiseFit:
     ks_p_value: float
     kl_from_data: float
 
+    def __repr__(self) -> str:
+        return (
+            f"NoiseFit(family={self.family!r}, location={self.location:.6g}, "
+            f"scale={self.scale:.6g}, n_values={self.n_values}, ks_p_value={self.ks_p_value:.3g})"
+        )
+
     @property
     def fits(self) -> bool:
-        """Whether the test leaves the law standing."""
+        """Whether the test does not refute the law."""
         return self.ks_p_value > REFUTED
 
     @property
     def verdict(self) -> str:
-        """One sentence: what the test says, and no more than that."""
+        """Outcome of the test in one sentence."""
         numbers = f"D = {self.ks_distance:.4f}, p = {self.ks_p_value:.3g}"
         if self.fits:
             return f"{self.family} is not refuted by {self.n_values} values ({numbers})"

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.noise.measurements import MIN_DISTINCT
 
-MIN_DISTINCT = 4  # two edges and two exponents
-_LEAST, _GREATEST = 1e-100, 1e100  # whose squares are numbers
+_LEAST, _GREATEST = 1e-100, 1e100  # their squares neither vanish nor overflow
 _FAR = 100.0  # interquartile ranges from the median (a normal law: 135 standard deviations)
 _COARSEST = 0.5  # step over standard deviation: rounding alone adds h²/12, 2 % of the variance
 _MOST_POINTS = 20_000
@@ -34,27 +34,15 @@ _OUTERMOST = 1_000
 _BINS = 5_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """Measurements in one unit.
+    """n measurements in one unit."""
 
-    Parameters
-    ----------
-    values : (n,)
-        Sorted.
-    distinct : (m,)
-        Sorted, each once.
-    points, weights : (N,)
-        What a likelihood sums over; the weights add up to n.
-    step : float
-        Least distance between two distinct values.
-    """
-
-    values: np.ndarray
-    distinct: np.ndarray
-    points: np.ndarray
-    weights: np.ndarray
-    step: float
+    values: np.ndarray  # (n,), sorted
+    distinct: np.ndarray  # distinct values, sorted
+    points: np.ndarray  # terms of a likelihood's sum
+    weights: np.ndarray  # of the points; they add up to n
+    step: float  # least distance between two distinct values
 
     @property
     def n(self) -> int:
@@ -72,22 +60,15 @@ class Sample:
         return float(np.sqrt(self.weights @ (self.points - self.mean) ** 2 / self.n))
 
 
-def checked(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
-    """Sort and shorten raw measurements.
-
-    Parameters
-    ----------
-    values : (n,)
-        Any order, any unit.
-    bounds : (float, float)
-        Ends that no measurement can pass, in their unit.
+def checked_sample(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
+    """Check, sort and shorten raw measurements, which cannot lie outside the bounds.
 
     Raises
     ------
     InputError
         If the values are not one row of finite numbers, pass the bounds, hold fewer than four
-        distinct ones, come in steps coarser than half their standard deviation, are for the most
-        part one and the same, or lie more than 100 interquartile ranges from their median.
+        distinct ones, come in steps coarser than half their standard deviation, mostly equal one
+        number, or lie more than 100 interquartile ranges from their median.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not np.isfinite(values).all():
@@ -122,7 +103,9 @@ def checked(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
     rounding = 8.0 * np.spacing(np.abs(distinct).max())
     step = float(gaps[gaps > rounding].min(initial=np.inf))
     if not step < np.inf:
-        raise InputError("fit: the values differ by rounding alone; expected measurements")
+        raise InputError(
+            "fit: the values differ by rounding alone; expected measurements that vary"
+        )
     _check_shape(values, distinct, counts, step)
     points, weights = _shortened(values, distinct, counts)
     return Sample(values, distinct, points, weights, step)
@@ -151,7 +134,7 @@ def _check_shape(values, distinct, counts, step):
 
 
 def _shortened(values, distinct, counts):
-    """Points and weights of the likelihood's sum."""
+    """Points and weights of the likelihood's sum, see the head of this module."""
     if distinct.size <= _MOST_POINTS:
         return distinct, counts.astype(float)
     first = np.linspace(_OUTERMOST, values.size - _OUTERMOST, _BINS + 1).astype(int)

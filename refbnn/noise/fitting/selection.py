@@ -4,15 +4,14 @@ Every family's most likely law has the Bayesian information criterion
 
     BIC = p log n − 2 log L   (Schwarz 1978),
 
-p counting every estimated number: location and scale, shape, edges of a support. In the order of
-increasing BIC the laws meet a Kolmogorov–Smirnov test (`evidence`) and the first that passes is
+p counting every estimated number: location and scale, shape, edges of a support. The laws take a
+Kolmogorov–Smirnov test (`evidence`) in the order of increasing BIC, and the first that passes is
 chosen: BIC says which law is nearest, but not that it is near. If none passes, the law of least BIC
-is returned, and `NoiseFit.fits` is false. A law chosen so has passed a test that was used in
-choosing it: "not refuted" is all that its p-value then says.
+is returned, and `NoiseFit.fits` is false. Since the test took part in the choice, the p-value of
+the chosen law says "not refuted" and nothing more.
 
 KL(data ‖ fit) = −Ĥ − mean log q, Ĥ being Vasicek's spacing estimate of entropy (1976). Values tied
-by an instrument's step are spread evenly over it first: what lies within the steps is not seen, and
-counts as even.
+by an instrument's step are first spread evenly over it, since nothing is known within a step.
 """
 
 from __future__ import annotations
@@ -30,7 +29,14 @@ from refbnn.noise.fitting.heavy import fit_heavy_tailed
 from refbnn.noise.fitting.normals import fit_bimodal, fit_gaussian, fit_three_normals
 from refbnn.noise.fitting.placing import FAMILIES
 from refbnn.noise.fitting.result import REFUTED, Candidate, NoiseFit, Parameter
-from refbnn.noise.fitting.sample import Sample, checked
+from refbnn.noise.fitting.sample import Sample, checked_sample
+
+_SEARCHES = {
+    "Gaussian": fit_gaussian,
+    "bimodal": fit_bimodal,
+    "three normals": fit_three_normals,
+    "heavy-tailed": fit_heavy_tailed,
+}
 
 
 def fit(
@@ -50,18 +56,25 @@ def fit(
     families : collection of str
         Some of `refbnn.noise.fitting.FAMILIES`.
     bounds : (float, float)
-        Physical ends in the unit of the values, which a bounded support stays within. Laws on the
-        whole line do not know them.
+        Physical limits of a bounded support, in the unit of the values; laws on the whole line
+        ignore them.
     max_degree : int
         Greatest degree of a device law's interior to try.
     seed : int
-        Of the replicates behind the p-value.
+        Seed of the replicates behind the p-value.
 
     Raises
     ------
     InputError
-        If no family is named, or one that is none, or the values do not show a shape (see
-        `refbnn.noise.fitting.sample.checked`).
+        If no family or an unknown one is named, or the values do not show a shape (see
+        `refbnn.noise.fitting.sample.checked_sample`).
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(50.0, 3.0, 200)
+    >>> result = fit(values, families=["Gaussian"])
+    >>> result.family, round(result.location, 3), round(result.scale, 3), result.fits
+    ('Gaussian', 50.046, 2.884, True)
     """
     unknown = [name for name in families if name not in FAMILIES]
     if unknown or not families:
@@ -69,30 +82,22 @@ def fit(
             f"fit: families {', '.join(map(repr, unknown)) or 'none'}; "
             f"expected some of {', '.join(FAMILIES)}"
         )
-    sample = checked(values, bounds)
-    return tested(estimates(sample, families, bounds, max_degree), sample, seed)
+    sample = checked_sample(values, bounds)
+    return choose(estimates(sample, families, bounds, max_degree), sample, seed)
 
 
 def estimates(
     sample: Sample, families: Collection[str], bounds: tuple[float, float], max_degree: int
 ) -> list[Estimate]:
-    """Most likely law of every family, least BIC first."""
-    found = []
-    if "Gaussian" in families:
-        found.append(fit_gaussian(sample))
-    if "bimodal" in families:
-        found.append(fit_bimodal(sample))
-    if "three normals" in families:
-        found.append(fit_three_normals(sample))
-    if "heavy-tailed" in families:
-        found.append(fit_heavy_tailed(sample))
+    """Find the most likely law of every family, least BIC first."""
+    found = [search(sample) for family, search in _SEARCHES.items() if family in families]
     if "device" in families:
         found += fit_device(sample, bounds, max_degree)
     return sorted(found, key=lambda estimate: estimate.bic(sample.n))
 
 
-def tested(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
-    """The first of the laws that passes the test, or the first of all."""
+def choose(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
+    """Choose the first of the laws that passes the test, or else the first of all."""
     trials = []
     for estimate in found:
         try:
@@ -105,7 +110,7 @@ def tested(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
             break
     if not trials:
         raise InputError(
-            "fit: no law of the families comes near these values; expected one spread without far "
+            "fit: no law of the families comes near these values; expected values without far "
             "clusters or steps of rounding"
         )
     estimate, cells, distance, p_value = trials[-1 if trials[-1][-1] > REFUTED else 0]
@@ -155,10 +160,11 @@ def _parameters(estimate: Estimate, cells: Cells, n: int) -> tuple[Parameter, ..
 
 
 def _divergence(estimate: Estimate, sample: Sample) -> float:
-    # Equal values take the places (k + ½)/count − ½ of a step around theirs.
+    """KL(data ‖ fit)."""
+    # Equal values move by (k + ½)/count − ½ of a step.
     _, first, counts = np.unique(sample.values, return_index=True, return_counts=True)
     rank = np.arange(sample.n) - np.repeat(first, counts)
-    places = (rank + 0.5) / np.repeat(counts, counts) - 0.5
-    spread = np.sort(sample.values + sample.step * places * (np.repeat(counts, counts) > 1))
+    shift = (rank + 0.5) / np.repeat(counts, counts) - 0.5
+    spread = np.sort(sample.values + sample.step * shift * (np.repeat(counts, counts) > 1))
     entropy = float(differential_entropy(spread, method="vasicek"))
     return -entropy - estimate.log_likelihood / sample.n

@@ -1,4 +1,4 @@
-r"""A perpendicular magnetic tunnel junction with a low barrier, and the law that it must reach.
+"""A perpendicular magnetic tunnel junction with a low barrier, and its equilibrium.
 
 The free layer of a small junction is one magnetic moment, m on the unit sphere (macrospin), with
 the energy E = −M_s V (½ B_k m_z² + B_bias m_z): an easy axis z and a bias along it. When its
@@ -18,7 +18,6 @@ from dataclasses import dataclass, fields
 from math import isfinite, pi
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.constants import value
 from scipy.linalg import eigh_tridiagonal
 
@@ -33,53 +32,37 @@ HIGHEST_BARRIER = 8.0  # in k_B T: a million steps between reads, and exp(Δ) ti
 class Junction:
     """A perpendicular magnetic tunnel junction with a round free layer, read at a small voltage.
 
-    Attributes
-    ----------
-    diameter, thickness
-        Of the free layer, m, above 0.
-    M_s
-        Saturation magnetisation, A/m, above 0.
-    alpha
-        Gilbert damping, above 0. Changes how fast, not how often, a state is taken.
-    T
-        Temperature, K, at least 0.
-    B_k
-        Effective anisotropy field along the easy axis z, T, at least 0; the demagnetising field
-        is subtracted already. The default makes a barrier of 1.5 k_B T.
-    B_bias
-        Field along z (stray field of the reference layer), T. The default favours the parallel
-        state by 0.3 k_B T.
-    G_P
-        Conductance with free and reference layer parallel (m_z = 1), µS, above 0.
-    TMR
-        Tunnel magnetoresistance G_P/G_AP − 1, above 0.
+    All numbers are above 0, but T and B_k may be 0 and B_bias has any sign.
 
     Raises
     ------
     InputError
-        A value is not a number or out of its range.
+        If a value is not a number or out of its range.
     """
 
-    diameter: float = 20e-9
-    thickness: float = 1e-9
-    M_s: float = 1e6
-    alpha: float = 0.1
-    T: float = 300.0
+    diameter: float = 20e-9  # of the free layer, m
+    thickness: float = 1e-9  # of the free layer, m
+    M_s: float = 1e6  # saturation magnetisation, A/m
+    alpha: float = 0.1  # Gilbert damping: it changes how fast, not how often, a state is taken
+    T: float = 300.0  # temperature, K
+    # Effective anisotropy field along the easy axis z, T; the demagnetising field is subtracted
+    # already. The default makes a barrier of 1.5 k_B T.
     B_k: float = 39.55e-3
+    # Field along z (stray field of the reference layer), T. The default favours the parallel state
+    # by 0.3 k_B T.
     B_bias: float = 3.955e-3
-    G_P: float = 100.0
-    TMR: float = 1.2
+    G_P: float = 100.0  # conductance with free and reference layer parallel (m_z = 1), µS
+    TMR: float = 1.2  # tunnel magnetoresistance G_P/G_AP − 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
             number = getattr(self, field.name)
             if isinstance(number, bool) or not isinstance(number, int | float | np.number):
                 raise InputError(f"junction {field.name}: {number!r}; expected a number")
-            zero_allowed = field.name in ("T", "B_k")
-            in_range = field.name == "B_bias" or number > 0 or (zero_allowed and number == 0)
+            zero, any_sign = "0 or more", "any"
+            wanted = {"T": zero, "B_k": zero, "B_bias": any_sign}.get(field.name, "above 0")
+            in_range = number > 0 or wanted == any_sign or (wanted == zero and number == 0)
             if not (isfinite(number) and in_range):
-                wanted = "0 or more" if zero_allowed else "above 0"
-                wanted = "any" if field.name == "B_bias" else wanted
                 raise InputError(f"junction {field.name}: {number}; expected {wanted}, finite")
 
     @property
@@ -117,49 +100,6 @@ class Junction:
 DEFAULT = Junction()
 
 
-def boltzmann_density(m_z: ArrayLike, junction: Junction = DEFAULT) -> np.ndarray:
-    """Exact equilibrium density of m_z, exp(Δ m_z² + h m_z)/Z on [−1, 1] and 0 outside.
-
-    Parameters
-    ----------
-    m_z
-        Any shape.
-    junction
-        With T > 0.
-
-    Returns
-    -------
-    ndarray
-        The shape of m_z.
-    """
-    m_z = np.asarray(m_z, dtype=float)
-    outside = np.abs(m_z) > 1
-    weight = np.exp(_exponent(np.where(outside, 0, m_z), junction))
-    return np.where(outside, 0, weight) / _integral(np.array(1.0), junction)
-
-
-def boltzmann_cdf(m_z: ArrayLike, junction: Junction = DEFAULT) -> np.ndarray:
-    """Exact equilibrium probability of a value below m_z, by Gauss-Legendre quadrature.
-
-    200 nodes between −1 and m_z are exact to rounding for Δ + |h| up to 100 (the integrand is
-    entire), and stay so as Δ → 0, where the closed form in Dawson's function cancels.
-
-    Parameters
-    ----------
-    m_z
-        Any shape; 0 below −1, 1 above 1.
-    junction
-        With T > 0.
-
-    Returns
-    -------
-    ndarray
-        The shape of m_z.
-    """
-    clipped = np.clip(np.asarray(m_z, dtype=float), -1, 1)
-    return _integral(clipped, junction) / _integral(np.array(1.0), junction)
-
-
 def correlation_time(junction: Junction = DEFAULT) -> float:
     """Longest relaxation time of m_z, s: its autocorrelation at lag t is at most exp(−t/τ).
 
@@ -168,15 +108,10 @@ def correlation_time(junction: Junction = DEFAULT) -> float:
     (1−z_f²) exp(w_f − w)/δ² of the faces f; its lowest eigenvalue is 0 (equilibrium), the next one
     1/(D_r τ). The error of order δ² is 1e-5 relative at the default junction.
 
-    Parameters
-    ----------
-    junction
-        With T > 0 and a barrier Δ + |h| of at most 8.
-
     Raises
     ------
     InputError
-        T is 0 or the barrier is too high to be crossed in a simulation.
+        If T is 0, or the barrier Δ + |h| above 8: too high to be crossed in a simulation.
     """
     barrier = junction.barrier + abs(junction.bias)
     if barrier > HIGHEST_BARRIER:
@@ -197,13 +132,6 @@ def correlation_time(junction: Junction = DEFAULT) -> float:
 
 
 def _exponent(m_z: np.ndarray, junction: Junction) -> np.ndarray:
-    """w = Δ m_z² + h m_z less its maximum on [−1, 1], which cannot overflow."""
+    """w = Δ m_z² + h m_z − Δ − |h|, at most 0, so that exp(w) cannot overflow."""
     Δ, h = junction.barrier, junction.bias
     return Δ * (m_z**2 - 1) + h * m_z - abs(h)
-
-
-def _integral(m_z: np.ndarray, junction: Junction) -> np.ndarray:
-    """∫ exp(w) from −1 to m_z."""
-    node, weight = np.polynomial.legendre.leggauss(200)
-    half = (m_z[..., None] + 1) / 2
-    return np.sum(half * weight * np.exp(_exponent(half * (node + 1) - 1, junction)), axis=-1)

@@ -1,8 +1,7 @@
-r"""Simulated reads of a stochastic magnetic tunnel junction, for when no measurement is at hand.
+"""Simulated reads of a stochastic magnetic tunnel junction, for users without measurements.
 
-The free layer of a small perpendicular junction is one magnetic moment, m on the unit sphere
-(`refbnn.noise.junction.junction`). When its energy barrier is a few k_B T, heat turns it over all
-the time, and every read of the conductance is a fresh draw from one law.
+Heat turns the moment m of the free layer (`refbnn.noise.junction.junction`) over all the time, and
+every read of the conductance is an independent draw from one law.
 
 Dynamics: the Landau-Lifshitz-Gilbert equation in its explicit form,
 
@@ -25,6 +24,8 @@ derivation assumes, and brought back to |m| = 1 after each step.
 Sources: Brown 1963 (Phys. Rev. 130, 1677) for D; García-Palacios and Lázaro 1998 (Phys. Rev. B 58,
 14937) for Heun's rule.
 
+The command
+
     python -m refbnn.noise.junction.simulate OUT.csv
 
 writes the packaged reads again: 4000 reads of the default junction, in µS with four decimals.
@@ -37,7 +38,6 @@ from pathlib import Path
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
 from refbnn.files.atomic import written_atomically
@@ -52,18 +52,10 @@ EQUILIBRATION = 24.0  # correlation times before the first read: a memory of exp
 def simulate(
     n_reads: int, junction: Junction = DEFAULT, *, seed: int = 0, dt: float | None = None
 ) -> np.ndarray:
-    """Read one junction again and again, long enough apart for the reads to be independent.
+    """Simulate independent reads of one junction.
 
-    Parameters
-    ----------
-    n_reads
-        At least 1. Fewer reads are a prefix of more: ``simulate(50)`` is ``simulate(4000)[:50]``.
-    junction
-        With T > 0 and a barrier Δ + |h| of at most 8.
-    seed
-        At least 0.
-    dt
-        Time step, s; `time_step` unless given.
+    n_reads is at least 1; fewer reads are a prefix of more: ``simulate(50)`` is
+    ``simulate(4000)[:50]``. The time step dt, s, is `time_step` unless given.
 
     Returns
     -------
@@ -73,15 +65,15 @@ def simulate(
     Raises
     ------
     InputError
-        A parameter is out of its range.
+        If a parameter is out of its range, T is 0, or the barrier Δ + |h| is above 8.
 
     Notes
     -----
     Reads are six correlation times apart (for the default junction 6 × 4.14 ns), which leaves a
     lag-one autocorrelation of exp(−6) = 0.25 %; measured 0.29 % ± 0.06 %.
 
-    The law depends on the time step only weakly. For the default junction, simulated minus exact,
-    with one standard error, where the scatter over 4000 reads is 0.011 and 0.005:
+    The law depends on the time step only weakly. The table holds simulated minus exact moments of
+    the default junction with one standard error; over 4000 reads they scatter by 0.011 and 0.005:
 
         Δt      reads     ⟨m_z⟩                ⟨m_z²⟩
         80 ps   6000000   −0.0176 ± 0.0003     −0.0151 ± 0.0001
@@ -89,8 +81,8 @@ def simulate(
         20 ps   4000000   +0.0008 ± 0.0003     +0.0014 ± 0.0002
         2.7 ps  2400000   −0.0000 ± 0.0004     +0.0004 ± 0.0002    (`time_step`)
 
-    The reads are the same wherever the same mathematics library runs. Elsewhere they are other
-    draws from the same law: the tail of the normal generator calls log1p, and the motion is
+    The reads are the same on every machine with the same mathematics library. Elsewhere they are
+    other draws from the same law: the tail of the normal generator calls log1p, and the motion is
     chaotic, so that a difference in the last bit grows into another path.
     """
     n_reads, seed = _whole("n_reads", n_reads, 1), _whole("seed", seed, 0)
@@ -104,60 +96,17 @@ def simulate(
     return (G_P + G_AP) / 2 + (G_P - G_AP) / 2 * m_z
 
 
-def trajectory(
-    m_0: ArrayLike,
-    n_steps: int,
-    junction: Junction = DEFAULT,
-    *,
-    seed: int = 0,
-    dt: float | None = None,
-) -> np.ndarray:
-    """Follow the magnetisation step by step.
-
-    Parameters
-    ----------
-    m_0
-        Shape (3,), the direction to start from; need not have length 1.
-    n_steps, seed, dt
-        As in `simulate`; here T = 0 is allowed, and then the motion is deterministic.
-    junction
-        Any.
-
-    Returns
-    -------
-    ndarray
-        Shape (n_steps + 1, 3), unit vectors, the first one along m_0.
-
-    Raises
-    ------
-    InputError
-        A parameter is out of its range.
-    """
-    m = np.array(m_0, dtype=float)
-    if m.shape != (3,) or not np.all(np.isfinite(m)) or not np.any(m):
-        raise InputError(f"m_0: {m_0!r}; expected three finite numbers, not all 0")
-    n_steps, seed = _whole("n_steps", n_steps, 1), _whole("seed", seed, 0)
-    path = np.empty((n_steps + 1, 3))
-    path[0] = m / np.linalg.norm(m)
-    _follow(path, *_per_step(junction, _step(junction, dt)), np.random.default_rng(seed))
-    return path
-
-
 def time_step(junction: Junction = DEFAULT) -> float:
     """Time step, s, in which neither the field nor heat turns m by more than 0.05 rad.
 
     The field turns m by at most γ (B_k+|B_bias|) Δt/√(1+α²), heat by 2√(D_r Δt) (root mean square).
-
-    Raises
-    ------
-    InputError
-        Nothing moves m: T, B_k and B_bias are 0.
+    InputError if T, B_k and B_bias are 0, so that nothing moves m.
     """
     turn = 0.05
     field = GAMMA * (junction.B_k + abs(junction.B_bias)) / sqrt(1 + junction.alpha**2)
     rate = max(field / turn, 4 * junction.rotational_diffusion / turn**2)
     if rate == 0:
-        raise InputError("junction T, B_k, B_bias: all 0; expected something that moves m")
+        raise InputError("junction T, B_k, B_bias: all 0; expected one above 0, to move m")
     return 1 / rate
 
 
@@ -177,7 +126,7 @@ def _step(junction: Junction, dt: float | None) -> float:
 
 
 def _per_step(junction: Junction, dt: float) -> tuple[float, float, float, float]:
-    """Angles turned in one step: per unit of B_k m_z, by B_bias, thermal deviation; and α."""
+    """Angles m turns in one step: per m_z by B_k, by B_bias, by heat (deviation); and α."""
     angle = GAMMA * dt / (1 + junction.alpha**2)
     D = junction.alpha * K_B * junction.T / (GAMMA * junction.moment)
     return angle * junction.B_k, angle * junction.B_bias, angle * sqrt(2 * D / dt), junction.alpha
@@ -196,7 +145,7 @@ def _torque(x, y, z, bx, by, bz, alpha):
 
 @njit(cache=True)
 def _advance(m, n_steps, k, b, s, alpha, rng):
-    """n Heun steps, in place: slope at the start, slope at its end with the same noise, mean."""
+    """Take n Heun steps in place: the mean of the slopes at the start and end, of one noise."""
     x, y, z = m[0], m[1], m[2]
     for _ in range(n_steps):
         bx, by, bz = s * rng.standard_normal(), s * rng.standard_normal(), s * rng.standard_normal()
@@ -215,13 +164,6 @@ def _read(m, m_z, n_before, n_between, k, b, s, alpha, rng):
     for i in range(len(m_z)):
         _advance(m, n_between, k, b, s, alpha, rng)
         m_z[i] = m[2]
-
-
-@njit(cache=True)
-def _follow(path, k, b, s, alpha, rng):
-    for i in range(1, len(path)):
-        path[i] = path[i - 1]
-        _advance(path[i], 1, k, b, s, alpha, rng)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,1 +1,1 @@
-"""Random numbers: independent streams of a seed, and the counter-based generator Philox."""
+"""Random numbers: independent generators from one seed, and the counter-based generator Philox."""

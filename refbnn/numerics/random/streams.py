@@ -1,4 +1,4 @@
-"""Streams: independent random numbers for every purpose, from one seed."""
+"""Independent random number generators for every purpose, from one seed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from refbnn.errors import InputError
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """Open the generator of one purpose.
+    """Create the generator of one purpose, such as "train", from a seed of at least 0.
 
-    The same seed for initial weights, training and prediction must not mean the same numbers: a
-    posterior sample that repeats the noise behind the initial means would not be independent.
-
-    Parameters
-    ----------
-    seed : int
-        At least 0.
-    purpose : str
-        Such as "train"; part of the seed sequence.
+    Initial weights, training and prediction take one seed but need different numbers: a posterior
+    sample that repeats the noise behind the initial means would not be independent.
     """
     if seed < 0:
         raise InputError(f"seed is {seed}; expected an integer of at least 0")

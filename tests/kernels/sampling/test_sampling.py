@@ -22,7 +22,7 @@ from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, R
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Mixture
-from refbnn.noise.word_table import SINGLE_ERROR, bit_table, exact
+from refbnn.noise.word_table import SINGLE_ERROR, exact, word_table
 from refbnn.numerics.random.philox import key_of
 from refbnn.prediction import counter_sampling as reproducible
 from refbnn.prediction.result import from_logit_samples
@@ -80,13 +80,13 @@ def noise_of(law, seed, index, n_samples, n_out, n):
 @SCHEDULES
 @pytest.mark.parametrize("label", LAWS)
 def test_noise_is_the_table(schedule, label):
-    cuts = bit_table(LAWS[label]).cuts
+    cuts = word_table(LAWS[label]).cuts
     words = words_of_all_octaves(np.random.default_rng(1), 10_007, cuts)
     (z,) = noise.build(LAWS[label], words.size, schedule=schedule)(words)
     expected = exact(LAWS[label], words)
     assert (np.abs(z - expected) <= SINGLE_ERROR * np.maximum(1.0, np.abs(expected))).all()
     # The same numbers as the reference's table, but for fused multiply-adds.
-    np.testing.assert_allclose(z, bit_table(LAWS[label])(words), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(z, word_table(LAWS[label])(words), rtol=1e-6, atol=1e-6)
 
 
 @FEW

@@ -45,7 +45,7 @@ def test_places_that_cannot_be_written_are_refused(tmp_path):
 
 LEFT = """
 import os, signal, sys
-from refbnn.files import written_atomically
+from refbnn.files.atomic import written_atomically
 with written_atomically(sys.argv[1]) as path:
     path.write_text("half of something long")
     if len(sys.argv) > 2:

@@ -13,7 +13,7 @@ from refbnn import Network, train
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal, DeviceLaw, DriftingLaw, fit, fit_drift, read_measurements
-from refbnn.noise.fitting.placing import functions
+from refbnn.noise.fitting.placing import family_of
 
 TIMES = (0.0, 0.01, 100.0)
 
@@ -50,7 +50,7 @@ def drifting(family):
 @pytest.mark.parametrize("family", TABLES)
 def test_the_law_is_the_fitted_one_at_the_knots_and_between_them_in_between(family):
     drift = drifting(family)
-    line = functions(family)
+    line = family_of(family)
     for time, theta in zip(TIMES, drift.parameters, strict=True):
         assert drift.at(time) == line.place(np.array(theta))
         np.testing.assert_allclose(line.from_line(line.to_line(np.array(theta))), theta, rtol=1e-12)
@@ -88,7 +88,7 @@ def test_a_gaussian_between_is_geometric_in_scale_and_even_in_the_mean():
 
 @pytest.mark.parametrize("time", [-1e-9, 100.1, np.nan])
 def test_times_outside_the_measured_ones_are_refused(time):
-    with pytest.raises(InputError, match="expected 0 to 100, the times that were measured"):
+    with pytest.raises(InputError, match="expected one within the measured times, 0 to 100"):
         drifting("Gaussian").at(time)
 
 

@@ -1,5 +1,7 @@
 """Every law against its definition in mpmath, and against closed forms that share no code."""
 
+from copy import copy
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from refbnn.noise import (
     Mixture,
     cumulants,
 )
+from refbnn.noise.word_table import word_table
 
 
 def triangle(x):
@@ -508,3 +511,20 @@ def test_laws_are_plain_data_that_compare_and_hash():
     assert HeavyTailed(np.float64(0.5)) == HeavyTailed(0.5)
     assert len({Bimodal(), Bimodal(0.9), LAWS["triangle"], Gaussian()}) == 3
     assert repr(Bimodal()) == "Bimodal(separation=0.9, weight=0.5, ratio=1.0)"
+    law = DeviceLaw(np.int64(0), 1, [2])  # type: ignore[arg-type]
+    assert repr(law) == "DeviceLaw(alpha=0.0, beta=1.0, coefficients=(2.0,))"
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_a_law_prints_in_one_line(law):
+    shown = repr(law)
+    assert shown.startswith(type(law).__name__)
+    assert "\n" not in shown
+    assert len(shown) < 160
+
+
+def test_records_of_arrays_compare_by_identity():
+    law = Gaussian()
+    for record in (law.inverse, law.inverse.bulk, law.quadrature(3), word_table(law)):
+        assert record == record
+        assert record != copy(record)

@@ -11,13 +11,8 @@ from scipy.stats import kstest
 from refbnn.data import packaged
 from refbnn.errors import InputError
 from refbnn.noise.junction import simulate as module
-from refbnn.noise.junction.junction import (
-    Junction,
-    boltzmann_cdf,
-    boltzmann_density,
-    correlation_time,
-)
-from refbnn.noise.junction.simulate import simulate, time_step, trajectory
+from refbnn.noise.junction.junction import Junction, correlation_time
+from refbnn.noise.junction.simulate import simulate, time_step
 
 GAMMA = 1.760859630e11  # rad/(s T), CODATA, and k_B below: written out, not imported
 K_B = 1.380649e-23
@@ -57,6 +52,15 @@ def closed_cdf(z, Δ: float, h: float):
 def m_z_of(conductance: np.ndarray, j: Junction) -> np.ndarray:
     G_AP = j.G_P / (1 + j.TMR)
     return (2 * conductance - j.G_P - G_AP) / (j.G_P - G_AP)
+
+
+def trajectory(m_0, n_steps: int, j: Junction, dt: float, seed: int = 0) -> np.ndarray:
+    """The magnetisation step by step, (n_steps + 1, 3), from the direction m_0."""
+    path, rng = [np.array(m_0) / np.linalg.norm(m_0)], np.random.default_rng(seed)
+    for _ in range(n_steps):
+        path.append(path[-1].copy())
+        module._advance(path[-1], 1, *module._per_step(j, dt), rng)
+    return np.stack(path)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +117,9 @@ def test_prefix_and_seed(reads):
     assert not np.any(simulate(5, seed=1) == reads[:5])
 
 
-@pytest.mark.parametrize("dt", [None, 5e-11])
+@pytest.mark.parametrize("dt", [time_step(), 5e-11])
 def test_magnetisation_stays_on_the_sphere(dt):
-    path = trajectory([0.3, -2.0, 1.0], 20_000, dt=dt)
+    path = trajectory([0.3, -2.0, 1.0], 20_000, Junction(), dt)
     # Division by the length rounds each component once, and squaring and summing a few times more.
     assert np.max(np.abs(np.linalg.norm(path, axis=1) - 1)) < 4 * np.finfo(float).eps
     np.testing.assert_allclose(path[0], np.array([0.3, -2, 1]) / np.sqrt(5.09), rtol=1e-15)
@@ -131,7 +135,7 @@ def test_cold_moment_in_a_constant_field(B, alpha):
     for n_steps in (2000, 4000):
         dt = 20 / abs(rate) / n_steps
         t = dt * np.arange(n_steps + 1)
-        path = trajectory([np.sin(θ_0), 0, np.cos(θ_0)], n_steps, j, dt=dt)
+        path = trajectory([np.sin(θ_0), 0, np.cos(θ_0)], n_steps, j, dt)
         θ, φ = 2 * np.arctan(np.tan(θ_0 / 2) * np.exp(-alpha * rate * t)), rate * t
         exact = np.stack([np.sin(θ) * np.cos(φ), np.sin(θ) * np.sin(φ), np.cos(θ)], axis=1)
         errors.append(np.max(np.abs(path - exact)))
@@ -144,32 +148,9 @@ def test_cold_moment_in_a_constant_field(B, alpha):
 def test_cold_moment_falls_to_the_nearer_pole():
     j = replace(Junction(), T=0.0, B_bias=0.0)
     for start in (0.1, -0.1):
-        m_z = trajectory([1, 0, start], 200_000, j)[:, 2]
+        m_z = trajectory([1, 0, start], 200_000, j, time_step(j))[:, 2]
         assert np.all(np.diff(m_z) * np.sign(start) >= -1e-15)  # energy never rises; rounding
         assert m_z[-1] == pytest.approx(np.sign(start), abs=1e-12)
-
-
-@pytest.mark.parametrize(("B_k", "B_bias"), [(0.03955, 0.003955), (0.2, -0.05), (2.5, 0.3)])
-def test_boltzmann_against_the_closed_form(B_k, B_bias):
-    j = Junction(B_k=B_k, B_bias=B_bias)
-    Δ, h = barrier_and_bias(j)
-    z = np.linspace(-1, 1, 41)
-    # γ and k_B above carry ten digits, and Δ + |h| up to 120 multiplies that in the exponent.
-    np.testing.assert_allclose(boltzmann_cdf(z, j), closed_cdf(z, Δ, h), rtol=0, atol=1e-12)
-    density = (
-        np.exp(Δ * z**2 + h * z - Δ)
-        / quad(lambda z: np.exp(Δ * z**2 + h * z - Δ), -1, 1, epsabs=0, epsrel=1e-12, limit=200)[0]
-    )
-    np.testing.assert_allclose(boltzmann_density(z, j), density, rtol=1e-11)
-
-
-def test_boltzmann_limits():
-    flat = Junction(B_k=0, B_bias=0)
-    np.testing.assert_allclose(boltzmann_density([-1, 0.3, 1], flat), 0.5, rtol=1e-13)
-    np.testing.assert_allclose(boltzmann_cdf([-1, 0, 0.5, 1], flat), [0, 0.5, 0.75, 1], rtol=1e-13)
-    np.testing.assert_array_equal(boltzmann_density([-1.1, 1.1, np.inf]), [0, 0, 0])
-    np.testing.assert_array_equal(boltzmann_cdf([-2, 2]), [0, 1])
-    assert boltzmann_cdf(np.zeros((2, 3))).shape == boltzmann_density(np.zeros((2, 3))).shape
 
 
 @pytest.mark.parametrize("name", JUNCTIONS)
@@ -239,13 +220,8 @@ def test_bad_junctions(name, bad):
         (lambda: simulate(2, dt=1e-8), "dt: 1e-08; expected"),
         (lambda: simulate(2, Junction(T=0)), "junction T: 0; expected above 0"),
         (lambda: simulate(2, Junction(B_k=1)), "junction barrier: 38.2 k_B T; expected at most 8"),
-        (lambda: boltzmann_cdf(0, Junction(T=0)), "junction T: 0"),
-        (lambda: boltzmann_density(0, Junction(T=0)), "junction T: 0"),
-        (lambda: trajectory([1, 0], 5), "m_0: .*expected three finite numbers"),
-        (lambda: trajectory([0, 0, 0], 5), "m_0: .*expected three finite numbers"),
-        (lambda: trajectory([0, np.nan, 0], 5), "m_0: .*expected three finite numbers"),
-        (lambda: trajectory([0, 0, 1], 0), "n_steps: 0; expected"),
-        (lambda: trajectory([0, 0, 1], 1, Junction(T=0, B_k=0, B_bias=0)), "all 0"),
+        (lambda: correlation_time(Junction(T=0)), "junction T: 0"),
+        (lambda: time_step(Junction(T=0, B_k=0, B_bias=0)), "all 0"),
     ],
 )
 def test_bad_calls(call, message):

@@ -13,9 +13,10 @@ from refbnn.layers import Conv2d, Dense, Flatten, ReLU
 from refbnn.network.correlated_weights import uncorrelated
 from refbnn.network.network import Network
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Mixture
-from refbnn.noise.word_table import ERROR, SINGLE_ERROR, bit_table, exact, gaps
-from refbnn.numerics.random.philox import key_of, philox, philox_loops
+from refbnn.noise.word_table import ERROR, SINGLE_ERROR, exact, gaps, word_table
+from refbnn.numerics.random.philox import key_of, philox
 from refbnn.prediction import counter_sampling as reproducible
+from tests.helpers.word_loops import philox_loops, table_loops
 from verification.kernels.sampling import words_of_all_octaves
 
 # kat_vectors of Random123: counter, key, answer.
@@ -72,7 +73,7 @@ def test_a_seed_is_64_bits():
 @pytest.mark.parametrize("label", LAWS)
 def test_a_table_is_as_accurate_as_stated(label):
     law = LAWS[label]
-    table = bit_table(law)
+    table = word_table(law)
     around = (table.cuts[:, np.newaxis] + np.arange(-99, 100)).ravel()
     around = around[(around >= 0) & (around < 2**32)].astype(np.uint32)
     rng = np.random.default_rng(2)
@@ -83,7 +84,7 @@ def test_a_table_is_as_accurate_as_stated(label):
     assert error.max() <= SINGLE_ERROR
     # With fewer bits it would not be: m is the least.
     assert table.m == 2 or error.max() > ERROR / 100
-    np.testing.assert_array_equal(table.loops(words), z)
+    np.testing.assert_array_equal(table_loops(words, table.m, table.cuts, table.coefficients), z)
     # z rises with the word: two roundings of float32 where parts meet.
     assert (np.diff(z) >= -(2.0**-22) * np.maximum(1.0, np.abs(z[1:]))).all()
 
@@ -98,18 +99,18 @@ def test_a_gap_is_where_the_density_is_least(d, w, r):
     (u,) = gaps(law)
     step = np.diff(law.icdf(np.array([u - 2e-3, u + 2e-3]))) / 64
     assert abs(u - law.cdf(bottom.x)) <= 2 * step * np.exp(law.log_pdf(bottom.x + step)) + 1e-15
-    assert (bit_table(law).cuts[1:-1] == np.round(u * 2**32)).all()
+    assert (word_table(law).cuts[1:-1] == np.round(u * 2**32)).all()
 
 
 def test_a_law_of_one_peak_or_a_shallow_minimum_has_no_gap():
     for law in (Gaussian(), HeavyTailed(0.995, 0.9), DeviceLaw(2.0, 3.0), Bimodal(0.8)):
         assert gaps(law).size == 0
-        np.testing.assert_array_equal(bit_table(law).cuts, [0, 2**32])
+        np.testing.assert_array_equal(word_table(law).cuts, [0, 2**32])
 
 
 def test_words_beside_a_gap_against_mpmath():
     law = Bimodal(0.95, 0.3, 0.5)
-    (cut,) = bit_table(law).cuts[1:-1]
+    (cut,) = word_table(law).cuts[1:-1]
     words = (cut + np.array([-1000, -40, -3, -1, 0, 2, 50, 3000])).astype(np.uint32)
     parts = [
         [mpmath.mpf(float(number)) for number in part] for part in zip(*law.components, strict=True)
@@ -132,14 +133,14 @@ def test_words_beside_a_gap_against_mpmath():
     # What the inverse's error in u, 1e-13 in a gap, makes of z.
     allowed = 1e-13 / np.exp(law.log_pdf(z))
     assert (np.abs(exact(law, words) - z) <= allowed).all()
-    assert (np.abs(bit_table(law)(words) - z) <= SINGLE_ERROR + allowed).all()
+    assert (np.abs(word_table(law)(words) - z) <= SINGLE_ERROR + allowed).all()
     assert allowed.max() <= SINGLE_ERROR
 
 
 def test_both_ends_of_a_table_against_mpmath():
     # v = (w + ½) 2⁻³² is exact for these; from the upper end 1 − v needs more than 53 bits.
     w = np.array([0, 1, 5, 1000, 2**20 + 1, 2**22 + 3], np.uint32)
-    table = bit_table(Gaussian())
+    table = word_table(Gaussian())
     with mpmath.workdps(40):
         tail = [
             mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(2 * int(n) + 1) / 2**33 - 1) for n in w
@@ -156,7 +157,8 @@ def test_samples_have_the_moments_and_the_distribution_of_the_law(label):
     law, n = LAWS[label], 4_000_000
     counters = np.zeros((n // 4, 4), np.uint32)
     counters[:, 0] = np.arange(n // 4)
-    z = bit_table(law).loops(philox_loops(counters, key_of(7)).ravel()).astype(float)
+    words, table = philox_loops(counters, key_of(7)).ravel(), word_table(law)
+    z = table_loops(words, table.m, table.cuts, table.coefficients).astype(float)
     rule, power = law.quadrature(8), np.ones(n)
     for k in range(1, 5):
         power *= z
@@ -169,7 +171,7 @@ def test_samples_have_the_moments_and_the_distribution_of_the_law(label):
 
 def test_a_law_that_cubics_do_not_follow_is_refused():
     with pytest.raises(InputError, match="falls off at its ends and between peaks alone"):
-        bit_table(Bimodal(0.5, 0.5, 1000.0))  # a spike on a plateau
+        word_table(Bimodal(0.5, 0.5, 1000.0))  # a spike on a plateau
 
 
 def test_rows_do_not_share_numbers_and_do_not_depend_on_what_else_is_drawn():

@@ -1,9 +1,12 @@
+import json
+
 import mpmath as mp
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
 from refbnn import InputError
+from refbnn.files.plain_data import as_fields
 from refbnn.noise import DeviceLaw
 from refbnn.prior import (
     DevicePrior,
@@ -163,3 +166,8 @@ def test_a_student_law_of_many_degrees_of_freedom_is_nearly_normal(dof):
     t = theta / 0.5
     want = GaussianPrior(0.5).log_pdf(theta) + (t**4 - 2.0 * t**2 - 1.0) / (4.0 * dof)
     np.testing.assert_allclose(prior.log_pdf(theta), want, rtol=1e-9)
+
+
+def test_a_prior_of_numpy_numbers_is_plain_data():
+    data = as_fields(StudentTPrior(np.int64(4), np.float32(0.5)))  # type: ignore[arg-type]
+    assert json.dumps(data) == '{"dof": 4, "scale": 0.5}'

@@ -10,7 +10,7 @@ from refbnn.noise.fitting import evidence
 from refbnn.noise.fitting.evidence import cells_of, ks_distance, ks_p_value, standard_errors
 from refbnn.noise.fitting.heavy import fit_heavy_tailed
 from refbnn.noise.fitting.normals import fit_bimodal, fit_gaussian
-from refbnn.noise.fitting.sample import checked
+from refbnn.noise.fitting.sample import checked_sample
 from verification.calibration import CASES, p_values
 
 LINE = (-np.inf, np.inf)
@@ -31,7 +31,7 @@ def test_p_values_of_true_families_are_uniform(name):
 
 
 def fitted(search, law, n, seed):
-    sample = checked(law.sample(np.random.default_rng(seed), (n,)), LINE)
+    sample = checked_sample(law.sample(np.random.default_rng(seed), (n,)), LINE)
     estimate = search(sample)
     return sample, cells_of(estimate, sample)
 
@@ -85,7 +85,7 @@ def test_standard_errors_are_the_scatter_of_repeated_fits(search, law):
     thetas: list[np.ndarray] = []
     errors: list[np.ndarray] = []
     for _ in range(repetitions):
-        sample = checked(law.sample(rng, (n,)), LINE)
+        sample = checked_sample(law.sample(rng, (n,)), LINE)
         estimate = search(sample)
         assert len(estimate.free) == estimate.theta.size
         thetas.append(estimate.theta)
@@ -98,7 +98,7 @@ def test_standard_errors_are_the_scatter_of_repeated_fits(search, law):
 def test_values_on_steps_are_seen_between_steps():
     rng = np.random.default_rng(4)
     values = np.round(rng.normal(0.0, 4.0, 1500))
-    sample = checked(values, LINE)
+    sample = checked_sample(values, LINE)
     cells = cells_of(fit_gaussian(sample), sample)
     # Whole numbers: half a step from either neighbour, and nearer to none.
     nearest = np.abs(cells.edges[:, np.newaxis] - np.unique(values)).min(axis=1)
