@@ -15,6 +15,7 @@ from typing import Protocol
 import tvm
 from tvm import te
 
+from kernels.layers.products import joint_sum
 from kernels.program.program import Program
 from kernels.sampling import noise, philox
 from kernels.sampling.weights import Source
@@ -24,10 +25,10 @@ class Noise(Protocol):
     """Noise of one layer, as one of its gradients reads it."""
 
     def __call__(self, s, o, i):
-        """Z of sample s, output o, number i: TVM expressions in and out."""
+        """Read z of sample s, output o, number i: TVM expressions in and out."""
 
     def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Say how it is made: what a turn of the loop reads, in that turn."""
+        """Make, in each iteration of the loop, what that iteration reads."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,27 @@ class Given:
     Parameters
     ----------
     value : callable (s, o, i)
-        Reads it.
+        Reads z.
     """
 
     value: Callable
 
     def __call__(self, s, o, i):
-        """Z."""
+        """Read z."""
         return self.value(s, o, i)
 
     def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Nothing is made."""
+        """Do nothing: nothing is made."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """Noise that is made in the kernel.
 
     Parameters
     ----------
     name : str
-        Starts the names of its blocks.
+        Start of the names of its blocks.
     values : tensor, (packs, samples, numbers, lanes)
         Output o is lane o mod lanes of pack o // lanes, as in the forward pass.
     """
@@ -66,12 +67,12 @@ class Drawn:
     values: te.Tensor
 
     def __call__(self, s, o, i):
-        """Z."""
+        """Read z."""
         lanes = self.values.shape[-1]
         return self.values[o // lanes, s, i, o % lanes]
 
     def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Make all that a turn of the loop reads, as `kernels.sampling.weights` does: by groups."""
+        """Make the noise of one iteration, group by group as `kernels.sampling.weights` does."""
         z = sch.get_sblock(f"{self.name}_z")
         sch.compute_at(z, loop, preserve_unit_loops=True)
         *_, i, lane = sch.get_loops(z)
@@ -87,20 +88,21 @@ class Drawn:
 def drawn(
     program: Program, name: str, layer: int, shape: tuple[int, int], columns: int, source: Source
 ) -> Drawn:
-    """Say how noise is made.
+    """Make the noise of a layer from the words of a counter-based generator.
 
     Parameters
     ----------
     program : Program
     name : str
-        Starts the names of the blocks.
+        Start of the names of the blocks.
     layer : int
-        Its index in the network.
+        Index of the layer in the network.
     shape : (int, int)
         Outputs, and numbers in the row of each, the bias included.
     columns : int
-        Numbers that may be read of a row, what pads it included.
+        Numbers that may be read of a row, padding included.
     source : Source
+        Seed and table of the law.
     """
     lanes, (n_out, row) = program.target.lanes, shape
     groups = philox.n_groups(max(row, columns))
@@ -113,3 +115,24 @@ def drawn(
 
     numbers = packs, source.n_samples, groups * philox.GROUP, lanes
     return Drawn(name, te.compute(numbers, value, name=f"{name}_z"))
+
+
+def over_samples(name: str, gradient: te.Tensor, z: Noise, number: Callable) -> tuple:
+    """Sum the gradients G of samples, (S, out, ...): Σ_s G_s and Σ_s G_s ∘ z_s, (out, ...) each.
+
+    Parameters
+    ----------
+    name : str
+        Name of the block.
+    gradient : tensor
+    z : Noise
+    number : callable (*index after the output) -> i
+        Number of a weight in the row of its output.
+    """
+    sample = te.reduce_axis((0, gradient.shape[0]), name="sample")
+
+    def terms(o, *index):
+        G = gradient(sample, o, *index)
+        return joint_sum([G, G * z(sample, o, number(*index))], axis=sample)
+
+    return te.compute(gradient.shape[1:], terms, name=name)
