@@ -45,8 +45,9 @@ from kernels.program.program import Program, Step
 
 def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, z: Noise):
     """∂L/∂µ and ∂L/∂σ of the weights, (O, C, K, L) each; x and g in their frames."""
-    (K, L), (s_row, s_column), (top, left) = sizes.kernel, sizes.stride, sizes.before
-    n_out, (of_group, C) = sizes.layer.out_channels, sizes.per_group
+    (K, L), (s_row, s_column), _ = sizes.layer.sizes
+    (top, left), (of_group, C) = sizes.before, sizes.per_group
+    n_out = sizes.layer.out_channels
     n, i, v, lanes = _places(program, sizes)
 
     def of_lane(s, o, c, a, b, lane):
@@ -158,10 +159,11 @@ def by_input(
 ) -> te.Tensor:
     """∂L/∂x, (S, B, C, H, W padded); g in its frame, means and scales (O, C, K, L)."""
     lanes = program.target.lanes
-    (K, L), (p, q), (top, left) = sizes.kernel, sizes.padding, sizes.before
+    (K, L), stride, (p, q) = sizes.layer.sizes
+    top, left = sizes.before
     of_group, c_of_group = sizes.per_group
     C, H, W = sizes.input_shape
-    if sizes.stride != (1, 1):
+    if stride != (1, 1):
         grad_y = _spread(program, sizes, grad_y)
     weights = te.compute(
         (sizes.samples, sizes.layer.out_channels, K, L, c_of_group),
@@ -195,8 +197,8 @@ def by_input(
 
 def _spread(program: Program, sizes: Sizes, grad_y: te.Tensor) -> te.Tensor:
     """Spread g out to ḡ for strides above 1, in the frame that ∂L/∂x reads."""
-    (s_row, s_column), (OH, OW) = sizes.stride, sizes.output
-    top, left = sizes.before
+    _, (s_row, s_column), _ = sizes.layer.sizes
+    (OH, OW), (top, left) = sizes.output, sizes.before
 
     def spread(s, n, o, row, column):
         i, j = row - top, column - left

@@ -92,7 +92,7 @@ class Sizes:
 
     def index(self, i) -> tuple:
         """Place of weight i in the row of its output: channel, row and column of the kernel."""
-        K, L = self.kernel
+        (K, L), *_ = self.layer.sizes
         return i // (K * L), i // L % K, i % L
 
     @property
@@ -100,21 +100,6 @@ class Sizes:
         """Output and input channels of one group, O/g and C/g."""
         layer = self.layer
         return layer.out_channels // layer.groups, layer.in_channels // layer.groups
-
-    @property
-    def kernel(self) -> tuple[int, int]:
-        """K and L."""
-        return self.layer.sizes[0]
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """Steps over rows and columns, s and t."""
-        return self.layer.sizes[1]
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        """Zeros beside rows and columns, p and q."""
-        return self.layer.sizes[2]
 
     @property
     def output(self) -> tuple[int, int]:
@@ -128,7 +113,8 @@ class Sizes:
 
     def images(self, lanes: int) -> Framed:
         """Layout of x: as many columns as the last vector of the last window reaches."""
-        (K, L), (s, t), (p, q), (H, W) = self.kernel, self.stride, self.padding, self.image
+        (K, L), (s, t), (p, q) = self.layer.sizes
+        H, W = self.image
         columns = max(W + q, (self.vectors(lanes) * lanes - 1) * t + L)
         rows = max(H + p, (self.output[0] - 1) * s + K)
         samples = () if self.first else (self.samples,)
@@ -140,7 +126,7 @@ class Sizes:
         (OH, OW), (top, left) = self.output, self.before
         shape = (self.samples, self.batch, self.layer.out_channels, OH, OW)
         rows, columns = top + OH, left + self.vectors(lanes) * lanes
-        if self.stride == (1, 1) and not self.first:
+        if self.layer.sizes[1] == (1, 1) and not self.first:
             spread = self.spread(lanes)
             rows, columns = max(rows, spread[0]), max(columns, spread[1])
         return Framed(shape, top, left, rows, columns)
@@ -150,10 +136,11 @@ class Sizes:
         """Zeros of ḡ before its first row and column: K − 1 − p and L − 1 − q, if positive."""
         if self.first:
             return 0, 0
-        rows, columns = (max(0, k - 1 - p) for k, p in zip(self.kernel, self.padding, strict=True))
-        return rows, columns
+        (K, L), _, (p, q) = self.layer.sizes
+        return max(0, K - 1 - p), max(0, L - 1 - q)
 
     def spread(self, lanes: int) -> tuple[int, int]:
         """Rows and columns of ḡ that ∂L/∂x reads, those of the last vector included."""
-        (p, q), (H, W), (top, left) = self.padding, self.image, self.before
+        (H, W), (top, left) = self.image, self.before
+        *_, (p, q) = self.layer.sizes
         return top + H + p, left + -(-W // lanes) * lanes + q

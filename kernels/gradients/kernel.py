@@ -10,7 +10,7 @@ from kernels.arithmetic import softplus
 from kernels.devices import Board, targets
 from kernels.devices.targets import Target
 from kernels.gradients import conv2d, dense, frames
-from kernels.gradients.noise import Given, Noise, drawn
+from kernels.gradients.noise import Noise, drawn
 from kernels.program.kernel import Kernel
 from kernels.program.kernel import build as build_program
 from kernels.program.program import Padded, Program
@@ -103,8 +103,8 @@ def _noise(program: Program, sizes: Sizes, law: Law | None, layer: int) -> Calla
     if law is None:
         z = program.array(sizes.layout(lanes, sizes.samples, *shape), "z")
         z_bias = program.array(sizes.layout(lanes, sizes.samples, shape[0]), "z_bias")
-        weights = Given(lambda s, o, i: z(s, o, *sizes.index(i)))
-        biases = Given(lambda s, o, i: z_bias[s, o])
+        weights = Noise(lambda s, o, i: z(s, o, *sizes.index(i)))
+        biases = Noise(lambda s, o, i: z_bias[s, o])
         return lambda name: biases if name == "by_bias" else weights
     source = sampled_weights.source(program, law, sizes.samples)
     columns = prod(sizes.layout(lanes, *shape).tensor_shape(1)[1:])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import tvm
 from tvm import te
@@ -21,58 +20,29 @@ from kernels.sampling import noise, philox
 from kernels.sampling.weights import Source
 
 
-class Noise(Protocol):
-    """Noise of one layer, as one of its gradients reads it."""
-
-    def __call__(self, s, o, i):
-        """Read z of sample s, output o, number i: TVM expressions in and out."""
-
-    def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Make, in each iteration of the loop, what that iteration reads."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """Noise that is an input.
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Noise of one layer, as one of its gradients reads it.
 
     Parameters
     ----------
     value : callable (s, o, i)
-        Reads z.
+        Reads z of sample s, output o, number i: TVM expressions in and out.
+    name : str, optional
+        Start of the names of the blocks that make it; None where it is an input.
     """
 
     value: Callable
+    name: str | None = None
 
     def __call__(self, s, o, i):
         """Read z."""
         return self.value(s, o, i)
 
     def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Do nothing: nothing is made."""
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Noise that is made in the kernel.
-
-    Parameters
-    ----------
-    name : str
-        Start of the names of its blocks.
-    values : tensor, (packs, samples, numbers, lanes)
-        Output o is lane o mod lanes of pack o // lanes, as in the forward pass.
-    """
-
-    name: str
-    values: te.Tensor
-
-    def __call__(self, s, o, i):
-        """Read z."""
-        lanes = self.values.shape[-1]
-        return self.values[o // lanes, s, i, o % lanes]
-
-    def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Make the noise of one iteration, group by group as `kernels.sampling.weights` does."""
+        """Make what an iteration reads, group by group as `kernels.sampling.weights` does."""
+        if self.name is None:
+            return
         z = sch.get_sblock(f"{self.name}_z")
         sch.compute_at(z, loop, preserve_unit_loops=True)
         *_, i, lane = sch.get_loops(z)
@@ -87,7 +57,7 @@ class Drawn:
 
 def drawn(
     program: Program, name: str, layer: int, shape: tuple[int, int], columns: int, source: Source
-) -> Drawn:
+) -> Noise:
     """Make the noise of a layer from the words of a counter-based generator.
 
     Parameters
@@ -114,7 +84,8 @@ def drawn(
         return noise.value(word, source.table, source.coefficients)
 
     numbers = packs, source.n_samples, groups * philox.GROUP, lanes
-    return Drawn(name, te.compute(numbers, value, name=f"{name}_z"))
+    z = te.compute(numbers, value, name=f"{name}_z")
+    return Noise(lambda s, o, i: z[o // lanes, s, i, o % lanes], name)
 
 
 def over_samples(name: str, gradient: te.Tensor, z: Noise, number: Callable) -> tuple:

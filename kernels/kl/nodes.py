@@ -88,9 +88,8 @@ def truncation(rule: Rule, law: Law, prior: NodesPrior, widest: float) -> float:
         (by_rule.d_scale, exact.d_scale),
     )
     sizes = terms(rule, law, prior, weights)
-    return max(
-        _largest_ratio(np.abs(a - b), size) for (a, b), size in zip(pairs, sizes, strict=True)
-    )
+    errors = [np.abs(a - b) for a, b in pairs]
+    return max(map(_largest_ratio, errors, sizes))
 
 
 def _largest_ratio(error, size) -> float:
@@ -127,7 +126,9 @@ def worst_posteriors(law: Law, prior: NodesPrior, widest: float) -> Posterior:
             )
         mean = 0.5 * (first + last)[:, np.newaxis] + 0.5 * (last - first)[:, np.newaxis] * at
     else:
-        real = _first_singularity(prior)
+        form = loop_form(prior)
+        # Real part of the singularity of f that is nearest to the real axis.
+        real = form.parameters[2] if form.kind == MIXTURE else 0.0
         mean = (real + 8.0 * scales)[:, np.newaxis] * at
     return Posterior(mean, np.broadcast_to(scales[:, np.newaxis], mean.shape))
 
@@ -151,9 +152,3 @@ def least_gap(law: Law) -> float:
     """Least distance from the ends of a device-shaped prior, in units of σ."""
     low, high = law.support
     return GAP * (high - low)
-
-
-def _first_singularity(prior: StudentTPrior | ScaleMixturePrior) -> float:
-    """Real part of the singularity of f that is nearest to the real axis."""
-    form = loop_form(prior)
-    return form.parameters[2] if form.kind == MIXTURE else 0.0

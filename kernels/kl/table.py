@@ -23,8 +23,8 @@ The first cuts are the ends of the support, or the median where there are none. 
 the worst part is within h of a cut, m raised up to 6 while it is elsewhere. If that does not
 suffice, the worst part gets a cut: at an end of the narrowest of the law's panels, since these
 (`refbnn.numerics.piecewise_density`) are narrow around spikes and jumps. Most tables take 5 to 50
-KB. Where the density is d^−0.95 at an end, they span 54 octaves of d and take up to 400 KB, of which
-little is read.
+KB. Where the density is d^−0.95 at an end, they span 54 octaves of d and take up to 400 KB; few of
+these are read.
 
 Range
 -----
@@ -129,7 +129,7 @@ def _middles(cuts: np.ndarray) -> np.ndarray:
 
 
 def _fitted(law: Law, cuts: np.ndarray, m: int) -> tuple[Table, float, tuple[float, float]]:
-    """Fit a table, halving h while the worst part is next to a cut; its error, and the worst part."""
+    """Fit a table, halving h while the worst part is next to a cut; its error and worst part."""
     low, high = law.reach
     bounded = bool(np.isfinite(law.support).all())
     middles = _middles(cuts)
@@ -201,7 +201,7 @@ def _balance_and_spread(law: Law, cut: float, sign: float, end: bool, d: np.ndar
 
 
 def _new_cut(law: Law, cuts: np.ndarray, low: float, high: float) -> float | None:
-    """Find an end of the narrowest of the law's panels that end in a part or, if none, around it."""
+    """End of the narrowest of the law's panels that end in a part or, if none does, around it."""
     ends = np.setdiff1d(cast(NumericalLaw, law).panel_ends, cuts)
     widths = np.diff(ends)
     beside = np.minimum(np.append(widths, np.inf), np.append(np.inf, widths))
