@@ -48,14 +48,14 @@ def find(device: str | Board, target: Target) -> Device:
             if target.is_arm != (here in ("aarch64", "arm64")):
                 raise InputError(
                     f"target {target.name!r} is for aarch64, and this machine is {here}; "
-                    "expected device 'emulated' or 'rpc', or target 'host'"
+                    "choose device 'emulated' or 'rpc', or target 'host'"
                 )
             return local.load
         case "emulated":
             if not target.is_arm:
                 raise InputError(
-                    f"target {target.name!r} is not for aarch64, as the emulated core is; "
-                    "expected one such as 'cortex-a72'"
+                    f"target {target.name!r} is not for aarch64, the emulated core's architecture; "
+                    "choose one such as 'cortex-a72'"
                 )
             _require("arm", device)
             from kernels.devices.emulated_arm import emulated

@@ -68,13 +68,7 @@ def compiled(source: Path) -> bytes:
 
 
 def zig(*words: str | Path, expected: str) -> None:
-    """Run one of Zig's tools: cc, ar or ld.lld.
-
-    Raises
-    ------
-    InputError
-        If the tool fails; the message ends in `expected`, what it was to make.
-    """
+    """Run one of Zig's tools, cc, ar or ld.lld, to make what `expected` names in errors."""
     command = [sys.executable, "-m", "ziglang", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

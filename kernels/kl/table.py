@@ -81,7 +81,7 @@ class Table:
     @property
     def middles(self) -> np.ndarray:
         """Places where the nearest cut changes, (k − 1,)."""
-        return _middles(self.cuts)
+        return 0.5 * (self.cuts[1:] + self.cuts[:-1])
 
     @property
     def entries(self) -> int:
@@ -124,15 +124,11 @@ def table(law: Law) -> Table:
         cuts = np.sort(np.append(cuts, cut))
 
 
-def _middles(cuts: np.ndarray) -> np.ndarray:
-    return 0.5 * (cuts[1:] + cuts[:-1])
-
-
 def _fitted(law: Law, cuts: np.ndarray, m: int) -> tuple[Table, float, tuple[float, float]]:
     """Fit a table, halving h while the worst part is next to a cut; its error and worst part."""
     low, high = law.reach
     bounded = bool(np.isfinite(law.support).all())
-    middles = _middles(cuts)
+    middles = 0.5 * (cuts[1:] + cuts[:-1])
     reaches = np.stack([np.append(middles, high) - cuts, cuts - np.append(low, middles)], axis=1)
     exponent = int(np.ceil(np.log2(reaches.max())))
     while True:

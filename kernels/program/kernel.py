@@ -100,7 +100,9 @@ class Kernel:
             As in a call, and if the device cannot count: only "emulated" can.
         """
         if self.blocks is None:
-            raise InputError("kernel: this device counts no instructions; expected 'emulated'")
+            raise InputError(
+                "kernel: this device counts no instructions; compile with device='emulated'"
+            )
         self._put(arrays)
         return count(self.blocks())
 

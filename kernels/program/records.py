@@ -131,7 +131,7 @@ def read(file: Path) -> list[Record]:
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; expected records of tuning") from None
     except ValueError:  # of UTF-8 or of JSON
-        raise InputError(f"{file}: is no JSON text; expected records of tuning") from None
+        raise InputError(f"{file}: is not a JSON file; expected records of tuning") from None
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise InputError(f"{file}: expected records of tuning, version {_VERSION}")
     entries = content.get("records")

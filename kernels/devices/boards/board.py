@@ -57,7 +57,8 @@ class Board:
         key = self.key if isinstance(self.key, str) else ""
         if not key or any(c.isspace() or c == ":" for c in key):
             raise InputError(f"key {self.key!r}; expected a word without colons, such as 'rpi4'")
-        if not (isinstance(self.timeout, int | float | np.number) and 0 < self.timeout <= _LONGEST):
+        real = isinstance(self.timeout, int | float | np.integer | np.floating)
+        if not (real and 0 < self.timeout <= _LONGEST):
             raise InputError(
                 f"timeout {self.timeout!r}; expected seconds, more than 0 and at most {_LONGEST}"
             )
@@ -92,7 +93,6 @@ def _variable(name: str, option: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise InputError(
-            f"device 'rpc': the environment variable {name} is not set; expected it, "
-            f"or option {option}"
+            f"device 'rpc': the environment variable {name} is not set; set it, or use {option}"
         )
     return value

@@ -215,7 +215,7 @@ class Core:
             machine.hook_del(hook)
         if machine.reg_read(UC_ARM64_REG_PC) != _EXIT:
             raise EmulationLimitError(
-                f"emulated core: no end after {self._timeout:g} s; expected less work, such as a "
+                f"emulated core: not done after {self._timeout:g} s; give it less work, such as a "
                 "smaller batch"
             )
         return machine.reg_read(UC_ARM64_REG_W0)

@@ -110,13 +110,7 @@ def throughput(core: str) -> Throughput:
 
 
 def proxy_cycles(blocks: Blocks, core: Throughput) -> float:
-    """Proxy cycles of executed code.
-
-    Raises
-    ------
-    ValueError
-        If a block holds an invalid instruction.
-    """
+    """Proxy cycles of executed code; ValueError if a block holds an invalid instruction."""
     return sum(executions * _of_block(code, core) for (_, code), executions in blocks.items())
 
 

@@ -116,7 +116,7 @@ def faulty(tmp_path_factory):
         ("write_code", r"memory .* in write_code, .*memory at 0x"),
         ("undefined", "in undefined"),
         ("half", "in half"),
-        ("forever", "no end after 0.2 s; expected less work, such as a smaller batch"),
+        ("forever", "not done after 0.2 s; give it less work, such as a smaller batch"),
         ("deep", "stack overflow in deep, .* 1024 KiB"),
     ],
 )

@@ -413,7 +413,7 @@ def test_what_the_environment_lacks_is_named(monkeypatch):
     for variable in VARIABLES:
         with monkeypatch.context() as without:
             without.delenv(variable)
-            with one_line(f"variable {variable} is not set; expected it, or option --"):
+            with one_line(f"variable {variable} is not set; set it, or use --"):
                 compile_network(NET, 1, device="rpc")
 
 
