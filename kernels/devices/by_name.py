@@ -1,4 +1,4 @@
-"""Devices by name, loaded when they are asked for: those of extras need packages of their own."""
+"""Lookup of devices by name; their modules are imported on demand, since some need extras."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import platform
 from functools import partial
 from importlib.util import find_spec
 
-from kernels.devices.boards.board import Board, described
+from kernels.devices.boards.board import Board, board_from_environment
 from kernels.devices.loaded import Device
 from kernels.devices.targets import Target
 from refbnn.errors import InputError
 
 NAMES = ("local", "emulated", "rpc")
 
-# What the devices of extras import, and the packages that hold it.
+# Modules that an extra brings, and their packages.
 _EXTRAS = {
     "arm": {
         "unicorn": "unicorn",
@@ -31,14 +31,14 @@ def find(device: str | Board, target: Target) -> Device:
     Parameters
     ----------
     device : {"local", "emulated", "rpc"} or Board
-        "rpc" is the board that TVM's environment variables describe.
+        "rpc" is the board that TVM's environment variables name.
     target : Target
 
     Raises
     ------
     InputError
-        If there is none, it cannot run such kernels, packages that it needs are not installed, or
-        the tracker does not answer or has no such board.
+        If the name is unknown, the device cannot run kernels for this target, packages that it
+        needs are not installed, or the tracker does not answer or has no such board.
     """
     match device:
         case "local":
@@ -48,21 +48,21 @@ def find(device: str | Board, target: Target) -> Device:
             if target.is_arm != (here in ("aarch64", "arm64")):
                 raise InputError(
                     f"target {target.name!r} is for aarch64, and this machine is {here}; "
-                    "expected device 'emulated' or 'rpc', or target 'host'"
+                    "choose device 'emulated' or 'rpc', or target 'host'"
                 )
             return local.load
         case "emulated":
             if not target.is_arm:
                 raise InputError(
-                    f"target {target.name!r} is not for aarch64, as the emulated core is; "
-                    "expected one such as 'cortex-a72'"
+                    f"target {target.name!r} is not for aarch64, the emulated core's architecture; "
+                    "choose one such as 'cortex-a72'"
                 )
             _require("arm", device)
             from kernels.devices.emulated_arm import emulated
 
             return partial(emulated.load, core=str(target.llvm["mcpu"]))
         case "rpc" | Board():
-            board = described() if isinstance(device, str) else device
+            board = board_from_environment() if isinstance(device, str) else device
             _require("rpc", "rpc")
             from kernels.devices.boards import rpc, sessions
 
@@ -73,10 +73,10 @@ def find(device: str | Board, target: Target) -> Device:
 
 
 def _require(extra: str, device: str) -> None:
-    """Refuse to go on where packages of an extra are not installed."""
+    """Raise InputError unless the packages of an extra are installed."""
     absent = [package for module, package in _EXTRAS[extra].items() if find_spec(module) is None]
     if absent:
         raise InputError(
-            f"device {device!r}: without {', '.join(absent)}; "
-            f"expected after: pip install 'refbnn[{extra}]'"
+            f"device {device!r} needs {', '.join(absent)}; "
+            f"install the extra: pip install 'refbnn[{extra}]'"
         )

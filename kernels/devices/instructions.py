@@ -4,14 +4,14 @@ Classes
 -------
     load, store     ld*, st*, of any register and width, a pair being one instruction; no prefetch
     fma             a product and a sum in one instruction, of vectors or floating-point scalars
-    vector          all else that reads or writes a vector register, of which floating-point
-                    scalars are the lowest lane: it is the vector unit that executes them
+    vector          all else that reads or writes a vector register; floating-point scalars, its
+                    lowest lane, belong here, since the vector unit executes them
     scalar          the rest: integers, addresses, branches
 
-Of an instruction of the first four classes, the bytes that it moves or makes: of all registers that
-it loads or stores, of the register that it computes.
+Instructions of the first four classes have a size: the bytes of all registers that they load or
+store, or of the register that they compute.
 
-Capstone decodes; every instruction is of 4 bytes.
+Capstone decodes; every instruction has 4 bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functools import cache
 _FMA = frozenset({"fmla", "fmls", "fmlal", "fmlsl", "fmlal2", "fmlsl2"}) | frozenset(
     {"fmadd", "fmsub", "fnmadd", "fnmsub"}
 )
-# Bytes of registers by the initials of their names: parts of v0 from b0 to q0, and integers.
+# Bytes of registers by the initials of their names: parts of v0, b0 to q0, and integer registers.
 _VECTOR = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16}
 _SCALAR = {"w": 4, "x": 8}
 
@@ -36,7 +36,7 @@ class Instruction:
     Parameters
     ----------
     kind : str
-        Its class.
+        Class, as above.
     size : int
         Bytes, as above; 0 for scalars.
     """
@@ -47,7 +47,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class InstructionCount:
-    """Executed instructions."""
+    """Number of executed instructions, by class."""
 
     load: int = 0
     store: int = 0
@@ -57,27 +57,21 @@ class InstructionCount:
 
     @property
     def total(self) -> int:
-        """Of all classes."""
+        """Number in all classes."""
         return sum(self.by_class.values())
 
     @property
     def by_class(self) -> dict[str, int]:
-        """The same, by the name of the class."""
+        """Numbers by the names of the classes."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-# How often each basic block was executed, by its address and its bytes.
+# Executions of each basic block, by its address and its bytes.
 Blocks = Mapping[tuple[int, bytes], int]
 
 
 def count(blocks: Blocks) -> InstructionCount:
-    """Sum over blocks of code.
-
-    Raises
-    ------
-    ValueError
-        If a block holds what is no instruction.
-    """
+    """Count instructions over blocks of code; ValueError if a block holds an invalid one."""
     total: Counter[str] = Counter()
     for (_, code), executions in blocks.items():
         for instruction in decoded(code):
@@ -87,22 +81,16 @@ def count(blocks: Blocks) -> InstructionCount:
 
 @cache
 def disassembler():
-    """Capstone's, of 64-bit Arm, which tells operands too."""
-    import capstone  # of the extra `arm`
+    """Capstone's disassembler of 64-bit Arm, which gives operands too."""
+    import capstone  # from the extra `arm`
 
-    found = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    found.detail = True
-    return found
+    made = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    made.detail = True
+    return made
 
 
 def decoded(code: bytes) -> list[Instruction]:
-    """The instructions of a block.
-
-    Raises
-    ------
-    ValueError
-        If it holds what is none.
-    """
+    """Decode the instructions of a block; ValueError if one is invalid."""
     found = [_classified(instruction) for instruction in disassembler().disasm(code, 0)]
     if 4 * len(found) != len(code):
         raise ValueError(f"no instruction at byte {4 * len(found)} of {code.hex()}")
@@ -110,7 +98,7 @@ def decoded(code: bytes) -> list[Instruction]:
 
 
 def _classified(instruction) -> Instruction:
-    """Class and size, by name and operands."""
+    """Classify an instruction by its name and operands."""
     import capstone
 
     name = instruction.mnemonic
@@ -125,7 +113,7 @@ def _classified(instruction) -> Instruction:
 
 
 def _bytes(register: str, arrangement: int) -> int:
-    """Bytes of v0 as it is arranged, or of a part of it; 0 of any other register, such as sp."""
+    """Bytes of a vector register as arranged, or of its part; 0 for others, such as sp."""
     import capstone.arm64 as arm
 
     initial, number = register[0], register[1:]

@@ -1,9 +1,10 @@
-"""Programs for the emulated core, TVM's object file and a small runtime; libraries for boards.
+"""Machine code: TVM's object files, linked into programs for the emulated core or shared libraries.
 
-Both compiler and linker are Zig's (clang and lld, cross compilers for any machine, from pip). Only
-the linker is called for each kernel, with no C library: that takes a tenth of a second and leaves
-nothing behind, where Zig's compiler as the driver would first build a C library, for a minute or
-two. The runtime is compiled once a process, in half a second, and Zig keeps it in the user's cache.
+Compiler and linker are Zig's (clang and lld, cross compilers for any machine, from pip). Each
+kernel needs the linker alone, without a C library, which takes a tenth of a second; with Zig's
+compiler as the driver, the first link would build a C library for a minute or two. The runtime
+(`stub.c`) is compiled once a process, in half a second, and Zig caches it. Where a tool fails,
+InputError says what it reports, such as a function that is not defined.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _PROGRAM = "a program for aarch64, alone"
 
 
 def object_file(executable: tvm.runtime.Executable) -> bytes:
-    """The machine code of a module."""
+    """Machine code of a module."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "main.o"
         executable.mod.write_to_file(str(path), "o")
@@ -31,81 +32,45 @@ def object_file(executable: tvm.runtime.Executable) -> bytes:
 
 
 def link(code: bytes) -> bytes:
-    """Make a static program for aarch64 of TVM's object file and the runtime; an ELF file.
-
-    Raises
-    ------
-    InputError
-        If it calls a function that neither of them has.
-    """
+    """Link TVM's object file and the runtime to a static program for aarch64, an ELF file."""
     return linked(code, compiled(_STUB))
 
 
 def shared_library(code: bytes) -> bytes:
-    """Make a shared library of TVM's object file, for the processor that it is for; an ELF file.
-
-    What it calls is TVM's runtime and the C library, both there in the process that loads it.
-
-    Raises
-    ------
-    InputError
-        If the linker refuses.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path, library = Path(folder) / "main.o", Path(folder) / "main.so"
-        path.write_bytes(code)
-        zig("ld.lld", "-shared", path, "-o", library, expected="a library of a kernel")
-        return library.read_bytes()
+    """Link TVM's object file to a shared library, which needs TVM's runtime and the C library."""
+    return _lld(["-shared"], code, expected="a library of a kernel")
 
 
 def linked(*objects: bytes) -> bytes:
-    """Put object files together; an ELF file with fixed addresses, without an entry of its own.
+    """Link object files to an ELF file with fixed addresses and no entry point."""
+    return _lld(["-static", "-e", "0"], *objects, expected=_PROGRAM)
 
-    Raises
-    ------
-    InputError
-        If the linker refuses.
-    """
+
+def _lld(options: list[str], *objects: bytes, expected: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index}.o" for index in range(len(objects))]
         for path, content in zip(paths, objects, strict=True):
             path.write_bytes(content)
-        program = Path(folder) / "program"
-        zig("ld.lld", "-static", "-e", "0", *paths, "-o", program, expected=_PROGRAM)
-        return program.read_bytes()
+        out = Path(folder) / "out"
+        zig("ld.lld", *options, *paths, "-o", out, expected=expected)
+        return out.read_bytes()
 
 
 @cache
 def compiled(source: Path) -> bytes:
-    """Compile C that needs no C library; an object file.
-
-    Raises
-    ------
-    InputError
-        If the compiler refuses.
-    """
+    """Compile C that needs no C library; an object file."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.o"
-        # Without builtins: a compiler makes calls of memset out of the loops of memset.
+        # Without builtins: a compiler turns the loops of memset into calls of memset.
         options = ("-target", "aarch64-linux-musl", "-O2", "-ffreestanding", "-fno-builtin")
         zig("cc", *options, "-c", source, "-o", out, expected=_PROGRAM)
         return out.read_bytes()
 
 
 def zig(*words: str | Path, expected: str) -> None:
-    """Run one of Zig's tools: cc, ar or ld.lld.
-
-    Raises
-    ------
-    InputError
-        If it refuses; `expected` says what it is to make.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "ziglang", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run one of Zig's tools, cc, ar or ld.lld, to make what `expected` names in errors."""
+    command = [sys.executable, "-m", "ziglang", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise InputError(f"zig {words[0]}: {lines[0]}; expected {expected}")

@@ -1,4 +1,4 @@
-"""What a device does: it takes a compiled module and the memory of a kernel, and runs it."""
+"""Interface of devices: each loads a compiled module with its memory, and gives a way to run it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 import tvm
 
-from kernels.devices.instructions import Blocks, InstructionCount
+from kernels.devices.instructions import Blocks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Memory:
-    """The arrays that a kernel works on, in the order of its arguments, padding included.
+    """Arrays that a kernel works on, in the order of its arguments, padding included.
 
     Parameters
     ----------
@@ -27,43 +27,40 @@ class Memory:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """All of them."""
+        """Inputs, weights and outputs."""
         return [*self.inputs, *self.weights, *self.outputs]
 
     def replaced(self, arrays: Sequence[np.ndarray]) -> Memory:
-        """Other arrays in their places."""
+        """The same roles for other arrays, in the order of `arrays`."""
         n, m = len(self.inputs), len(self.inputs) + len(self.weights)
         return Memory(arrays[:n], arrays[n:m], arrays[m:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """A kernel on a device.
 
     Parameters
     ----------
     run : callable without arguments
-        Runs on the inputs in `memory` as they stand, and leaves the results in its outputs.
+        Computes the outputs in `memory` from the inputs there.
     memory : Memory
-        Where the kernel finds its inputs and leaves its results.
-    count : callable without arguments, or None
-        Runs as `run` does, and counts instructions; None where they cannot be counted.
+        Arrays to write inputs to and to read outputs from.
     blocks : callable without arguments, or None
-        Runs as `run` does, and tells which code was executed how often; None as for `count`.
+        Runs, and counts how often each basic block of code was executed; None unless emulated.
     time : callable without arguments, or None
-        Runs it again and again for some milliseconds, on the inputs in `memory`; seconds of one
-        run, by the device's own clock and without the call from Python. None on the emulated core.
+        Measures the seconds of one run by the device's own clock, without the call from Python:
+        runs again and again for some milliseconds. None on the emulated core.
     """
 
     run: Callable[[], object]
     memory: Memory
-    count: Callable[[], InstructionCount] | None = None
     blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
 
 
 class Device(Protocol):
-    """Somewhere to run kernels."""
+    """A place to run kernels, such as `kernels.devices.local.load`."""
 
     def __call__(self, executable: tvm.runtime.Executable, memory: Memory) -> Loaded:
-        """Load a module whose function is called `main`, its memory holding these values."""
+        """Load a module whose function is called `main`, with a copy of this memory."""

@@ -1,4 +1,4 @@
-"""The machine that this program runs on: compiled functions are called in this process."""
+"""The local machine as a device: compiled functions are called in this process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import tvm
 
 from kernels.devices.loaded import Loaded, Memory
 
-_TURN = 2  # milliseconds of runs behind one measurement: far above the clock's resolution
+_MEASUREMENT = 2  # milliseconds of runs: far above the clock's resolution
 
 
 def load(executable: tvm.runtime.Executable, memory: Memory) -> Loaded:
-    """Load a module; as `kernels.devices.Device` says."""
+    """Load a module in this process, as `kernels.devices.Device` specifies."""
     tensors = [tvm.runtime.tensor(array) for array in memory.arrays]
     views = [np.from_dlpack(tensor) for tensor in tensors]
     return Loaded(
@@ -27,6 +27,6 @@ def load(executable: tvm.runtime.Executable, memory: Memory) -> Loaded:
 def timer(
     module: tvm.runtime.Module, device: tvm.runtime.Device, tensors: list[tvm.runtime.Tensor]
 ) -> Callable[[], float]:
-    """What measures a run of a module, as `Loaded.time`, here or wherever the module is."""
-    evaluate = module.time_evaluator("main", device, number=1, min_repeat_ms=_TURN)
+    """Make a `Loaded.time` for a module, which may be in this process or on a board."""
+    evaluate = module.time_evaluator("main", device, number=1, min_repeat_ms=_MEASUREMENT)
     return lambda: float(evaluate(*tensors).mean)

@@ -1,8 +1,8 @@
 """Targets: the processors that kernels are compiled for.
 
-A product and a sum are one fused multiply-add wherever the processor has it, rounded once instead
-of twice: TVM writes them as LLVM's `fmuladd`. Its option `fast-math-contract` adds nothing to that:
-the machine code of whole networks is the same, byte for byte, with and without (TVM 0.27).
+A product and a sum become one fused multiply-add, rounded once instead of twice, wherever the
+processor has it: TVM writes them as LLVM's `fmuladd`. TVM's option `fast-math-contract` changes
+nothing: with it, the machine code of whole networks is the same, byte for byte (TVM 0.27).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Target:
     Parameters
     ----------
     name : str
-        What users call it.
+        Name in `compile_network` and on the command line.
     lanes : int
         float32 numbers in one vector register.
     registers : int
         Vector registers that a program can name.
     llvm : dict
-        The target as TVM wants it.
+        TVM's description of the target.
     in_order : bool
-        Whether instructions wait for all before them, loads too.
+        Whether the core executes instructions in order, so that they wait for loads before them.
     """
 
     name: str
@@ -45,26 +45,26 @@ class Target:
 
     @property
     def is_arm(self) -> bool:
-        """Whether the programs are of 64-bit Arm."""
+        """Whether the processor is a 64-bit Arm."""
         return str(self.llvm["mtriple"]).startswith(("aarch64", "arm64"))
 
 
 def _features(llvm: dict[str, object]) -> set[str]:
-    """Name the features that LLVM uses for a target."""
+    """Features of the processor that LLVM uses for a target."""
     return set(map(str, codegen.llvm_get_cpu_features(tvm.target.Target(llvm))))
 
 
 def _host(missing: Sequence[str] | None = None) -> Target:
     """Describe this processor: LLVM detects its name, and the name tells the vector units.
 
-    The name may promise more than there is, as in a virtual machine that hides AVX-512: an
-    instruction of it would end the program. NumPy asks the processor and the operating system for
-    each level of x86-64; the greatest that it finds then takes the place of the name.
+    The name may promise more than there is, as in a virtual machine that hides AVX-512, whose
+    instructions would then end the program. NumPy asks the processor and the operating system for
+    each level of x86-64; the highest that it finds replaces a name that promises more.
 
     Parameters
     ----------
     missing : sequence of str, optional
-        Levels that are not there, such as X86_V4 (AVX-512), in NumPy's words.
+        Levels that NumPy does not find, by its names, such as X86_V4 (AVX-512).
     """
     if missing is None:
         build: Any = np.show_config(mode="dicts")
@@ -99,8 +99,8 @@ def _arm(name: str, mcpu: str, in_order: bool = False) -> Callable[[], Target]:
     return lambda: Target(name, 4, 32, llvm, in_order)
 
 
-# By its core's name LLVM knows what instructions it has (half precision on the A76), and in which
-# order they are best issued.
+# LLVM knows by the core's name which instructions it has (half precision on the A76), and in which
+# order to issue them.
 _TARGETS: dict[str, Callable[[], Target]] = {
     "host": _host,
     "aarch64": _arm("aarch64", "generic"),
@@ -112,12 +112,18 @@ _TARGETS: dict[str, Callable[[], Target]] = {
 
 @cache
 def target(name: str) -> Target:
-    """Look up the target of that name.
+    """Look up a target by name.
 
     Raises
     ------
     InputError
-        If there is none.
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> from kernels.devices.targets import target
+    >>> target("cortex-a72").lanes
+    4
     """
     if name not in _TARGETS:
         raise InputError(f"target {name!r} is unknown; expected one of: {', '.join(_TARGETS)}")

@@ -24,7 +24,7 @@ B + S roundings by the two sums, the others by converting inputs and by products
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,23 +32,14 @@ import numpy as np
 import tvm
 from tvm import te
 
-from kernels.arithmetic import softplus
-from kernels.devices import Board, targets
-from kernels.devices.targets import Target
-from kernels.gradients import parameters as gradient_parameters
-from kernels.gradients.noise import Given, Noise, drawn
-from kernels.layers.products import joint_sum
-from kernels.program.kernel import Kernel
-from kernels.program.kernel import build as build_program
-from kernels.program.program import Padded, Program, Rows, Step
-from kernels.sampling import weights as sampled_weights
+from kernels.gradients.noise import Noise, over_samples
+from kernels.program.program import Padded, Program, Step
 from refbnn.errors import InputError
-from refbnn.noise import Law
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a dense layer and of what it is applied to.
+    """Sizes of a dense layer and of its inputs.
 
     Parameters
     ----------
@@ -56,7 +47,7 @@ class Sizes:
     batch, samples : int
         B and S.
     first : bool
-        Whether it is the first layer: all samples see the same x, and nobody asks for ∂L/∂x.
+        Whether this is the first layer: all samples share x, and ∂L/∂x is not computed.
 
     Raises
     ------
@@ -73,11 +64,38 @@ class Sizes:
     def __post_init__(self):
         require_sizes(self, self.n_in, self.n_out, self.batch, self.samples)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (self.n_in,)
 
-def require_sizes(name: object, *sizes: int) -> None:
-    """Raise InputError unless all are whole numbers of at least 1; the line opens with the name."""
-    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
-        raise InputError(f"gradient, {name}: expected whole numbers of at least 1")
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weights, (out, in)."""
+        return self.n_out, self.n_in
+
+    def layout(self, lanes: int, *shape: int) -> Padded:
+        """Layout of an array of parameters or noise."""
+        return Padded(shape, lanes)
+
+    def index(self, i) -> tuple:
+        """Place of weight i in the row of its output."""
+        return (i,)
+
+    def images(self, lanes: int) -> Padded:
+        """Layout of x."""
+        samples = () if self.first else (self.samples,)
+        return Padded((*samples, self.batch, self.n_in), lanes)
+
+    def gradients(self, lanes: int) -> Padded:
+        """Layout of ∂L/∂y."""
+        return Padded((self.samples, self.batch, self.n_out), lanes)
+
+
+def require_sizes(sizes: object, *numbers: int) -> None:
+    """Raise InputError, which names the sizes, unless all numbers are whole and at least 1."""
+    if not all(isinstance(number, int | np.integer) and number >= 1 for number in numbers):
+        raise InputError(f"gradient of {sizes}: expected whole numbers of at least 1")
 
 
 def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, z: Noise):
@@ -93,17 +111,11 @@ def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, 
     """
     n_in = x.shape[-1]
     b = te.reduce_axis((0, sizes.batch), name="b")
-    s = te.reduce_axis((0, sizes.samples), name="s")
 
     def of_sample(s, o, i):
         return te.sum(grad_y[s, b, o] * (x[b, i] if sizes.first else x[s, b, i]), axis=b)
 
     G = te.compute((sizes.samples, sizes.n_out, n_in), of_sample, name="G")
-
-    def over_samples(o, i):
-        return joint_sum([G[s, o, i], G[s, o, i] * z(s, o, i)], axis=s)
-
-    result = te.compute((sizes.n_out, n_in), over_samples, name="by_weights")
     cpu = program.target
     n_packs, block = int(n_in) // cpu.lanes, min(sizes.n_out, cpu.lanes)
     rows, packs = tile(block, n_packs, cpu.registers)
@@ -115,41 +127,23 @@ def by_weights(program: Program, sizes: Sizes, x: te.Tensor, grad_y: te.Tensor, 
             transform=partial(schedule_by_weights, lanes=cpu.lanes, z=z),
         )
     )
-    return result
+    return over_samples("by_weights", G, z, lambda i: i)
 
 
 def by_bias(program: Program, sizes: Sizes, grad_y: te.Tensor, z: Noise):
     """∂L/∂µ and ∂L/∂σ of the bias, (out padded) each."""
-    n_out = grad_y.shape[-1]
     b = te.reduce_axis((0, sizes.batch), name="b")
-    s = te.reduce_axis((0, sizes.samples), name="s")
-    g = te.compute((sizes.samples, n_out), lambda s, o: te.sum(grad_y[s, b, o], axis=b), name="g")
-    result = te.compute(
-        (n_out,),
-        lambda o: joint_sum([g[s, o], g[s, o] * z(s, o, sizes.n_in)], axis=s),
-        name="by_bias",
-    )
+    shape = sizes.samples, grad_y.shape[-1]
+    g = te.compute(shape, lambda s, o: te.sum(grad_y[s, b, o], axis=b), name="g")
     transform = partial(schedule_by_bias, lanes=program.target.lanes, z=z)
     program.steps.append(Step(f"gradient by bias {sizes}", {}, {}, transform))
-    return result
+    return over_samples("by_bias", g, z, lambda: sizes.n_in)
 
 
 def by_input(
-    program: Program,
-    sizes: Sizes,
-    grad_y: te.Tensor,
-    mean: te.Tensor,
-    scale: te.Tensor,
-    z: Noise,
+    program: Program, sizes: Sizes, grad_y: te.Tensor, mean: te.Tensor, scale: te.Tensor, z: Noise
 ) -> te.Tensor:
-    """∂L/∂x, (S, B, in padded).
-
-    Parameters
-    ----------
-    grad_y : (S, B, out padded)
-    mean, scale : (out, in padded)
-    z : Noise
-    """
+    """∂L/∂x, (S, B, in padded); grad_y is (S, B, out padded), mean and scale (out, in padded)."""
     n_in = mean.shape[-1]
     W = te.compute(
         (sizes.samples, sizes.n_out, n_in),
@@ -157,11 +151,6 @@ def by_input(
         name="W",
     )
     o = te.reduce_axis((0, sizes.n_out), name="o")
-    result = te.compute(
-        (sizes.samples, sizes.batch, n_in),
-        lambda s, b, i: te.sum(grad_y[s, b, o] * W[s, o, i], axis=o),
-        name="by_input",
-    )
     cpu = program.target
     n_packs = int(n_in) // cpu.lanes
     rows, packs = tile(sizes.batch, n_packs, cpu.registers)
@@ -173,13 +162,17 @@ def by_input(
             transform=partial(schedule_by_input, lanes=cpu.lanes, z=z),
         )
     )
-    return result
+    return te.compute(
+        (sizes.samples, sizes.batch, n_in),
+        lambda s, b, i: te.sum(grad_y[s, b, o] * W[s, o, i], axis=o),
+        name="by_input",
+    )
 
 
 def tile(n_rows: int, n_packs: int, registers: int) -> tuple[int, int]:
-    """Rows and packs of one tile of sums, a register each: three quarters of the registers.
+    """Rows and packs of a tile whose sums take three quarters of the registers, one each.
 
-    Up to eight rows, so that a vector that is read serves eight sums, and a balanced rest.
+    Up to eight rows, so that a vector that is read serves eight sums; tiles are of balanced sizes.
     """
 
     def balanced(n, most):
@@ -192,7 +185,7 @@ def tile(n_rows: int, n_packs: int, registers: int) -> tuple[int, int]:
 def schedule_by_weights(
     sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int, z: Noise
 ) -> None:
-    """Say how ∂L/∂µ and ∂L/∂σ are computed: one decision a paragraph."""
+    """Schedule ∂L/∂µ and ∂L/∂σ of the weights: one decision a paragraph."""
     # Outputs in blocks of one vector, the unit in which noise is made: that of one block and sample
     # at a time. Sums over samples grow in place.
     out = sch.get_sblock("by_weights")
@@ -226,10 +219,7 @@ def schedule_by_weights(
 
 
 def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions, lanes: int, z: Noise) -> None:
-    """Say how gradients of the bias are computed: whole vectors, one sum over the batch at a time.
-
-    A hundredth of the work of the weights' gradient.
-    """
+    """Schedule the gradients of the bias: whole vectors, one sum over the batch at a time."""
     out = sch.get_sblock("by_bias")
     column, sample = sch.get_loops(out)
     vector, lane = sch.split(column, [None, lanes])
@@ -248,7 +238,7 @@ def schedule_by_bias(sch: tvm.s_tir.Schedule, decisions, lanes: int, z: Noise) -
 def schedule_by_input(
     sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], lanes: int, z: Noise
 ) -> None:
-    """Say how ∂L/∂x is computed: one decision a paragraph."""
+    """Schedule ∂L/∂x: one decision a paragraph."""
     # Tiles of rows and of packs of inputs, in registers, the loop over outputs around them.
     out = sch.get_sblock("by_input")
     sample, row, column, o = sch.get_loops(out)
@@ -271,86 +261,3 @@ def schedule_by_input(
     for loop in (row_tile, pack_tile):
         sch.annotate(loop, "pragma_loop_partition_hint", True)
     sch.decompose_reduction(out, o)
-
-
-def alone(
-    sizes: Sizes,
-    target: Target,
-    parameter: str = "scale",
-    law: Law | None = None,
-    layer: int = 0,
-) -> Program:
-    """The program of the layer alone; parameters as in `build`."""
-    softplus.require_parameter(parameter)
-    program = Program(target, 1)
-
-    def padded(*shape: int) -> Padded:
-        return Padded(shape, target.lanes)
-
-    S, B, n_in, n_out = sizes.samples, sizes.batch, sizes.n_in, sizes.n_out
-    images = padded(B, n_in) if sizes.first else padded(S, B, n_in)
-    weights, biases = padded(n_out, n_in), padded(n_out)
-    x, grad_y = program.array(images, "x"), program.array(padded(S, B, n_out), "grad_y")
-    gradient_parameters.add(
-        program,
-        weights,
-        biases,
-        parameter,
-        noise=partial(_noise, program, sizes, law, layer),
-        by_weights=partial(by_weights, program, sizes, x, grad_y),
-        by_bias=partial(by_bias, program, sizes, grad_y),
-        by_input=None if sizes.first else partial(by_input, program, sizes, grad_y),
-        images=images,
-    )
-    return program
-
-
-def _noise(program: Program, sizes: Sizes, law: Law | None, layer: int) -> Callable[[str], Noise]:
-    """Noise for a gradient of that name: two inputs, or drawn, and the seed an input."""
-    n_in, lanes = sizes.n_in, program.target.lanes
-    if law is None:
-        of_weights = Padded((sizes.samples, sizes.n_out, n_in), lanes)
-        z = program.array(of_weights, "z")
-        z_bias = program.array(Padded((sizes.samples, sizes.n_out), lanes), "z_bias")
-        weights, biases = Given(lambda s, o, i: z[s, o, i]), Given(lambda s, o, i: z_bias[s, o])
-        return lambda name: biases if name == "by_bias" else weights
-    source = sampled_weights.source(program, law, sizes.samples)
-    columns = Rows(n_in, lanes).tensor_shape(1)[1]
-    shape = sizes.n_out, n_in + 1
-    return lambda name: drawn(program, name, layer, shape, columns, source)
-
-
-def build(
-    sizes: Sizes,
-    target: str = "host",
-    schedule: str = "hand",
-    parameter: str = "scale",
-    law: Law | None = None,
-    layer: int = 0,
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the gradients of a layer.
-
-    Parameters
-    ----------
-    sizes : Sizes
-    target, schedule, device
-        As in `kernels.compile_network`.
-    parameter : {"scale", "rho"}
-        Whether it is called with σ and gives ∂L/∂σ, or with ρ, σ = softplus(ρ), and gives ∂L/∂ρ.
-    law : Law, optional
-        Noise is drawn from it in the kernel, as `refbnn.prediction.counter_sampling` does; else it
-        is given.
-    layer : int
-        Index in the network that noise is drawn for.
-
-    Returns
-    -------
-    Kernel
-        Called with x, (S, B, in), or (B, in) if `first`; ∂L/∂y, (S, B, out); means and scales of
-        the weights, (out, in) each; scales of the bias, (out,); and the words of a seed, (2,), or
-        z of the weights, (S, out, in), and of the bias, (S, out). Gives the gradients by means and
-        scales of the weights, by means and scales of the bias, and unless `first` by x.
-    """
-    program = alone(sizes, targets.target(target), parameter, law, layer)
-    return build_program(program, schedule, device=device)

@@ -10,68 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import tvm
 from tvm import te
 
+from kernels.layers.products import joint_sum
 from kernels.program.program import Program
 from kernels.sampling import noise, philox
 from kernels.sampling.weights import Source
 
 
-class Noise(Protocol):
-    """Noise of one layer, as one of its gradients reads it."""
-
-    def __call__(self, s, o, i):
-        """Z of sample s, output o, number i: TVM expressions in and out."""
-
-    def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Say how it is made: what a turn of the loop reads, in that turn."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """Noise that is an input.
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Noise of one layer, as one of its gradients reads it.
 
     Parameters
     ----------
     value : callable (s, o, i)
-        Reads it.
+        Reads z of sample s, output o, number i: TVM expressions in and out.
+    name : str, optional
+        Start of the names of the blocks that make it; None where it is an input.
     """
 
     value: Callable
+    name: str | None = None
 
     def __call__(self, s, o, i):
-        """Z."""
+        """Read z."""
         return self.value(s, o, i)
 
     def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Nothing is made."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Noise that is made in the kernel.
-
-    Parameters
-    ----------
-    name : str
-        Starts the names of its blocks.
-    values : tensor, (packs, samples, numbers, lanes)
-        Output o is lane o mod lanes of pack o // lanes, as in the forward pass.
-    """
-
-    name: str
-    values: te.Tensor
-
-    def __call__(self, s, o, i):
-        """Z."""
-        lanes = self.values.shape[-1]
-        return self.values[o // lanes, s, i, o % lanes]
-
-    def schedule(self, sch: tvm.s_tir.Schedule, loop) -> None:
-        """Make all that a turn of the loop reads, as `kernels.sampling.weights` does: by groups."""
+        """Make what an iteration reads, group by group as `kernels.sampling.weights` does."""
+        if self.name is None:
+            return
         z = sch.get_sblock(f"{self.name}_z")
         sch.compute_at(z, loop, preserve_unit_loops=True)
         *_, i, lane = sch.get_loops(z)
@@ -86,21 +57,22 @@ class Drawn:
 
 def drawn(
     program: Program, name: str, layer: int, shape: tuple[int, int], columns: int, source: Source
-) -> Drawn:
-    """Say how noise is made.
+) -> Noise:
+    """Make the noise of a layer from the words of a counter-based generator.
 
     Parameters
     ----------
     program : Program
     name : str
-        Starts the names of the blocks.
+        Start of the names of the blocks.
     layer : int
-        Its index in the network.
+        Index of the layer in the network.
     shape : (int, int)
         Outputs, and numbers in the row of each, the bias included.
     columns : int
-        Numbers that may be read of a row, what pads it included.
+        Numbers that may be read of a row, padding included.
     source : Source
+        Seed and table of the law.
     """
     lanes, (n_out, row) = program.target.lanes, shape
     groups = philox.n_groups(max(row, columns))
@@ -112,4 +84,26 @@ def drawn(
         return noise.value(word, source.table, source.coefficients)
 
     numbers = packs, source.n_samples, groups * philox.GROUP, lanes
-    return Drawn(name, te.compute(numbers, value, name=f"{name}_z"))
+    z = te.compute(numbers, value, name=f"{name}_z")
+    return Noise(lambda s, o, i: z[o // lanes, s, i, o % lanes], name)
+
+
+def over_samples(name: str, gradient: te.Tensor, z: Noise, number: Callable) -> tuple:
+    """Sum the gradients G of samples, (S, out, ...): Σ_s G_s and Σ_s G_s ∘ z_s, (out, ...) each.
+
+    Parameters
+    ----------
+    name : str
+        Name of the block.
+    gradient : tensor
+    z : Noise
+    number : callable (*index after the output) -> i
+        Number of a weight in the row of its output.
+    """
+    sample = te.reduce_axis((0, gradient.shape[0]), name="sample")
+
+    def terms(o, *index):
+        G = gradient(sample, o, *index)
+        return joint_sum([G, G * z(sample, o, number(*index))], axis=sample)
+
+    return te.compute(gradient.shape[1:], terms, name=name)

@@ -1,1 +1,1 @@
-"""KL divergence and its gradients as kernels."""
+"""KL divergence of weights from their prior, and its gradients, as kernels; start with `kernel`."""

@@ -2,32 +2,31 @@
 
 Formulas
 --------
-As `refbnn.training.kl.kl`: weights θ = µ + σz, z from a law of entropy H, and log p = c₀ + c₂θ² +
-f(θ):
+Weights θ = µ + σz, z from a law of entropy H, and log p = c₀ + c₂θ² + f(θ), as in
+`refbnn.training.kl.kl`:
 
     Σ KL = Σ [ −H − c₀ − log σ − c₂(µ² + σ²) − E[f] ],
     ∂KL/∂µ = −2c₂µ − E[f′],      ∂KL/∂σ = −1/σ − 2c₂σ − E[z f′].
 
-*Gaussian prior*: f = 0. *Laplace prior*: a kink, beyond a plain rule; in closed form for the
-Gaussian law, for others by a table of the law (`kernels.kl.table`). *Other priors*: by nodes z_j
-and weights w_j of the law's own Gauss rule (arXiv 2501.05564, section 3.1.2),
+*Gaussian prior*: f = 0. *Laplace prior*: f has a kink, which a plain rule misses; in closed form
+for the Gaussian law, for others by a table of the law (`kernels.kl.table`). *Other priors*: by
+nodes z_j and weights w_j of the law's own Gauss rule (arXiv 2501.05564, section 3.1.2),
 
     E[f] = Σ_j w_j f(µ + σz_j).
 
-f, the closed form and the reading of the table are in `kernels.kl.prior`, the sums in
-`kernels.kl.sums`. The parabola is not left to the rule. How many nodes it takes:
-`kernels.kl.nodes`.
+`kernels.kl.prior` has f, the closed form and the reading of the table, `kernels.kl.sums` the sums,
+`kernels.kl.nodes` the number of nodes. The rule does not integrate the parabola.
 
 The sum over the array is formed in float64 from each weight's float32 value, one sum a lane.
 
 Range
 -----
-Within 1e-5 of the largest of the terms that are added up: H, log σ, E|log p| for the value of a
-weight; E|s_p|; 1/σ, E|z s_p| (s_p the derivative of log p). Half of it is left to the rule, the
-rest to rounding; of a table, a tenth is. For σ from the least normal float32 number, 1.2e-38, up to
-the one that the number of nodes was chosen for; what is beyond is refused at the call. By ρ, it is
-so for the float32 number that σ is made: where −µ/σ is within its rounding of a singular end of the
-law, the gradients of a Laplace prior change by more.
+Errors are within 1e-5 of the largest of the terms that are added up: H, log σ, E|log p| for the
+value of a weight; E|s_p| for ∂KL/∂µ; 1/σ, E|z s_p| for ∂KL/∂σ (s_p the derivative of log p). The
+rule may take half of it, a table a tenth, rounding the rest. σ may be from the least normal float32
+number, 1.2e-38, up to the one that the number of nodes was chosen for; the call refuses others. By
+ρ, the bound holds for the float32 number that σ becomes: where −µ/σ is within rounding of a
+singular end of the law, the gradients of a Laplace prior change by more.
 """
 
 from __future__ import annotations
@@ -54,17 +53,15 @@ from refbnn.prior import DevicePrior, GaussianPrior, LaplacePrior, Prior
 RELATIVE_ERROR = 1e-5  # see the range above
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Divergence:
-    """A compiled divergence.
+    """Compiled KL of P weights and its gradients; called with means and scales.
 
     Parameters
     ----------
     kernel : Kernel
-        Gives both gradients, (P,), and KL of all weights together, (1,).
-    parameter : {"scale", "rho"}
-        What stands for the scales.
-    law, prior, widest
+        Gives both gradients, (P,) each, and KL of all weights together, (1,).
+    parameter, law, prior, widest
         As in `build`.
     """
 
@@ -81,19 +78,20 @@ class Divergence:
         ----------
         mean : (P,)
         scale : (P,)
-            σ; or ρ with σ = softplus(ρ), if compiled for that.
+            σ, or ρ where the parameter is "rho".
 
         Returns
         -------
         value : float
         d_mean, d_scale : (P,) float32
-            By σ, or by ρ.
+            ∂KL/∂µ, and ∂KL/∂σ or ∂KL/∂ρ.
 
         Raises
         ------
         InputError
-            If a scale is 0 in float32, NaN, or beyond what the kernel was compiled for; if a weight
-            comes too near the end of a device-shaped prior; or if a number overflows.
+            If a shape is wrong; if a scale is 0 in float32, NaN, or wider than the kernel was
+            compiled for; if a weight comes too near the end of a device-shaped prior; or if a
+            number overflows.
         """
         views = self.kernel.inputs
         for view, array, name in zip(views, (mean, scale), ("mean", self.parameter), strict=True):
@@ -109,7 +107,7 @@ class Divergence:
         return float(value[0]), d_mean.copy(), d_scale.copy()
 
     def _check(self, mean, scale):
-        """Raise InputError where KL is infinite or the nodes too few."""
+        """Raise InputError where KL is infinite or the nodes are too few."""
         ends = np.array([scale.min(), scale.max()], dtype=float)
         least, largest = softplus_reference(ends) if self.parameter == "rho" else ends
         if not (least >= np.finfo(np.float32).tiny and largest <= self.widest):
@@ -140,14 +138,15 @@ def build(
     size : int
         P.
     law : Law
-        Of the weights' noise.
+        Law of the weights' noise.
     prior : Prior
     widest : float, optional
-        Largest σ it will be called with, for priors by nodes; the others take any.
+        Largest σ of any call, for priors by nodes; the others take any.
     target, schedule, device
         As in `kernels.compile_network`.
     parameter : {"scale", "rho"}
-        Whether it is called with σ and gives ∂KL/∂σ, or with ρ, σ = softplus(ρ), and gives ∂KL/∂ρ.
+        With "scale" the kernel takes σ and gives ∂KL/∂σ; with "rho" it takes ρ, σ = softplus(ρ),
+        and gives ∂KL/∂ρ.
 
     Raises
     ------
@@ -157,14 +156,12 @@ def build(
     """
     rule = _rule(law, prior, widest)
     program = alone(size, law, prior, rule, targets.target(target), parameter)
-    largest = np.inf if widest is None else widest
-    return Divergence(
-        build_program(program, schedule, device=device), parameter, law, prior, largest
-    )
+    kernel = build_program(program, schedule, device=device)
+    return Divergence(kernel, parameter, law, prior, np.inf if widest is None else widest)
 
 
 def _rule(law: Law, prior: Prior, widest: float | None) -> Rule | None:
-    """Nodes and weights, for priors that need them."""
+    """Choose nodes and weights, for priors that need them."""
     if isinstance(prior, GaussianPrior | LaplacePrior):
         return None
     if not isinstance(prior, kl_nodes.NodesPrior):
@@ -177,7 +174,7 @@ def _rule(law: Law, prior: Prior, widest: float | None) -> Rule | None:
 def alone(
     size: int, law: Law, prior: Prior, rule: Rule | None, target: Target, parameter: str
 ) -> Program:
-    """The program of the divergence alone; parameters as in `build`, and the rule of the nodes."""
+    """The program of KL alone; parameters as in `build`, and the rule of the nodes."""
     softplus.require_parameter(parameter)
     program = Program(target, 1)
     layout = Padded((size,), target.lanes)

@@ -1,11 +1,12 @@
-"""How many nodes a Gauss rule of a law needs for KL from a prior.
+"""Number of nodes that a law's Gauss rule needs for KL from a prior.
 
 A rule of n nodes integrates f(µ + σz) to an error that falls like r^−2n, where r grows with the
 distance between the law's reach and the singularities of f in units of σ. That distance is least
 for the widest weights, and for those whose mean lies near the singularities (with a device-shaped
-prior: whose end lies near its end). So posteriors there are tried: the plain rule of
-`refbnn.training.kl.kl.by_quadrature` against the panels of `refbnn.training.kl.kl.divergence`, both
-in float64, until a rule is good to `TRUNCATION` of the terms that are added up.
+prior: whose end lies near its end). For such posteriors the plain rule of
+`refbnn.training.kl.kl.by_quadrature` is held against the panels of
+`refbnn.training.kl.kl.divergence`, both in float64, with more and more nodes until it is good to
+`TRUNCATION` of the terms that are added up.
 
 Nodes by the widest σ, in units of the feature (s of Student's t with three degrees of freedom; s₂
 of a mixture of s₁ = 10 s₂ and s₂ in equal shares), for the Gaussian law, and after the stroke for a
@@ -15,9 +16,9 @@ law on a bounded support, `DeviceLaw(1, −½, (0.3,))`:
     Student's t         4 | 4    6 | 6    24 | 12    – | 24     – | 32     – | 48
     scale mixture       4 | 4    8 | 6    48 | 16    – | 32     – | 48     – | –
 
-Where there is none, 64 are too few. Nodes that carry less than 1e-9 of E[z²] are left out: of the
-48, 29 are kept. For a device-shaped prior σ does not matter, but the distance between the ends: at
-least a twentieth of the posterior's length (`GAP`), which takes 16 nodes.
+A dash means that 64 are too few. Nodes that carry less than 1e-9 of E[z²] are left out: of the 48,
+29 are kept. For a device-shaped prior it is not σ that matters, but the distance between the ends:
+at least a twentieth of the posterior's length (`GAP`), which takes 16 nodes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _NEGLIGIBLE = 1e-9  # share of E[z²]
 
 
 def choose(law: Law, prior: NodesPrior, widest: float) -> Rule:
-    """The smallest rule that is good enough for all scales up to the widest.
+    """Choose the smallest rule that is good enough for all scales up to the widest.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def choose(law: Law, prior: NodesPrior, widest: float) -> Rule:
 
 
 def pruned(rule: Rule) -> Rule:
-    """Without the outermost nodes, as many as carry next to nothing of E[z²]."""
+    """Leave out the outermost nodes, which together carry a negligible share of E[z²]."""
     share = rule.weights * np.maximum(1.0, np.square(rule.nodes))
     order = np.argsort(share)
     kept = np.sort(order[np.cumsum(share[order]) > _NEGLIGIBLE])
@@ -78,7 +79,7 @@ def pruned(rule: Rule) -> Rule:
 
 def truncation(rule: Rule, law: Law, prior: NodesPrior, widest: float) -> float:
     """Largest error of value and derivatives, relative to the largest of the terms of each."""
-    weights = tried(law, prior, widest)
+    weights = worst_posteriors(law, prior, widest)
     by_rule = kl.by_quadrature(weights, prior, law.entropy, rule)
     exact = kl.divergence({"weights": weights}, law, prior)["weights"]
     pairs = (
@@ -87,17 +88,18 @@ def truncation(rule: Rule, law: Law, prior: NodesPrior, widest: float) -> float:
         (by_rule.d_scale, exact.d_scale),
     )
     sizes = terms(rule, law, prior, weights)
-    return max(_share(np.abs(a - b), size) for (a, b), size in zip(pairs, sizes, strict=True))
+    errors = [np.abs(a - b) for a, b in pairs]
+    return max(map(_largest_ratio, errors, sizes))
 
 
-def _share(error, size) -> float:
-    """The largest ratio, 0/0 counted as 0: the score of a uniform prior."""
+def _largest_ratio(error, size) -> float:
+    """Largest ratio of error to size; 0/0, as of the score of a uniform prior, counts as 0."""
     none = np.where(error > 0.0, np.inf, 0.0)
     return float(np.max(np.divide(error, size, out=none, where=size > 0.0)))
 
 
 def terms(rule: Rule, law: Law, prior: NodesPrior, weights: Posterior) -> list[np.ndarray]:
-    """Largest of the terms of the value, of ∂KL/∂µ and of ∂KL/∂σ, each of the weights' shape."""
+    """Largest term of the value, of ∂KL/∂µ and of ∂KL/∂σ, each of the weights' shape."""
     theta = weights.mean[..., np.newaxis] + weights.scale[..., np.newaxis] * rule.nodes
     score = np.abs(prior.score(theta))
     log_p = np.abs(prior.log_pdf(theta)) @ rule.weights
@@ -106,24 +108,27 @@ def terms(rule: Rule, law: Law, prior: NodesPrior, weights: Posterior) -> list[n
     return [value, score @ rule.weights, np.maximum(1.0 / weights.scale, d_scale)]
 
 
-def tried(law: Law, prior: NodesPrior, widest: float) -> Posterior:
-    """Posteriors where the rule is at its worst: six octaves of σ, means from end to end."""
+def worst_posteriors(law: Law, prior: NodesPrior, widest: float) -> Posterior:
+    """Posteriors for which the rule is at its worst: six octaves of σ, means from end to end."""
     scales = widest * 2.0 ** -np.arange(7.0)
     at = np.linspace(-1.0, 1.0, 121)
     if isinstance(prior, DevicePrior):
         low, high = law.support
-        room = least_gap(law) * scales
+        gap = least_gap(law)
+        room = gap * scales
         first = prior.support[0] + room - scales * low
         last = prior.support[1] - room - scales * high
         fits = first <= last
         if not fits.all():
             raise InputError(
                 f"KL from {prior!r}: a scale of {widest:g} reaches too near its ends; expected "
-                f"at most {_widest(law, prior):.6g}"
+                f"at most {(prior.support[1] - prior.support[0]) / (high - low + 2.0 * gap):.6g}"
             )
         mean = 0.5 * (first + last)[:, np.newaxis] + 0.5 * (last - first)[:, np.newaxis] * at
     else:
-        real = _first_singularity(prior)
+        form = loop_form(prior)
+        # Real part of the singularity of f that is nearest to the real axis.
+        real = form.parameters[2] if form.kind == MIXTURE else 0.0
         mean = (real + 8.0 * scales)[:, np.newaxis] * at
     return Posterior(mean, np.broadcast_to(scales[:, np.newaxis], mean.shape))
 
@@ -147,14 +152,3 @@ def least_gap(law: Law) -> float:
     """Least distance from the ends of a device-shaped prior, in units of σ."""
     low, high = law.support
     return GAP * (high - low)
-
-
-def _widest(law: Law, prior: DevicePrior) -> float:
-    low, high = law.support
-    return (prior.support[1] - prior.support[0]) / ((1.0 + 2.0 * GAP) * (high - low))
-
-
-def _first_singularity(prior: StudentTPrior | ScaleMixturePrior) -> float:
-    """Real part of the singularity of f that is nearest to the real axis, or of the first."""
-    form = loop_form(prior)
-    return form.parameters[2] if form.kind == MIXTURE else 0.0

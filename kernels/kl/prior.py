@@ -1,8 +1,8 @@
-"""log p of priors but for constant and parabola, f and f′, in float32, at one weight and node.
+"""f and f′ of log p = c₀ + c₂θ² + f(θ), in float32, for priors at one weight and node.
 
 Formulas
 --------
-log p = c₀ + c₂θ² + f(θ) as `refbnn.training.kl.loops` has it, with its parameters:
+The decomposition and its parameters are those of `refbnn.training.kl.loops`:
 
 *Student's t*: t = θ/a, f = −½(ν+1) log(1 + t²), f′ = −(ν+1) t/(a(1 + t²)).
 
@@ -11,7 +11,7 @@ log p = c₀ + c₂θ² + f(θ) as `refbnn.training.kl.loops` has it, with its p
 
 *Device*: f = α log(1 + y) + β log(1 − y) + g(y), f′ = y′(α/(1 + y) − β/(1 − y) + g′(y)). At
 θ = µ + σz the distances from the ends are 1 + y = y′(µ − low) + y′σz and 1 − y likewise, where
-µ − low is formed in float64: near an end θ would have lost them.
+µ − low is formed in float64: near an end, θ in float32 would have lost them.
 
 *Laplace* and the Gaussian law, in closed form, with x = |µ|/σ and h_n of
 `kernels.arithmetic.normal`, where h₀ = Φ(−x) and φ(x) = h₁ + x h₀:
@@ -67,12 +67,8 @@ def _device(name, parameters, mean, scale, z):
     # Monomials: a law's polynomial is of low degree, and |y| ≤ 1.
     g = chebyshev.cheb2poly(np.array(g))
     double = mean.astype("float64")
-    to_low = (tirx.const(slope, "float64") * (double - tirx.const(low, "float64"))).astype(
-        "float32"
-    )
-    to_high = (tirx.const(slope, "float64") * (tirx.const(high, "float64") - double)).astype(
-        "float32"
-    )
+    to_low = (_f64(slope) * (double - _f64(low))).astype("float32")
+    to_high = (_f64(slope) * (_f64(high) - double)).astype("float32")
     step = name(f32(slope) * scale * z)
     lower, upper = name(to_low + step), name(to_high - step)
     y = name(f32(0.5) * (lower - upper))
@@ -104,7 +100,7 @@ def laplace(b: float, mean, scale):
 def entry_and_place(table: Table, mean, scale):
     """Index of the part that t = −µ/σ is on, int32, and τ on it, float32: TVM expressions.
 
-    NaN, as 0/0 in what pads the array, is on the last part.
+    NaN, which the padding gives as 0/0, is on the last part.
     """
 
     def formula(name):
@@ -128,18 +124,14 @@ def entry_and_place(table: Table, mean, scale):
     return named(formula, 2)
 
 
-def score_of_table(coefficients: te.Tensor, index, tau):
-    """E[f′] at a place τ of a part."""
-    return _cubic([coefficients[index, k] for k in range(4)], tau)
+def scores_of_table(coefficients: te.Tensor, index, tau):
+    """E[f′] and E[z f′] at a place τ of a part: TVM expressions in and out."""
 
+    def cubic(first):
+        a = [coefficients[index, first + k] for k in range(4)]
+        return ((a[3] * tau + a[2]) * tau + a[1]) * tau + a[0]
 
-def weighted_score_of_table(coefficients: te.Tensor, index, tau):
-    """E[z f′], likewise."""
-    return _cubic([coefficients[index, 4 + k] for k in range(4)], tau)
-
-
-def _cubic(a, tau):
-    return ((a[3] * tau + a[2]) * tau + a[1]) * tau + a[0]
+    return cubic(0), cubic(4)
 
 
 def _f64(value: float):

@@ -1,4 +1,4 @@
-"""1 − 2Q and −2M of a law as a table of cubics, found by the bits of a float: for Laplace's kink.
+"""Table of 1 − 2Q and −2M of a law, for the kink of a Laplace prior: cubics by the bits of a float.
 
 Formula
 -------
@@ -6,11 +6,11 @@ At t = −µ/σ, where the kink of a Laplace prior lies among a law's z, `refbnn
 
     E|θ| = µB + σS,   ∂/∂µ = B,   ∂/∂σ = S,      B(t) = 1 − 2Q(t),   S(t) = −2M(t).
 
-B and S are smooth but for the ends of a support, spikes and jumps of the density. There they change
-by the octave of the distance. So t is counted from the nearest of the cuts c₁ < … < c_k that lie in
-such places, e = t − c, and is on one of 2k sides: of c_j, above or below. d = |e| is formed in
+B and S are smooth except at the ends of a support and at spikes and jumps of the density. There
+they change with each octave of the distance. Cuts c₁ < … < c_k lie in such places, and t is taken
+relative to the nearest cut, e = t − c, on one of 2k sides: above or below c_j. d = |e| is formed in
 float64, and d + h rounded to float32, h a power of 2: within h of a cut parts are equally long,
-beyond they grow with d. Its exponent and the top m bits of its mantissa are the index of the part,
+beyond they grow with d. The exponent and the top m bits of the mantissa are the index of the part,
 the other bits the place τ in it, exactly, as in `refbnn.noise.word_table`; on each part
 
     B = ((a₃τ + a₂)τ + a₁)τ + a₀,
@@ -19,18 +19,19 @@ S likewise, the cubics through four Chebyshev points that include the ends, so t
 Parts end at d_max, beyond all that is nearest to a cut; there B is ±1 and S is 0, exactly, as they
 are beyond the ends of a support.
 
-The first cuts are the ends of the support, or the median where there are none. h is halved while a
-part within h of a cut is the worst, m raised up to 6 while another is. If that does not do, the
-worst part gets a cut: at an end of the narrowest of the law's panels, since these
+The first cuts are the ends of the support, or the median where there are none. h is halved while
+the worst part is within h of a cut, m raised up to 6 while it is elsewhere. If that does not
+suffice, the worst part gets a cut: at an end of the narrowest of the law's panels, since these
 (`refbnn.numerics.piecewise_density`) are narrow around spikes and jumps. Most tables take 5 to 50
-KB; where the density is d^−0.95 at an end, 54 octaves of d, up to 400 KB, of which few are read.
+KB. Where the density is d^−0.95 at an end, they span 54 octaves of d and take up to 400 KB; few of
+these are read.
 
 Range
 -----
-B to `ERROR`, S to `ERROR` E|z|, checked between the points in float64, with the rounding of d + h;
-their evaluation in float32 adds 2e-7 of 1 and of E|z|. t carries the rounding of float64,
-as in the reference: towards an end where the density goes like d^α, α < −0.65, Q is known no better
-than to (1e-16)^(α+1) by either.
+B is good to `ERROR`, S to `ERROR` E|z|, checked between the points in float64, with the rounding of
+d + h; evaluation in float32 adds 2e-7 and 2e-7 E|z|. t carries the rounding of float64, as in the
+reference: towards an end where the density goes like d^α, α < −0.65, neither knows Q better than to
+(1e-16)^(α+1).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from refbnn.noise.numerical import NumericalLaw
 ERROR = 1e-6  # a tenth of what KL is stated to
 _FEWEST, _MOST = 2, 6  # bits m
 _MOST_CUTS = 16
-_AROUND = 8.0  # lengths of a part, in which a spike that is wider than it has panels
+_AROUND = 8.0  # lengths of a part, within which the panels of a wider spike are looked for
 _LEAST_EXPONENT = -60  # of h
 _ROUNDING = 2.0**-24  # relative, of d + h
 _BETWEEN = np.linspace(0.0, 1.0, 10)[1:-1] ** 2  # towards 0: there a singular end is worst
@@ -58,7 +59,7 @@ _TO_MONOMIALS = np.linalg.inv(np.vander(_NODES, increasing=True))
 _POWERS = np.vander(_BETWEEN, 4, increasing=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """The table of a law.
 
@@ -69,7 +70,7 @@ class Table:
     h : float
     cuts : (k,), ascending
     coefficients : (2k · entries, 8) float32
-        a₀ … a₃ of B, then of S; side after side: above c₁, below c₁, above c₂, …
+        a₀ … a₃ of B, then of S; one side after another: above c₁, below c₁, above c₂, …
     """
 
     m: int
@@ -80,16 +81,16 @@ class Table:
     @property
     def middles(self) -> np.ndarray:
         """Places where the nearest cut changes, (k − 1,)."""
-        return _middles(self.cuts)
+        return 0.5 * (self.cuts[1:] + self.cuts[:-1])
 
     @property
     def entries(self) -> int:
-        """Entries of one side; the last is of d_max and beyond."""
+        """Entries of one side; the last covers d_max and beyond."""
         return len(self.coefficients) // (2 * len(self.cuts))
 
     @property
     def first(self) -> int:
-        """Index of h, as its bits give it."""
+        """Index that the bits of h give."""
         return int(np.float32(self.h).view(np.int32)) >> (MANTISSA - self.m)
 
     @property
@@ -111,7 +112,7 @@ def table(law: Law) -> Table:
     cuts = np.array(law.support) if bounded else law.icdf(np.array([0.5]))
     while True:
         for m in range(_FEWEST, _MOST + 1):
-            found, error, part = _halved(law, cuts, m)
+            found, error, part = _fitted(law, cuts, m)
             if error <= ERROR:
                 return found
         cut = _new_cut(law, cuts, *part)
@@ -123,15 +124,11 @@ def table(law: Law) -> Table:
         cuts = np.sort(np.append(cuts, cut))
 
 
-def _middles(cuts: np.ndarray) -> np.ndarray:
-    return 0.5 * (cuts[1:] + cuts[:-1])
-
-
-def _halved(law: Law, cuts: np.ndarray, m: int) -> tuple[Table, float, tuple[float, float]]:
-    """Table with h halved while parts next to a cut are the worst; its error, and where it is."""
+def _fitted(law: Law, cuts: np.ndarray, m: int) -> tuple[Table, float, tuple[float, float]]:
+    """Fit a table, halving h while the worst part is next to a cut; its error and worst part."""
     low, high = law.reach
     bounded = bool(np.isfinite(law.support).all())
-    middles = _middles(cuts)
+    middles = 0.5 * (cuts[1:] + cuts[:-1])
     reaches = np.stack([np.append(middles, high) - cuts, cuts - np.append(low, middles)], axis=1)
     exponent = int(np.ceil(np.log2(reaches.max())))
     while True:
@@ -163,14 +160,14 @@ def _edges(h: float, m: int, farthest: float) -> np.ndarray:
 
 
 def _side(law: Law, cut: float, below: bool, end: bool, edges: np.ndarray, reach: float, h: float):
-    """Coefficients of one side's parts, (n + 1, 8), of a τ over [0, 1]; errors of the n, (n,).
+    """Coefficients of one side's parts for τ over [0, 1], (n + 1, 8), and their errors, (n,).
 
-    Errors are those of B, or of S in units of E|z|.
+    An error is that of B, or that of S in units of E|z|, whichever is larger.
     """
     sign = -1.0 if below else 1.0
     start, width = edges[:-1, np.newaxis], np.diff(edges)[:, np.newaxis]
     d = start + width * _BETWEEN
-    # What no float64 number is at, or what is nearer to another cut, does not count.
+    # Distances below the spacing of float64, or nearer to another cut, do not count.
     counts = (d >= np.spacing(abs(cut))) & (d <= reach)
     blocks, errors = [], np.zeros(len(start))
     both = zip(

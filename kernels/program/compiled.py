@@ -1,10 +1,10 @@
-"""A compiled network: called like the reference, with the same checks of what goes in and out.
+"""A compiled network: called like the reference, with the same checks of inputs and results.
 
-The checks are part of the compiled function: a pass over an array is a fraction of a microsecond
-there, and several of them from Python, as long as a small network takes. It leaves the bits of the
-largest number, without its sign: float32 numbers order as their bits do, and infinity, whose bits
-are 7F800000, is above all finite ones and below every NaN. In variances the sign stays, and what is
-negative, but −0, is above infinity.
+The compiled function does most of a check: a pass over an array takes a fraction of a microsecond
+there, but several from Python, as long as a small network. The pass leaves the bits of the largest
+number, without its sign: float32 numbers order as their bits do, and infinity, whose bits are
+7F800000, is above all finite ones and below every NaN. In variances the sign stays: negative
+numbers other than −0 are then above infinity.
 """
 
 from __future__ import annotations
@@ -29,21 +29,31 @@ NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected 
 _MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE, NO_VARIANCE)  # of x, mean and variance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompiledNetwork:
-    """A compiled network; `net.propagate(x)` in float32.
+    """A network compiled for one batch size by `compile_network`: `net.propagate(x)` in float32.
 
-    Not for two threads at once: calls share one memory for inputs and outputs.
+    All calls share one memory: do not call it from two threads at once.
 
     Parameters
     ----------
     kernel : Kernel
-        Of x; gives mean and variance, or the mean alone where the variance is 0.
+        Takes x; gives mean and variance, or the mean alone where the variance is 0.
     largest : tuple of ndarray
-        Where it leaves the bits of the largest entry of x, mean and variance.
+        Views of the bits of the largest entry of x, mean and variance, which each run leaves.
     tuned, untuned : tuples of str
-        Workloads whose decisions are from records of tuning, and those by hand for want of one.
-        Both empty for other schedules than "tuned".
+        With the schedule "tuned", the workloads that use a record of tuning, and those that have
+        none and are scheduled by hand. Empty for other schedules.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn import Network
+    >>> from refbnn.layers import Dense, ReLU
+    >>> from kernels import compile_network
+    >>> fast = compile_network(Network([Dense(4, 8), ReLU(), Dense(8, 3)], seed=0), batch_size=2)
+    >>> fast(np.ones((2, 4))).mean.shape
+    (2, 3)
     """
 
     kernel: Kernel
@@ -56,18 +66,19 @@ class CompiledNetwork:
 
         Parameters
         ----------
-        x : ndarray, (batch, *input shape), of real numbers
+        x : ndarray, (batch_size, *input_shape), of real numbers
+            Converted to float32.
 
         Returns
         -------
         Moments
-            Fresh float32 arrays, (batch, *output shape).
+            Fresh float32 arrays, (batch_size, *output shape).
 
         Raises
         ------
         InputError
-            If x is no such array, or holds NaN, infinity or a number too large for float32; or if
-            a result is too large.
+            If x has another shape or type, or holds NaN, infinity or a number too large for
+            float32; or if a result is too large for float32.
         """
         kernel = self.kernel
         put(x, kernel.inputs[0])
@@ -79,12 +90,12 @@ class CompiledNetwork:
         return Moments.checked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
     def instruction_count(self, x: np.ndarray) -> InstructionCount:
-        """Instructions executed for these inputs: `.total`, and by class.
+        """Count the instructions executed for these inputs: `.total`, and by class.
 
         Raises
         ------
         InputError
-            As in a call, and if the kernel is on a device that cannot count.
+            As in a call, and if the device cannot count: only "emulated" can.
         """
         self(x)  # for its checks
         return self.kernel.instruction_count(*self.kernel.inputs)
@@ -97,12 +108,12 @@ def put(x: np.ndarray, view: np.ndarray) -> None:
     ----------
     x : ndarray, of real numbers
     view : ndarray of float32
-        What is too large for it becomes infinite.
+        Numbers too large for float32 become infinite.
 
     Raises
     ------
     InputError
-        If x is no such array, or not of the shape of `view`.
+        If x is no array of real numbers, or not of the shape of `view`.
     """
     if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
         what = f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
@@ -131,18 +142,18 @@ def compiled(
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
-    """Workloads of a program that can be tuned and have no record in this folder."""
+    """Workloads of a program that can be tuned but have no record in this folder."""
     searched = {step.workload for step in program.steps if step.space}
     return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 
 
 def add_checks(program: Program) -> int:
-    """Make a network's program also give the bits of the largest entry of x, mean and variance.
+    """Add the bits of the largest entries of x, mean and variance to a network's outputs.
 
     Returns
     -------
     int
-        Outputs that it had: mean, and variance where there is one. The bits follow them.
+        Number of outputs before: mean, and variance where there is one.
     """
     arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
     bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
@@ -152,7 +163,7 @@ def add_checks(program: Program) -> int:
 
 
 def _largest(tensor: te.Tensor, signed: bool) -> te.Tensor:
-    """Bits of the largest entry, (1, 1), see the top of the file."""
+    """Bits of the largest entry, (1, 1), as the top of the file says."""
     axes = [te.reduce_axis((0, int(n))) for n in tensor.shape]
     entry = tensor(*axes)
     bits = tirx.reinterpret("uint32", entry)

@@ -1,4 +1,8 @@
-"""Kernels: a program compiled and on a device, with its memory laid out."""
+"""Kernels: programs compiled and loaded on a device, with their memory laid out.
+
+`build` does all of it: `lowered` schedules the program, `bind` compiles it and puts it on the
+device.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import tvm
 from tvm import te
 
 from kernels import devices
-from kernels.devices.instructions import Blocks, InstructionCount
+from kernels.devices.instructions import Blocks, InstructionCount, count
 from kernels.devices.targets import Target
 from kernels.program import loops, records, subnormals
 from kernels.program.program import Program
@@ -27,76 +31,80 @@ PASSES = {"tirx.disable_cse_tir": True}
 
 
 def passes(target: Target, schedule: str = "hand") -> dict[str, bool]:
-    """Settings of TVM's passes for a target: those of all, and what schedules by hand ask for.
+    """Settings of TVM's passes for a target and a schedule.
 
-    On Arm these copy inputs and weights on their way into arrays that LLVM makes registers of
-    (`kernels.layers.dense`). It does not where TVM lets several layers share the memory of one
-    array. So none do: on the A72 a LeNet-5 at batches 1 and 10 executes 13 and 6 % fewer
-    instructions, a 784-100-100-10 at batch 10 15 %, at batch 1 as many. Temporary arrays take more
-    memory, 268 kB in place of 73, 417 of 130, 141 of 92 and 13 of 9 kB: less than the weights.
+    Disable StorageRewrite on Arm: shared buffers stop LLVM from keeping copies in registers, and
+    schedules by hand make such copies of inputs and weights (`kernels.layers.dense`). On the A72 a
+    LeNet-5 at batches 1 and 10 then executes 13 and 6 % fewer instructions, a 784-100-100-10 at
+    batch 10 15 % fewer, at batch 1 as many. Temporary arrays take more memory, 268 kB instead of
+    73, 417 of 130, 141 of 92 and 13 of 9 kB: less than the weights.
     """
-    apart = target.is_arm and schedule != "default"
-    return {**PASSES, "tirx.disable_storage_rewrite": True} if apart else PASSES
+    unshared = target.is_arm and schedule != "default"
+    return {**PASSES, "tirx.disable_storage_rewrite": True} if unshared else PASSES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
-    """A compiled function bound to its memory, laid out once: inputs, weights, outputs.
+    """A compiled function with memory of its own: call it with its input arrays.
 
-    Not for two threads at once: every call uses that memory.
+    All calls share that memory: do not call it from two threads at once.
 
     Parameters
     ----------
     run : callable without arguments
-        Runs on `inputs` as they stand and leaves the results in `outputs`.
+        Computes `outputs` from what `inputs` hold.
     inputs, outputs : tuples of ndarray, (batch, ...)
-        Views of that memory, without the padding.
+        Views of that memory, without the padding. Their shapes are those of a call's arrays;
+        numbers are float32, the words of a seed uint32.
     executable : tvm.runtime.Executable
-        The compiled module, for its assembly.
-    count : callable without arguments, or None
-        Runs as `run` does and counts executed instructions; None on devices that cannot.
-    blocks : callable without arguments, or None
-        Runs as `run` does and tells which code was executed how often; None as for `count`.
-    time : callable without arguments, or None
-        Seconds of one run on `inputs` as they stand, measured where the kernel is; None on the
-        emulated core.
+        Compiled module.
+    blocks, time : callables without arguments, or None
+        As in `kernels.devices.Loaded`.
     """
 
     run: Callable[[], object]
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
     executable: tvm.runtime.Executable
-    count: Callable[[], InstructionCount] | None = None
     blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Copy the arrays in, run, and copy the results out; shapes as of `inputs`.
+        """Compute the outputs for these inputs.
 
-        What they hold is not looked at: of NaN NaN is made (see `kernels.program.compiled` for
-        networks).
+        Parameters
+        ----------
+        *arrays : array_like, of the shapes of `inputs`
+            Converted to float32. NaN and infinity are not refused: they reach the outputs.
+
+        Returns
+        -------
+        tuple of ndarray
+            Fresh arrays, of the shapes of `outputs`.
 
         Raises
         ------
         InputError
-            If these are not as many arrays, or not of these shapes.
+            If the number of arrays or a shape is wrong.
         """
         self._put(arrays)
         self.run()
         return tuple([view.copy() for view in self.outputs])
 
     def instruction_count(self, *arrays: np.ndarray) -> InstructionCount:
-        """Instructions that one run executes on these inputs.
+        """Count the instructions that one run executes on these inputs.
 
         Raises
         ------
         InputError
-            If the kernel is on a device that cannot count.
+            As in a call, and if the device cannot count: only "emulated" can.
         """
-        if self.count is None:
-            raise InputError("kernel: this device counts no instructions; expected 'emulated'")
+        if self.blocks is None:
+            raise InputError(
+                "kernel: this device counts no instructions; compile with device='emulated'"
+            )
         self._put(arrays)
-        return self.count()
+        return count(self.blocks())
 
     def _put(self, arrays: tuple[np.ndarray, ...]) -> None:
         if len(arrays) != len(self.inputs):
@@ -114,10 +122,10 @@ def lowered(program: Program, schedule: str, folder: str | Path | None = None) -
     ----------
     program : Program
     schedule : {"hand", "tuned", "default"}
-        "tuned" is "hand" with other decisions, wherever there is a record of tuning; "default" is
-        TVM's own lowering: the loops as they are computed, in that order.
-    folder : Path, optional
-        Of records, see `kernels.program.records.find`.
+        "tuned" takes decisions from records of tuning where there are, and else those by hand;
+        "default" keeps the loops as the operators define them.
+    folder : path, optional
+        Folder of records, see `kernels.program.records.find`.
 
     Raises
     ------
@@ -139,7 +147,7 @@ def lowered(program: Program, schedule: str, folder: str | Path | None = None) -
 
 
 def planned(program: Program) -> tvm.s_tir.Schedule:
-    """Schedule of a program without any decision yet."""
+    """Unscheduled loops of a program, for transforms to be applied to."""
     tensors = [tensor for _, tensor in program.inputs]
     tensors += [tensor for tensor, _ in program.weights]
     tensors += [tensor for _, tensor in program.outputs]
@@ -147,12 +155,12 @@ def planned(program: Program) -> tvm.s_tir.Schedule:
 
 
 def tuned(program: Program, folder: str | Path | None = None) -> dict[str, dict[str, int]]:
-    """Decisions of those steps of a program that have a record, by workload; as in `lowered`."""
+    """Recorded decisions of a program's steps, by workload; errors as in `lowered`."""
     return {name: record.decisions for name, record in recorded(program, folder).items()}
 
 
 def recorded(program: Program, folder: str | Path | None = None) -> dict[str, Record]:
-    """Records of tuning of a program's steps, by workload; as in `lowered`."""
+    """Records of a program's steps, by workload; errors as in `lowered`."""
     found = {
         step.workload: records.find(step, program.target, folder)
         for step in program.steps
@@ -167,7 +175,7 @@ def build(
     folder: str | Path | None = None,
     device: str | devices.Board = "local",
 ) -> Kernel:
-    """Compile a program, put it on a device and lay out its memory.
+    """Schedule and compile a program, and load it on a device.
 
     Parameters
     ----------
@@ -192,13 +200,13 @@ def bind(
     device: str | devices.Board = "local",
     schedule: str = "hand",
 ) -> Kernel:
-    """Compile a program scheduled in that way and lay out its memory; otherwise as `build`."""
+    """Compile the module of a scheduled program and load it on a device; errors as in `build`."""
     load = devices.find(device, program.target)
     target = tvm.target.Target(program.target.llvm)
-    watching = tvm.transform.PassContext.current().instruments
-    with tvm.transform.PassContext(config=passes(program.target, schedule), instruments=watching):
+    instruments = tvm.transform.PassContext.current().instruments  # of the caller
+    settings = passes(program.target, schedule)
+    with tvm.transform.PassContext(config=settings, instruments=instruments):
         executable = tvm.compile(module, target=target)
-
     loaded = load(executable, memory(program))
 
     def views(operands, arrays) -> tuple[np.ndarray, ...]:
@@ -209,19 +217,16 @@ def bind(
         inputs=views(program.inputs, loaded.memory.inputs),
         outputs=views(program.outputs, loaded.memory.outputs),
         executable=executable,
-        count=loaded.count,
         blocks=loaded.blocks,
         time=loaded.time,
     )
 
 
 def memory(program: Program) -> devices.Memory:
-    """The arrays of a program: its weights, and zeros for inputs and outputs."""
+    """Allocate the arrays of a program: its weights, and zeros for inputs and outputs."""
 
     def zeros(operands) -> list[np.ndarray]:
-        return [
-            np.zeros([int(n) for n in tensor.shape], tensor.dtype.dtype) for _, tensor in operands
-        ]
+        return [np.zeros([int(n) for n in t.shape], t.dtype.dtype) for _, t in operands]
 
     weights = [values for _, values in program.weights]
     return devices.Memory(zeros(program.inputs), weights, zeros(program.outputs))

@@ -1,9 +1,9 @@
-"""Loops written out, for what te cannot say: as many rounds as the numbers ask for, and branches.
+"""Loops written out, for what te cannot express: branches, and iterations that depend on data.
 
-te computes each element of a tensor by one expression, over as many steps for all. A stage written
-here is a loop over vectors of elements with statements inside, built by TVM's script builder. To
-schedules it is a block within one loop, over the first axis: images can be merged over it, and the
-loops inside stay as they are written.
+te computes each element of a tensor by one expression, with equally many steps for all. A stage
+written here is a loop over vectors of elements with statements inside, built by TVM's script
+builder. Schedules see it as a block within one loop, over the first axis: they can merge loops over
+images, and the loops inside stay as they are written.
 """
 
 from __future__ import annotations
@@ -29,74 +29,81 @@ def stage(
     Parameters
     ----------
     name : str
-        Of the block.
+        Name of the block.
     shape : sequence of int
-        Of each result; the last axis is a multiple of the lanes.
+        Shape of each result; the last axis is a multiple of the lanes.
     inputs : sequence of tensors, each with the same first axis
-        What the loops read.
+        Tensors that are read image by image.
     constants : sequence of tensors
-        What else they read.
+        Tensors that every image reads whole.
     results : int
-        How many.
+        Number of results.
     lanes : int
     body : callable (ins, outs, place)
         Writes one vector of the results, by statements of the builder. `ins`, constants last, and
         `outs` are buffers, and place(lane) is the index of an element of the vector in `shape`.
     """
-
-    def part(buffer, i):
-        """What belongs to index i of the first axis; all of a constant."""
-        constant = buffer.name in [tensor.op.name for tensor in constants]
-        first, *others = [slice(0, extent) for extent in buffer.shape]
-        return buffer[(first if constant else i, *others)]
-
-    def statements(ins, outs):
-        with IRBuilder() as builder:
-            with script.serial(shape[0]) as first, script.sblock(name):
-                i = script.axis.spatial(shape[0], first)
-                script.reads(*[part(buffer, i) for buffer in ins])
-                script.writes(*[part(buffer, i) for buffer in outs])
-                with script.grid(*shape[1:-1], shape[-1] // lanes) as inner:
-                    *middle, vector = [inner] if isinstance(inner, tirx.Var) else inner
-                    body(ins, outs, lambda lane: (i, *middle, vector * lanes + lane))
-            return builder.get()
-
-    def buffers(tensors, names):
-        return [
-            tirx.decl_buffer(tensor, "float32", name)
-            for tensor, name in zip(tensors, names, strict=True)
-        ]
-
-    shapes = [tuple(shape)] * results
-    inputs = [*inputs, *constants]
+    tensors = [*inputs, *constants]
+    shapes, types = [tuple(shape)] * results, ["float32"] * results
+    whole = {tensor.op.name for tensor in constants}
     return te.extern(
         shapes,
-        inputs,
-        statements,
+        tensors,
+        lambda ins, outs: _nest(name, shape, ins, outs, whole, lanes, body),
         name=name,
-        dtype=["float32"] * results,
-        in_buffers=buffers([t.shape for t in inputs], [t.op.name for t in inputs]),
-        out_buffers=buffers(shapes, [f"{name}_v{result}" for result in range(results)]),
+        dtype=types,
+        in_buffers=[tirx.decl_buffer(t.shape, "float32", t.op.name) for t in tensors],
+        out_buffers=[
+            tirx.decl_buffer(shape, "float32", f"{name}_v{result}")
+            for result, shape in enumerate(shapes)
+        ],
     )
 
 
+def _nest(name, shape, ins, outs, whole, lanes, body):
+    """Write a block within one loop, around loops over the vectors; parameters as of `stage`.
+
+    The block reads all of the buffers that are named in `whole`.
+    """
+
+    def part(buffer, i):
+        first, *others = [slice(0, extent) for extent in buffer.shape]
+        return buffer[(first if buffer.name in whole else i, *others)]
+
+    with IRBuilder() as builder:
+        with script.serial(shape[0]) as first, script.sblock(name):
+            i = script.axis.spatial(shape[0], first)
+            script.reads(*[part(buffer, i) for buffer in ins])
+            script.writes(*[part(buffer, i) for buffer in outs])
+            with script.grid(*shape[1:-1], shape[-1] // lanes) as inner:
+                *middle, vector = [inner] if isinstance(inner, tirx.Var) else inner
+                body(ins, outs, lambda lane: (i, *middle, vector * lanes + lane))
+        return builder.get()
+
+
 def unwrapped(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The function of te with these loops among its others: te puts a block around each."""
-    realize = function.body
-    root = realize.block
-    blocks = root.body.seq if isinstance(root.body, tirx.SeqStmt) else [root.body]
+    """Put these loops among the function's others: te wraps a block around each."""
+    body = function.body.block.body
+    blocks = body.seq if isinstance(body, tirx.SeqStmt) else [body]
     bare = [
         block.block.body if isinstance(block, s_tir.SBlockRealize) else block for block in blocks
     ]
-    root = type(root)(
+    return with_body(function, tirx.SeqStmt(bare) if len(bare) > 1 else bare[0])
+
+
+def with_body(function: tirx.PrimFunc, body: tirx.Stmt, *buffers: tirx.Buffer) -> tirx.PrimFunc:
+    """Replace the body of a function's root block, which may allocate more buffers."""
+    realize = function.body
+    root = realize.block
+    block = type(root)(
         root.iter_vars,
         root.reads,
         root.writes,
         root.name_hint,
-        tirx.SeqStmt(bare) if len(bare) > 1 else bare[0],
+        body,
         root.init,
-        root.alloc_buffers,
+        [*root.alloc_buffers, *buffers],
         root.match_buffers,
         root.annotations,
     )
-    return function.with_body(type(realize)(realize.iter_values, realize.predicate, root))
+    return function.with_body(type(realize)(realize.iter_values, realize.predicate, block))

@@ -1,8 +1,9 @@
-"""Programs: what a kernel computes, put together operator by operator, and how to schedule it.
+"""Programs: what a kernel computes, operator by operator, and how to schedule it.
 
-An operator (`kernels.layers.dense`, `kernels.layers.activations.relu`, ...) adds itself to a
-program: `add` declares its weights, says what is computed from the activation that it is given, and
-appends a `Step`, which says how. One compiled function then does the whole program.
+An operator (`kernels.layers.dense`, `kernels.layers.activations.relu`, ...) has a function `add`,
+which declares the operator's weights in a program, defines its results as tensors computed from an
+activation, and appends a `Step`, which schedules them. The whole program becomes one compiled
+function.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _MOST_NUMBERS = 2**31 - 1
 
 
 class Layout(Protocol):
-    """How an array of shape (batch, *shape) lies in the memory of a kernel."""
+    """Layout of an array of shape (batch, *shape) in the memory of a kernel."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example, as the reference has it."""
+        """Shape of one example in the reference."""
 
     def tensor_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of the tensor in memory, padding included."""
@@ -43,7 +44,7 @@ class Rows:
     Parameters
     ----------
     n : int
-        Features.
+        Number of features.
     lanes : int
         float32 numbers in one vector.
     """
@@ -53,15 +54,15 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n,)."""
+        """Shape of one example: (n,)."""
         return (self.n,)
 
     def tensor_shape(self, batch: int) -> tuple[int, ...]:
-        """(batch, n rounded up)."""
+        """Shape in memory: (batch, n rounded up)."""
         return batch, -(-self.n // self.lanes) * self.lanes
 
     def view(self, memory: np.ndarray) -> np.ndarray:
-        """The first n columns."""
+        """Show the first n columns."""
         return memory[:, : self.n]
 
 
@@ -80,37 +81,32 @@ class Padded:
     lanes: int
 
     def tensor_shape(self, batch: int = 1) -> tuple[int, ...]:
-        """The shape, its last number rounded up."""
+        """Shape in memory: its last number rounded up."""
         return *self.shape[:-1], -(-self.shape[-1] // self.lanes) * self.lanes
 
     def view(self, memory: np.ndarray) -> np.ndarray:
-        """The array without what was added."""
+        """Show the array without its padding."""
         return memory[..., : self.shape[-1]]
 
 
 @dataclass(frozen=True)
 class Plain:
-    """Layout of an array as it is, without a batch, such as the two words of a seed.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    """
+    """Layout of an array without batch and padding, such as the two words of a seed."""
 
     shape: tuple[int, ...]
 
     def tensor_shape(self, batch: int) -> tuple[int, ...]:
-        """The shape, whatever the batch."""
+        """Shape in memory, the same for any batch."""
         return self.shape
 
     def view(self, memory: np.ndarray) -> np.ndarray:
-        """The memory."""
+        """Show the memory itself."""
         return memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Activation:
-    """What operators hand on: tensors of mean and variance, both in one layout.
+    """Result of an operator: tensors of mean and variance, both in one layout.
 
     Parameters
     ----------
@@ -137,10 +133,9 @@ class Step:
     Parameters
     ----------
     workload : str
-        What is computed, in words that are the same wherever the same is computed: the name under
-        which a tuned record is kept.
+        Name of the computation, under which tuned records are kept: equal for equal computations.
     by_hand : mapping of a decision's name to its value
-        Such as {"rows": 5, "packs": 2}.
+        Decisions of the schedule by hand, such as {"rows": 5, "packs": 2}.
     space : mapping of a decision's name to values worth a search
         Empty where there is nothing to search.
     transform : callable (schedule, decisions)
@@ -155,7 +150,7 @@ class Step:
 
 @dataclass
 class Program:
-    """What one compiled function computes.
+    """Computation of one compiled function.
 
     Parameters
     ----------
@@ -163,18 +158,17 @@ class Program:
     batch : int
         Examples in one call.
     flush : bool
-        Whether subnormal numbers may count as 0 (`kernels.program.subnormals`): in networks they
-        do.
+        Whether subnormal numbers count as 0 (`kernels.program.subnormals`), as in networks.
 
     Attributes
     ----------
     inputs, outputs : lists of (Layout, tensor)
     weights : list of (tensor, values)
-        Laid out ahead of time.
+        Arrays that stay the same from call to call, laid out ahead of time.
     steps : list of Step
     operators : list of (str, callable without arguments)
-        Layers, where it is a network: what one is called, and what makes the program of it alone,
-        in which it is searched and measured.
+        Layers of a network: the name of each, and a function that makes the program of this layer
+        alone, for tuning and measuring it.
 
     Raises
     ------
@@ -210,11 +204,11 @@ class Program:
         return self.known(layout) if known else self.random(layout)
 
     def weight(self, name: str, values: np.ndarray) -> te.Tensor:
-        """Declare an array that stays the same from call to call.
+        """Declare an array that stays the same from call to call, in float32.
 
-        In float32, numbers below the least normal one as 0: a posterior mean without influence
-        decays to such a number in training, and a processor takes a hundred times as long over
-        it. In a trained 784-100-100-10 every tenth one made the network eight times slower.
+        Subnormal numbers become 0: a posterior mean without influence decays to one in training,
+        and a processor takes a hundred times as long over it. In a trained 784-100-100-10 every
+        tenth mean was subnormal, which made the network eight times slower.
 
         Raises
         ------
@@ -233,7 +227,7 @@ class Program:
     def give(self, *activations: Activation) -> None:
         """Make mean, and variance where there is one, outputs of the function."""
         for activation in activations:
-            self.outputs += [(activation.layout, tensor) for tensor in activation.tensors]
+            self.give_arrays(activation.layout, *activation.tensors)
 
     def give_arrays(self, layout: Layout, *tensors: te.Tensor) -> None:
         """Make tensors of one layout outputs of the function."""
@@ -245,12 +239,13 @@ class Program:
         Raises
         ------
         InputError
-            If it has more numbers than TVM's indices, of 32 bits, reach.
+            If the array has more numbers than TVM's indices of 32 bits can address.
         """
         shape = layout.tensor_shape(self.batch)
-        if prod(map(int, shape)) > _MOST_NUMBERS:
+        size = prod(map(int, shape))
+        if size > _MOST_NUMBERS:
             raise InputError(
-                f"batch_size is {self.batch}: an input of {prod(map(int, shape))} numbers; "
+                f"batch_size is {self.batch}: an input of {size} numbers; "
                 f"expected at most {_MOST_NUMBERS}"
             )
         tensor = te.placeholder(shape, name=name)

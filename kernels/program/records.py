@@ -1,18 +1,17 @@
-"""Records: the decisions that a search found fastest, kept in files that a person can read.
+"""Records: the fastest decisions that searches found, kept in readable files.
 
-A file `<target>.json` holds a record of every tuned workload and of the processor it was measured
-on. There are two places, looked into in this order: the folder where `refbnn tune` writes, and
-`kernels/records`, which comes with the package.
+A file `<target>.json` holds records of tuned workloads, each with the processor it was measured on.
+Two folders are searched, in this order: the one where `refbnn tune` writes, and `PACKAGED`, which
+comes with the package.
 
-A record says what was measured: seconds, of the processor itself, or proxy cycles, of which an
-emulated core executed the instructions (`kernels.devices.emulated_arm.costs`). A workload may have
-one of each; wherever there is one in seconds, it is that which counts.
+A record's cost is in seconds on the processor itself, or in proxy cycles of code that an emulated
+core executed (`kernels.devices.emulated_arm.costs`). A workload may have a record of each kind; the
+one in seconds takes precedence.
 
-A record of another processor is none: what is fastest there says little here, and both places may
-hold records of several. A record of this processor whose decisions the operator does not know, or
-that lie outside its space, does not fit: it was changed, or is of another version. In the user's
-folder it is an error, which tuning again mends; one of the package, which users cannot mend, counts
-as none.
+Records of another processor are ignored: its fastest decisions say little about this one. A record
+of this processor does not fit if its decisions are unknown to the operator or lie outside its
+space: it was edited, or is from another version. In the user's folder that is an error, which
+tuning again mends; in the package, which users cannot mend, the record is ignored.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from refbnn.errors import InputError
 from refbnn.files.atomic import write_text
 
 PACKAGED = Path(__file__).parents[1] / "tuning" / "records"
-SECONDS, PROXY_CYCLES = "seconds", "proxy_cycles"  # measures, by which the files call the costs
+SECONDS, PROXY_CYCLES = "seconds", "proxy_cycles"  # measures, and names of the costs in files
 _VERSION = 1  # of the layout of the files
 
 
@@ -44,17 +43,16 @@ class Record:
     workload : str
         As in `kernels.program.program.Step`.
     processor : dict
-        As `processor` describes it.
+        As the function `processor` describes it.
     decisions : dict of str to int
     measure : {"seconds", "proxy_cycles"}
-        What `cost` is: time, measured in turns, or weighted instructions. In the file there is no
-        such entry: the costs are called "seconds" and "seconds_by_hand", or "proxy_cycles" and
-        "proxy_cycles_by_hand".
+        Unit of the costs: time, or weighted instructions. Files call the costs "seconds" and
+        "seconds_by_hand", or "proxy_cycles" and "proxy_cycles_by_hand", in place of this entry.
     cost, cost_by_hand : float
-        Of one call of the operator by itself, with these decisions and with those by hand; equal
+        Cost of one call of the operator alone, with these decisions and with those by hand; equal
         where those by hand were kept.
     trials : int
-        Decisions that were measured.
+        Number of decisions that were measured.
     tvm : str
         Version of the compiler.
     """
@@ -70,7 +68,7 @@ class Record:
 
 
 def processor(target: Target) -> dict[str, object]:
-    """What decides whether a record is of this processor: LLVM's name of it and its registers."""
+    """Description by which records match a processor: LLVM's name of it and its registers."""
     return {
         "mcpu": target.llvm.get("mcpu", ""),
         "lanes": target.lanes,
@@ -79,24 +77,24 @@ def processor(target: Target) -> dict[str, object]:
 
 
 def default_folder() -> Path:
-    """Where records are kept unless told otherwise: `records` in the user's cache of refbnn."""
+    """Default folder of records: `records` in the user's cache of refbnn."""
     return Path(pooch.os_cache("refbnn")) / "records"
 
 
 def path(folder: Path, target: Target) -> Path:
-    """The file of a target."""
+    """File of a target's records."""
     return folder / f"{target.name}.json"
 
 
 def find(step: Step, target: Target, folder: str | Path | None = None) -> Record | None:
-    """Record of a step on this processor, of several one in seconds.
+    """Find the record of a step on this processor, in seconds if there are several.
 
     Parameters
     ----------
     step : Step
     target : Target
     folder : path, optional
-        Looked into before `PACKAGED`; by default `default_folder()`.
+        Searched before `PACKAGED`; by default `default_folder()`.
 
     Raises
     ------
@@ -119,12 +117,12 @@ def find(step: Step, target: Target, folder: str | Path | None = None) -> Record
 
 
 def read(file: Path) -> list[Record]:
-    """All records of a file; none where there is no file.
+    """Read all records of a file; an absent file has none.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or holds anything else.
+        If the file cannot be read, or is no file of records.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -133,7 +131,7 @@ def read(file: Path) -> list[Record]:
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; expected records of tuning") from None
     except ValueError:  # of UTF-8 or of JSON
-        raise InputError(f"{file}: is no JSON text; expected records of tuning") from None
+        raise InputError(f"{file}: is not a JSON file; expected records of tuning") from None
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise InputError(f"{file}: expected records of tuning, version {_VERSION}")
     entries = content.get("records")
@@ -143,7 +141,7 @@ def read(file: Path) -> list[Record]:
 
 
 def keep(record: Record, file: Path) -> None:
-    """Write a record into a file, in place of an earlier one of that workload and measure."""
+    """Write a record into a file; it replaces one of its processor, workload and measure."""
 
     def key(one: Record) -> tuple[str, str, str]:
         return json.dumps(one.processor, sort_keys=True), one.workload, one.measure
@@ -154,7 +152,7 @@ def keep(record: Record, file: Path) -> None:
 
 
 def fits(decisions: Mapping[str, object], space: Mapping[str, Sequence[int]]) -> bool:
-    """Whether every decision is made, no other, and each within the space."""
+    """Whether the decisions are those of the space, each with a value within it."""
     return decisions.keys() == space.keys() and all(
         value in space[name] for name, value in decisions.items()
     )
@@ -170,7 +168,7 @@ def _require_fitting(record: Record, step: Step, file: Path) -> None:
 
 
 def _kinds(measure: str) -> dict[str, type]:
-    """Entries of a record in a file."""
+    """Names and types of a record's entries in a file."""
     return {
         "workload": str,
         "processor": dict,
@@ -183,7 +181,7 @@ def _kinds(measure: str) -> dict[str, type]:
 
 
 def _entry(record: Record) -> dict[str, object]:
-    """A record as it is in a file."""
+    """Convert a record to its entry in a file."""
     values = asdict(record)
     values[record.measure] = values.pop("cost")
     values[f"{record.measure}_by_hand"] = values.pop("cost_by_hand")

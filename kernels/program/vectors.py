@@ -1,4 +1,4 @@
-"""The schedule of elementwise blocks: whole vectors at a time."""
+"""Schedule of elementwise blocks: whole vectors at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tvm
 
 
 def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: Sequence[str], lanes: int) -> None:
-    """Say how blocks are computed: whole vectors; moments of one formula share a nest of loops."""
+    """Vectorise the last axis of each block; moments of one formula share a nest of loops."""
     for block in blocks:
         *_, column = sch.get_loops(sch.get_sblock(block))
         _, lane = sch.split(column, [None, lanes])

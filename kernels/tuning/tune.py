@@ -105,7 +105,7 @@ def tune(
     target = program.target
     devices.find(device, target)  # before the work, not after it
     if device == "rpc":
-        device = devices.described()
+        device = devices.board_from_environment()
     measure = measure_of(device)
     if measure == records.PROXY_CYCLES:
         throughput(str(target.llvm["mcpu"]))

@@ -140,7 +140,7 @@ def device(arguments: argparse.Namespace):
     """What add_device's options say, as `kernels.compile_network` takes it: a name or a board."""
     name = arguments.device or ("local" if arguments.tracker is None else "rpc")
     if name == "rpc":
-        from kernels.devices import described as board
+        from kernels.devices import board_from_environment as board
 
         return board(arguments.tracker, arguments.key)
     for option in ("tracker", "key"):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.devices import Board
-from kernels.gradients import conv2d as gradient_conv2d
 from kernels.gradients import dense as gradient
 from kernels.gradients import frames as gradient_frames
+from kernels.gradients import kernel as gradients
 from kernels.kl import kernel as kl
 from refbnn.layers import Conv2d, Dense
 from refbnn.layers.posterior import Posterior
@@ -231,7 +231,7 @@ def _check_gradient(layer, shape, target, device, schedule, rng) -> Check:
     law = Gaussian()
     noise = drawn_noise(layer, law, seed, index, samples)
     numbers = case(layer, shape, batch, samples, False, noise, rng)
-    kernel = build(numbers, target, schedule, law=law, index=index, device=device)
+    kernel = gradients.build(sizes(numbers), target, schedule, law=law, layer=index, device=device)
     c = numbers
     result = kernel(c.x, c.grad_y, c.mean, c.scale, c.bias_scale, np.array(key_of(seed), np.uint32))
     triples = list(zip(result, numbers.expected(), numbers.bounds(drawn=True), strict=True))
@@ -246,15 +246,7 @@ def _check_gradient(layer, shape, target, device, schedule, rng) -> Check:
     )
 
 
-def build(
-    case: Case, target="host", schedule="hand", parameter="scale", law=None, index=0, device="local"
-):
-    """The kernel for a case; parameters as in `kernels.gradients.dense.build`."""
-    module = gradient if isinstance(case.layer, Dense) else gradient_conv2d
-    return module.build(sizes(case), target, schedule, parameter, law, index, device)
-
-
-def sizes(case: Case) -> gradient.Sizes | gradient_frames.Sizes:
+def sizes(case: Case) -> gradients.Sizes:
     """The sizes that a kernel for a case is compiled for."""
     samples, batch = case.grad_y.shape[:2]
     if isinstance(case.layer, Dense):

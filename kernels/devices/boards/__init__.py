@@ -1,1 +1,1 @@
-"""Boards: kernels on another machine, through TVM's tracker and server."""
+"""Boards: kernels on another machine, through TVM's tracker and server; start with `rpc`."""

@@ -1,8 +1,7 @@
-"""Boards: one machine or a fleet of them, under one key at a tracker of TVM's.
+"""Boards: one machine or a fleet, registered under one key at TVM's tracker.
 
-Every board runs TVM's server, which reports itself to the tracker under a key; whoever asks the
-tracker for that key gets a board that is free. Where no board is described, it is the one that
-TVM's own environment variables name.
+Every board runs TVM's server, which reports to the tracker under a key. The tracker gives a free
+board to a client that asks for that key.
 """
 
 from __future__ import annotations
@@ -10,32 +9,40 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import numpy as np
+
 from refbnn.errors import InputError
 
 VARIABLES = "TVM_TRACKER_HOST", "TVM_TRACKER_PORT", "TVM_TRACKER_KEY"
-# Seconds, a day. TVM's server waits in milliseconds of 32 bits, and dies of more than 24 days.
+# A day, in seconds. TVM's server counts milliseconds in 32 bits, and dies of more than 24 days.
 _LONGEST = 86_400
 
 
 @dataclass(frozen=True)
 class Board:
-    """Any one board of those that a tracker has under a key.
+    """Any board that a tracker has under a key.
 
     Parameters
     ----------
     tracker : str
         HOST:PORT of the tracker.
     key : str
-        What the boards' servers call themselves.
+        Key under which the boards' servers were started.
     timeout : float, seconds, more than 0 and at most a day
-        A session that lasts longer is ended by the board: others may wait for it, or it hangs.
+        Longest duration of a session. The board ends it then, since it may hang or others wait.
     attempts : int, at least 1
-        Sessions that may end before their work is done, until that is an error.
+        Sessions that may fail in a row before that is an error.
 
     Raises
     ------
     InputError
-        If an argument is none of these.
+        If an argument is invalid.
+
+    Examples
+    --------
+    >>> from kernels.devices import Board
+    >>> print(Board("192.168.0.7:9190", "rpi4"))
+    board 'rpi4' of tracker 192.168.0.7:9190
     """
 
     tracker: str
@@ -50,11 +57,12 @@ class Board:
         key = self.key if isinstance(self.key, str) else ""
         if not key or any(c.isspace() or c == ":" for c in key):
             raise InputError(f"key {self.key!r}; expected a word without colons, such as 'rpi4'")
-        if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= _LONGEST):
+        real = isinstance(self.timeout, int | float | np.integer | np.floating)
+        if not (real and 0 < self.timeout <= _LONGEST):
             raise InputError(
                 f"timeout {self.timeout!r}; expected seconds, more than 0 and at most {_LONGEST}"
             )
-        if not (isinstance(self.attempts, int) and self.attempts >= 1):
+        if not (isinstance(self.attempts, int | np.integer) and self.attempts >= 1):
             raise InputError(f"attempts {self.attempts!r}; expected at least 1, a whole number")
 
     @property
@@ -67,13 +75,13 @@ class Board:
         return f"board {self.key!r} of tracker {self.tracker}"
 
 
-def described(tracker: str | None = None, key: str | None = None) -> Board:
-    """A board; what is not given is taken from TVM's environment variables.
+def board_from_environment(tracker: str | None = None, key: str | None = None) -> Board:
+    """A board by tracker and key; TVM's environment variables give what is left out.
 
     Raises
     ------
     InputError
-        If one of those is needed and not set, or is wrong.
+        If a variable is needed but not set, or is invalid.
     """
     host, port, name = VARIABLES
     if tracker is None:
@@ -85,7 +93,6 @@ def _variable(name: str, option: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise InputError(
-            f"device 'rpc': the environment variable {name} is not set; expected it, "
-            f"or option {option}"
+            f"device 'rpc': the environment variable {name} is not set; set it, or use {option}"
         )
     return value

@@ -1,4 +1,4 @@
-"""Deadlines for connections that TVM has opened, where it would wait for an answer without end."""
+"""Deadlines for TVM's connections: it would wait for an answer without end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import suppress
 
 
 def sockets() -> dict[int, int]:
-    """The open sockets of this process: file descriptors by inode."""
+    """List the open sockets of this process: file descriptors by inode."""
     found = {}
     for name in os.listdir("/dev/fd"):
-        with suppress(OSError):  # closed by now, as that of the listing itself
+        with suppress(OSError):  # closed by now, as the descriptor of the listing itself is
             status = os.fstat(int(name))
             if stat.S_ISSOCK(status.st_mode):
                 found[status.st_ino] = int(name)
@@ -22,9 +22,9 @@ def sockets() -> dict[int, int]:
 
 
 def connections(before: Set[int], ports: set[int]) -> list[socket.socket]:
-    """Copies of this process's connections to these ports, but for sockets that were before.
+    """Duplicate this process's connections to these ports, except sockets that existed before.
 
-    TVM does not say which connection is its own.
+    TVM does not tell which connection it has opened.
     """
     found = []
     for inode, file in sockets().items():
@@ -42,7 +42,7 @@ def connections(before: Set[int], ports: set[int]) -> list[socket.socket]:
 
 
 def cut(connections: list[socket.socket]) -> None:
-    """End connections: who waits for an answer gets an error."""
+    """End connections: a caller that waits for an answer gets an error."""
     for connection in connections:
         with suppress(OSError):  # ended by the other side
             connection.shutdown(socket.SHUT_RDWR)
@@ -50,7 +50,7 @@ def cut(connections: list[socket.socket]) -> None:
 
 
 def later(seconds: float, do: Callable[[], None]) -> threading.Timer:
-    """Do something after a time, unless that is cancelled or the program ends."""
+    """Run a function after a time, unless the timer is cancelled or the program ends."""
     timer = threading.Timer(seconds, do)
     timer.daemon = True
     timer.start()

@@ -1,8 +1,8 @@
-"""Boards through TVM's tracker and server.
+"""Boards as devices, through TVM's tracker and server.
 
-What a kernel works on stays here: its library, and its arrays as the host last saw them. A session
-holds copies alone. So a session that times out or dies costs time and not results: the next one,
-on whatever board of that key is free, gets the library and the arrays again, and does the work.
+This process keeps a kernel's library and its arrays; a session has only copies. A session that
+times out or dies therefore costs time but no results: the next one, on any free board of that key,
+gets the library and the arrays again, and repeats the work.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from refbnn.errors import InputError
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-# By e_machine of ELF files, as `uname -m` says it.
+# Architectures, as `uname -m` prints them, by e_machine of ELF files.
 _MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
 
 def load(
     executable: tvm.runtime.Executable, memory: Memory, board: Board, target: Target
 ) -> Loaded:
-    """Load a module; as `kernels.devices.Device` says, on that board.
+    """Load a module on a board, as `kernels.devices.Device` specifies.
 
     Raises
     ------
     InputError
-        Here or when it runs: if the tracker does not answer or has no such key, no board is free
-        for as long as a session may last, the board is of another architecture than the target, or
-        session after session ends before its work is done.
+        Here or when the kernel runs: if the tracker does not answer or has no such key, no board
+        becomes free within the duration of a session, the board has another architecture than the
+        target, or the last of `board.attempts` sessions in a row fails.
     """
     return start(object_file(executable), memory, board, target)
 
 
 def start(code: bytes, memory: Memory, board: Board, target: Target) -> Loaded:
-    """Load an object file with a function called `main`; otherwise as `load`."""
+    """Load an object file with a function `main`; otherwise as `load`."""
     kernel = _Kernel(shared_library(code), memory, line(board), target)
     kernel.attempt(lambda placed: None)
     return Loaded(run=kernel.run, memory=memory, time=kernel.time)
@@ -54,7 +54,7 @@ def start(code: bytes, memory: Memory, board: Board, target: Target) -> Loaded:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A kernel in a session: its function, its clock, its arrays."""
+    """A kernel's copy in a session: its function, its timer, its arrays."""
 
     session: tvm.rpc.RPCSession
     run: Callable[..., object]
@@ -63,23 +63,14 @@ class _Placed:
 
 
 class _Kernel:
-    """A library and its memory, put into whatever session there is.
-
-    Parameters
-    ----------
-    library : bytes
-    memory : Memory
-    line : Line
-    target : Target
-        Of the library.
-    """
+    """A library for a target and its memory, copied into the board's current session."""
 
     def __init__(self, library: bytes, memory: Memory, line: Line, target: Target):
         self.library, self.memory, self.line, self.target = library, memory, line, target
         self._last: _Placed | None = None
 
     def run(self) -> None:
-        """Inputs there, run, outputs back."""
+        """Copy the inputs to the board, run, and copy the outputs back."""
 
         def work(placed: _Placed) -> None:
             self._put_inputs(placed)
@@ -91,7 +82,7 @@ class _Kernel:
         self.attempt(work)
 
     def time(self) -> float:
-        """Seconds of one run."""
+        """Measure the seconds of one run."""
 
         def work(placed: _Placed) -> float:
             self._put_inputs(placed)
@@ -100,18 +91,18 @@ class _Kernel:
         return self.attempt(work)
 
     def attempt(self, work: Callable[[_Placed], Result]) -> Result:
-        """Do work in a session, and again in another where one is lost."""
+        """Do work in a session; repeat it in another if the session is lost."""
         board = self.line.board
         for attempt in range(1, board.attempts + 1):
             try:
                 return work(self._placed())
             except (RuntimeError, OSError) as error:
                 if isinstance(error, RPCError) and not isinstance(error, RPCSessionTimeoutError):
-                    raise  # the kernel's own: the session goes on
+                    raise  # an error of the kernel: the session goes on
                 self.line.drop()
                 self._last = None
-                said = last_line(error)
-            _log.warning("%s: session %d of %d lost: %s", board, attempt, board.attempts, said)
+                reason = last_line(error)
+            _log.warning("%s: session %d of %d lost: %s", board, attempt, board.attempts, reason)
         sessions = f"{board.attempts} session{'s' if board.attempts > 1 else ''}"
         raise InputError(
             f"{board}: lost {sessions} in a row; expected a board that "
@@ -124,7 +115,7 @@ class _Kernel:
             tensor.copyfrom(array)
 
     def _placed(self) -> _Placed:
-        """Where the kernel is; put into the session if it is not there."""
+        """Copy the kernel into the session, unless it is there already."""
         session = self.line.session()
         if self._last is not None and self._last.session is session:
             return self._last
@@ -139,10 +130,10 @@ class _Kernel:
         return self._last
 
     def _refusal(self, session: tvm.rpc.RPCSession, error: RPCError) -> InputError:
-        """Why a board did not load the library.
+        """Explain why a board did not load the library.
 
-        A file for another processor is "not found" to most systems. The server's own program tells
-        what they would load: e_machine is in bytes 18 and 19 of an ELF file.
+        Most systems report a file for another processor as "not found". The server's own program
+        tells the board's architecture: e_machine is in bytes 18 and 19 of an ELF file.
         """
         try:
             own = bytes(session.download("/proc/self/exe"))
@@ -150,9 +141,10 @@ class _Kernel:
             own = b""
         here, there = (int.from_bytes(file[18:20], "little") for file in (self.library, own))
         if own[:4] == b"\x7fELF" and here != there:
+            names = [_MACHINES.get(n, f"ELF machine {n}") for n in (there, here)]
             return InputError(
-                f"{self.line.board}: is {_MACHINES.get(there, f'ELF machine {there}')}, and target "
-                f"{self.target.name!r} is for {_MACHINES.get(here, f'ELF machine {here}')}; "
-                "expected a target or a board to match"
+                f"{self.line.board} is {names[0]}, but target {self.target.name!r} is for "
+                f"{names[1]}; choose a target for {names[0]}, or another board"
             )
-        return InputError(f"{self.line.board}: {' '.join(str(error).split())}; expected to load it")
+        reason = " ".join(str(error).split())
+        return InputError(f"{self.line.board} cannot load the kernel: {reason}")

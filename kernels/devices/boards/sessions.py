@@ -1,11 +1,11 @@
-"""Sessions on boards: asked for at a tracker, opened again once they are lost.
+"""Sessions on boards: requested from a tracker, opened again once they are lost.
 
-A board serves one session at a time. All kernels of this process that are on one `Board` share one,
+A board serves one session at a time. All kernels of this process on one `Board` share a session,
 which ends with the last of them.
 
-A session lasts no longer than the board's timeout: its server sees to that. A board that has
-stopped altogether does not, and TVM would wait for its answer without end. So the connection is cut
-from here as well, a little later; what waits for it is then told that it is lost.
+The board's server ends a session at its timeout. A board that hangs does not, and TVM would wait
+for its answer without end. This process therefore cuts the connection as well, a little later; a
+caller that waits for it gets an error.
 """
 
 from __future__ import annotations
@@ -26,17 +26,12 @@ from refbnn.errors import InputError
 
 _log = logging.getLogger(__name__)
 _ANSWER = 10.0  # seconds for a tracker to answer; across the world it takes less than one
-_POLL = 0.2  # seconds between two questions whether a board is free
-_GRACE = 5.0  # seconds after a session's end in which the board's own word of it may arrive
+_POLL = 0.2  # seconds between two requests whether a board is free
+_GRACE = 5.0  # seconds after a session's timeout, for the board's own message of its end
 
 
 class Line:
-    """To a board: a session, opened when there is none.
-
-    Parameters
-    ----------
-    board : Board
-    """
+    """Connection to a board: opens a session when there is none."""
 
     def __init__(self, board: Board):
         self.board = board
@@ -46,35 +41,35 @@ class Line:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a session, as far as is known here."""
+        """Whether there is a session, as far as this process knows."""
         return self._session is not None
 
     def session(self) -> RPCSession:
-        """The session as it stands, or a new one, on any of the boards.
+        """Return the open session, or open one on any free board.
 
         Raises
         ------
         InputError
-            If the tracker does not answer, has no such board, or none is free for as long as a
-            session may last.
+            If the tracker does not answer, has no such board, or none becomes free within the
+            duration of a session.
         ConnectionError
-            If a board that was free does not answer.
+            If a free board does not answer.
         """
         if self._session is None:
-            with closing(_connected(self.board)) as tracker:
+            with closing(_connect(self.board)) as tracker:
                 ports = _wait(tracker, self.board)
-                self._session, self._connections = _opened(tracker, self.board, ports)
+                self._session, self._connections = _open(tracker, self.board, ports)
         return self._session
 
     def upload(self, library: bytes) -> str:
-        """Put a library where the session's server finds it; its name there."""
+        """Upload a library to the session's server, and return its name there."""
         self.n_uploads += 1
         name = f"kernel{self.n_uploads}.so"
         self.session().upload(bytearray(library), name)
         return name
 
     def drop(self) -> None:
-        """Forget a session that is lost; what is left of it must not keep the board."""
+        """Forget a lost session, and cut what is left of it, so that the board becomes free."""
         cut(self._connections)
         self._session = None
 
@@ -83,7 +78,7 @@ _lines: WeakValueDictionary[Board, Line] = WeakValueDictionary()
 
 
 def line(board: Board) -> Line:
-    """The line to that board, new if there is none."""
+    """Return this process's line to a board; make it if there is none."""
     found = _lines.get(board)
     if found is None:
         found = _lines[board] = Line(board)
@@ -91,27 +86,24 @@ def line(board: Board) -> Line:
 
 
 def require_known(board: Board) -> None:
-    """Ask the tracker for a board, without taking it; nothing where there is a session already.
+    """Raise InputError if the tracker does not answer or has no such board.
 
-    Raises
-    ------
-    InputError
-        If the tracker does not answer, or has no such board.
+    Does nothing where a session is open already.
     """
     known = _lines.get(board)
     if known is None or not known.is_open:
-        with closing(_connected(board)) as tracker:
-            _look(tracker, board)
+        with closing(_connect(board)) as tracker:
+            _ask(tracker, board)
 
 
-def _connected(board: Board) -> TrackerSession:
-    """A connection to the tracker."""
+def _connect(board: Board) -> TrackerSession:
+    """Connect to the tracker."""
     try:
-        with _patience(_ANSWER):
+        with _timeout(_ANSWER):
             socket.create_connection(board.address).close()  # TVM would try again for a minute
             return connect_tracker(*board.address)
     except (OSError, RuntimeError, UnicodeError) as error:
-        # RuntimeError: what is there is no tracker. UnicodeError: no name of a host.
+        # RuntimeError: the server is no tracker. UnicodeError: the host's name is invalid.
         raise _no_answer(board, error) from None
 
 
@@ -122,32 +114,32 @@ def _no_answer(board: Board, error: Exception) -> InputError:
     )
 
 
-def _opened(
+def _open(
     tracker: TrackerSession, board: Board, ports: set[int]
 ) -> tuple[RPCSession, list[socket.socket]]:
-    """A session and its connections; cut off if it is too long in the making, or lasts too long."""
+    """Open a session; cut its connections, also returned, if it takes or lasts too long."""
     before = sockets().keys()
-    making = later(_ANSWER, lambda: cut(connections(before, ports)))
+    opening = later(_ANSWER, lambda: cut(connections(before, ports)))
     try:
         session = tracker.request(board.key, session_timeout=board.timeout, max_retry=1)
     except (OSError, RuntimeError) as error:
         raise ConnectionError(last_line(error)) from None
     finally:
-        making.cancel()
+        opening.cancel()
     own = connections(before, ports)
-    lasting = later(board.timeout + _GRACE, lambda: cut(own))
-    finalize(session, _call_off, lasting, own)
+    ending = later(board.timeout + _GRACE, lambda: cut(own))
+    finalize(session, _cancel, ending, own)
     return session, own
 
 
-def _call_off(timer: threading.Timer, own: list[socket.socket]) -> None:
+def _cancel(timer: threading.Timer, own: list[socket.socket]) -> None:
     timer.cancel()
     for connection in own:
         connection.close()
 
 
-def _look(tracker: TrackerSession, board: Board) -> tuple[bool, set[int]]:
-    """Whether one of the boards is free, and the ports of all of them."""
+def _ask(tracker: TrackerSession, board: Board) -> tuple[bool, set[int]]:
+    """Ask the tracker whether one of the boards is free, and for the ports of all of them."""
     try:
         summary = tracker.summary()
     except (OSError, RuntimeError) as error:
@@ -164,10 +156,10 @@ def _look(tracker: TrackerSession, board: Board) -> tuple[bool, set[int]]:
 
 
 def _wait(tracker: TrackerSession, board: Board) -> set[int]:
-    """Wait until one of the boards is free; the ports of all of them."""
-    longest, end = board.timeout + _GRACE, None  # as a session of somebody else
+    """Wait until one of the boards is free, and return the ports of all of them."""
+    longest, end = board.timeout + _GRACE, None  # the duration of another client's session
     while True:
-        free, ports = _look(tracker, board)
+        free, ports = _ask(tracker, board)
         if free:
             return ports
         if end is None:
@@ -179,8 +171,8 @@ def _wait(tracker: TrackerSession, board: Board) -> set[int]:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """So long at most for every answer at sockets that are made meanwhile."""
+def _timeout(seconds: float) -> Iterator[None]:
+    """Set the timeout of sockets that are made within the context."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -190,5 +182,5 @@ def _patience(seconds: float) -> Iterator[None]:
 
 
 def last_line(error: Exception) -> str:
-    """What happened, as the last line of an error of TVM's says."""
+    """Last line of the message of an error, which in TVM's says what happened."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -1,12 +1,12 @@
 """An Arm core in this process: memory with guard pages, a call, and a count of instructions.
 
 Unicorn (the processors of QEMU, without their machines) executes 64-bit Arm. The core has no
-operating system: a program that touches what it was not given, or executes what the core does not
-have, ends with an error that says where.
+operating system: a program that accesses memory it was not given, or executes an instruction the
+core does not have, ends with an error that says where.
 
 Counting is exact: the core calls a hook at the start of every basic block, and a block without
-faults is executed to its end. The hook has to be there before code is translated, and costs a
-microsecond a block: so a second core counts, on the same memory.
+faults is executed to its end. The hook must be set before code is translated, and costs a
+microsecond a block. A second core therefore does the counting, on the same memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import io
 import mmap
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass
 from functools import cached_property
 from threading import Timer
 
@@ -48,10 +47,10 @@ from unicorn.arm64_const import (
     UC_CPU_ARM64_MAX,
 )
 
-from kernels.devices.instructions import Blocks, InstructionCount, count
+from kernels.devices.instructions import Blocks
 from refbnn.errors import InputError
 
-# Cores that Unicorn knows; any other is the one with all features, half precision among them.
+# Cores that Unicorn knows. For others it emulates one with all features, such as half precision.
 _MODELS = {
     "cortex-a53": UC_CPU_ARM64_A53,
     "cortex-a57": UC_CPU_ARM64_A57,
@@ -60,33 +59,24 @@ _MODELS = {
 _VECTORS_ON = 0b11 << 20  # CPACR_EL1.FPEN: without it every vector instruction is a trap
 
 _PAGE = 4096
-_GUARD = 1 << 16  # bytes at least between two pieces of memory
-_ALIGNMENT = 64  # bytes; what TVM expects of every array
+_GUARD = 1 << 16  # least distance of two pieces of memory, in bytes
+_ALIGNMENT = 64  # bytes, which TVM expects of every array
 _DATA = 1 << 32  # where arrays begin, above the program
 _STACK_TOP = 1 << 39
 _STACK = 1 << 20  # bytes
-_EXIT = 0x1000  # where the program returns to: no memory is there
+_EXIT = 0x1000  # return address of the program; no memory is there
 
 
 class EmulationError(RuntimeError):
-    """The emulated program did what it must not; the message says what, and where."""
+    """The emulated program made a fault; the message says which, and where."""
 
 
 class EmulationLimitError(EmulationError, InputError):
-    """The emulated program asks for more time, or more memory, than it is given."""
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Memory of this process that the core sees at an address."""
-
-    address: int
-    memory: mmap.mmap
-    allowed: int
+    """The emulated program needs more time, or more memory, than it is given."""
 
 
 class Core:
-    """A core with a program in its memory.
+    """An emulated core with a program in its memory.
 
     Parameters
     ----------
@@ -95,13 +85,13 @@ class Core:
     program : bytes
         A static ELF file.
     timeout : float, s
-        A call that takes longer is an `EmulationLimitError`.
+        A call that takes longer raises EmulationLimitError.
     """
 
     def __init__(self, model: str, program: bytes, timeout: float = 300.0):
         self._model = _MODELS.get(model, UC_CPU_ARM64_MAX)
         self._timeout = timeout
-        self._pieces: list[_Piece] = []
+        self._pieces: list[tuple[int, mmap.mmap, int]] = []  # address, memory, access rights
         self._next = _DATA
         self._executed: Counter[tuple[int, int]] = Counter()
         self._place(_STACK_TOP - _STACK, _STACK, UC_PROT_READ | UC_PROT_WRITE)
@@ -115,33 +105,28 @@ class Core:
         )
 
     def _load(self, segment) -> None:
-        """Put a segment of the program where it belongs."""
-        flags = segment["p_flags"]
-        allowed = {4: UC_PROT_READ, 2: UC_PROT_WRITE, 1: UC_PROT_EXEC}
-        start = segment["p_vaddr"] // _PAGE * _PAGE
-        ahead = segment["p_vaddr"] - start
-        memory = self._place(
-            start,
-            ahead + segment["p_memsz"],
-            sum(uc for elf, uc in allowed.items() if flags & elf),
-        )
+        """Put a segment of the program at its address."""
+        rights = {4: UC_PROT_READ, 2: UC_PROT_WRITE, 1: UC_PROT_EXEC}
+        allowed = sum(uc for elf, uc in rights.items() if segment["p_flags"] & elf)
+        ahead = segment["p_vaddr"] % _PAGE
+        memory = self._place(segment["p_vaddr"] - ahead, ahead + segment["p_memsz"], allowed)
         memory[ahead : ahead + segment["p_filesz"]] = segment.data()
 
     def _place(self, address: int, size: int, allowed: int) -> mmap.mmap:
-        """Give the core memory, in whole pages."""
+        """Map whole pages of memory at an address."""
         memory = mmap.mmap(-1, -(-size // _PAGE) * _PAGE)
-        self._pieces.append(_Piece(address, memory, allowed))
+        self._pieces.append((address, memory, allowed))
         return memory
 
     def place(self, array: np.ndarray, read_only: bool) -> tuple[int, np.ndarray]:
-        """Give the core a copy of an array, before the first call.
+        """Copy an array into the core's memory, before the first call.
 
-        It ends at the end of a page, as near as its alignment allows, with no memory after it.
+        The copy ends at the end of a page, as near as alignment allows; no memory follows.
 
         Returns
         -------
         (int, ndarray)
-            Address, and the array that the core has.
+            Address, and a view of the copy.
         """
         size = -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
         ahead = -size % _PAGE
@@ -154,28 +139,23 @@ class Core:
         return address, view
 
     def call(self, function: str, *arguments: int) -> int:
-        """Call a function with at most four integers or addresses; the integer that it returns.
+        """Call a function with at most four integers or addresses; returns its integer.
 
         Raises
         ------
         EmulationError
-            If it does not return: a fault, or time is up.
+            If it makes a fault or time is up.
         """
         return self._call(self._plain, function, arguments)
 
     def blocks(self, function: str, *arguments: int) -> tuple[int, Blocks]:
-        """Call as `call` does, and count how often each basic block is executed."""
+        """Call a function as `call` does, and count how often each basic block is executed."""
         self._executed.clear()
         result = self._call(self._counting, function, arguments)
         return result, {
             (address, self.read(address, size)): executions
             for (address, size), executions in self._executed.items()
         }
-
-    def count(self, function: str, *arguments: int) -> tuple[int, InstructionCount]:
-        """Call as `call` does, and count executed instructions."""
-        result, blocks = self.blocks(function, *arguments)
-        return result, count(blocks)
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at an address."""
@@ -203,9 +183,9 @@ class Core:
     def _machine(self) -> Uc:
         machine = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
         machine.ctl_set_cpu_model(self._model)
-        for piece in self._pieces:
-            pointer = np.frombuffer(piece.memory, np.uint8).ctypes.data
-            machine.mem_map_ptr(piece.address, len(piece.memory), piece.allowed, pointer)
+        for address, memory, allowed in self._pieces:
+            pointer = np.frombuffer(memory, np.uint8).ctypes.data
+            machine.mem_map_ptr(address, len(memory), allowed, pointer)
         machine.reg_write(UC_ARM64_REG_CPACR_EL1, _VECTORS_ON)
         return machine
 
@@ -219,28 +199,28 @@ class Core:
 
         def note(_machine, _kind, address, _size, _value, _data):
             touched.append(address)
-            return False  # an error it is
+            return False  # leaves it an error
 
         hook = machine.hook_add(UC_HOOK_MEM_INVALID, note)
-        # A timer of our own: Unicorn's watches the clock so closely that it takes half the time.
+        # A timer of our own: Unicorn's polls the clock so often that it takes half of the time.
         timer = Timer(self._timeout, machine.emu_stop)
         timer.start()
         try:
             machine.emu_start(self._symbols[function], _EXIT)
         except UcError as error:
-            raise EmulationError(self._described(machine, error, touched)) from None
+            raise EmulationError(self._message(machine, error, touched)) from None
         finally:
             timer.cancel()
             timer.join()
             machine.hook_del(hook)
         if machine.reg_read(UC_ARM64_REG_PC) != _EXIT:
             raise EmulationLimitError(
-                f"emulated core: no end after {self._timeout:g} s; expected less work, such as a "
+                f"emulated core: not done after {self._timeout:g} s; give it less work, such as a "
                 "smaller batch"
             )
         return machine.reg_read(UC_ARM64_REG_W0)
 
-    def _described(self, machine: Uc, error: UcError, touched: list[int]) -> str:
+    def _message(self, machine: Uc, error: UcError, touched: list[int]) -> str:
         where = machine.reg_read(UC_ARM64_REG_PC)
         index = bisect_right(self._functions, (where, "\uffff")) - 1
         name = self._functions[index][1] if index >= 0 else "no function"

@@ -1,8 +1,8 @@
-"""Proxy cycles: executed instructions weighted by what a core can do in one cycle.
+"""Proxy cycles: executed instructions weighted by a core's throughput.
 
-A measure for choosing between schedules where no board is at hand. It is no time: latencies,
-caches, translation of addresses, mispredicted branches and a full window of instructions are not in
-it, and divisions and square roots count as any other vector instruction.
+They choose between schedules where no board is at hand. Proxy cycles do not measure time: they
+leave out latencies, caches, address translation, mispredicted branches and a full instruction
+window, and count divisions and square roots as any other vector instruction.
 
 Formula
 -------
@@ -14,19 +14,19 @@ basic block b, executed n_b times, then takes at least, with U the operations of
     t_b = max( Σ U / d,  max over units of U / p )        proxy = Σ_b n_b t_b
 
 as long as its busiest unit: loads run beside arithmetic, and one execution of a loop's body begins
-where the one before ends. The sum is over blocks, since a prologue full of loads is not hidden
-behind the loop after it. (The greatest over the whole program, in place of the blocks, hides it.)
+where the one before ends. The sum is over blocks, since the loop after a prologue full of loads
+does not hide it; the maximum over the whole program would.
 
-Where a load is issued alone, as on a core in order, its cycles are added: t_b = U_load / p + the
-greatest of the others.
+Where a load is issued alone, as on an in-order core, its cycles are added: t_b = U_load / p + the
+maximum of the others.
 
-Of 25 tiles each of 784→100 and 100→100 at batches 1 and 10, the one with the fewest proxy cycles on
-the A72 was the one with the fewest cycles by llvm-mca 14's model of that core, which has latencies
-and dependences and no caches, in all four (rank correlations 0.88 to 0.98).
+Check: among 25 tiles each of 784→100 and 100→100 at batches 1 and 10, the tile with the fewest
+proxy cycles on the A72 also had the fewest cycles by llvm-mca 14's model of that core, which has
+latencies and dependences but no caches, in all four cases (rank correlations 0.88 to 0.98).
 
 Sources
 -------
-The guides' own tables were not at hand: what is quoted of them is as the models named here have it.
+The guides' own tables were not at hand: the models named here quote them.
 
 A72: Arm, Cortex-A72 Software Optimization Guide, UAN 0016A (2015): pipelines 2.1 (one for loads,
 one for stores, F0 and F1), dispatch of three operations 4.1, vector loads and stores 3.12, 3.13,
@@ -56,7 +56,7 @@ from refbnn.errors import InputError
 
 @dataclass(frozen=True)
 class Unit:
-    """What executes one kind of instructions.
+    """Unit of a core that executes one kind of instructions.
 
     Parameters
     ----------
@@ -72,18 +72,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a core can do in one cycle.
+    """Operations that a core can do in one cycle.
 
     Parameters
     ----------
-    begun : int
+    issued : int
         Operations of any kind that begin.
     load, store, arithmetic : Unit
     loads_alone : bool
-        Whether nothing is begun together with a load.
+        Whether nothing is issued together with a load.
     """
 
-    begun: int
+    issued: int
     load: Unit
     store: Unit
     arithmetic: Unit
@@ -97,17 +97,11 @@ _CORES = {
     "cortex-a76": Throughput(4, Unit(2, 16), Unit(1, 16), Unit(2, 16)),
 }
 
-_UNITS = {"fma": "arithmetic", "vector": "arithmetic"}  # of classes of other names
+_UNITS = {"fma": "arithmetic", "vector": "arithmetic"}  # units of classes of other names
 
 
 def throughput(core: str) -> Throughput:
-    """Look up what a core can do.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    """
+    """Look up the throughput of a core, by LLVM's name; InputError if it has none."""
     if core not in _CORES:
         raise InputError(
             f"core {core!r} has no table of costs; expected one of: {', '.join(_CORES)}"
@@ -116,18 +110,7 @@ def throughput(core: str) -> Throughput:
 
 
 def proxy_cycles(blocks: Blocks, core: Throughput) -> float:
-    """Proxy cycles of executed code.
-
-    Parameters
-    ----------
-    blocks : Blocks
-    core : Throughput
-
-    Raises
-    ------
-    ValueError
-        If a block holds what is no instruction.
-    """
+    """Proxy cycles of executed code; ValueError if a block holds an invalid instruction."""
     return sum(executions * _of_block(code, core) for (_, code), executions in blocks.items())
 
 
@@ -141,6 +124,6 @@ def _of_block(code: bytes, core: Throughput) -> float:
         operations[name] += max(1, -(-instruction.size // width))
     cycles = {name: operations[name] / unit.ports for name, unit in units.items()}
     if not core.loads_alone:
-        return max(operations.total() / core.begun, *cycles.values())
-    begun = (operations.total() - operations["load"]) / core.begun
-    return cycles["load"] + max(begun, cycles["store"], cycles["arithmetic"])
+        return max(operations.total() / core.issued, *cycles.values())
+    others = (operations.total() - operations["load"]) / core.issued
+    return cycles["load"] + max(others, cycles["store"], cycles["arithmetic"])

@@ -1,15 +1,15 @@
 """Cycles of a loop on an Arm core, as public analysers predict them from its assembly.
 
-    OSACA      Laukemann et al. 2018: the more of what its busiest unit and its longest chain from
-               iteration to iteration take. It does not know that a core hands a sum on to the next
-               multiply-add before that is done with its product: loops of few sums seem too slow.
-               Instructions that it does not know take no time.
+    OSACA      Laukemann et al. 2018: the larger of the cycles of the busiest unit and those of the
+               longest chain from iteration to iteration. It does not know that a core forwards a
+               sum to the next multiply-add before the product is done: loops of few sums seem too
+               slow. Instructions that it does not know take no time.
     llvm-mca   simulates a hundred iterations with LLVM's model of the core: for the Cortex-A72
-               that of the A57, for which LLVM 14 and later take it. Its model for the A76 is that
-               one too, and does not fit.
+               that of the A57, as LLVM 14 and later do. LLVM uses the same model for the A76,
+               which does not fit.
 
-Both take it that all data are in the first cache. Each is used where it is installed: OSACA as the
-extra `analysis`, llvm-mca with LLVM. Both run as programs of their own.
+Both assume all data in the first-level cache. Each is used where it is installed: OSACA with the
+extra `analysis`, llvm-mca with LLVM. Both run as separate processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from kernels.devices.emulated_arm.innermost_loops import LABEL, Loop
 from refbnn.errors import InputError
 
-# Names of cores there. The Neoverse N1 is the A76's sibling for servers.
+# Names that the analysers give the cores. The Neoverse N1 is the A76's sibling for servers.
 _OSACA = {"cortex-a72": "A72", "cortex-a76": "N1"}
 _LLVM_MCA = {"cortex-a53": "cortex-a53", "cortex-a72": "cortex-a72"}
 
@@ -38,14 +38,14 @@ _ITERATIONS = 100
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one analyser says.
+    """Prediction of one analyser.
 
     Parameters
     ----------
     cycles : float
-        Of one iteration.
+        Cycles of one iteration.
     unknown : int
-        Instructions that it knows nothing of, and left out.
+        Instructions that the analyser does not know, and left out.
     """
 
     cycles: float
@@ -56,7 +56,7 @@ Analyser = Callable[[Loop], Prediction]
 
 
 def analysers(core: str) -> tuple[dict[str, Analyser], dict[str, str]]:
-    """Analysers of that core by name, and of the others why they are absent."""
+    """Find the analysers of a core, by name; and why others are absent, by name."""
     found: dict[str, Analyser] = {}
     absent = {}
     for name, cores, function, installed, how in (
@@ -66,7 +66,7 @@ def analysers(core: str) -> tuple[dict[str, Analyser], dict[str, str]]:
         if core not in cores:
             absent[name] = f"has no model of {core}; expected one of: {', '.join(cores)}"
         elif installed is None:
-            absent[name] = f"is not installed; expected after: {how}"
+            absent[name] = f"is not installed; install it with {how}"
         else:
             found[name] = partial(_predicted, function, cores[core])
     return found, absent
@@ -80,8 +80,8 @@ def _predicted(function: Callable[[str, str], Prediction], model: str, loop: Loo
 def _osaca(model: str, assembly: str) -> Prediction:
     options = ("--arch", model, "--ignore-unknown")
     report = _output("OSACA", assembly, sys.executable, "-m", "osaca", *options)
-    # Rows of the table end in flags and the instruction; an X is for one that is not known. The
-    # last row holds the cycles of each unit, of the longest chain, and of that between iterations.
+    # Rows of the table end in flags and the instruction; an X marks an unknown one. The last row
+    # holds the cycles of each unit, of the longest chain, and of the chain between iterations.
     unknown = re.findall(r"^ +\d+ \|.*\| +[P*]* *X[ P*]", report, re.MULTILINE)
     totals = re.search(r"^ +\d[\d. ]*$", report, re.MULTILINE)
     if totals is None:
@@ -98,7 +98,7 @@ def _llvm_mca(model: str, assembly: str) -> Prediction:
 
 
 def _output(name: str, assembly: str, *command: str) -> str:
-    """What a program writes about a file."""
+    """Run a program on a file of assembly, and return its standard output."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "loop.s"
         file.write_text(assembly, encoding="utf-8")

@@ -1,8 +1,8 @@
-"""An emulated Arm core: kernels run on it without a board, and their instructions are counted.
+"""The emulated Arm core as a device: kernels are called on it by TVM's convention.
 
-TVM's calling convention: a function f is `__tvm_ffi_f(self, arguments, n, result)`, where arguments
-are 16 bytes each (type, padding, value or pointer), arrays among them as pointers to the DLTensor
-of the DLPack standard: 48 bytes, with shape and strides as arrays of 64-bit integers elsewhere.
+A function f is `__tvm_ffi_f(self, arguments, n, result)`. Arguments are 16 bytes each (type,
+padding, value or pointer). An array is a pointer to a DLTensor of the DLPack standard: 48 bytes,
+with shape and strides as arrays of 64-bit integers elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import tvm
 
 from kernels.devices.emulated_arm.core import Core, EmulationError, EmulationLimitError
-from kernels.devices.instructions import Blocks, count
+from kernels.devices.instructions import Blocks
 from kernels.devices.linker import link, object_file
 from kernels.devices.loaded import Loaded, Memory
 
@@ -24,12 +24,12 @@ _TYPE_CODES = {"i": 0, "u": 1, "f": 2}  # DLDataTypeCode, by the kinds of NumPy
 
 
 def load(executable: tvm.runtime.Executable, memory: Memory, core: str) -> Loaded:
-    """Load a module; as `kernels.devices.Device` says, on the core of that name."""
+    """Load a module on the core of that name, as `kernels.devices.Device` specifies."""
     return start(object_file(executable), memory, core)
 
 
 def start(code: bytes, memory: Memory, core: str, timeout: float = 300.0) -> Loaded:
-    """Load an object file with a function called `main`; a call takes `timeout` seconds at most."""
+    """Load an object file with a function `main`; a call may take `timeout` seconds."""
     machine = Core(core, link(code), timeout)
     weights = range(len(memory.inputs), len(memory.inputs) + len(memory.weights))
     placed = [
@@ -55,12 +55,11 @@ def start(code: bytes, memory: Memory, core: str, timeout: float = 300.0) -> Loa
         require_success(code)
         return executed
 
-    there = memory.replaced([array for _, array in placed])
-    return Loaded(run, there, count=lambda: count(blocks()), blocks=blocks)
+    return Loaded(run, memory.replaced([array for _, array in placed]), blocks)
 
 
 def _place_tensor(machine: Core, address: int, array: np.ndarray) -> int:
-    """Put the DLTensor of an array into memory; its address."""
+    """Put the DLTensor of an array into memory, and return its address."""
     strides = [stride // array.itemsize for stride in array.strides]
     shape = _place_bytes(machine, struct.pack(f"<{2 * array.ndim}q", *array.shape, *strides))
     dtype = _TYPE_CODES[array.dtype.kind], 8 * array.itemsize, 1
@@ -77,7 +76,7 @@ def _place_bytes(machine: Core, values: bytes) -> int:
 
 
 def _raised(machine: Core) -> EmulationError:
-    """The error of a kernel that returned one, with what it said before."""
+    """Error of a kernel that returned a code, with the message that it left."""
 
     def pointer(address: int) -> int:
         return int.from_bytes(machine.read(address, 8), "little")
@@ -90,8 +89,8 @@ def _raised(machine: Core) -> EmulationError:
 
     if not pointer(machine.address("raised_kind")):
         return EmulationLimitError(
-            "emulated core: an error without a message: its temporary memory may not suffice; "
-            "expected a smaller batch"
+            "emulated core: the kernel failed without a message: temporary memory may not "
+            "suffice; expected a smaller batch"
         )
     n = int.from_bytes(machine.read(machine.address("raised_n_parts"), 4), "little")
     parts = pointer(machine.address("raised_parts"))

@@ -1,8 +1,8 @@
-"""Innermost loops of what a core executed, found from how often it executed each instruction.
+"""Innermost loops of executed code, found by how often each instruction was executed.
 
-A branch back to an address closes a loop. The loop is an innermost one if no instruction in it was
-executed more often than that branch. Its body is what was executed as often: every iteration. Code
-that some iterations skip, such as setting sums to zero in the first, is left out.
+A branch back to an address closes a loop. The loop is innermost if no instruction in it was
+executed more often than that branch. Its body are the instructions executed as often, in every
+iteration. Code that some iterations skip, such as setting sums to zero in the first, is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kernels.devices.instructions import Blocks, disassembler
 
-_TO_ANOTHER_PLACE = ("b", "cbz", "cbnz", "tbz", "tbnz")  # and b.eq, b.ne, ...
+_BRANCHES = ("b", "cbz", "cbnz", "tbz", "tbnz")  # and b.eq, b.ne, ...
 LABEL = "loop"
 
 
@@ -23,7 +23,7 @@ class Loop:
     Parameters
     ----------
     iterations : int
-        In all, however often it was entered.
+        Number in all, however often the loop was entered.
     body : tuple of str
         Assembly of an iteration, for GNU's assembler or LLVM's; branches go to `LABEL`.
     """
@@ -33,12 +33,12 @@ class Loop:
 
     @property
     def instructions(self) -> int:
-        """Executed in all."""
+        """Number of instructions executed in all."""
         return self.iterations * len(self.body)
 
 
 def innermost(blocks: Blocks) -> list[Loop]:
-    """Loops of executed code, those that executed most instructions first."""
+    """Find innermost loops, those that executed most instructions first."""
     executions: Counter[int] = Counter()
     text: dict[int, str] = {}
     back: dict[int, int] = {}  # from a branch to where it goes, at or before it
@@ -46,7 +46,7 @@ def innermost(blocks: Blocks) -> list[Loop]:
         for instruction in disassembler().disasm(code, address):
             at, name, operands = instruction.address, instruction.mnemonic, instruction.op_str
             executions[at] += n
-            if name.partition(".")[0] in _TO_ANOTHER_PLACE:
+            if name.partition(".")[0] in _BRANCHES:
                 others, _, place = operands.rpartition("#")
                 operands = f"{others}{LABEL}"
                 if int(place, 16) <= at:

@@ -46,7 +46,7 @@ def short_turns(monkeypatch):
     """Three turns of one call or a few: numbers of any precision will do."""
     monkeypatch.setattr(bench, "_TURN", 1e-4)
     monkeypatch.setattr(bench, "_BUDGET", 0.0)
-    monkeypatch.setattr(local, "_TURN", 0)
+    monkeypatch.setattr(local, "_MEASUREMENT", 0)
 
 
 def test_operators_are_given_what_the_network_hands_them():

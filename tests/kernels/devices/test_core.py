@@ -7,7 +7,7 @@ import pytest
 
 from kernels import compile_network
 from kernels.devices import targets
-from kernels.devices.instructions import InstructionCount
+from kernels.devices.instructions import InstructionCount, count
 from kernels.layers import dense
 from kernels.program.kernel import build
 from refbnn.errors import InputError
@@ -69,15 +69,15 @@ def test_counts_are_those_of_single_steps(schedule, monkeypatch):
 
     monkeypatch.setattr(emulated, "Core", Kept)
     kernel, x = dense_kernel(13, 10, 3, schedule)
-    count = kernel.instruction_count(*x)
-    steps = dict.fromkeys(count.by_class, 0)
+    executed = kernel.instruction_count(*x)
+    steps = dict.fromkeys(executed.by_class, 0)
 
     def step(machine, address, size, _data):
         steps[class_of(int.from_bytes(machine.mem_read(address, size), "little"))] += 1
 
     cores[0]._plain.hook_add(UC_HOOK_CODE, step)  # before its first run
     kernel.run()
-    assert steps == count.by_class
+    assert steps == executed.by_class
 
 
 C_OF_FAULTS = """
@@ -116,7 +116,7 @@ def faulty(tmp_path_factory):
         ("write_code", r"memory .* in write_code, .*memory at 0x"),
         ("undefined", "in undefined"),
         ("half", "in half"),
-        ("forever", "no end after 0.2 s; expected less work, such as a smaller batch"),
+        ("forever", "not done after 0.2 s; give it less work, such as a smaller batch"),
         ("deep", "stack overflow in deep, .* 1024 KiB"),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_fault_is_an_error_that_says_where(faulty, function, message):
     from kernels.devices.emulated_arm.core import Core, EmulationError
 
     core = Core("cortex-a72", faulty, timeout=0.2)
-    for call in (core.call, core.count):
+    for call in (core.call, core.blocks):
         with pytest.raises(EmulationError, match=message) as caught:
             call(function, 1)
         assert "\n" not in str(caught.value)
@@ -158,14 +158,15 @@ def test_blocks_of_the_same_code_all_count(faulty):
     from kernels.devices.emulated_arm.core import Core
 
     core = Core("cortex-a72", faulty)
-    result, count = core.count("both")
+    result, blocks = core.blocks("both")
     assert result == 4 + 7 + 10
     steps = []
     core._plain.hook_add(UC_HOOK_CODE, lambda *step: steps.append(step))
     core.call("both")
-    assert count.total == len(steps)
-    assert count.load >= 3 * 2
-    assert count.store >= 3 + 1
+    executed = count(blocks)
+    assert executed.total == len(steps)
+    assert executed.load >= 3 * 2
+    assert executed.store >= 3 + 1
 
 
 @emulated
@@ -224,8 +225,6 @@ def test_classes_add_up():
 
 @emulated
 def test_products_that_are_taken_away_count_as_multiply_adds():
-    from kernels.devices.instructions import count
-
     words = (0x4EA2CC20, 0x1F028C20, 0x4EA2D420)  # fmls 4s; fmsub s; fsub 4s
     code = b"".join(word.to_bytes(4, "little") for word in words)
     assert count({(0, code): 3}) == InstructionCount(fma=6, vector=3)

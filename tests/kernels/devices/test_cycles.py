@@ -125,8 +125,8 @@ def test_an_analyser_that_is_absent_is_named(monkeypatch):
     monkeypatch.setattr(cycles.shutil, "which", lambda _: None)
     found, absent = cycles.analysers("cortex-a72")
     assert not found
-    assert absent["OSACA"] == "is not installed; expected after: pip install 'refbnn[analysis]'"
-    assert absent["llvm-mca"] == "is not installed; expected after: a package such as llvm"
+    assert absent["OSACA"] == "is not installed; install it with pip install 'refbnn[analysis]'"
+    assert absent["llvm-mca"] == "is not installed; install it with a package such as llvm"
     _, absent = cycles.analysers("generic")
     assert absent["OSACA"] == "has no model of generic; expected one of: cortex-a72, cortex-a76"
     assert "expected one of: cortex-a53, cortex-a72" in absent["llvm-mca"]

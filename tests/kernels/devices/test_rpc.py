@@ -28,7 +28,7 @@ import pytest
 
 from kernels import compile_network
 from kernels.bench import latency as bench
-from kernels.devices import Board, described
+from kernels.devices import Board, board_from_environment
 from kernels.devices.boards import sessions
 from kernels.devices.boards.board import VARIABLES
 from kernels.program import records
@@ -373,7 +373,7 @@ def test_a_session_that_is_given_up_leaves_its_board_free(fleet):
 
 @on_x86
 def test_a_board_of_another_architecture(fleet):
-    with one_line("board 'here' .*: is x86_64, and target 'cortex-a72' is for aarch64; expected"):
+    with one_line("board 'here' .* is x86_64, but target 'cortex-a72' is for aarch64; choose"):
         compile_network(NET, 1, "cortex-a72", device=fleet.board("here"))
     same(compile_network(NET, 3, device=fleet.board("here"))(X), on_this_machine())
 
@@ -408,12 +408,12 @@ def test_an_address_of_version_6():
 def test_what_the_environment_lacks_is_named(monkeypatch):
     for variable, value in zip(VARIABLES, ("pi", "9190", "rpi4"), strict=True):
         monkeypatch.setenv(variable, value)
-    assert described() == Board("pi:9190", "rpi4")
-    assert described("other:1", "k") == Board("other:1", "k")
+    assert board_from_environment() == Board("pi:9190", "rpi4")
+    assert board_from_environment("other:1", "k") == Board("other:1", "k")
     for variable in VARIABLES:
         with monkeypatch.context() as without:
             without.delenv(variable)
-            with one_line(f"variable {variable} is not set; expected it, or option --"):
+            with one_line(f"variable {variable} is not set; set it, or use --"):
                 compile_network(NET, 1, device="rpc")
 
 

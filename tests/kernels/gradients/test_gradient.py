@@ -7,16 +7,15 @@ from hypothesis import strategies as st
 
 from kernels.arithmetic import softplus
 from kernels.devices import targets
-from kernels.gradients import conv2d as gradient_conv2d
-from kernels.gradients import dense as gradient
-from kernels.gradients import frames as gradient_frames
+from kernels.gradients import dense, frames
+from kernels.gradients import kernel as gradients
 from kernels.program.kernel import build as build_program
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense
 from refbnn.noise import DeviceLaw, Gaussian
 from refbnn.numerics.random.philox import key_of
 from refbnn.numerics.softplus import softplus_and_slope
-from verification.kernels.gradients import Case, build, case, drawn_noise, sizes
+from verification.kernels.gradients import Case, case, drawn_noise, sizes
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
 WIDTHS = st.sampled_from([1, 2, 3, 7, 13, 16, 17, 31, 33, 64, 100])
@@ -62,7 +61,7 @@ def assert_within(result, numbers: Case, drawn: bool):
 def test_dense_for_given_noise(schedule, n_in, n_out, batch, samples, first, seed):
     rng = np.random.default_rng(seed)
     numbers = case(Dense(n_in, n_out), (n_in,), batch, samples, first, None, rng)
-    kernel = build(numbers, schedule=schedule)
+    kernel = gradients.build(sizes(numbers), schedule=schedule)
     assert_within(kernel(*arguments(numbers, (numbers.z, numbers.z_bias))), numbers, False)
 
 
@@ -79,7 +78,7 @@ def test_dense_with_noise_drawn_in_the_kernel(schedule, n_in, n_out, samples, se
     noise = drawn_noise(layer, law, seed, index, samples)
     rng = np.random.default_rng(5)
     numbers = case(layer, (n_in,), 3, samples, False, noise, rng)
-    kernel = build(numbers, schedule=schedule, law=law, index=index)
+    kernel = gradients.build(sizes(numbers), schedule=schedule, law=law, layer=index)
     words = np.array(key_of(seed), np.uint32)
     assert_within(kernel(*arguments(numbers, (words,))), numbers, True)
 
@@ -91,7 +90,7 @@ def test_convolution_for_given_noise(name, schedule):
     first = name == "as in LeNet-5"
     shape = layer.in_channels, *image
     numbers = case(layer, shape, 5, 2, first, None, np.random.default_rng(6))
-    kernel = build(numbers, schedule=schedule)
+    kernel = gradients.build(sizes(numbers), schedule=schedule)
     assert_within(kernel(*arguments(numbers, (numbers.z, numbers.z_bias))), numbers, False)
 
 
@@ -104,7 +103,7 @@ def test_convolution_with_noise_drawn_in_the_kernel(name, schedule):
     noise = drawn_noise(layer, Gaussian(), seed, index, samples)
     rng = np.random.default_rng(7)
     numbers = case(layer, (layer.in_channels, *image), 3, samples, False, noise, rng)
-    kernel = build(numbers, schedule=schedule, law=Gaussian(), index=index)
+    kernel = gradients.build(sizes(numbers), schedule=schedule, law=Gaussian(), layer=index)
     words = np.array(key_of(seed), np.uint32)
     assert_within(kernel(*arguments(numbers, (words,))), numbers, True)
 
@@ -118,8 +117,7 @@ def test_gradients_for_narrower_registers(layer, shape, lanes, registers, drawn)
     law, seed = Gaussian(), 11
     noise = drawn_noise(layer, law, seed, 0, 2) if drawn else None
     numbers = case(layer, shape, 7, 2, False, noise, np.random.default_rng(8))
-    module = gradient if isinstance(layer, Dense) else gradient_conv2d
-    program = module.alone(sizes(numbers), narrow, law=law if drawn else None)
+    program = gradients.alone(sizes(numbers), narrow, law=law if drawn else None)
     words = (np.array(key_of(seed), np.uint32),)
     last = words if drawn else (numbers.z, numbers.z_bias)
     assert_within(build_program(program, "hand")(*arguments(numbers, last)), numbers, drawn)
@@ -135,7 +133,7 @@ def test_gradients_by_rho(layer, shape, schedule):
     numbers = Case(
         layer, numbers.x, numbers.grad_y, numbers.mean, scale, bias_scale, numbers.z, numbers.z_bias
     )
-    kernel = build(numbers, schedule=schedule, parameter="rho")
+    kernel = gradients.build(sizes(numbers), schedule=schedule, parameter="rho")
     c = numbers
     result = kernel(c.x, c.grad_y, c.mean, rho, bias_rho, c.z, c.z_bias)
     expected, bounds = numbers.expected(), numbers.bounds(False)
@@ -154,7 +152,7 @@ def test_gradients_by_rho(layer, shape, schedule):
 
 def test_the_same_seed_gives_the_same_gradients_and_another_does_not():
     numbers = case(Dense(9, 5), (9,), 3, 2, False, None, np.random.default_rng(10))
-    kernel = build(numbers, law=Gaussian())
+    kernel = gradients.build(sizes(numbers), law=Gaussian())
     first, again, other = (
         kernel(*arguments(numbers, (np.array(words, np.uint32),)))
         for words in ((1, 2), (1, 2), (1, 3))
@@ -168,7 +166,7 @@ def test_the_same_seed_gives_the_same_gradients_and_another_does_not():
 @settings(derandomize=True, database=None)
 @given(n_rows=st.integers(1, 300), n_packs=st.integers(1, 300), registers=st.sampled_from([16, 32]))
 def test_a_tile_fits_the_registers_and_the_layer(n_rows, n_packs, registers):
-    rows, packs = gradient.tile(n_rows, n_packs, registers)
+    rows, packs = dense.tile(n_rows, n_packs, registers)
     assert 1 <= rows <= n_rows
     assert 1 <= packs <= n_packs
     assert rows * packs <= 3 * registers // 4
@@ -182,7 +180,7 @@ def test_a_tile_fits_the_registers_and_the_layer(n_rows, n_packs, registers):
 )
 def test_convolutions_without_a_kernel(layer, image, message):
     with pytest.raises(InputError, match=message):
-        gradient_frames.Sizes(layer, image, 2)
+        frames.Sizes(layer, image, 2)
 
 
 @pytest.mark.parametrize(
@@ -190,14 +188,14 @@ def test_convolutions_without_a_kernel(layer, image, message):
 )
 def test_sizes_that_are_none(options):
     with pytest.raises(InputError, match="expected whole numbers of at least 1"):
-        gradient.Sizes(**{"n_in": 3, "n_out": 2, "batch": 4, **options})
+        dense.Sizes(**{"n_in": 3, "n_out": 2, "batch": 4, **options})
 
 
 def test_bad_input():
-    kernel = gradient.build(gradient.Sizes(3, 2, 4))
+    kernel = gradients.build(dense.Sizes(3, 2, 4))
     good = [np.zeros(view.shape) for view in kernel.inputs]
     kernel(*good)
     with pytest.raises(InputError, match=r"input of shape \(4, 3\); expected \(1, 4, 3\)"):
         kernel(good[0][0], *good[1:])
     with pytest.raises(InputError, match="parameter 'var' is unknown"):
-        gradient.build(gradient.Sizes(3, 2, 4), parameter="var")
+        gradients.build(dense.Sizes(3, 2, 4), parameter="var")

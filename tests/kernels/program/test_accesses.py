@@ -11,7 +11,7 @@ from tvm import te
 
 from kernels import sampled_network
 from kernels.devices import targets
-from kernels.gradients import conv2d as gradient_conv2d
+from kernels.gradients import kernel as gradients
 from kernels.gradients.frames import Sizes
 from kernels.layers import dense
 from kernels.network import program
@@ -97,7 +97,7 @@ def test_gradients_stay_within_their_arrays(schedule, conv, image, cpu):
         sizes = Sizes(conv, image, batch=2, samples=2)
     except InputError:  # no room for the kernel
         assume(False)
-    assert outside(lowered(gradient_conv2d.alone(sizes, cpu, law=Gaussian()), schedule)) == []
+    assert outside(lowered(gradients.alone(sizes, cpu, law=Gaussian()), schedule)) == []
 
 
 @SCHEDULES
