@@ -20,12 +20,8 @@ from functools import partial
 
 from tvm import tirx
 
-from kernels.arithmetic import gaussian_panels
-from kernels.arithmetic.gaussian_panels import Function
+from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
-from kernels.devices import Board
-from kernels.program.kernel import Kernel
-from kernels.program.program import Activation, Program
 
 KNOTS = (-17.0, 0.0)
 
@@ -64,24 +60,7 @@ def difference(m, t, alpha: float):
     return named(formula, 1)[0]
 
 
-def function(alpha: float) -> Function:
-    """Say what the quadrature is to know of it."""
+def function(alpha: float) -> Quadrature:
+    """Describe the function for one α."""
     formulas = partial(value, alpha=alpha), partial(difference, alpha=alpha)
-    return Function("elu", *formulas, KNOTS, KNOTS)
-
-
-def add(program: Program, name: str, x: Activation, alpha: float) -> Activation:
-    """Apply the layer; parameters as in `kernels.arithmetic.gaussian_panels.add`."""
-    return gaussian_panels.add(program, name, function(alpha), x)
-
-
-def build(
-    batch: int,
-    n: int,
-    alpha: float,
-    target: str = "host",
-    schedule: str = "hand",
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
-    return gaussian_panels.build(function(alpha), batch, n, target, schedule, device)
+    return Quadrature("elu", *formulas, KNOTS, KNOTS)

@@ -21,17 +21,13 @@ variance to 3e-6 relative, or four times that for λ < 0; the mean to 2e-6 of |y
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from tvm import tirx
 
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
-from kernels.devices import Board
-from kernels.layers.activations import elementwise
-from kernels.program.kernel import Kernel
-from kernels.program.program import Activation, Program
+from kernels.layers.activations.elementwise import ClosedForm
 
 RELATIVE_ERROR = 3e-6  # of the variance for λ ≥ 0, see the range above
 
@@ -60,22 +56,6 @@ def moments(mean, var, slope: float):
     return named(formula, 2)
 
 
-def add(program: Program, name: str, x: Activation, slope: float) -> Activation:
-    """Apply the layer; parameters as in `kernels.layers.activations.elementwise.add`."""
-    return elementwise.add(program, name, "leaky_relu", *_formulas(slope), x)
-
-
-def build(
-    batch: int,
-    n: int,
-    slope: float,
-    target: str = "host",
-    schedule: str = "hand",
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
-    return elementwise.build("leaky_relu", *_formulas(slope), batch, n, target, schedule, device)
-
-
-def _formulas(slope: float) -> tuple[Callable, Callable]:
-    return partial(value, slope=slope), partial(moments, slope=slope)
+def function(slope: float) -> ClosedForm:
+    """Describe the function for one slope."""
+    return ClosedForm("leaky_relu", partial(value, slope=slope), partial(moments, slope=slope))

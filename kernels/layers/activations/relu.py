@@ -24,9 +24,7 @@ from tvm import tirx
 
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
-from kernels.devices import Board
-from kernels.layers.activations import elementwise
-from kernels.program.kernel import Kernel
+from kernels.layers.activations.elementwise import ClosedForm
 
 RELATIVE_ERROR = 4e-6  # twice what is observed for |m/√v| ≤ 10: see the range above
 
@@ -47,20 +45,4 @@ def value(x):
     return tirx.max(f32(0.0), x)  # in this order NaN stays NaN
 
 
-def build(
-    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
-) -> Kernel:
-    """Compile the layer alone.
-
-    Parameters
-    ----------
-    batch, n : int
-    target, schedule, device
-        As in `kernels.compile_network`.
-
-    Returns
-    -------
-    Kernel
-        Called with mean and variance, (batch, n) each; gives mean and variance of that shape.
-    """
-    return elementwise.build("relu", value, moments, batch, n, target, schedule, device)
+FUNCTION = ClosedForm("relu", value, moments)
