@@ -27,7 +27,7 @@ from refbnn.layers.images.windows import Pair
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What both layouts share.
+    """Sizes that both layouts share.
 
     Parameters
     ----------

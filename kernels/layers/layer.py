@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.devices import Board, targets
 from kernels.devices.targets import Target
 from kernels.layers import (
@@ -18,6 +19,7 @@ from kernels.layers import (
     residual,
 )
 from kernels.layers.activations import elementwise, elu, gelu, leaky_relu, relu, sigmoid, tanh
+from kernels.layers.activations.elementwise import ClosedForm
 from kernels.layers.images import Packs, Planes
 from kernels.program.kernel import Kernel, build
 from kernels.program.program import Activation, Layout, Program, Rows
@@ -69,6 +71,9 @@ def add_layer(
     InputError
         If the layer has no kernel, the form is unknown, or a weight is too large for float32.
     """
+    function = _elementwise(layer)
+    if function is not None:
+        return elementwise.add(program, name, function, x)
     match layer:
         case Dense() | Conv2d() if form == "separate":
             mean, var = (
@@ -80,18 +85,6 @@ def add_layer(
             return dense.add(program, name, posteriors, x, form)
         case Conv2d():
             return conv2d.add(program, name, layer, posteriors, x, form)
-        case ReLU():
-            return elementwise.add(program, name, relu.FUNCTION, x)
-        case LeakyReLU():
-            return elementwise.add(program, name, leaky_relu.function(layer.slope), x)
-        case ELU():
-            return elementwise.add(program, name, elu.function(layer.alpha), x)
-        case GELU():
-            return elementwise.add(program, name, gelu.FUNCTION, x)
-        case Sigmoid():
-            return elementwise.add(program, name, sigmoid.FUNCTION, x)
-        case Tanh():
-            return elementwise.add(program, name, tanh.FUNCTION, x)
         case MaxPool2d():
             return max_pool2d.add(program, name, layer, x)
         case AvgPool2d():
@@ -107,6 +100,24 @@ def add_layer(
         f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no kernel; expected a "
         "layer of refbnn.layers"
     )
+
+
+def _elementwise(layer: Layer) -> ClosedForm | Quadrature | None:
+    """Describe an elementwise layer; None for others."""
+    match layer:
+        case ReLU():
+            return relu.FUNCTION
+        case LeakyReLU():
+            return leaky_relu.function(layer.slope)
+        case ELU():
+            return elu.function(layer.alpha)
+        case GELU():
+            return gelu.FUNCTION
+        case Sigmoid():
+            return sigmoid.FUNCTION
+        case Tanh():
+            return tanh.FUNCTION
+    return None
 
 
 def layout_of(shape: Shape, target: Target) -> Layout:

@@ -10,8 +10,8 @@ The moments come from differences on the panels of `kernels.arithmetic.gaussian_
                       t                     for m > 0 and m + t > 0
                       α(eᵐ⁺ᵗ − 1) − m       for m + t ≤ 0 < m
 
-where eᵗ − 1 is a polynomial for |t| ≤ 1, and e^{m+t} − eᵐ is taken as it stands beyond. Knots: the
-kink, and where y is −α but for e⁻¹⁷.
+where eᵗ − 1 is a polynomial for |t| ≤ 1; beyond, the difference is e^{m+t} − eᵐ itself. Knots lie at
+the kink, and where y is αe⁻¹⁷ away from −α.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KNOTS = (-17.0, 0.0)
 
 
 def _left(name, x):
-    """eˣ and eˣ − 1 of x ≤ 0; positive x count as 0."""
+    """eˣ and eˣ − 1 for x ≤ 0; positive x count as 0."""
     x = name(tirx.min(x, f32(0.0)))
     e = exp_minus(name, -x)
     near = exp_minus_one(tirx.max(x, f32(-1.0)))

@@ -11,8 +11,8 @@ Where |t|(1 + |m|) ≤ 1, by Φ(m + t) − Φ(m) = tφ(m) I,
 
     y(m + t) − y(m) = t (Φ(m) + (m + t)φ(m) I),      I = ∫₀¹ exp(−mθt − θ²t²/2) dθ,
 
-with three Gauss–Legendre nodes: the exponent is at most 1, and I is right to 1e-7. Knots lie where
-Φ is 0 or 1 but for 1e-9, and at 0.
+with three Gauss–Legendre nodes: the exponent is at most 1, and I is right to 1e-7. Knots lie at 0,
+and where Φ is 1e-9 away from 0 or 1.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ With q = e^{−|x|}: y = 1/(1 + q) for x ≥ 0, else q/(1 + q). The moments come
 
     y(m + t) − y(m) = y(m) y(−m − t) (eᵗ − 1),
 
-for |t| ≤ 1 in this form, else as it stands, for m ≤ 0 (`refbnn.layers.activations.sigmoid`), on the
-panels of `kernels.arithmetic.gaussian_panels`. Knots lie where y is 0 or 1 but for e⁻¹⁷.
+for m ≤ 0 (`refbnn.layers.activations.sigmoid`), on the panels of
+`kernels.arithmetic.gaussian_panels`. The right-hand side is used for |t| ≤ 1, the left-hand side
+beyond. Knots lie where y is e⁻¹⁷ away from 0 or 1.
 """
 
 from __future__ import annotations

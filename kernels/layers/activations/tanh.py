@@ -4,7 +4,7 @@ Formulas
 --------
 tanh x = 2σ(2x) − 1 with σ the sigmoid, so differences are 2(σ(2m + 2t) − σ(2m)), as in
 `kernels.layers.activations.sigmoid`, on the panels of `kernels.arithmetic.gaussian_panels`. The
-value itself, odd: with e = e^{−2|x|}, |y| = (1 − e)/(1 + e), where 1 − e is −(e^{−2|x|} − 1)
+value itself is odd: with e = e^{−2|x|}, |y| = (1 − e)/(1 + e), where a polynomial gives 1 − e
 without cancellation.
 """
 
