@@ -129,7 +129,11 @@ def add(
     shared = shared_vectors(images.images(x), layout, layer.groups, target)
     tile = _tile_by_hand(layer, layout, n_sums(form, known), target, shared)
     block = _block(layer, layout, tile, shared)
-    y = _with_weights(program, name, layer, posteriors, x, layout, form, shared, block)
+    run = target.lanes if shared == "channels" else 1
+    weights, biases = weight_terms(posteriors["weight"], form), bias_terms(posteriors["bias"], form)
+    w = program.weight(f"{name}_weight", by_blocks(weights, block, run))
+    b = [program.weight(f"{name}_bias", pack(term, block)) for term in biases]
+    y = compute(name, layer, x, w, b, layout, form, shared)
     # This step stands before the step that fills the frame around the images by a block of its own:
     # TVM makes copies only of what one block writes.
     program.steps.insert(
@@ -167,25 +171,6 @@ def _block(layer: Conv2d, layout: Images, tile: Mapping[str, int], shared: str) 
     if isinstance(layout, Packs):
         return layout.lanes
     return tile["channels"] if shared == "weights" else layer.out_channels // layer.groups
-
-
-def _with_weights(
-    program: Program,
-    name: str,
-    layer: Conv2d,
-    posteriors: Mapping[str, Posterior],
-    x: Activation,
-    layout: Images,
-    form: str,
-    shared: str,
-    block: int,
-) -> Activation:
-    """Declare the weights and say what is computed."""
-    run = layout.lanes if shared == "channels" else 1
-    weights, biases = weight_terms(posteriors["weight"], form), bias_terms(posteriors["bias"], form)
-    w = program.weight(f"{name}_weight", by_blocks(weights, block, run))
-    b = [program.weight(f"{name}_bias", pack(term, block)) for term in biases]
-    return compute(name, layer, x, w, b, layout, form, shared)
 
 
 def by_blocks(terms: list[np.ndarray], block: int, run: int) -> np.ndarray:

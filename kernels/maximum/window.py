@@ -17,7 +17,7 @@ FAR = 13.25  # standard deviations; from here on φ is 0 in float32
 LOW = 5.4  # in standard deviations; Φ(−5.4) = 3e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """Entries of as many windows as there are lanes, on the stack.
 

@@ -57,7 +57,7 @@ class Samples:
         return rows.reshape(self.n_samples, -1, *rows.shape[1:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """Source of the noise: the seed and the table of a law, which all layers share.
 

@@ -10,8 +10,8 @@ The moments come from differences on the panels of `kernels.arithmetic.gaussian_
                       t                     for m > 0 and m + t > 0
                       α(eᵐ⁺ᵗ − 1) − m       for m + t ≤ 0 < m
 
-where eᵗ − 1 is a polynomial for |t| ≤ 1; beyond, the difference is e^{m+t} − eᵐ itself. Knots lie at
-the kink, and where y is αe⁻¹⁷ away from −α.
+where eᵗ − 1 is a polynomial for |t| ≤ 1; beyond, the difference is e^{m+t} − eᵐ itself. Knots lie
+at the kink, and where y is αe⁻¹⁷ away from −α.
 """
 
 from __future__ import annotations
