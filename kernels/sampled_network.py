@@ -1,11 +1,11 @@
 """A network under sampled weights as one kernel: all layers and all samples in one function.
 
-What `refbnn.prediction.counter_sampling.sample` computes, in float32: sample s of a seed has the
-same weights here, there and on every target. The function does one sample after the other, from the
-first layer with weights on: no weight matrix is stored, and activations are those of one sample, of
-B inputs in place of S·B. (A LeNet-5, 30 samples of 10 inputs: 0.7 MB of memory, and 6.5 ms, with
-AVX-512. Layer by layer, all samples of each, means and scales are read once, and it is 19.5 MB and
-9.0 ms.)
+It computes `refbnn.prediction.counter_sampling.sample` in float32: sample s of a seed has the same
+weights here, there and on every target. The function does one sample after the other, from the
+first layer with weights on. It stores no weight matrix, and activations of one sample only: of B
+inputs in place of S·B. A LeNet-5 with 30 samples of 10 inputs takes 0.7 MB of memory and 6.5 ms,
+with AVX-512. Layer by layer, with all samples of each, means and scales would be read once, but
+that takes 19.5 MB and 9.0 ms.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from kernels.devices import Board, targets
 from kernels.devices.instructions import InstructionCount
 from kernels.devices.targets import Target
-from kernels.layers import avg_pool2d, flatten, images, max_pool2d
-from kernels.layers.activations import elementwise, relu
+from kernels.layers import images
+from kernels.layers.layer import add_layer
 from kernels.network import input_layout
 from kernels.program.compiled import NOT_FINITE, put
 from kernels.program.kernel import Kernel, build
@@ -35,11 +35,11 @@ from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.result import Prediction, from_logit_samples
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SampledNetwork:
-    """A compiled network of sampled weights; `reproducible.sample(net, x, S, seed)` in float32.
+    """A compiled network of sampled weights: `counter_sampling.sample(net, x, S, seed)` in float32.
 
-    Not for two threads at once: calls share one memory for inputs and outputs.
+    Not safe in two threads at once: calls share one memory for inputs and outputs.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ class SampledNetwork:
         Raises
         ------
         InputError
-            If x is no such array, or holds NaN, infinity or a number too large for float32; the
-            seed is none; or an output is too large.
+            If x is not such an array, or holds NaN, infinity or a number too large for float32;
+            the seed is out of its range; or an output is too large for float32.
         """
         words, view = self.kernel.inputs
         words[...] = key_of(seed)
@@ -79,20 +79,20 @@ class SampledNetwork:
         return samples
 
     def instruction_count(self, x: np.ndarray, seed: int) -> InstructionCount:
-        """Instructions executed for these; errors as in a call, and if the device cannot count."""
+        """Count the instructions of a call; errors as there, and if the device cannot count."""
         self(x, seed)  # for its checks
         return self.kernel.instruction_count(*self.kernel.inputs)
 
     def predict(self, x: np.ndarray, seed: int) -> Prediction:
-        """Classes with their uncertainty, as `refbnn.predict(..., method="svi")` gives them.
+        """Predict classes with their uncertainty, as `refbnn.predict(..., method="svi")` does.
 
-        Parameters as of a call; InputError also unless there are 2 samples and 2 classes at least.
+        Parameters and errors as in a call; InputError also for fewer than 2 samples or 2 classes.
         """
         shape = self.kernel.outputs[0].shape
         if len(shape) != 3 or min(shape[0], shape[2]) < 2:
             raise InputError(
-                f"predict: outputs of shape {shape}; expected (samples, batch, classes), 2 samples "
-                "and 2 classes at least"
+                f"predict: outputs have shape {shape}; expected (samples, batch, classes) with at "
+                "least 2 samples and 2 classes"
             )
         logits = self(x, seed).astype(float)
         return from_logit_samples(logits, Moments(logits.mean(axis=0), logits.var(axis=0, ddof=1)))
@@ -121,6 +121,17 @@ def compile_sampled(
     InputError
         If an argument is none of these, a layer has no kernel, weights are correlated, the law has
         no table, or a weight is too large for float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn import Network
+    >>> from refbnn.layers import Dense
+    >>> from refbnn.prediction import counter_sampling
+    >>> net, x = Network([Dense(4, 3)], seed=0), np.ones((2, 4))
+    >>> fast = compile_sampled(net, batch_size=2, n_samples=5)
+    >>> np.allclose(fast(x, seed=1), counter_sampling.sample(net, x, 5, seed=1), atol=1e-5)
+    True
     """
     if not isinstance(n_samples, int | np.integer) or n_samples < 1:
         raise InputError(f"n_samples is {n_samples!r}; expected at least 1, a whole number")
@@ -135,40 +146,32 @@ def program(net: Network, batch: int, n_samples: int, target: Target) -> Program
             f"compile_sampled: layers {sorted(net.correlation)} have correlated weights; expected "
             "independent ones"
         )
-    parameters = net.by_layer(net.parameters())
     whole = Program(target, batch, flush=True)
-    noise_ = sampled_weights.source(whole, net.law, n_samples)
+    source = sampled_weights.source(whole, net.law, n_samples)
     x, program = whole.known(input_layout(net, target)), whole
     first: str | None = None
-    for index, (layer, own) in enumerate(zip(net.layers, parameters, strict=True)):
+    of_layers = net.by_layer(net.parameters())
+    for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
         name = f"layer{index}"
         match layer:
             case Dense():
-                x = sampled_dense.add(whole, name, index, x, own["weight"], own["bias"], noise_)
+                x = sampled_dense.add(whole, name, index, own, x, source)
             case Conv2d():
-                x = sampled_conv2d.add(
-                    whole, name, index, x, own["weight"], own["bias"], noise_, *layer.steps
-                )
-            case ReLU():
-                x = elementwise.add(program, name, "relu", relu.value, relu.moments, x)
-            case MaxPool2d():
-                x = max_pool2d.add(program, name, x, *layer.sizes)
-            case AvgPool2d():
-                x = avg_pool2d.add(program, name, x, *layer.sizes)
-            case Flatten():
-                x = flatten.add(program, name, x)
+                x = sampled_conv2d.add(whole, name, index, layer, own, x, source)
+            case ReLU() | MaxPool2d() | AvgPool2d() | Flatten():
+                x = add_layer(program, name, layer, own, x)
             case _:
                 raise InputError(
                     f"layer {index}: {type(layer).__name__} has no kernel for sampled weights; "
                     "expected Dense, Conv2d, ReLU, MaxPool2d, AvgPool2d or Flatten"
                 )
-        if own:  # what follows differs from sample to sample
+        if own:  # all layers after this one differ from sample to sample
             first = first or name
-            program = sampled_weights.under_samples(whole, noise_)
+            program = sampled_weights.under_samples(whole, source)
     if first is None:
-        raise InputError("network without weights; expected a layer to sample")
+        raise InputError("the network has no weights; expected a layer to sample")
     if not isinstance(x.layout, Rows):
         x = images.unpacked(program, "unpacked", x)
-    sampled_weights.one_by_one(whole, first, noise_)
-    sampled_weights.give(whole, x, noise_)
+    sampled_weights.one_by_one(whole, first, source)
+    sampled_weights.give(whole, x, source)
     return whole

@@ -25,8 +25,10 @@ from tvm import te
 from figures.half_precision.sums import halves
 from kernels.devices import targets
 from kernels.layers import dense
+from kernels.layers.layer import build_layer
 from kernels.program.kernel import Kernel, build
 from kernels.program.program import Program, Rows, Step
+from refbnn.layers import Dense
 from refbnn.layers.posterior import Posterior
 
 N_IN, N_OUT = 768, 96  # as 784→100, but whole blocks and vectors of either precision
@@ -74,7 +76,9 @@ def float32(second: np.ndarray, var: np.ndarray, form: str) -> Kernel:
     """
     weight = Posterior(np.ones_like(var), np.sqrt(var))
     bias = Posterior(np.zeros(len(var)), np.zeros(len(var)))
-    kernel = dense.build(weight, bias, 1, _TARGET, known_input=True, form=form, device="emulated")
+    n_out, n_in = var.shape
+    layer, own = Dense(n_in, n_out), {"weight": weight, "bias": bias}
+    kernel = build_layer(layer, own, (n_in,), 1, _TARGET, "hand", True, form, "emulated")
     kernel.inputs[0][...] = np.sqrt(second)
     return kernel
 

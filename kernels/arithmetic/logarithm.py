@@ -1,21 +1,20 @@
-"""Logarithms in float32, by polynomials: every lane of a vector at once.
+"""Logarithms in float32, by polynomials, for all lanes of a vector at once.
 
 Formulas
 --------
     log x = k ln 2 + log m      x = 2^k m, √½ ≤ m < √2, both read off the bits of x
-    log(1 + x) = log u + (x − (u − 1))/u       u = 1 + x rounded: the last term is what u lost
+    log(1 + x) = log u + (x − (u − 1))/u       u = 1 + x rounded; the last term corrects u
 
 log m = f P(f) with f = m − 1, so that nothing is lost near x = 1, and k ln 2 in two parts, the
 first of which is exact; log(1 + x) = x Q(x) for 0 ≤ x ≤ 1. P and Q interpolate float64 values at
 Chebyshev points when this module loads.
 
-The functions take `name` of `kernels.arithmetic.polynomials.named`, and give intermediate results a
-name.
+The functions take the `name` of `kernels.arithmetic.polynomials.named` for intermediate results.
 
 Range
 -----
-Relative errors, with or without fused multiply-adds: log x 3e-7 for normal x > 0; log(1 + x) 4e-7
-for 0 ≤ x ≤ 1e37, of `log1p_of_unit` for 0 ≤ x ≤ 1.
+Relative errors, with or without fused multiply-adds: 3e-7 of log x for normal x > 0; 4e-7 of
+log(1 + x) for 0 ≤ x ≤ 1e37 by `log1p`, and for 0 ≤ x ≤ 1 by `log1p_of_unit`.
 """
 
 from __future__ import annotations
@@ -43,11 +42,13 @@ _LOG_UNIT = _interpolate(lambda x: np.log1p(x) / x, 9, 0.0, 1.0)  # 6e-9
 
 
 def log(name, x):
-    """Log x for normal x > 0; for 0 and subnormal numbers something finite."""
-    places = tirx.const(MANTISSA, "int32")
+    """Log x for normal x > 0; a finite number without meaning for 0 and subnormal x."""
+    mantissa = tirx.const(MANTISSA, "int32")
     bits = name(tirx.reinterpret("int32", x))
-    exponent = name(tirx.shift_right(bits - tirx.const(_ROOT_HALF, "int32"), places))  # rounds down
-    f = name(tirx.reinterpret("float32", bits - tirx.shift_left(exponent, places)) - f32(1.0))
+    exponent = name(
+        tirx.shift_right(bits - tirx.const(_ROOT_HALF, "int32"), mantissa)
+    )  # rounds down
+    f = name(tirx.reinterpret("float32", bits - tirx.shift_left(exponent, mantissa)) - f32(1.0))
     k = name(exponent.astype("float32"))
     return k * f32(_LN2_HIGH) + (k * f32(_LN2_LOW) + f * horner(_LOG, f))
 
@@ -55,7 +56,7 @@ def log(name, x):
 def log1p(name, x):
     """log(1 + x) for x ≥ 0."""
     u = name(f32(1.0) + x)
-    rounded_off = x - fma(u, f32(1.0), f32(-1.0))  # TVM would take (1 + x) − 1 for x
+    rounded_off = x - fma(u, f32(1.0), f32(-1.0))  # TVM would simplify (1 + x) − 1 to x
     return log(name, u) + rounded_off / u
 
 

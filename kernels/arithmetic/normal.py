@@ -7,16 +7,16 @@ For z ~ N(0, 1) and x ≥ 0: h_n(−x) = E[max(0, z − x)^n], n = 0, 1, 2, as i
 
 Float32 evaluation
 ------------------
-1. The place. x = m/√v to 24 bits is not enough: h_n falls like φ(x), so that a relative error δ of
-   x is one of x²δ in h_n, 100 times as large at x = 10. With s = √v, y = 1/s and q = my, all
-   rounded, the remainders r = m − qs and e = v − s² are exact by one fused multiply-add each, and
+1. The argument. x = m/√v to 24 bits is not enough: h_n falls like φ(x), so a relative error δ of x
+   becomes x²δ in h_n, 100 times as large at x = 10. With s = √v, y = 1/s and q = my, all rounded,
+   one fused multiply-add each gives the remainders r = m − qs and e = v − s² exactly, and
 
        x = q + d,      d = (r − qye/2) y        (to second order in the rounding errors).
 
 2. The exponential. φ(x) = 2^{−z}/√(2π) with z = x²/(2 ln 2) = c(q² + 2qd), formed in two parts:
-   its nearest integer k, and the rest, |r| ≤ ½, to which the remainders of q², of c and of the
-   product go. Then 2^{−r}/√(2π), a polynomial, times 2^{−k}, written into the exponent bits. From
-   x = 13.25 on, where φ leaves the normal float32 numbers (k = 127), it counts as 0, and every h_n.
+   its nearest integer k, and the rest, |r| ≤ ½, which takes up the remainders of q², of c and of
+   the product. Then a polynomial gives 2^{−r}/√(2π), and the exponent bits 2^{−k}. From x = 13.25
+   on φ leaves the normal float32 numbers (k = 127): φ and every h_n count as 0.
 
 3. The rest. F_n = h_n/φ decays like n!/x^{n+1} (Laplace's method), so F_n = t^{n+1} P_n with
    t = c/(c + x), 0 < t ≤ 1, where P_n is smooth, positive and of order 1: at c = 4, over
@@ -30,8 +30,8 @@ Float32 evaluation
    Neither cancels: 0 ≤ xF₂ ≤ 0.32. (The other way, up from F₀, errors grow by x².)
 
 v below 2⁻⁶⁰ is scaled by 2⁸⁰, and m by 2⁴⁰, so that no remainder underflows; from x = 16 on m is
-cut, so that nothing overflows. At v = 0 the h_n are finite, but mean nothing: what they are
-multiplied with is 0.
+cut, so that nothing overflows. At v = 0 the h_n are finite but meaningless, and all their factors
+are 0.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from kernels.arithmetic.polynomials import (
 from refbnn.numerics.normal import lower_rectified as lower_rectified_reference
 from refbnn.numerics.normal import pdf as pdf_reference
 
-_C = 4.0  # t = c/(c + x); of 2 … 8 the one at which a degree of 10 follows P_2 best
+_C = 4.0  # t = c/(c + x); among 2 … 8, a degree of 10 follows P_2 best at this c
 _X_MAX = 13.25  # beyond, φ is no normal float32 number
 _T_MIN = _C / (_C + _X_MAX)
 _CUT = 16.0
@@ -78,7 +78,7 @@ _POWER = POWER_REST / np.sqrt(2.0 * np.pi)
 
 
 def _density(name, square, square_rest=None):
-    """φ at x of x², and what rounding took from x²."""
+    """φ at x, from x² rounded and the rounding error of x²."""
     k = name(tirx.floor(square * f32(_TO_POWER_HIGH) + f32(0.5)))
     low = square * f32(_TO_POWER_LOW)
     if square_rest is not None:
@@ -89,7 +89,7 @@ def _density(name, square, square_rest=None):
 
 
 def _unit(t):
-    """The u in [−1, 1] of the polynomials."""
+    """The variable u in [−1, 1] of the polynomials, for t."""
     return t * f32(2.0 / (1.0 - _T_MIN)) - f32((1.0 + _T_MIN) / (1.0 - _T_MIN))
 
 
@@ -99,10 +99,10 @@ def lower_rectified(name, m, v, m_rest=None, v_rest=None):
     Parameters
     ----------
     name : callable
-        Of `kernels.arithmetic.polynomials.named`.
+        See `kernels.arithmetic.polynomials.named`.
     m, v : TVM expressions, at least 0
     m_rest, v_rest : TVM expressions, optional
-        What rounding took from m and v, where they are sums.
+        Rounding errors of m and v, where they are sums.
     """
     tiny = v < f32(_SMALL)
     up = name(tirx.Select(tiny, f32(_UP), f32(1.0)))
@@ -131,12 +131,12 @@ def lower_rectified(name, m, v, m_rest=None, v_rest=None):
 
 
 def pdf(z):
-    """φ(z) of one element; z is rounded, so that φ errs by 2⁻²⁴ z² relative."""
+    """φ(z) of one element; the rounding error of z makes one of 2⁻²⁴ z² relative in φ."""
     return named(lambda name: (_density(name, name(z * z)),), 1)[0]
 
 
 def cdf(z, phi):
-    """Φ(z) of one element from z and φ(z); relative accuracy as of φ in the lower tail."""
+    """Φ(z) of one element from z and φ(z); in the lower tail relatively as accurate as φ."""
 
     def formula(name):
         x = tirx.min(tirx.max(z, -z), f32(_X_MAX))

@@ -1,8 +1,8 @@
 """Parts of float32 formulas: constants, named terms, polynomials that stand for functions.
 
-A call of the C library's exp or erf works on one number at a time; a polynomial on a whole vector.
-Each interpolates float64 values at Chebyshev points when its module loads, and is summed by
-Horner's rule in a variable that runs over [−1, 1], where its coefficients fall.
+A call of the C library's exp or erf computes one number at a time; a polynomial computes a whole
+vector. Each polynomial interpolates float64 values at Chebyshev points when its module loads.
+Horner's rule sums it in a variable that runs over [−1, 1], where its coefficients fall.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tvm.tirx.op import register_intrin_lowering
 ONE_BITS = 127  # exponent bits of 1.0
 MANTISSA = 23  # bits behind the point
 
-# The identity, as an operation that TVM's simplifier takes for a read of memory: for a value of
-# pure arithmetic it would put the whole expression in the place of its name, in pass after pass,
-# and the compilation of the greater of two Gaussians would take three times as long.
+# The identity, as an operation that TVM's simplifier takes for a read of memory. The simplifier
+# would replace the name of a purely arithmetic value by the whole expression, in pass after pass,
+# and the maximum of two Gaussians would take three times as long to compile.
 _KEPT = "refbnn.kept"
 _READS_MEMORY = 2  # tvm::tirx::CallEffectKind::kReadState
 register_op_attr(_KEPT, "TVectorizable", True)
@@ -39,21 +39,21 @@ def fma(a, b, c):
 
 
 def nan_of(*values):
-    """NaN where one of the values is, else 0: comparisons, and what they select, forget it."""
+    """NaN where one of the values is NaN, else 0, for results of comparisons, which lose it."""
     total = sum(values[1:], values[0])
     return tirx.Select(tirx.isnan(total), f32(np.nan), f32(0.0))
 
 
 def kept(value):
-    """The value, which TVM's simplifier leaves as it is."""
+    """The value, in a form that TVM's simplifier does not move."""
     return tirx.call_intrin(value.ty.dtype, _KEPT, value)
 
 
 def named(formula: Callable, results: int) -> tuple:
     """Evaluate a formula with intermediate results that are computed once.
 
-    Python hands expressions on as trees: an expression used twice is computed twice, one used
-    twice within one used twice four times. A named one is computed once.
+    TVM expressions are trees: an expression that is used twice is computed twice, and one used
+    twice within such an expression four times. A named expression is computed once.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def interpolate(f: Callable, degree: int) -> np.ndarray:
 
 
 def horner(coefficients: np.ndarray, u):
-    """Σ c_i uⁱ of a coefficient array, low to high."""
+    """Σ c_i uⁱ for an array of coefficients, low to high."""
     total = f32(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         total = total * u + f32(coefficient)
@@ -92,19 +92,19 @@ def horner(coefficients: np.ndarray, u):
 
 
 def power_of_half(k):
-    """2^{−k} of a whole float32 number k, |k| ≤ 127, through the exponent bits; 0 at 127."""
+    """2^{−k} for a whole float32 number k, |k| ≤ 127, by the exponent bits; 0 at k = 127."""
     bits = tirx.const(ONE_BITS, "int32") - k.astype("int32")
     return tirx.reinterpret("float32", tirx.shift_left(bits, tirx.const(MANTISSA, "int32")))
 
 
 _LOG2_E = 1.0 / np.log(2.0)
 _LOG2_E_HIGH = float(np.float32(_LOG2_E))
-# 2^{−r} of |r| ≤ ½, to 3e-9: the interpolant in u = 2r, written in r.
+# 2^{−r} for |r| ≤ ½, to 3e-9: the interpolant in u = 2r, written in r.
 POWER_REST = interpolate(lambda u: 2.0 ** (-0.5 * u), 6) * 2.0 ** np.arange(7)
 
 
 def exp_minus(name: Callable, a):
-    """e^{−a} of a ≥ 0, to 2e-7; 0 from a = 87.7 on, where it is no normal float32 number.
+    """e^{−a} for a ≥ 0, to 2e-7; 0 from a = 87.7 on, where it is no normal float32 number.
 
     With a/ln 2 = k + r, k whole, |r| ≤ ½: 2^{−r}, a polynomial, times 2^{−k}, in the exponent bits.
     """
@@ -118,5 +118,5 @@ _EXPM1 = interpolate(lambda u: np.expm1(u) / np.where(u == 0.0, 1.0, u) + (u == 
 
 
 def exp_minus_one(t):
-    """eᵗ − 1 of |t| ≤ 1, relatively accurate."""
+    """eᵗ − 1 for |t| ≤ 1, relatively accurate."""
     return t * horner(_EXPM1, t)

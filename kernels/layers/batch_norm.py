@@ -2,7 +2,7 @@
 
 Formulas
 --------
-Those of `refbnn.layers.images.batch_norm`, with the slope a, centre m and shift β of a channel:
+The formulas of `refbnn.layers.images.batch_norm`, with slope a, centre m and shift β of a channel:
 
     m' = a (x − m) + β        v' = a² v
 
@@ -17,17 +17,13 @@ With u = 2⁻²⁴: |error of m'| ≤ 4u |a|(|x| + |m|) + 2u (|m'| + |β|) to fi
 
 from __future__ import annotations
 
-from kernels.devices import Board, targets
 from kernels.layers import images
 from kernels.layers.activations import elementwise
-from kernels.layers.images import Planes
-from kernels.program.kernel import Kernel
-from kernels.program.kernel import build as build_program
 from kernels.program.program import Activation, Program
 from refbnn.layers import BatchNorm2d
 
 
-def add(program: Program, name: str, x: Activation, layer: BatchNorm2d) -> Activation:
+def add(program: Program, name: str, layer: BatchNorm2d, x: Activation) -> Activation:
     """Apply the layer.
 
     Parameters
@@ -35,8 +31,8 @@ def add(program: Program, name: str, x: Activation, layer: BatchNorm2d) -> Activ
     program : Program
     name : str
         Starts the names of the blocks.
-    x : Activation of images
     layer : BatchNorm2d
+    x : Activation of images
     """
     layout = images.images(x)
     slope, centre, shift, square = (
@@ -60,37 +56,3 @@ def add(program: Program, name: str, x: Activation, layer: BatchNorm2d) -> Activ
         f"{'known' if known else 'random'}"
     )
     return elementwise.computed(program, name, workload, layout, moments, known)
-
-
-def build(
-    layer: BatchNorm2d,
-    image: tuple[int, int, int],
-    batch: int,
-    target: str = "host",
-    schedule: str = "hand",
-    known_input: bool = False,
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone.
-
-    Parameters
-    ----------
-    layer : BatchNorm2d
-    image : (channels, height, width)
-    batch : int
-    target, schedule, device
-        As in `kernels.compile_network`.
-    known_input : bool
-
-    Returns
-    -------
-    Kernel
-        Called with mean and variance, or with x alone for known inputs; gives as many arrays; each
-        (batch, C, H, W).
-    """
-    cpu = targets.target(target)
-    program = Program(cpu, batch)
-    layout = Planes(*image, cpu.lanes)
-    x = program.given(layout, known_input)
-    program.give(add(program, "batch_norm", x, layer))
-    return build_program(program, schedule, device=device)

@@ -2,9 +2,9 @@
 
 Formula
 -------
-The sums of `refbnn.layers.images.conv2d` over channels c of a group and places (a, b) of the
-kernel, with the products of `kernels.layers.products`: of independent weights (mean µ, variance σ²)
-and inputs (mean m, variance v), in the form "variance",
+The sums are those of `refbnn.layers.images.conv2d`, over channels c of a group and places (a, b) of
+the kernel, with the products of `kernels.layers.products`. For independent weights (mean µ,
+variance σ²) and inputs (mean m, variance v), in the form "variance",
 
     m'_oij = Σ_cab m µ + µ_b        v'_oij = Σ_cab [ v µ² + (v + m²) σ² ] + σ_b²
 
@@ -12,18 +12,18 @@ where m and v are those of pixel (s·i + a − p, t·j + b − q) of channel c, 
 
 Two ways to fill a vector
 -------------------------
-"channels"  with the output channels of one pixel: weights are vectors, inputs are single numbers
-            that serve every lane. Any stride. Gives `Packs`.
-"pixels"    with neighbours in a row of one output channel: inputs are vectors, weights are single
-            numbers. Gives `Planes`. For a stride of 1 along rows, or inputs are gathered one by
-            one; and for groups, whose channels would not fill packs.
+"channels"  holds the output channels of one pixel: weights are vectors, inputs are single numbers
+            that serve every lane. It takes any stride and gives `Packs`.
+"pixels"    holds neighbours in a row of one output channel: inputs are vectors, weights are single
+            numbers. It gives `Planes`. It needs a stride of 1 along rows, since otherwise inputs
+            are gathered one by one; and it serves groups, whose channels would not fill packs.
 
-The one that leaves fewer lanes idle is taken (`way`): LeNet-5's first convolution has 6 channels
-and 28 columns, 6/16 or 28/32 of the lanes of AVX-512; the second, 16 channels and 10 columns.
+`way` takes the one that leaves fewer lanes idle: LeNet-5's first convolution has 6 channels and 28
+columns, 6/16 or 28/32 of the lanes of AVX-512; its second has 16 channels and 10 columns.
 
 Range
 -----
-As in `kernels.layers.dense`, with n = C/g·K·L terms a sum.
+The bounds of `kernels.layers.dense`, with n = C/g·K·L terms a sum.
 """
 
 from __future__ import annotations
@@ -35,31 +35,27 @@ import numpy as np
 import tvm
 from tvm import te
 
-from kernels.devices import Board, targets
 from kernels.devices.targets import Target
 from kernels.layers import images, tiles
 from kernels.layers.dense import pack
 from kernels.layers.images import Images, Packs, Planes
 from kernels.layers.products import (
+    add_up,
     bias_terms,
     both_moments,
-    joint_sum,
-    moments,
     n_sums,
     panel,
     products,
     second_moments,
     weight_terms,
 )
-from kernels.program.kernel import Kernel
-from kernels.program.kernel import build as build_program
 from kernels.program.program import Activation, Program, Step
-from refbnn.layers.images.windows import Pair, output_size
+from refbnn.layers import Conv2d
 from refbnn.layers.posterior import Posterior
 
 
 def way(out_channels: int, out_width: int, column_stride: int, groups: int, lanes: int) -> str:
-    """Choose "channels" or "pixels": the way that leaves fewer lanes idle, of those that can."""
+    """Choose "channels" or "pixels": the possible way that leaves fewer lanes idle."""
     if groups > 1:
         return "pixels"
     if column_stride > 1:
@@ -72,21 +68,23 @@ def way(out_channels: int, out_width: int, column_stride: int, groups: int, lane
 
 
 def shared_vectors(source: Images, layout: Images, groups: int, target: Target) -> str:
-    """What is loaded by vectors of numbers that each serve all lanes of another vector.
+    """Choose the numbers that are loaded by vectors, while each serves all lanes of another one.
+
+    On NEON a multiply-add can take one operand from any lane of a register.
 
     Parameters
     ----------
     source, layout : Planes or Packs
-        Of inputs and outputs.
+        Layouts of inputs and outputs.
     groups : int
     target : Target
 
     Returns
     -------
     {"weights", "columns", "channels", ""}
-        The weights of a tile, where outputs fill vectors by columns; inputs that are neighbours in
-        a row, or in a pack, where they do so by channels; or nothing: where a multiply-add cannot
-        take one operand from any lane of a register, as on NEON, or they fill no vectors.
+        "weights": the weights of a tile, where outputs fill vectors by columns. "columns",
+        "channels": inputs that are neighbours in a row or in a pack, where outputs fill vectors by
+        channels. "": none, on other processors and where the numbers fill no vectors.
     """
     if not target.is_arm or groups > 1:
         return ""
@@ -100,13 +98,10 @@ def shared_vectors(source: Images, layout: Images, groups: int, target: Target) 
 def add(
     program: Program,
     name: str,
+    layer: Conv2d,
+    posteriors: Mapping[str, Posterior],
     x: Activation,
-    weight: Posterior,
-    bias: Posterior,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    groups: int = 1,
-    form: str = "variance",
+    form: str,
 ) -> Activation:
     """Apply the layer.
 
@@ -115,86 +110,84 @@ def add(
     program : Program
     name : str
         Starts the names of the blocks, by which the schedules find them.
+    layer : Conv2d
+    posteriors : "weight" of shape (O, C/g, K, L) and "bias" of shape (O,)
     x : Activation of images
-    weight : Posterior of shape (O, C/g, K, L)
-    bias : Posterior of shape (O,)
-    stride, padding : (int, int)
-    groups : int
-    form : {"variance", "raw", "separate", "mean", "spread"}
-        See `kernels.layers.products`; the last gives the variance in the place of the mean.
+    form : {"variance", "raw", "mean", "spread"}
+        See `kernels.layers.products`; "spread" gives the variance in the place of the mean.
     """
-    if form == "separate":
-        parts = [
-            add(program, f"{name}_{part}", x, weight, bias, stride, padding, groups, part)
-            for part in ("mean", "spread")
-        ]
-        return Activation(parts[0].layout, *(part.mean for part in parts))
     if form == "mean":
         x = Activation(x.layout, x.mean, None)
-    lanes, known = program.target.lanes, x.var is None
-    n_out, _, *size = weight.shape
-    kernel = size[0], size[1]
+    target, known, sizes = program.target, x.var is None, layer.sizes
     channels, height, width = images.images(x).shape
-    rows, columns = output_size((height, width), kernel, stride, padding)
-    chosen = way(n_out, columns, stride[1], groups, lanes)
-    layout: Images = (Packs if chosen == "channels" else Planes)(n_out, rows, columns, lanes)
+    n_out, rows, columns = layer.output_shape((channels, height, width))
+    chosen = way(n_out, columns, sizes[1][1], layer.groups, target.lanes)
+    layout: Images = (Packs if chosen == "channels" else Planes)(n_out, rows, columns, target.lanes)
 
     before = len(program.steps)
-    x = images.around(program, f"{name}_around", x, layout, kernel, stride, padding)
-
-    shared = shared_vectors(images.images(x), layout, groups, program.target)
-    cpu, sums = program.target, n_sums(form, known)
-    if shared:
-        tile = tiles.of_images_by_lanes(layout, sums, cpu, shared, kernel, stride)
-    else:
-        tile = tiles.of_images(layout, groups, sums, cpu)
-
-    # Weights by blocks of output channels, those of one block neighbours: one vector, or one group,
-    # or, where they are loaded by vectors, those of one tile.
-    if chosen == "channels":
-        block = lanes
-    else:
-        block = tile["channels"] if shared == "weights" else n_out // groups
-    run = lanes if shared == "channels" else 1
-    w = program.weight(f"{name}_weight", by_blocks(weight_terms(weight, form), block, run))
-    b = [program.weight(f"{name}_bias", pack(term, block)) for term in bias_terms(bias, form)]
-    tensors = compute(name, x, w, b, layout, stride, groups, form, shared)
-    # Before the step that writes what is around the images by a block of its own: TVM makes copies
-    # only of what one block writes.
+    x = images.around(program, f"{name}_around", x, layout, *sizes)
+    shared = shared_vectors(images.images(x), layout, layer.groups, target)
+    tile = _tile_by_hand(layer, layout, n_sums(form, known), target, shared)
+    block = _block(layer, layout, tile, shared)
+    run = target.lanes if shared == "channels" else 1
+    weights, biases = weight_terms(posteriors["weight"], form), bias_terms(posteriors["bias"], form)
+    w = program.weight(f"{name}_weight", by_blocks(weights, block, run))
+    b = [program.weight(f"{name}_bias", pack(term, block)) for term in biases]
+    y = compute(name, layer, x, w, b, layout, form, shared)
+    # This step stands before the step that fills the frame around the images by a block of its own:
+    # TVM makes copies only of what one block writes.
     program.steps.insert(
         before,
         Step(
             workload=(
-                f"conv2d {channels}x{height}x{width} to {n_out} "
-                f"{images.in_words(kernel, stride, padding)} "
-                f"groups {groups} batch {program.batch} {'known' if known else 'random'} {form} "
-                f"from {type(x.layout).__name__} to {type(layout).__name__}"
+                f"conv2d {channels}x{height}x{width} to {n_out} {images.in_words(*sizes)} "
+                f"groups {layer.groups} batch {program.batch} {'known' if known else 'random'} "
+                f"{form} from {type(x.layout).__name__} to {type(layout).__name__}"
             ),
             by_hand=tile,
-            space=space(layout, groups),
+            space=space(layout, layer.groups),
             transform=partial(
-                schedule, name=name, form=form, lanes=lanes, shared=shared, block=block
+                schedule, name=name, form=form, lanes=target.lanes, shared=shared, block=block
             ),
         ),
     )
-    return Activation(layout, tensors[0], tensors[1] if both_moments(form) else None)
+    return y
+
+
+def _tile_by_hand(
+    layer: Conv2d, layout: Images, sums: int, target: Target, shared: str
+) -> dict[str, int]:
+    kernel, stride, _ = layer.sizes
+    if shared:
+        return tiles.of_images_by_lanes(layout, sums, target, shared, kernel, stride)
+    return tiles.of_images(layout, layer.groups, sums, target)
+
+
+def _block(layer: Conv2d, layout: Images, tile: Mapping[str, int], shared: str) -> int:
+    """Number of output channels whose weights are neighbours in memory.
+
+    One vector, or one tile where weights are loaded by vectors, or one group.
+    """
+    if isinstance(layout, Packs):
+        return layout.lanes
+    return tile["channels"] if shared == "weights" else layer.out_channels // layer.groups
 
 
 def by_blocks(terms: list[np.ndarray], block: int, run: int) -> np.ndarray:
     """Lay weights out in the order in which the hand schedule reads them.
 
-    First µ of a row of the kernel, then σ² of it: on Arm two vectors are loaded at once in more
-    places than if the two of every weight were neighbours, or all µ came first (0.95 instructions a
-    product in LeNet-5's second convolution, in place of 0.96 and 0.98).
+    µ of a row of the kernel comes first, then σ² of that row. On Arm more loads then take two
+    vectors at once than if the two numbers of every weight were neighbours, or all µ came first
+    (0.95 instructions a product in LeNet-5's second convolution, in place of 0.96 and 0.98).
 
     Parameters
     ----------
     terms : list of (O, C/g, K, L)
-        What is read of a weight.
+        Entries of `kernels.layers.products.weight_terms`.
     block : int
-        Output channels that are neighbours.
+        Output channels that are neighbours in memory.
     run : int
-        Input channels of one place that are neighbours, a divisor of C/g.
+        Input channels of one place that are neighbours in memory, a divisor of C/g.
 
     Returns
     -------
@@ -207,31 +200,30 @@ def by_blocks(terms: list[np.ndarray], block: int, run: int) -> np.ndarray:
 
 def compute(
     name: str,
+    layer: Conv2d,
     x: Activation,
     w: te.Tensor,
     b: list[te.Tensor],
     layout: Images,
-    stride: Pair,
-    groups: int,
     form: str,
     shared: str,
-) -> list[te.Tensor]:
+) -> Activation:
     """Say what is computed: the moments of y.
 
     Parameters
     ----------
-    name, stride, groups, form : as in `add`
+    name, layer, form : as in `add`
     x : Activation of images, zeros around them included
     w : (blocks, C/g/run, K, terms, L, run, block)
-        Weights, as `by_blocks` has them. With several groups, a block is a group.
+        Weights in the order of `by_blocks`. With several groups, a block is a group.
     b : list of (blocks, channels of a block)
-        What is read of the biases.
+        Entries of `kernels.layers.products.bias_terms`, packed.
     layout : Planes or Packs
-        Of y.
+        Layout of y.
     shared : str
-        As `shared_vectors` says.
+        Result of `shared_vectors`.
     """
-    source = images.images(x)
+    source, (_, stride, _) = images.images(x), layer.sizes
     shape = tuple(map(int, x.mean.shape))
     n_runs, height, n_terms, width, run, block = [int(n) for n in w.shape[1:]]
     sizes = n_runs * run, height, width
@@ -244,26 +236,20 @@ def compute(
 
     def terms(i, *index):
         o, row, column = layout.place(*index)
-        first = o // block * sizes[0] if groups > 1 else 0
+        first = o // block * sizes[0] if layer.groups > 1 else 0
         pixel = source.index(first + c, stride[0] * row + down, stride[1] * column + right)
         weights = [
             w[o // block, c // run, down, term, right, c % run, o % block]
             for term in range(n_terms)
         ]
         m, second, v = entry(i, *pixel)
-        return joint_sum(products(m, second, v, weights, form), axis=axes)
+        return products(m, second, v, weights, form)
 
-    sums = te.compute(layout.tensor_shape(shape[0]), terms, name=f"{name}_sums")
-    sums = sums if isinstance(sums, list | tuple) else [sums]
-
-    def epilogue(i, *index):
+    def to_sums(i, *index):
         o, _, _ = layout.place(*index)
-        biases = [term[o // block, o % block] for term in b]
-        parts = moments([total(i, *index) for total in sums], biases, form)
-        return tuple(parts) if both_moments(form) else parts[0]
+        return (i, *index), [term[o // block, o % block] for term in b]
 
-    out = te.compute(layout.tensor_shape(shape[0]), epilogue, name=name)
-    return list(out) if both_moments(form) else [out]
+    return add_up(name, layout.tensor_shape(shape[0]), terms, axes, layout, to_sums, form)
 
 
 def space(layout: Images, groups: int) -> dict[str, Sequence[int]]:
@@ -290,8 +276,9 @@ def schedule(
     block: int,
 ) -> None:
     """Say how it is computed: one decision a paragraph; the sizes of a tile are decided."""
-    # Second moments first, in a pass over whole vectors. Where some are loaded by vectors (below),
-    # it lays all that is read of the inputs out side by side, as in `kernels.layers.dense`.
+    # Second moments first, in a pass over whole vectors. Where numbers are loaded by vectors
+    # (below), the pass lays all numbers of the inputs out side by side, as in
+    # `kernels.layers.dense`.
     if form != "mean" or shared:
         *_, term, column = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
         if shared:
@@ -319,21 +306,42 @@ def schedule(
     for loop in within:
         sch.unroll(loop)
 
-    # The sums of a tile stay in registers until biases are added.
+    # The sums of a tile stay in registers until biases are added. They are set to zero before the
+    # loops over what is summed, not by a test inside them.
     sch.compute_at(sums, outside[-1], preserve_unit_loops=True)
+    c = _schedule_sums(sch, sums, name, lanes, shared, decisions["channels"] == block)
+    sch.decompose_reduction(sums, c)
+
+    # A last tile that is not full gets loops of its own, so that full tiles test nothing.
+    for loop in outside:
+        sch.annotate(loop, "pragma_loop_partition_hint", True)
+
+
+def _schedule_sums(
+    sch: tvm.s_tir.Schedule, sums, name: str, lanes: int, shared: str, whole_blocks: bool
+):
+    """Order the loops of the sums of one tile, and load by vectors the numbers that are `shared`.
+
+    Loops over such numbers are unrolled: over the inputs of all columns of a row of the kernel, or
+    of one pack, or over the weights of all columns.
+
+    Parameters
+    ----------
+    whole_blocks : bool
+        Whether a tile holds all channels of a block of weights.
+
+    Returns
+    -------
+    The outermost loop over what is summed.
+    """
     *_, channel, row, column, lane, c, a, b = sch.get_loops(sums)
     sch.reorder(c, a, b, channel, row, column, lane)
     for loop in (channel, row, column):
         sch.unroll(loop)
     sch.vectorize(lane)
-
-    # Numbers that serve all lanes are loaded by vectors, where a multiply-add takes one operand
-    # from any lane (`shared_vectors`): of inputs, those for all columns of a row of the kernel, or
-    # those of one pack; weights for all columns. Loops over them are unrolled. As in
-    # `kernels.layers.dense`, copies are kept where LLVM makes registers of them.
     at = a
     if shared == "columns":
-        sch.unroll(a)  # a third of what is not multiply-adds is addresses, else
+        sch.unroll(a)  # else addresses are a third of what is not multiply-adds
     if shared in ("columns", "weights"):
         sch.unroll(b)
     if shared == "channels":
@@ -341,87 +349,24 @@ def schedule(
         sch.reorder(c, a, b, run, channel)
         sch.unroll(run)
         at = b
-    if shared and (shared != "weights" or decisions["channels"] == block):
-        buffer = f"{name}_weight" if shared == "weights" else f"{name}_inputs"
-        copy = sch.cache_read(sums, buffer, "global", consumer_blocks=[sums])
-        sch.compute_at(copy, at, preserve_unit_loops=True)
-        loops = sch.get_loops(copy)
-        outer = [sch.get(loop).same_as(sch.get(at)) for loop in loops].index(True)
-        *others, last = loops[outer + 1 :]
-        if shared == "weights":  # those of a row of the kernel, for all channels: one piece
-            *others, right, run = others
-            last = sch.fuse(right, run, last)
-        vector, last = sch.split(last, [None, lanes])
-        sch.annotate(vector, "pragma_loop_partition_hint", True)
-        for loop in (*others, vector):
-            sch.unroll(loop)
-        sch.vectorize(last)
-
-    # Sums are set to zero before that loop, not by a test inside it.
-    sch.decompose_reduction(sums, c)
-
-    # A last tile that is not full gets loops of its own, so that full ones test nothing.
-    for loop in outside:
-        sch.annotate(loop, "pragma_loop_partition_hint", True)
+    if shared and (shared != "weights" or whole_blocks):
+        _load_by_vectors(sch, sums, name, lanes, shared, at)
+    return c
 
 
-def build(
-    weight: Posterior,
-    bias: Posterior,
-    image: Pair,
-    batch: int,
-    target: str = "host",
-    schedule: str = "hand",
-    known_input: bool = False,
-    form: str = "variance",
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    groups: int = 1,
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone.
-
-    Parameters
-    ----------
-    weight, bias : Posterior of shapes (O, C/g, K, L) and (O,)
-    image : (int, int)
-        Height and width.
-    batch : int
-    target, schedule, device
-        As in `kernels.compile_network`.
-    known_input : bool
-    form, stride, padding, groups
-        As in `add`.
-
-    Returns
-    -------
-    Kernel
-        Called with m and v, or with x alone for known inputs, each (batch, C, H, W); gives mean
-        and variance, (batch, O, OH, OW); in the form "mean" the mean alone.
-    """
-    cpu = targets.target(target)
-    program = alone(weight, bias, image, batch, cpu, known_input, form, stride, padding, groups)
-    return build_program(program, schedule, device=device)
-
-
-def alone(
-    weight: Posterior,
-    bias: Posterior,
-    image: Pair,
-    batch: int,
-    target: Target,
-    known_input: bool,
-    form: str = "variance",
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    groups: int = 1,
-) -> Program:
-    """The program of the layer alone; parameters as in `build`."""
-    program = Program(target, batch)
-    layout = Planes(weight.shape[1] * groups, *image, target.lanes)
-    x = program.given(layout, known_input)
-    y = add(program, "conv2d", x, weight, bias, stride, padding, groups, form)
-    y = images.unpacked(program, "unpacked", y)
-    images.one_by_one(program, y)
-    program.give(y)
-    return program
+def _load_by_vectors(sch: tvm.s_tir.Schedule, sums, name: str, lanes: int, shared: str, at) -> None:
+    """Copy weights or inputs by vectors where LLVM keeps them in registers (`dense.schedule`)."""
+    buffer = f"{name}_weight" if shared == "weights" else f"{name}_inputs"
+    copy = sch.cache_read(sums, buffer, "global", consumer_blocks=[sums])
+    sch.compute_at(copy, at, preserve_unit_loops=True)
+    loops = sch.get_loops(copy)
+    outer = [sch.get(loop).same_as(sch.get(at)) for loop in loops].index(True)
+    *others, last = loops[outer + 1 :]
+    if shared == "weights":  # of one row of the kernel, for all channels: one piece of memory
+        *others, right, run = others
+        last = sch.fuse(right, run, last)
+    vector, last = sch.split(last, [None, lanes])
+    sch.annotate(vector, "pragma_loop_partition_hint", True)
+    for loop in (*others, vector):
+        sch.unroll(loop)
+    sch.vectorize(last)

@@ -11,8 +11,9 @@ and for known inputs, v = 0, as in a first layer:
 
     m'_o = Σ_i m_i µ_oi + µ_b        v'_o = Σ_i m_i² σ_oi² + σ_b²
 
-The sums of `refbnn.layers.dense`, grouped by what is read (`kernels.layers.products`): one loop for
-both moments reads weights and inputs once, the joint operator of arXiv 2511.23440, section 5.
+These are the sums of `refbnn.layers.dense`, grouped by what is read (`kernels.layers.products`).
+One loop for both moments reads weights and inputs once: the joint operator of arXiv 2511.23440,
+section 5.
 
 Range
 -----
@@ -21,35 +22,31 @@ and no weight or product underflows:
 
     |error of m'| ≤ γ_{n+3} (Σ|m µ| + |µ_b|)        |error of v'| ≤ γ_{n+7} v'
 
-n roundings by summation in any order, the rest by converting inputs and weights to float32, by
-squares and by products.
+n roundings come from summation in any order; the others from converting inputs and weights to
+float32, from squares and from products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import tvm
 from tvm import te
 
-from kernels.devices import Board, targets
 from kernels.devices.targets import Target
 from kernels.layers import tiles
 from kernels.layers.products import (
+    add_up,
     bias_terms,
     both_moments,
-    joint_sum,
-    moments,
     n_sums,
     panel,
     products,
     second_moments,
     weight_terms,
 )
-from kernels.program.kernel import Kernel
-from kernels.program.kernel import build as build_program
 from kernels.program.program import Activation, Program, Rows, Step
 from refbnn.layers.posterior import Posterior
 
@@ -57,8 +54,8 @@ from refbnn.layers.posterior import Posterior
 def pack(values: np.ndarray, lanes: int) -> np.ndarray:
     """Lay weights or biases out in the order in which the hand schedule reads them.
 
-    Outputs are padded with zeros to whole vectors, out = pack·lanes + lane, and an input's
-    weights to the outputs of one pack are neighbours: one vector register.
+    Zeros pad the outputs to whole vectors, out = pack·lanes + lane. The weights from one input to
+    the outputs of one pack are neighbours, one vector register.
 
     Parameters
     ----------
@@ -79,20 +76,20 @@ def pack(values: np.ndarray, lanes: int) -> np.ndarray:
 def by_tiles(terms: list[np.ndarray], packs: int, unroll: int) -> np.ndarray:
     """Lay packed weights out as the tiles of the hand schedule read them: one after the other.
 
-    Neighbours in memory can be loaded by one instruction (two registers on Arm), and one stream
-    of addresses is easily foreseen. Padded with zeros to whole tiles and whole steps of k. Tiles of
-    other decisions read the same weights by strides: as fast as in a layout of their own, within
-    5 %, but for single packs, which are slower in any layout (784→100, 100→100, 400→120 at batches
-    1, 10 and 64 with AVX-512).
+    On Arm one instruction loads two registers from neighbours in memory, and the prefetcher
+    follows one stream of addresses easily. Zeros pad the weights to whole tiles and whole steps of
+    k. Tiles of other decisions read the same weights by strides. That is as fast as a layout of
+    their own, within 5 %, except for single packs, which are slower in any layout (784→100,
+    100→100, 400→120 at batches 1, 10 and 64 with AVX-512).
 
     Parameters
     ----------
     terms : list of (n_packs, in, lanes)
-        What is read of a weight.
+        Entries of `kernels.layers.products.weight_terms`, packed.
     packs : int
         Packs of one tile.
     unroll : int
-        Inputs of one step.
+        Inputs of one step of the loop over k.
 
     Returns
     -------
@@ -106,12 +103,7 @@ def by_tiles(terms: list[np.ndarray], packs: int, unroll: int) -> np.ndarray:
 
 
 def add(
-    program: Program,
-    name: str,
-    x: Activation,
-    weight: Posterior,
-    bias: Posterior,
-    form: str = "variance",
+    program: Program, name: str, posteriors: Mapping[str, Posterior], x: Activation, form: str
 ) -> Activation:
     """Apply the layer.
 
@@ -120,17 +112,12 @@ def add(
     program : Program
     name : str
         Starts the names of the blocks, by which `schedule` finds them.
+    posteriors : "weight" of shape (out, in) and "bias" of shape (out,)
     x : Activation in `Rows`
-    weight : Posterior of shape (out, in)
-    bias : Posterior of shape (out,)
-    form : {"variance", "raw", "separate", "mean", "spread"}
-        See `kernels.layers.products`; the last gives the variance in the place of the mean.
+    form : {"variance", "raw", "mean", "spread"}
+        See `kernels.layers.products`; "spread" gives the variance in the place of the mean.
     """
-    if form == "separate":
-        parts = [
-            add(program, f"{name}_{part}", x, weight, bias, part) for part in ("mean", "spread")
-        ]
-        return Activation(parts[0].layout, *(part.mean for part in parts))
+    weight, bias = posteriors["weight"], posteriors["bias"]
     lanes = program.target.lanes
     n_out, n_in = weight.shape
     layout = Rows(n_out, lanes)
@@ -142,7 +129,7 @@ def add(
     unroll = lanes if program.target.is_arm else 1
     w = program.weight(f"{name}_weight", by_tiles(terms, packs, unroll))
     b = [program.weight(f"{name}_bias", pack(term, lanes)) for term in bias_terms(bias, form)]
-    tensors = compute(name, x, w, b, form, unroll)
+    y = compute(name, x, w, b, layout, form, unroll)
     kind = "known" if known else "random"
     program.steps.append(
         Step(
@@ -155,56 +142,59 @@ def add(
             transform=partial(schedule, name=name, form=form, target=program.target, unroll=unroll),
         )
     )
-    return Activation(layout, tensors[0], tensors[1] if both_moments(form) else None)
+    return y
 
 
 def compute(
-    name: str, x: Activation, w: te.Tensor, b: list[te.Tensor], form: str, unroll: int
-) -> list[te.Tensor]:
-    """Say what is computed: the moments of y, or one of them, (batch, packs·lanes).
+    name: str,
+    x: Activation,
+    w: te.Tensor,
+    b: list[te.Tensor],
+    layout: Rows,
+    form: str,
+    unroll: int,
+) -> Activation:
+    """Say what is computed: the moments of y, or one of them.
 
     Parameters
     ----------
     name, form : as in `add`
     x : Activation, mean and variance (batch, in padded)
     w : (tiles, in rounded up, terms, packs, lanes)
-        Weights, as `by_tiles` has them. The inputs that were rounded up are padding, too.
+        Weights in the order of `by_tiles`. The inputs that round up are padding in x, too.
     b : list of (packs, lanes)
-        What is read of the biases.
+        Entries of `kernels.layers.products.bias_terms`, packed.
+    layout : Rows
+        Layout of y.
     unroll : int
-        Inputs of one step: with more than one, they are laid out as `panel` does.
+        Inputs of one step: with more than one, `panel` lays them out.
     """
     batch = int(x.mean.shape[0])
     _, n_in, n_terms, packs, lanes = map(int, w.shape)
-    n_packs = b[0].shape[0]
-    if unroll == 1:
-        entry = second_moments(f"{name}_inputs", x, form)
-    else:
-        shape = n_in // unroll, batch, unroll
-        laid_out = panel(
-            f"{name}_inputs", x, form, shape, 2, lambda step, i, lane: (i, step * unroll + lane)
-        )
-
-        def entry(i, k):
-            return laid_out(k // unroll, i, k % unroll)
-
+    entry = _inputs(name, x, n_in, form, unroll)
     k = te.reduce_axis((0, n_in), name="k")
 
     def terms(i, p, lane):
         weights = [w[p // packs, k, term, p % packs, lane] for term in range(n_terms)]
         m, second, v = entry(i, k)
-        return joint_sum(products(m, second, v, weights, form), axis=k)
+        return products(m, second, v, weights, form)
 
-    sums = te.compute((batch, n_packs, lanes), terms, name=f"{name}_sums")
-    sums = sums if isinstance(sums, list | tuple) else [sums]
-
-    def epilogue(i, o):
+    def to_sums(i, o):
         p, lane = o // lanes, o % lanes
-        parts = moments([s[i, p, lane] for s in sums], [term[p, lane] for term in b], form)
-        return tuple(parts) if both_moments(form) else parts[0]
+        return (i, p, lane), [term[p, lane] for term in b]
 
-    out = te.compute((batch, n_packs * lanes), epilogue, name=name)
-    return list(out) if both_moments(form) else [out]
+    return add_up(name, (batch, b[0].shape[0], lanes), terms, k, layout, to_sums, form)
+
+
+def _inputs(name: str, x: Activation, n_in: int, form: str, unroll: int) -> Callable:
+    """The numbers of input (i, k) for `products`; parameters as in `compute`."""
+    if unroll == 1:
+        return second_moments(f"{name}_inputs", x, form)
+    shape = n_in // unroll, int(x.mean.shape[0]), unroll
+    laid_out = panel(
+        f"{name}_inputs", x, form, shape, 2, lambda step, i, lane: (i, step * unroll + lane)
+    )
+    return lambda i, k: laid_out(k // unroll, i, k % unroll)
 
 
 def schedule(
@@ -217,22 +207,12 @@ def schedule(
 ) -> None:
     """Say how it is computed: one decision a paragraph; rows and packs of a tile are decided.
 
-    No loop is parallel: at a few to some hundred microseconds a layer, handing work to a second
-    core costs more than it brings (measured on two cores).
+    No loop is parallel: a layer takes a few to some hundred microseconds, and handing work to a
+    second core costs more than it saves (measured on two cores).
     """
-    # Second moments first, in a pass over whole vectors: in the loop over k they would be formed
-    # again for every tile of packs. Where inputs are loaded by vectors (below), the pass lays all
-    # that is read of them out side by side: two vectors are loaded at once, and from one address.
-    if unroll > 1:
-        *_, term, lane = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
-        sch.unroll(term)
-        sch.vectorize(lane)
-    elif form != "mean":
-        _, column = sch.get_loops(sch.get_sblock(f"{name}_inputs"))
-        _, lane = sch.split(column, [None, target.lanes])
-        sch.vectorize(lane)
+    _schedule_inputs(sch, f"{name}_inputs", form, target.lanes, unroll)
 
-    # Outputs by packs, whole vectors too. Mean and variance share one nest of loops.
+    # Outputs by packs, in whole vectors too. Mean and variance share one nest of loops.
     sums = sch.get_sblock(f"{name}_sums")
     out = sch.get_sblock(f"{name}_v0" if both_moments(form) else name)
     row, column = sch.get_loops(out)
@@ -241,70 +221,120 @@ def schedule(
 
     # Tiles of rows and packs: a weight that is read serves all rows of a tile, an input all packs,
     # and the independent sums hide the latency of the multiply-adds.
-    batch = int(sch.get(row).extent)
-    rows, packs = decisions["rows"], decisions["packs"]
     block = None
-    if rows == batch:
+    if decisions["rows"] == int(sch.get(row).extent):
         # One tile of rows: biases are added to its sums in the registers.
-        pack_tile, pack_ = sch.split(pack_, [None, packs])
+        pack_tile, pack_ = sch.split(pack_, [None, decisions["packs"]])
         sch.reorder(pack_tile, row, pack_, lane)
         sch.compute_at(sums, pack_tile, preserve_unit_loops=True)
         outer = [pack_tile]
         *_, row, pack_, lane, k = sch.get_loops(sums)
     else:
-        # Several: after all sums, in a pass of their own. Between two tiles LLVM would keep the
-        # biases in registers for the second, and spill sums of it. Packs go outside: their
-        # weights stay in the cache while all rows pass (twice as fast at 1024 × 1024).
-        row, pack_, lane, k = sch.get_loops(sums)
-        row_tile, row = sch.split(row, [None, rows])
-        pack_tile, pack_ = sch.split(pack_, [None, packs])
-        outer = [pack_tile, row_tile]
-        sch.reorder(*outer, row, pack_, lane, k)
+        size = 4 * target.lanes * decisions["packs"] * (1 if form == "mean" else 2)
+        outer, block, (row, pack_, lane, k) = _several_tiles_of_rows(
+            sch, sums, decisions, size if unroll == 1 else None
+        )
 
-        # Inputs in blocks, outside of all tiles: the weights of a block and of a tile's packs stay
-        # in the first cache while all rows pass; else the second feeds the multiply-adds, too
-        # slowly. (784→100 and 400→120 at batch 256 with AVX-512: a tenth to a sixth less time.)
-        n_in = int(sch.get(k).extent)
-        depth = block_of_inputs(n_in, 4 * target.lanes * packs * (1 if form == "mean" else 2))
-        if depth < n_in and unroll == 1:
-            block, k = sch.split(k, [None, depth])
-            sch.reorder(block, *outer, row, pack_, lane, k)
-
-    # A last tile that is not full gets loops of its own, so that full ones test nothing.
+    # A last tile that is not full gets loops of its own, so that full tiles test nothing.
     for loop in outer:
         sch.annotate(loop, "pragma_loop_partition_hint", True)
 
-    # The tile inside the loop over k, unrolled, its lanes vectorised: each sum is one register.
+    # The tile goes inside the loop over k, unrolled, its lanes vectorised: a sum is one register.
     k, step = sch.split(k, [None, unroll])
     sch.reorder(k, step, pack_, row, lane)
     for loop in (step, pack_, row):
         sch.unroll(loop)
     sch.vectorize(lane)
 
-    # Where one operand of a multiply-add may be any lane of a register (NEON), inputs are loaded
-    # by whole vectors, one load for `unroll` values of k: a third fewer instructions at batch 10.
-    # The copy is kept in the scope "global", which TVM puts on the stack where it is small, and
-    # LLVM in registers; in "local" TVM would ask its runtime for memory.
     if unroll > 1:
-        copy = sch.cache_read(sums, f"{name}_inputs", "global", consumer_blocks=[sums])
-        sch.compute_at(copy, k, preserve_unit_loops=True)
-        *_, copied_row, term, lane = sch.get_loops(copy)
-        for loop in (copied_row, term):
-            sch.unroll(loop)
-        sch.vectorize(lane)
+        _load_inputs_by_vectors(sch, sums, f"{name}_inputs", k)
 
     # Sums are set to zero before that loop, not by a test inside it.
     sch.decompose_reduction(sums, k if block is None else block)
 
-    # Second moments of one block at a time, before its tiles: they stay in the second cache.
+    # Second moments of one block of inputs at a time, before its tiles: they stay in the second
+    # cache.
     if block is not None and form != "mean":
         sch.compute_at(sch.get_sblock(f"{name}_inputs"), block, preserve_unit_loops=True)
 
 
-def block_of_inputs(n_in: int, size: int) -> int:
-    """Inputs of one block: as many as divide them all, and whose weights fill the first cache.
+def _schedule_inputs(
+    sch: tvm.s_tir.Schedule, name: str, form: str, lanes: int, unroll: int
+) -> None:
+    """Schedule the pass over the inputs, by whole vectors, before the loop over k.
 
-    Four fifths of 32 kB at most, half of that at least; else all inputs.
+    Inside that loop, second moments would be formed again for every tile of packs. Where inputs are
+    loaded by vectors, the pass lays their numbers out side by side: one instruction loads two
+    vectors, and all from one address.
+    """
+    if unroll > 1:
+        *_, term, lane = sch.get_loops(sch.get_sblock(name))
+        sch.unroll(term)
+        sch.vectorize(lane)
+    elif form != "mean":
+        _, column = sch.get_loops(sch.get_sblock(name))
+        _, lane = sch.split(column, [None, lanes])
+        sch.vectorize(lane)
+
+
+def _several_tiles_of_rows(
+    sch: tvm.s_tir.Schedule, sums, decisions: Mapping[str, int], size: int | None
+) -> tuple[list, object, tuple]:
+    """Split the loops of the sums into tiles, where a batch has several tiles of rows.
+
+    Biases are then added in a pass of their own, after all sums. Between two tiles LLVM would keep
+    the biases in registers for the second, and spill some of its sums.
+
+    Parameters
+    ----------
+    size : int or None
+        Bytes that a tile reads of one input's weights; None for no blocks of inputs.
+
+    Returns
+    -------
+    outer, block, (row, pack, lane, k)
+        Loops over tiles, over blocks of inputs (None for a single block), and within a tile.
+    """
+    # Packs go outside: their weights stay in the cache while all rows pass (twice as fast at
+    # 1024 × 1024).
+    row, pack_, lane, k = sch.get_loops(sums)
+    row_tile, row = sch.split(row, [None, decisions["rows"]])
+    pack_tile, pack_ = sch.split(pack_, [None, decisions["packs"]])
+    outer = [pack_tile, row_tile]
+    sch.reorder(*outer, row, pack_, lane, k)
+
+    # Blocks of inputs go outside of all tiles: the weights of a block and of a tile's packs stay in
+    # the first cache while all rows pass. Otherwise the second cache feeds the multiply-adds, too
+    # slowly. (784→100 and 400→120 at batch 256 with AVX-512: a tenth to a sixth less time.)
+    n_in = int(sch.get(k).extent)
+    depth = n_in if size is None else block_of_inputs(n_in, size)
+    if depth == n_in:
+        return outer, None, (row, pack_, lane, k)
+    block, k = sch.split(k, [None, depth])
+    sch.reorder(block, *outer, row, pack_, lane, k)
+    return outer, block, (row, pack_, lane, k)
+
+
+def _load_inputs_by_vectors(sch: tvm.s_tir.Schedule, sums, name: str, k) -> None:
+    """Load inputs by whole vectors, one load for several values of k.
+
+    On NEON one operand of a multiply-add may be any lane of a register: a third fewer instructions
+    at batch 10. The copy has the scope "global": TVM puts small arrays of it on the stack, and LLVM
+    keeps them in registers. In the scope "local" TVM would ask its runtime for memory.
+    """
+    copy = sch.cache_read(sums, name, "global", consumer_blocks=[sums])
+    sch.compute_at(copy, k, preserve_unit_loops=True)
+    *_, row, term, lane = sch.get_loops(copy)
+    for loop in (row, term):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+
+
+def block_of_inputs(n_in: int, size: int) -> int:
+    """Number of inputs of one block: a divisor of all inputs, whose weights fill the first cache.
+
+    They take four fifths of 32 kB at most, and half of that at least. Without such a divisor, one
+    block holds all inputs.
 
     Parameters
     ----------
@@ -315,53 +345,3 @@ def block_of_inputs(n_in: int, size: int) -> int:
     most = 25_600 // size
     whole = [n for n in range(-(-most // 2), most + 1) if n_in % n == 0]
     return max(whole, default=n_in)
-
-
-def build(
-    weight: Posterior,
-    bias: Posterior,
-    batch: int,
-    target: str = "host",
-    schedule: str = "hand",
-    known_input: bool = False,
-    form: str = "variance",
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone.
-
-    Parameters
-    ----------
-    weight, bias : Posterior of shapes (out, in) and (out,)
-    batch : int
-    target, schedule, device
-        As in `kernels.compile_network`.
-    known_input : bool
-    form : str
-        As in `add`.
-
-    Returns
-    -------
-    Kernel
-        Called with m and v, or with x alone for known inputs, each (batch, in); gives mean and
-        variance, (batch, out); in the form "mean" the mean alone.
-    """
-    cpu = targets.target(target)
-    return build_program(
-        alone(weight, bias, batch, cpu, known_input, form), schedule, device=device
-    )
-
-
-def alone(
-    weight: Posterior,
-    bias: Posterior,
-    batch: int,
-    target: Target,
-    known_input: bool,
-    form: str = "variance",
-) -> Program:
-    """The program of the layer alone; parameters as in `build`."""
-    program = Program(target, batch)
-    layout = Rows(weight.shape[1], target.lanes)
-    x = program.given(layout, known_input)
-    program.give(add(program, "dense", x, weight, bias, form))
-    return program

@@ -1,18 +1,19 @@
-"""Images in memory: two layouts, and copies from one to another.
+"""Images in memory: two layouts, copies from one to the other, and windows.
 
 `Planes` keeps a channel's pixels together, so that a vector holds neighbours in a row; `Packs`
-keeps a pixel's channels together, so that a vector holds as many channels. Which one suits a
-convolution, it decides itself (`kernels.layers.conv2d`); whatever follows takes either.
+keeps a pixel's channels together, so that a vector holds as many channels. A convolution chooses
+the layout of its output (`kernels.layers.conv2d`); all other layers take either.
 
-A layout tells channel, row and column of a place in memory (`place`), and the place of a channel,
-row and column (`index`), in TVM expressions or in numbers.
+A layout tells the channel, row and column of an index in memory (`place`), and the index of a
+channel, row and column (`index`), in TVM expressions or in numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 import tvm
@@ -20,14 +21,13 @@ from tvm import te, tirx
 
 from kernels.program.program import Activation, Program, Step
 from refbnn.errors import InputError
+from refbnn.layers import AvgPool2d, MaxPool2d
 from refbnn.layers.images.windows import Pair
 
 
 @dataclass(frozen=True)
-class Planes:
-    """Layout of images as planes: (batch, channels, height, width rounded up to whole vectors).
-
-    What the columns beyond the width hold is never used.
+class _Sizes:
+    """Sizes that both layouts share.
 
     Parameters
     ----------
@@ -45,6 +45,18 @@ class Planes:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return self.channels, self.height, self.width
+
+    def of_size(self, height: int, width: int) -> Self:
+        """The layout of images of another size."""
+        return replace(self, height=height, width=width)
+
+
+@dataclass(frozen=True)
+class Planes(_Sizes):
+    """Layout of images as planes: (batch, channels, height, width rounded up to whole vectors).
+
+    The numbers in the columns beyond the width are never used.
+    """
 
     @property
     def pitch(self) -> int:
@@ -59,10 +71,6 @@ class Planes:
         """The columns within the width."""
         return memory[..., : self.width]
 
-    def of_size(self, height: int, width: int) -> Planes:
-        """The layout of images of another size."""
-        return Planes(self.channels, height, width, self.lanes)
-
     def place(self, channel, row, column) -> tuple:
         """(channel, row, column) of an index."""
         return channel, row, column
@@ -76,32 +84,16 @@ class Planes:
         return values
 
     def channel_index(self, channel, row, column) -> tuple:
-        """Where `by_channel` has the number for an index."""
+        """Index in `by_channel` for an index of the image."""
         return (channel,)
 
 
 @dataclass(frozen=True)
-class Packs:
+class Packs(_Sizes):
     """Layout of images as packs of channels: (batch, packs, height, width, lanes).
 
-    Channels are padded to whole packs; those added hold finite numbers.
-
-    Parameters
-    ----------
-    channels, height, width : int
-    lanes : int
-        float32 numbers in one vector.
+    Channels are padded to whole packs; the added channels hold finite numbers.
     """
-
-    channels: int
-    height: int
-    width: int
-    lanes: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
-        return self.channels, self.height, self.width
 
     @property
     def packs(self) -> int:
@@ -113,12 +105,8 @@ class Packs:
         return batch, self.packs, self.height, self.width, self.lanes
 
     def view(self, memory: np.ndarray) -> np.ndarray:
-        """Channels in two axes, (batch, packs, lanes, height, width); see `unpacked` for one."""
+        """Channels in two axes, (batch, packs, lanes, height, width); `unpacked` joins them."""
         return np.moveaxis(memory, -1, 2)
-
-    def of_size(self, height: int, width: int) -> Packs:
-        """The layout of images of another size."""
-        return Packs(self.channels, height, width, self.lanes)
 
     def place(self, pack, row, column, lane) -> tuple:
         """(channel, row, column) of an index."""
@@ -129,19 +117,17 @@ class Packs:
         return channel // self.lanes, row, column, channel % self.lanes
 
     def by_pack(self, images: np.ndarray) -> np.ndarray:
-        """Images (batch, channels, height, width) as `view` has them, zeros in those added."""
+        """Images (batch, channels, height, width) in the axes of `view`, with zeros added."""
         padded = np.zeros((len(images), self.packs * self.lanes, self.height, self.width))
         padded[:, : self.channels] = images
         return padded.reshape(len(images), self.packs, self.lanes, self.height, self.width)
 
     def by_channel(self, values: np.ndarray) -> np.ndarray:
-        """Lay one number a channel out for `channel_index`, zeros in the channels added."""
-        rows = np.zeros(self.packs * self.lanes)
-        rows[: self.channels] = values
-        return rows.reshape(self.packs, self.lanes)
+        """Lay one number a channel out for `channel_index`, zeros in added channels."""
+        return np.pad(values, (0, -self.channels % self.lanes)).reshape(self.packs, self.lanes)
 
     def channel_index(self, pack, row, column, lane) -> tuple:
-        """Where `by_channel` has the number for an index."""
+        """Index in `by_channel` for an index of the image."""
         return pack, lane
 
 
@@ -149,15 +135,15 @@ Images = Planes | Packs
 
 
 def images(x: Activation) -> Images:
-    """The layout of images.
+    """The layout of an activation of images.
 
     Raises
     ------
     InputError
-        If the activation is none of images.
+        If the activation is not made of images.
     """
     if not isinstance(x.layout, Planes | Packs):
-        raise InputError(f"activation of shape {x.layout.shape}; expected images")
+        raise InputError(f"an activation has shape {x.layout.shape}; expected images")
     return x.layout
 
 
@@ -169,7 +155,7 @@ def copied(
     offset: Pair = (0, 0),
     outside: float = 0.0,
 ) -> Activation:
-    """Copy images into a layout of another kind or size, amid zeros.
+    """Copy images into a layout of another kind or size, in a frame of zeros.
 
     Parameters
     ----------
@@ -178,32 +164,26 @@ def copied(
         Starts the names of the blocks.
     x : Activation of images
     layout : Planes or Packs
-        Of the same channels, and not smaller.
+        Layout of the copy: the same channels, and not smaller.
     offset : (rows, columns)
-        Where the copy begins.
+        Place of the image's first pixel in the copy.
     outside : float
-        Mean around it, instead of 0.
+        Mean in the frame, instead of 0.
     """
     source = images(x)
-    around = []
-    copies = []
-    for tensor, part, fill in zip(x.tensors, ("mean", "var"), (outside, 0.0), strict=False):
-        block = f"{name}_{part}"
-        copies.append(compute(tensor, source, layout, offset, fill, block))
-        around += [block] if _tests(source, layout, offset) else []
-    program.steps.append(
-        Step(
-            workload=f"copy of {source} to {layout} at {offset} batch {program.batch}",
-            by_hand={},
-            space={},
-            transform=partial(schedule, blocks=around),
-        )
+    blocks = [f"{name}_{part}" for part in ("mean", "var")][: len(x.tensors)]
+    mean, *var = (
+        compute(tensor, source, layout, offset, fill, block)
+        for tensor, fill, block in zip(x.tensors, (outside, 0.0), blocks, strict=False)
     )
-    return Activation(layout, copies[0], copies[1] if x.var is not None else None)
+    framed = blocks if _tests(source, layout, offset) else []
+    workload = f"copy of {source} to {layout} at {offset} batch {program.batch}"
+    program.steps.append(Step(workload, {}, {}, partial(schedule, blocks=framed)))
+    return Activation(layout, mean, var[0] if var else None)
 
 
 def _tests(source: Images, layout: Images, offset: Pair) -> list[Callable]:
-    """What tells whether a place (channel, row, column) of `layout` is one of the image."""
+    """Conditions on a place (channel, row, column) of `layout`; all hold inside the image."""
     channels, height, width = source.shape
     columns = layout.pitch if isinstance(layout, Planes) else layout.width
     top, left = offset
@@ -236,7 +216,7 @@ def compute(
 
 
 def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
-    """Say how it is computed: all of it filled first, then the image written without tests."""
+    """Say how it is computed: fill all of it first, then write the image without tests."""
     for name in blocks:
         block = sch.get_sblock(name)
         _, first, *_ = sch.get_loops(block)
@@ -244,15 +224,13 @@ def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
 
 
 def in_words(kernel: Pair, stride: Pair, padding: Pair) -> str:
-    """Windows, for the name of a workload."""
-    return (
-        f"by {kernel[0]}x{kernel[1]} stride {stride[0]}x{stride[1]} "
-        f"padding {padding[0]}x{padding[1]}"
-    )
+    """Describe windows for the name of a workload."""
+    words = zip(("by", "stride", "padding"), (kernel, stride, padding), strict=True)
+    return " ".join(f"{word} {rows}x{columns}" for word, (rows, columns) in words)
 
 
 def unpacked(program: Program, name: str, x: Activation) -> Activation:
-    """Images in `Planes`, in which whoever called the kernel sees them; copied if need be."""
+    """Images in `Planes`, the layout that callers of a kernel see; copied if need be."""
     source = images(x)
     if isinstance(source, Planes):
         return x
@@ -269,18 +247,16 @@ def around(
     padding: Pair,
     outside: float = 0.0,
 ) -> Activation:
-    """Images with all that windows read, copied if need be: rows and columns around them.
+    """Add all rows and columns around images that windows read, in a copy if need be.
 
     Parameters
     ----------
-    program, name : as in `copied`
-    x : Activation of images
+    program, name, x, outside
+        As in `copied`.
     layout : Planes or Packs
-        Of what is made of the windows. Vectors of pixels reach past the last column, and what they
-        find there must be in memory; they cannot be read of packs.
+        Layout of the result of the windows. Vectors of pixels reach past the last column, so there
+        must be memory; they cannot be read from packs.
     kernel, stride, padding : (int, int)
-    outside : float
-        Mean of what is added.
     """
     source = images(x)
     channels, height, width = source.shape
@@ -297,87 +273,105 @@ def around(
     return copied(program, name, x, kind(channels, *size, source.lanes), padding, outside)
 
 
-def windows(name: str, x: Activation, layout: Images, kernel: Pair, stride: Pair) -> list[Callable]:
-    """Entries of all windows: of their mean, and of their variance where there is one.
+def windows(
+    program: Program, name: str, layer: MaxPool2d | AvgPool2d, x: Activation, outside: float = 0.0
+) -> tuple[Images, list[Callable], str]:
+    """Read the entries of all windows of a pooling layer.
 
     Parameters
     ----------
+    program : Program
     name : str
         Starts the names of the blocks.
+    layer : MaxPool2d or AvgPool2d
     x : Activation of images
-        With all that windows read, see `around`.
-    layout : Planes or Packs
-        Of what is made of the windows, of the same kind.
-    kernel, stride : (int, int)
+    outside : float
+        Mean of entries outside the image.
 
     Returns
     -------
-    list of callable (a, b, i, *index) -> expression
-        Entry in row a and column b of the window that `index` of `layout` stands for, of example i.
+    layout : Planes or Packs
+        Layout of the layer's output.
+    entries : list of callable (a, b, i, *index) -> expression
+        Entries of the mean, and of the variance where there is one: row a and column b of the
+        window of example i at an `index` of `layout`.
+    words : str
+        The windows in words, for the name of a workload.
     """
-    source = images(x)
-
-    def entries(tensor: te.Tensor, block: str) -> Callable:
-        if isinstance(source, Packs) or stride[1] == 1:
-
-            def there(a, b, i, *index):
-                channel, row, column = layout.place(*index)
-                at = stride[0] * row + a, stride[1] * column + b
-                return tensor[(i, *source.index(channel, *at))]
-
-            return there
-
-        # Of planes, column b of all windows is put together first: vectors are read of neighbours
-        # only. LLVM makes shuffles of these copies.
-        batch, channels, height, _ = tensor.shape
-        columns = te.compute(
-            (batch, kernel[1], channels, height, layout.tensor_shape(1)[-1]),
-            lambda i, b, channel, row, column: tensor[i, channel, row, stride[1] * column + b],
-            name=block,
-        )
-        return lambda a, b, i, channel, row, column: columns[
-            i, b, channel, stride[0] * row + a, column
-        ]
-
-    return [
-        entries(tensor, f"{name}_columns_{part}")
+    source, (kernel, stride, padding) = images(x), layer.sizes
+    _, *size = layer.output_shape(source.shape)
+    layout = source.of_size(*size)
+    x = around(program, f"{name}_around", x, layout, kernel, stride, padding, outside)
+    entries = [
+        _entries(f"{name}_columns_{part}", tensor, images(x), layout, kernel, stride)
         for tensor, part in zip(x.tensors, ("mean", "var"), strict=False)
     ]
+    words = f"{'x'.join(map(str, source.shape))} {in_words(kernel, stride, padding)}"
+    return layout, entries, f"{words} batch {program.batch}"
+
+
+def _entries(
+    name: str, tensor: te.Tensor, source: Images, layout: Images, kernel: Pair, stride: Pair
+) -> Callable:
+    """Entries of one tensor; parameters and result as in `windows`."""
+    if isinstance(source, Packs) or stride[1] == 1:
+
+        def entry(a, b, i, *index):
+            channel, row, column = layout.place(*index)
+            at = stride[0] * row + a, stride[1] * column + b
+            return tensor[(i, *source.index(channel, *at))]
+
+        return entry
+
+    # In planes, column b of all windows is put together first, because vectors are read from
+    # neighbours only. LLVM makes shuffles of these copies.
+    batch, channels, height, _ = tensor.shape
+    columns = te.compute(
+        (batch, kernel[1], channels, height, layout.tensor_shape(1)[-1]),
+        lambda i, b, channel, row, column: tensor[i, channel, row, stride[1] * column + b],
+        name=name,
+    )
+    return lambda a, b, i, channel, row, column: columns[i, b, channel, stride[0] * row + a, column]
 
 
 def one_by_one(program: Program, x: Activation) -> None:
     """Let all operators up to x work on one image before the next.
 
-    What they hand on then stays in the second cache, 200 kB in a LeNet-5: a batch of 64 takes
-    three quarters of the time.
+    Their results then stay in the second cache, 200 kB in a LeNet-5: a batch of 64 takes three
+    quarters of the time.
 
     Parameters
     ----------
     program : Program
-        Its steps so far, of operators whose outermost loops are those over examples.
+        Its steps so far must be of operators whose outermost loops run over examples.
     x : Activation
     """
     names = {tensor.op.name for tensor in x.tensors}
-    program.steps.append(
-        Step(
-            workload=f"images one by one batch {program.batch}",
-            by_hand={},
-            space={},
-            transform=partial(merge, last=names),
-        )
-    )
+    workload = f"images one by one batch {program.batch}"
+    program.steps.append(Step(workload, {}, {}, partial(_merge_up_to, last=names)))
 
 
-def merge(sch: tvm.s_tir.Schedule, decisions, last: set[str]) -> None:
-    """Merge the loops over the images of all blocks up to those named."""
-    loops: list = []
+def _merge_up_to(sch: tvm.s_tir.Schedule, decisions, last: set[str]) -> None:
+    """Merge the loops over images of all blocks up to those named."""
+    blocks = []
     for block in sch.get_child_blocks(sch.get_sblock("root")):
-        loop, *_ = sch.get_loops(block)
-        if not any(sch.get(loop).same_as(sch.get(other)) for other in loops):
-            loops.append(loop)
-        block_name = sch.get(block).name_hint
-        last = last - {block_name, block_name.removesuffix("_v1")}  # of moments the variance's
+        blocks.append(block)
+        name = sch.get(block).name_hint
+        last = last - {name, name.removesuffix("_v1")}  # mean and variance: the variance's block
         if not last:
             break
+    merge(sch, blocks)
+
+
+def merge(sch: tvm.s_tir.Schedule, blocks: Iterable, extent: int | None = None) -> None:
+    """Merge the outermost loops of blocks; `extent`, where given, splits longer ones first."""
+    loops: list = []
+    for block in blocks:
+        loop, *_ = sch.get_loops(block)
+        if any(sch.get(loop).same_as(sch.get(other)) for other in loops):
+            continue
+        if extent is not None and int(sch.get(loop).extent) > extent:
+            loop, _ = sch.split(loop, [extent, None])
+        loops.append(loop)
     if len(loops) > 1:
         sch.merge(*loops)

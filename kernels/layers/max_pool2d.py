@@ -2,24 +2,24 @@
 
 Formulas
 --------
-Those of `refbnn.layers.images.max_pool2d`: window (i, j) of kernel (K, L), stride (s, t) and
-padding (p, q) holds pixels (s·i + a − p, t·j + b − q), a < K, b < L, and its entries count as
-independent Gaussians. Moments of the greatest of them by method:
+The windows are those of `refbnn.layers.images.max_pool2d`: window (i, j) of kernel (K, L), stride
+(s, t) and padding (p, q) holds pixels (s·i + a − p, t·j + b − q), a < K, b < L. Its entries count
+as independent Gaussians. The moments of the greatest of them, by method:
 
     "exact"   by quadrature (`kernels.maximum.of_window`)
     "tree"    Clark's approximation by pairs: entries 0 and 1, 2 and 3, …, then the greater ones;
-              an odd last one is left for the next round
-    "chain"   Clark's approximation, one entry after another
+              an odd last one waits for the next round
 
-Each pair is a pass of its own over all windows: as one expression, the moments of the first pair
-would be written out wherever they occur in the second. Of known inputs, the maximum.
+Each pair is a pass of its own over all windows: in a single expression, the moments of the first
+pair would be written out wherever the second uses them. Known inputs give the maximum itself.
 
-An entry outside the image is not there: it gets the mean −m₀, m₀ the greatest float32, and the
-variance 0, against which every other entry wins with certainty.
+An entry outside the image has the mean −m₀, m₀ the greatest float32, and the variance 0, so that
+every other entry is greater with certainty.
 
 Range
 -----
-As of the functions of `kernels.maximum.of_window`; errors of one pair are inputs of the next.
+The range of the functions of `kernels.maximum.of_window`; errors of one pair are inputs of the
+next.
 """
 
 from __future__ import annotations
@@ -31,28 +31,16 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels.arithmetic.polynomials import nan_of
-from kernels.devices import Board, targets
 from kernels.layers import images
-from kernels.layers.images import Planes
 from kernels.maximum import of_window as maximum
 from kernels.program import vectors
-from kernels.program.kernel import Kernel
-from kernels.program.kernel import build as build_program
 from kernels.program.program import Activation, Program, Step
-from refbnn.layers.images.windows import Pair, output_size
+from refbnn.layers import MaxPool2d
 
 ABSENT = float(np.finfo(np.float32).min)
 
 
-def add(
-    program: Program,
-    name: str,
-    x: Activation,
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair = (0, 0),
-    method: str = "exact",
-) -> Activation:
+def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activation:
     """Apply the layer.
 
     Parameters
@@ -60,61 +48,45 @@ def add(
     program : Program
     name : str
         Starts the names of the blocks.
+    layer : MaxPool2d
     x : Activation of images
-    kernel, stride, padding : (int, int)
-    method : {"exact", "tree", "chain"}
     """
-    source, lanes = images.images(x), program.target.lanes
-    layout = source.of_size(*output_size(source.shape[1:], kernel, stride, padding))
-    x = images.around(program, f"{name}_around", x, layout, kernel, stride, padding, ABSENT)
-    entries = images.windows(name, x, layout, kernel, stride)
-    shape, n = layout.tensor_shape(program.batch), kernel[0] * kernel[1]
+    layout, parts, words = images.windows(program, name, layer, x, ABSENT)
+    kernel, *_ = layer.sizes
+    shape, n, known = layout.tensor_shape(program.batch), kernel[0] * kernel[1], x.var is None
 
     def element(j, *index):
-        return tuple([part(j // kernel[1], j % kernel[1], *index) for part in entries])
+        return tuple([part(j // kernel[1], j % kernel[1], *index) for part in parts])
 
-    if x.var is None or n == 1:
+    if known or n == 1:
         tensors = greatest_of_known(name, shape, n, element)
-        transform = partial(
-            vectors.schedule, blocks=[f"{name}_{part}" for part in range(len(tensors))]
-        )
-    elif method == "exact":
+        blocks = [f"{name}_{part}" for part in range(len(tensors))]
+    elif layer.method == "exact":
         tensors = maximum.exact(program, name, shape, n, element)
-        transform = partial(maximum.schedule, name=name)
+        blocks = maximum.blocks(name)
     else:
-        pairs = {"tree": tree, "chain": chain}[method](name, shape, n, element)
+        pairs = tree(name, shape, n, element)
         tensors = pairs[-1]
-        transform = partial(
-            vectors.schedule, blocks=[f"{name}_{pair}_v0" for pair in range(len(pairs))]
-        )
-    program.steps.append(
-        Step(
-            workload=(
-                f"max_pool2d {'x'.join(map(str, source.shape))} "
-                f"{images.in_words(kernel, stride, padding)} "
-                f"batch {program.batch} {'known' if x.var is None else method}"
-            ),
-            by_hand={},
-            space={},
-            transform=partial(transform, lanes=lanes),
-        )
-    )
-    return Activation(layout, tensors[0], tensors[1] if x.var is not None else None)
+        blocks = [f"{name}_{pair}_v0" for pair in range(len(pairs))]
+    workload = f"max_pool2d {words} {'known' if known else layer.method}"
+    transform = partial(vectors.schedule, blocks=blocks, lanes=program.target.lanes)
+    program.steps.append(Step(workload, {}, {}, transform))
+    return Activation(layout, tensors[0], None if known else tensors[1])
 
 
 def greatest_of_known(
     name: str, shape: Sequence[int], n: int, element: Callable
 ) -> list[te.Tensor]:
-    """The greatest of n known entries; of one random entry, its mean and variance.
+    """The greatest of n known entries; for a single random entry its mean and variance.
 
     Parameters
     ----------
     name : str
         Starts the names of the blocks.
     shape : sequence of int
-        Of the result.
+        Shape of the result.
     n : int
-        Entries of a window.
+        Number of entries of a window.
     element : callable (j, *index) -> (mean,) or (mean, var)
         Entry j of the window at `index`.
     """
@@ -131,7 +103,10 @@ def greatest_of_known(
 
 
 def tree(name: str, shape: Sequence[int], n: int, element: Callable) -> list[list[te.Tensor]]:
-    """Moments of all pairs, the last those of the greatest; parameters as above."""
+    """Moments of the greater entry of every pair; the last pair gives those of the greatest.
+
+    Parameters as in `greatest_of_known`.
+    """
     pairs: list[list[te.Tensor]] = []
     entries: list[Callable] = [partial(element, j) for j in range(n)]
     while len(entries) > 1:
@@ -141,19 +116,10 @@ def tree(name: str, shape: Sequence[int], n: int, element: Callable) -> list[lis
     return pairs
 
 
-def chain(name: str, shape: Sequence[int], n: int, element: Callable) -> list[list[te.Tensor]]:
-    """Moments of all pairs, the last those of the greatest; parameters as above."""
-    pairs: list[list[te.Tensor]] = []
-    first: Callable = partial(element, 0)
-    for j in range(1, n):
-        first = _pair(name, shape, first, partial(element, j), pairs)
-    return pairs
-
-
 def _pair(
     name: str, shape: Sequence[int], one: Callable, other: Callable, pairs: list[list[te.Tensor]]
 ) -> Callable:
-    """Append the moments of the greater of two entries; these as an entry."""
+    """Append the moments of the greater of two entries, and return them as an entry."""
     pairs.append(
         te.compute(
             shape,
@@ -163,45 +129,3 @@ def _pair(
     )
     mean, var = pairs[-1]
     return lambda *i: (mean(*i), var(*i))
-
-
-def build(
-    image: tuple[int, int, int],
-    kernel: Pair,
-    batch: int,
-    target: str = "host",
-    schedule: str = "hand",
-    stride: Pair | None = None,
-    padding: Pair = (0, 0),
-    method: str = "exact",
-    known_input: bool = False,
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone.
-
-    Parameters
-    ----------
-    image : (channels, height, width)
-    kernel : (int, int)
-    batch : int
-    target, schedule, device
-        As in `kernels.compile_network`.
-    stride : (int, int), optional
-        The kernel's size by default.
-    padding, method
-        As in `add`.
-    known_input : bool
-
-    Returns
-    -------
-    Kernel
-        Called with mean and variance, or with x alone for known inputs, each (batch, C, H, W);
-        gives mean and variance, or y alone, (batch, C, OH, OW).
-    """
-    cpu = targets.target(target)
-    program = Program(cpu, batch)
-    layout = Planes(*image, cpu.lanes)
-    x = program.given(layout, known_input)
-    stride = kernel if stride is None else stride
-    program.give(add(program, "max_pool2d", x, kernel, stride, padding, method))
-    return build_program(program, schedule, device=device)

@@ -1,21 +1,22 @@
-"""Covariance of a branch with its own input, the diagonal of its mean Jacobian, in float32.
+"""Diagonal of a branch's mean Jacobian, for the covariance with its own input, in float32.
 
 Formulas
 --------
-As `refbnn.layers.mean_jacobian` has them: for layers f in a row, x of independent entries,
+The formulas of `refbnn.layers.mean_jacobian`: for layers f in a row, x of independent entries,
 
     J_i = E[∂f_i/∂x_i] = [A_L ⋯ A_1]_ii,      A = µ of a dense layer, diag(E[g′]) of a ReLU or leaky
                                               one, E[g′] = λ + (1 − λ) Φ(m/√v).
 
-What stands before the first dense layer and after the last scales J_i as a whole. In between T_hi,
-the derivative of entry h by x_i, goes from layer to layer, an input's neighbours in a vector: the
-first layer's means to begin with; of the last layer the diagonal alone.
+Layers before the first dense layer and after the last one scale J_i as a whole. In between, T_hi,
+the derivative of entry h by x_i, goes from layer to layer, with neighbouring inputs i in a vector.
+T begins with the first layer's means; for the last layer only the diagonal is formed.
 
 Range
 -----
-With A_i the same product of absolute values, n the most inputs of a dense layer and d of them:
-|error of J_i| ≤ (d γ_{n+2} + 1e-6 l) A_i for l activations whose inputs have m/√v from −10 on,
-beside what comes of the errors of these moments; below, E[g′] is right to 1e-23.
+Let A_i be the same product of absolute values, d the number of dense layers, n the most inputs of
+one, and l the number of activations, with inputs of m/√v ≥ −10:
+|error of J_i| ≤ (d γ_{n+2} + 1e-6 l) A_i, plus the effect of errors of these moments. Below −10,
+E[g′] is right to 1e-23 absolute.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ def add(
     name : str
         Starts the names of the blocks.
     layers : of Dense, ReLU and LeakyReLU
-    inputs : random activations that each layer is given, in `Rows` where there is a dense one
+    inputs : random activations, the input of each layer; in `Rows` where there is a dense layer
     posteriors : of each layer's weights, by name
     """
+    first, columns = inputs[0], int(inputs[0].mean.shape[-1])
     dense = [index for index, layer in enumerate(layers) if isinstance(layer, Dense)]
     factors: list[Callable] = []  # of J as a whole, called with an index
     T: Callable | None = None  # called with (example, h, i)
@@ -68,20 +70,21 @@ def add(
             continue
         mu = own["weight"].mean
         if dense == [index]:
-            factors.append(_of_input(program.weight(block, _padded(np.diag(mu), program))))
+            factors.append(_without_example(program.weight(block, _padded(np.diag(mu), program))))
         elif T is None:
-            T = _of_weights(program.weight(block, _padded(mu, program)))
+            T = _without_example(program.weight(block, _padded(mu, program)))
         elif index == dense[-1]:
-            factors.append(_diagonal(program, f"{block}_sum", mu, T))
+            w = program.weight(f"{block}_sum_weight", _padded(mu.T, program))
+            factors.append(_sum(program, f"{block}_sum", (columns,), w, T))
             T = None
         else:
-            T = _product(program, f"{block}_sums", mu, T, int(inputs[0].mean.shape[1]))
-    first = inputs[0]
+            w = program.weight(f"{block}_sums_weight", mu)
+            T = _sum(program, f"{block}_sums", (len(mu), columns), w, T)
 
     def formula(*i):
         return prod([factor(*i) for factor in factors], start=f32(1.0))
 
-    workload = f"jacobian {prod(int(n) for n in first.mean.shape)}"
+    workload = f"jacobian {prod(map(int, first.mean.shape))}"
     return elementwise.computed(program, name, workload, first.layout, formula, True).mean
 
 
@@ -89,12 +92,8 @@ def _scaled(T: Callable, slope: te.Tensor) -> Callable:
     return lambda b, h, i: slope[b, h] * T(b, h, i)
 
 
-def _of_weights(w: te.Tensor) -> Callable:
-    return lambda _, h, i: w[h, i]
-
-
-def _of_input(w: te.Tensor) -> Callable:
-    return lambda _, i: w[i]
+def _without_example(w: te.Tensor) -> Callable:
+    return lambda _, *at: w[at]
 
 
 def _padded(values: np.ndarray, program: Program) -> np.ndarray:
@@ -104,10 +103,9 @@ def _padded(values: np.ndarray, program: Program) -> np.ndarray:
 
 
 def mean_slopes(program: Program, name: str, layer: Layer, x: Activation) -> te.Tensor:
-    """E[g′] of an activation's input."""
+    """E[g′] for an activation's input."""
     below = layer.slope if isinstance(layer, LeakyReLU) else 0.0
-    workload = f"mean slope {prod(int(n) for n in x.mean.shape)}"
-
+    workload = f"mean slope {prod(map(int, x.mean.shape))}"
     mean, var = x.tensors
 
     def formula(*i):
@@ -117,7 +115,7 @@ def mean_slopes(program: Program, name: str, layer: Layer, x: Activation) -> te.
 
 
 def mean_slope(mean, var, below: float):
-    """λ + (1 − λ) Φ(m/√v) of one element: TVM expressions in and out; of a known one its slope."""
+    """λ + (1 − λ) Φ(m/√v) of one element, TVM expressions in and out; at v = 0 the slope at m."""
 
     def formula(name):
         _, h0, *_ = lower_rectified(name, tirx.max(mean, -mean), var)
@@ -128,25 +126,24 @@ def mean_slope(mean, var, below: float):
     return named(formula, 1)[0]
 
 
-def _diagonal(program: Program, name: str, mu: np.ndarray, T: Callable) -> te.Tensor:
-    """Sum over h of µ_ih T_hi, (batch, i padded)."""
-    w = program.weight(f"{name}_weight", _padded(mu.T, program))
-    h = te.reduce_axis((0, mu.shape[1]), name="h")
-    shape = program.batch, int(w.shape[1])
-    total = te.compute(shape, lambda b, i: te.sum(w[h, i] * T(b, h, i), axis=h), name=name)
-    return _scheduled(program, name, total)
+def _sum(
+    program: Program, name: str, shape: tuple[int, ...], w: te.Tensor, T: Callable
+) -> te.Tensor:
+    """Σ_h µ_oh T_hi of shape (batch, o, i padded), or its diagonal o = i, (batch, i padded).
 
+    Parameters
+    ----------
+    shape : (o, i padded) or (i padded,)
+    w : µ (o, h), or for the diagonal µᵀ (h, i padded)
+    """
+    diagonal = len(shape) == 1
+    h = te.reduce_axis((0, int(w.shape[0 if diagonal else 1])), name="h")
 
-def _product(program: Program, name: str, mu: np.ndarray, T: Callable, columns: int) -> te.Tensor:
-    """Sum over h of µ_oh T_hi, (batch, o, i padded)."""
-    w = program.weight(f"{name}_weight", mu)
-    h = te.reduce_axis((0, mu.shape[1]), name="h")
-    shape = program.batch, mu.shape[0], columns
-    total = te.compute(shape, lambda b, o, i: te.sum(w[o, h] * T(b, h, i), axis=h), name=name)
-    return _scheduled(program, name, total)
+    def term(b, *at):
+        weight = w[h, at[-1]] if diagonal else w[at[0], h]
+        return te.sum(weight * T(b, h, at[-1]), axis=h)
 
-
-def _scheduled(program: Program, name: str, total: te.Tensor) -> te.Tensor:
+    total = te.compute((program.batch, *shape), term, name=name)
     workload = f"jacobian sum {'x'.join(str(int(n)) for n in total.shape)}"
     transform = partial(schedule, name=name, lanes=program.target.lanes)
     program.steps.append(Step(workload, {}, {}, transform))
@@ -156,8 +153,8 @@ def _scheduled(program: Program, name: str, total: te.Tensor) -> te.Tensor:
 def schedule(sch: tvm.s_tir.Schedule, decisions, name: str, lanes: int) -> None:
     """Say how a sum over h is computed: four vectors of inputs side by side.
 
-    Their sums stay in registers, and need not wait for each other. What T is multiplied with is
-    one number a vector.
+    Their sums stay in registers, and need not wait for each other. One number multiplies a vector
+    of T.
     """
     sums = sch.get_sblock(name)
     *_, i, h = sch.get_loops(sums)

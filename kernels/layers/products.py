@@ -1,23 +1,24 @@
-"""Products of weights and inputs: what dense layers and convolutions sum for both moments.
+"""Products of weights and inputs: the terms that dense layers and convolutions sum.
 
 Formulas
 --------
-For independent weights (mean µ, variance σ²) and inputs (mean m, variance v), the terms of
+For independent weights (mean µ, variance σ²) and inputs (mean m, variance v), the terms by form:
 
-    "variance"  mean mµ; variance (v + m²)σ² + vµ², of known inputs m²σ²:
-                no term is negative, nothing cancels
+    "variance"  mean mµ; variance (v + m²)σ² + vµ², or m²σ² for known inputs.
+                No term is negative, so nothing cancels.
     "raw"       mean mµ; variance E[x²]E[w²] − (mµ)² with E[x²] = v + m², E[w²] = µ² + σ²
-                (arXiv 2511.23440, equation 5); cancels when m² ≫ v: at m = 100, √v = 0.01
-                nothing is left of it in float32. What falls below 0 counts as 0.
-    "separate"  those of "variance", but each moment in loops of its own, as an operator of the form
-                "mean" and one of the form "spread": what the joint loop is held against
+                (arXiv 2511.23440, equation 5). It cancels when m² ≫ v: at m = 100, √v = 0.01
+                no digit is left in float32. Negative results count as 0.
+    "separate"  the terms of "variance", but each moment in loops of its own, as an operator of the
+                form "mean" and one of the form "spread": the comparison for the joint loop
     "mean"      mµ alone: the deterministic network of the means
     "spread"    the variance alone
 
-as `refbnn.layers` and `refbnn.prediction.raw_moments` have them. Grouped by what is read: the
-second moment v + m² is formed once an input, not once a product; µ² in registers, so that a weight
-is two numbers. Sums are kept apart until the last, one fused multiply-add a product: added up
-before, the two of the variance would cost a product and a sum more, 10 % of the time.
+The reference has them in `refbnn.layers` and `refbnn.prediction.raw_moments`. Terms are grouped by
+what is read: the second moment v + m² is formed once for each input, not once for each product; µ²
+is formed in registers, so that a weight is two numbers. Each kind of term has a sum of its own
+until the end, which takes one fused multiply-add a product. Adding the two terms of the variance
+first would take a product and a sum more, 10 % of the time.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tvm import te, tirx
 
-from kernels.program.program import Activation
+from kernels.program.program import Activation, Layout
 from refbnn.errors import InputError
 from refbnn.layers.posterior import Posterior
 
-FORMS = ("variance", "raw", "separate", "mean")  # of networks
+FORMS = ("variance", "raw", "separate", "mean")  # that a network can have
 
 
 def require_form(form: str, forms: Sequence[str] = FORMS) -> None:
-    """Raise InputError for a form that is none of these: of those that a network can have."""
+    """Raise InputError for a form that is not among `forms`."""
     if form not in forms:
         raise InputError(f"form {form!r} is unknown; expected one of: {', '.join(forms)}")
 
 
 def both_moments(form: str) -> bool:
-    """Whether mean and variance are computed, in one loop; else one of them."""
+    """Whether one loop computes mean and variance; otherwise it computes one of them."""
     return form in ("variance", "raw")
 
 
 def weight_terms(weight: Posterior, form: str) -> list[np.ndarray]:
-    """What is read of a weight: µ, and σ² or E[w²]; infinite where a square overflows.
+    """Arrays that are read of the weights: µ, and σ² or E[w²]; infinite where a square overflows.
 
     Raises
     ------
@@ -62,18 +63,18 @@ def weight_terms(weight: Posterior, form: str) -> list[np.ndarray]:
 
 
 def bias_terms(bias: Posterior, form: str) -> list[np.ndarray]:
-    """What is read of a bias: µ and σ², or that of the one moment."""
+    """Arrays that are read of the biases: µ and σ², or the one that the form needs."""
     with np.errstate(over="ignore"):
         return {"mean": [bias.mean], "spread": [bias.var]}.get(form, [bias.mean, bias.var])
 
 
 def n_sums(form: str, known: bool) -> int:
-    """Sums that run side by side."""
+    """Number of sums that run side by side."""
     return {"variance": 2 if known else 3, "raw": 3, "mean": 1, "spread": 1 if known else 2}[form]
 
 
 def second_moments(name: str, x: Activation, form: str) -> Callable:
-    """Form m² + v once an input; parameters as of `panel`, and what is returned."""
+    """Form m² + v once for each input; parameters and result as in `panel`."""
     mean, var = x.mean, x.var
     if form == "mean":
         return lambda *index: (mean(*index), None, None)
@@ -94,25 +95,26 @@ def panel(
     axis: int,
     source: Callable = lambda *index: index,
 ) -> Callable:
-    """Lay all that is read of inputs out side by side: it is loaded from one address.
+    """Lay m, m² + v and v of inputs out side by side, so that one address leads to all of them.
 
     Parameters
     ----------
     name : str
-        Of the block.
+        Name of the block.
     x : Activation
     form : str
     shape : sequence of int
-        Of the copy, without its terms.
+        Shape of the copy, without the axis of its terms.
     axis : int
-        Before which of these axes the terms of one input are.
+        Place of the axis of the terms.
     source : callable (*index) -> index
-        Where x has the input at an index of that shape.
+        Index in x of the input at an index of that shape.
 
     Returns
     -------
     callable (*index) -> (m, second moment, v)
-        Of the input at that index, for `products`; None for what is not needed, or 0.
+        Numbers of the input at that index, for `products`. A number is None where the form does not
+        need it, or it is 0.
     """
     wanted = {
         "m": form != "spread",
@@ -141,7 +143,7 @@ def panel(
 
 
 def products(m, second, v, weights, form: str) -> list:
-    """Terms of one weight and one input, the mean's first where there is one.
+    """Terms of one weight and one input; the mean's term comes first where there is one.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def products(m, second, v, weights, form: str) -> list:
         Mean, second moment and variance of the input; v is None for known inputs, `second` in the
         form "mean".
     weights : list of TVM expressions
-        In the order of `weight_terms`.
+        Entries of `weight_terms`, in that order.
     """
     mu = weights[0]
     if form == "mean":
@@ -161,21 +163,64 @@ def products(m, second, v, weights, form: str) -> list:
     return terms if v is None else [*terms, v * (mu * mu)]
 
 
-def moments(sums: list, bias: list, form: str) -> list:
-    """Mean and variance from the sums of these products and what is read of the bias, or one."""
+def add_up(
+    name: str,
+    shape: Sequence[int],
+    terms: Callable,
+    axes: Sequence,
+    layout: Layout,
+    to_sums: Callable,
+    form: str,
+) -> Activation:
+    """Add up products, then add the biases: mean and variance of y, or one of them as the mean.
+
+    Parameters
+    ----------
+    name : str
+        Starts the names of the blocks: the sums, and y.
+    shape : sequence of int
+        Shape of the sums, the batch first.
+    terms : callable (*index) -> list of TVM expressions
+        Result of `products` for one term of the sums at an index.
+    axes : sequence of reduction axes
+    layout : Layout
+        Layout of y.
+    to_sums : callable (*index) -> (index, list of TVM expressions)
+        For an index of y in memory: the index of its sums, and its entries of `bias_terms`.
+    form : str
+    """
+
+    def total(*index):
+        return joint_sum(terms(*index), axis=axes)
+
+    def epilogue(*index):
+        at, biases = to_sums(*index)
+        return _moments([part(*at) for part in sums], biases, form)
+
+    sums = _tensors(te.compute(shape, total, name=f"{name}_sums"))
+    mean, *var = _tensors(te.compute(layout.tensor_shape(shape[0]), epilogue, name=name))
+    return Activation(layout, mean, var[0] if var else None)
+
+
+def _tensors(result) -> list[te.Tensor]:
+    return list(result) if isinstance(result, list | tuple) else [result]
+
+
+def _moments(sums: list, bias: list, form: str):
+    """Mean and variance from the sums of products and the bias, or one of them."""
     if form == "mean":
-        return [sums[0] + bias[0]]
-    first = [] if form == "spread" else [sums[0] + bias[0]]
-    own = sums[len(first) :]
+        return sums[0] + bias[0]
+    own = sums if form == "spread" else sums[1:]
     if form == "raw":
         var = tirx.max(own[0] - own[1], tirx.const(0.0, "float32"))
     else:
         var = sum(own[1:], own[0])
-    return [*first, var + bias[-1]]
+    var = var + bias[-1]
+    return var if form == "spread" else (sums[0] + bias[0], var)
 
 
 def joint_sum(terms: list, axis):
-    """Several sums in one loop, or one."""
+    """Sum each term over the axes: several sums in one loop, or one."""
     if len(terms) == 1:
         return te.sum(terms[0], axis=axis)
     zero = tirx.const(0.0, "float32")

@@ -6,22 +6,22 @@ With J_i = E[∂f_i/∂x_i], as derived in `refbnn.layers.residual`,
 
     m' = m_x + m_f        v' = (1 + J)² v_x + max(v_f − J² v_x, 0),
 
-J of `kernels.layers.mean_jacobian` where f is made of Dense, ReLU and LeakyReLU; else J = 0.
+where f is made of Dense, ReLU and LeakyReLU (`kernels.layers.mean_jacobian`); for others J = 0.
 
 Range
 -----
-With δm, δv the errors of f's moments and δJ that of J (u = 2⁻²⁴), to first order
+With δm, δv the errors of f's moments and δJ the error of J (u = 2⁻²⁴), to first order
 
     |error of m'| ≤ δm + u |m'|,
     |error of v'| ≤ δv + 2 (1 + 2|J|) v_x |δJ| + 6u ((1 + |J|)² v_x + v_f).
 
-Where v_f − J² v_x is near 0 it cancels, but beside (1 + J)² v_x; v' itself is small only if J is
-near −1 and v_f near v_x.
+v_f − J² v_x cancels where it is near 0, but then (1 + J)² v_x is larger. v' itself is small only if
+J is near −1 and v_f near v_x.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from tvm import tirx
 
@@ -30,7 +30,7 @@ from kernels.layers import images, mean_jacobian
 from kernels.layers.activations import elementwise
 from kernels.layers.images import Packs, Planes
 from kernels.program.program import Activation, Program
-from refbnn.layers import Layer
+from refbnn.layers import Residual
 from refbnn.layers.mean_jacobian import COVERED
 from refbnn.layers.posterior import Posterior
 
@@ -38,9 +38,9 @@ from refbnn.layers.posterior import Posterior
 def add(
     program: Program,
     name: str,
-    x: Activation,
-    layers: Sequence[Layer],
+    layer: Residual,
     posteriors: Mapping[str, Posterior],
+    x: Activation,
     add_layer: Callable[..., Activation],
 ) -> Activation:
     """Apply the block.
@@ -50,24 +50,23 @@ def add(
     program : Program
     name : str
         Starts the names of the blocks.
-    x : Activation
-    layers : sequence of Layer
-        f.
+    layer : Residual
     posteriors : of the weights of f, by "index.name"
+    x : Activation
     add_layer : callable (program, name, layer, posteriors, x) -> Activation
-        Applies a layer.
+        Applies a layer of f.
     """
     own = [
-        {part: posteriors[f"{index}.{part}"] for part in layer.parameter_shapes()}
-        for index, layer in enumerate(layers)
+        {part: posteriors[f"{index}.{part}"] for part in inner.parameter_shapes()}
+        for index, inner in enumerate(layer.layers)
     ]
     inputs = [x]
-    for index, (layer, weights) in enumerate(zip(layers, own, strict=True)):
-        inputs.append(add_layer(program, f"{name}_{index}", layer, weights, inputs[-1]))
+    for index, (inner, weights) in enumerate(zip(layer.layers, own, strict=True)):
+        inputs.append(add_layer(program, f"{name}_{index}", inner, weights, inputs[-1]))
     f = inputs.pop()
     J = None
-    if x.var is not None and all(isinstance(layer, COVERED) for layer in layers):
-        J = mean_jacobian.add(program, f"{name}_jacobian", layers, inputs, own)
+    if x.var is not None and all(isinstance(inner, COVERED) for inner in layer.layers):
+        J = mean_jacobian.add(program, f"{name}_jacobian", layer.layers, inputs, own)
     if isinstance(f.layout, Planes | Packs) and f.layout != x.layout:
         x = images.copied(program, f"{name}_skip", x, f.layout)
 

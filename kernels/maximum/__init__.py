@@ -1,1 +1,1 @@
-"""The maximum of a window of independent Gaussians."""
+"""The maximum of a window of independent Gaussians; start with `of_window`."""

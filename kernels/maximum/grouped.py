@@ -2,52 +2,53 @@
 
 Formula
 -------
-Of a random number M only its place among cells of length h may be known, one centred at c. Put into
-the middle of its cell, M has the moments of grouped data, and with F the distribution function of M
-and x_t = c + th, t = ±½, ±3/2, …, the ends of the cells, summation by parts gives
+Let cells of length h, one of them centred at c, group the values of a random number M. With every
+value moved to the middle of its cell, M has the moments of grouped data. With F the distribution
+function of M and x_t = c + th, t = ±½, ±3/2, …, the ends of the cells, summation by parts gives
 
     A = Σ_{t>0} (1 − F(x_t)) − Σ_{t<0} F(x_t),     B = Σ_{t>0} 2t(1 − F(x_t)) − Σ_{t<0} 2tF(x_t),
 
     E ≈ c + hA,      Var ≈ h²(B − A² − 1/12),
 
 where the last term is Sheppard's correction (Sheppard 1898; Kendall & Stuart, vol. 1, §3.18). All
-terms of B are positive: it loses to A² only what c is off the mean.
+terms of B are positive, and A² is small: hA is the distance of the mean from c.
 
 Length of a step
 ----------------
-Grouping adds to M the sawtooth of M/h, whose Fourier series leaves an error of (h/π)|f̂(2π/h)| in
-the mean, and (2h/π)|f̂′| + (h/π)²|f̂| in the variance, and less of higher multiples of ω = 2π/h. For
-M the greatest of k Gaussians of scales ≥ s, f(x) = Σφ_i ∏Φ_j is an entire function. Moved to the
-line x + iys, the path of f̂(ω) = ∫f e^{iωx} dx passes, with E(y) = ∫₀^y e^{t²/2} dt,
+Grouping adds the sawtooth of M/h to M. Its Fourier series leaves an error of (h/π)|f̂(2π/h)| in the
+mean and (2h/π)|f̂′| + (h/π)²|f̂| in the variance; higher multiples of ω = 2π/h leave less. For M the
+greatest of k Gaussians of scales ≥ s, the density f(x) = Σφ_i ∏Φ_j is an entire function. With the
+path of f̂(ω) = ∫f e^{iωx} dx moved to the line x + iys, and E(y) = ∫₀^y e^{t²/2} dt,
 
     |φ(x + iy)| = φ(x) e^{y²/2},     |Φ(x + iy)| ≤ Φ(x) + φ(x)E(y) ≤ B(y),  the greatest over x,
 
     |f̂(ω)| ≤ k B(y)^{k−1} e^{y²/2 − ωys}      for every y > 0, any means, and scales ≥ s.
 
-`step` gives the h/s at which the least of these bounds is 5·10⁻⁷: 0.87, 0.67, 0.49 of k = 2, 4, 9
-(for equal entries the bound is twice what is true). What the error is divided by, the variance, is
-then 0.68, 0.49, 0.36 s²: it moves by some 2·10⁻⁶.
+`step` gives the h/s at which the least of these bounds is 5·10⁻⁷: 0.87, 0.67, 0.49 for k = 2, 4, 9
+(for equal entries the bound is twice the true value). The variance is then 0.68, 0.49, 0.36 s², and
+its relative error some 2·10⁻⁶.
 
 Ends
 ----
 Below x₀ = max_i(m_i − R s_i), R = 5.4, and below min_i(m_i − R_k s_i), where Φ(−R_k)^k = Φ(−R),
-F is less than Φ(−R); above x₁ = max_i(m_i + U s_i), where kΦ(−U) = Φ(−R), 1 − F is. Cells reach
-from the greater start to x₁; what is left out is some 10⁻⁷ of that entry's own variance.
-Entries all of whose Φ_i rises below x₀ are 1 throughout. The number of cells is that of the window
-of a vector that needs most: 10 to 20 for scales alike, and at most `_SPAN`·s/h.
+F is less than Φ(−R). Above x₁ = max_i(m_i + U s_i), where kΦ(−U) = Φ(−R), 1 − F is less than Φ(−R).
+Cells reach from the greater start to x₁; the rest holds some 10⁻⁷ of that entry's own variance.
+The Φ_i of an entry that rises below x₀ counts as 1 throughout. A vector takes as many cells as its
+most demanding window: 10 to 20 for like scales, and at most `_SPAN`·s/h.
 
 Φ
 -
-For x ≥ 0, Φ(−x) = T(x)⁸ where T is smooth: a polynomial of degree 8, fitted with the weight
-T⁷Φ(−x)^{−1/2}, errs in Φ(−x) by 3·10⁻⁸ at most, and by 10⁻⁷√Φ(−x). From 6 on Φ(−6) = 10⁻⁹ stands
-for the rest. With q_i = Φ(−z_i), F = ∏Φ_i and 1 − F are formed together and neither from the
+For x ≥ 0, Φ(−x) = T(x)⁸ where T is smooth. A polynomial of degree 8, fitted to T with the weight
+T⁷Φ(−x)^{−1/2}, errs in Φ(−x) by 3·10⁻⁸ at most, and by 10⁻⁷√Φ(−x). From x = 6 on, Φ(−6) = 10⁻⁹
+stands for Φ(−x). With q_i = Φ(−z_i), F = ∏Φ_i and G = 1 − F are formed together, neither from the
 other: (F, G) ← (FΦ_i, G + Fq_i).
 
-Range: scales of which the least that matters is no less than (x₁ − x₀)/48, and than a 16th of the
-greatest: what is left out of that one's tail, 10⁻⁹ of its variance, may be all there is. Mean to
-5e-6 of the standard deviation, variance to 1e-5 relative. Observed: 2e-6 and 3e-6 for k ≤ 4, 3e-6
-and 8e-6 for k ≤ 16. A window of 4, 9 entries of like scales takes 17 to 25, 40 to 60 ns with
-AVX-512.
+Range
+-----
+The least scale that matters must be at least (x₁ − x₀)/48, and a 16th of the greatest: the omitted
+tail of the latter, 10⁻⁹ of its variance, may be the whole variance. Mean to 5e-6 of the standard
+deviation, variance to 1e-5 relative. Observed: 2e-6 and 3e-6 for k ≤ 4, 3e-6 and 8e-6 for k ≤ 16. A
+window of 4 entries of like scales takes 17 to 25 ns with AVX-512, one of 9 entries 40 to 60 ns.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ _T = _tail()
 
 
 def step(k: int) -> float:
-    """h/s of k entries, see above."""
+    """h/s for k entries: see "Length of a step" above."""
     y = np.linspace(0.5, 8.0, 200)[:, np.newaxis]
     x = np.linspace(-1.0, 4.0, 200)
     phi = np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi)
@@ -108,14 +109,14 @@ def _cdf(z):
 
 
 def cells(windows: Windows) -> list[tirx.Buffer]:
-    """Write the statements that find what the cells depend on, (lanes,) each.
+    """Write the statements that find the sizes on which the cells depend, (lanes,) each.
 
     Returns
     -------
     start, length
         x₀ and x₁ − x₀.
     least
-        The least scale that matters: 0 where others begin at a deterministic entry.
+        The least scale that matters: 0 where other entries begin at a deterministic one.
     greatest
         The greatest scale that matters to the variance, if only by a tail.
     """
@@ -155,9 +156,9 @@ def moments(windows: Windows, start, length, least, result: Callable) -> None:
     ----------
     windows : Windows
     start, length, least : buffers (lanes,)
-        Of `cells`.
+        Results of `cells`.
     result : callable (lane, mean, var)
-        Writes the statements that store them.
+        Writes the statements that store mean and variance.
     """
     k, lanes = windows.k, windows.lanes
     count = _number(length, least, step(k))
@@ -202,12 +203,12 @@ def moments(windows: Windows, start, length, least, result: Callable) -> None:
 
 
 def _number(length: tirx.Buffer, least: tirx.Buffer, step: float) -> tirx.Buffer:
-    """Write the statements that count the cells of the window that needs most; (1,), at least 1."""
+    """Write the statements that count the cells of the most demanding window; (1,), at least 1."""
     count = script.alloc_buffer((1,), "int32")
     script.buffer_store(count, tirx.const(1, "int32"), [0])
     with script.serial(length.shape[0]) as lane:
         needed = length[lane] / tirx.max(f32(step) * least[lane], f32(_LEAST))
-        # Of NaN and infinity too no more than of others: the result is NaN in any case.
+        # A limit for NaN and infinity too, whose result is NaN in any case.
         needed = tirx.ceil(tirx.min(needed, f32(_SPAN / step)))
         script.buffer_store(count, tirx.max(count[0], needed.astype("int32")), [0])
     return count

@@ -1,7 +1,7 @@
 """Mean and variance of the greatest of independent Gaussians, in float32.
 
-Two (Clark 1961)
-----------------
+Two entries, `pairwise` (Clark 1961)
+------------------------------------
 For independent X₁, X₂ with m₁ ≥ m₂, θ² = v₁ + v₂, x = (m₁ − m₂)/θ and h_n = h_n(−x), as derived in
 `refbnn.numerics.gaussian_maximum`:
 
@@ -10,11 +10,12 @@ For independent X₁, X₂ with m₁ ≥ m₂, θ² = v₁ + v₂, x = (m₁ −
 All terms of the variance are positive. Where all variances are 0, E = m₁ and Var = 0 exactly, ties
 included.
 
-k, `exact`
-----------
-By one of two ways, whichever suits all windows of a vector. Where the scales that matter are alike,
-as before ReLU, from the distribution function of the maximum at even steps (`maximum_grouped`);
-otherwise from its density on panels as long as each of the scales asks for (`maximum_panels`).
+k entries, `exact`
+------------------
+One of two methods computes the windows of a vector. Where the scales that matter are alike, as
+before ReLU, it is the distribution function of the maximum at even steps
+(`kernels.maximum.grouped`); otherwise the density of the maximum on panels whose lengths follow
+each of the scales (`kernels.maximum.panels`).
 
 Range of `exact`, for k ≤ 9, scales over twelve decades, ties, deterministic entries up to 10
 standard deviations above the rest: mean to 1e-5 of the standard deviation and a rounding of itself,
@@ -23,9 +24,8 @@ variance to 1e-5 relative (2e-5 for k = 16), and 2⁻¹²⁶ more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import tvm
 from tvm import te, tirx
 from tvm.script.ir_builder import tirx as script
 
@@ -34,7 +34,7 @@ from kernels.arithmetic.polynomials import f32, named
 from kernels.maximum import grouped as maximum_grouped
 from kernels.maximum import panels as maximum_panels
 from kernels.maximum.window import Windows, put
-from kernels.program import loops, vectors
+from kernels.program import loops
 from kernels.program.program import Program
 
 
@@ -58,7 +58,7 @@ def pairwise(mean_1, var_1, mean_2, var_2):
 
 
 def two_sum(name, a, b):
-    """a + b rounded, and what rounding took from it, exactly (Knuth 1969; Møller 1965)."""
+    """a + b rounded, and its rounding error exactly (Knuth 1969; Møller 1965)."""
     total = name(a + b)
     b_part = name(total - a)
     return total, name((a - (total - b_part)) + (b - b_part))
@@ -67,18 +67,18 @@ def two_sum(name, a, b):
 def exact(
     program: Program, name: str, shape: Sequence[int], k: int, element: Callable
 ) -> list[te.Tensor]:
-    """Mean and variance of the greatest of k, of as many windows as `shape` has places.
+    """Mean and variance of the greatest of k entries, for an array of windows.
 
     Parameters
     ----------
     program : Program
-        Gets the nodes and weights of the rule, as a weight.
+        Takes the nodes and weights of the quadrature as a weight.
     name : str
-        Starts the names of the blocks, by which `schedule` finds them.
+        Starts the names of the blocks.
     shape : sequence of int
-        Of the result. Its last axis is computed by whole vectors: a multiple of the lanes.
+        Shape of the result. Whole vectors compute its last axis, a multiple of the lanes.
     k : int, at least 2
-        Entries of a window.
+        Number of entries of a window.
     element : callable (j, *index) -> (mean, var)
         Entry j of the window at `index`, in TVM expressions; j is an expression too. A mean of −∞
         with variance 0 stands for an entry that is not there, but one must be.
@@ -118,6 +118,9 @@ def exact(
     return loops.stage(name, shape, [m, v], [nodes], 2, lanes, vector)
 
 
-def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, lanes: int) -> None:
-    """Say how `exact` is computed: its loops are written out, entries are gathered by vectors."""
-    vectors.schedule(sch, decisions, [f"{name}_m", f"{name}_v"], lanes)
+def blocks(name: str) -> list[str]:
+    """Names of the blocks of `exact` that gather entries, for `kernels.program.vectors.schedule`.
+
+    Its loops are written out and need no schedule.
+    """
+    return [f"{name}_m", f"{name}_v"]

@@ -6,24 +6,26 @@ F(x) = ∏Φ((x − m_i)/s_i) is the distribution function of the maximum, f = F
 from one product of dual numbers, (F, f)(G, g) = (FG, Fg + fG), of the factors (Φ_i, φ_i/s_i).
 
 Below max_i(m_i − R s_i), R = 5.4, F is less than Φ(−R), and below min_i(m_i − R_k s_i) too, where
-Φ(−R_k)^k = Φ(−R). What lies below the greater of both, x₀, counts as lying there: for a
-deterministic entry that is exact, F jumps at x₀ = m_i.
+Φ(−R_k)^k = Φ(−R). The mass below the greater of both, x₀, counts as lying at x₀. For a
+deterministic entry that is exact: F jumps at x₀ = m_i.
 
 With z_i = (x₀ − m_i)/s_i ≥ −R, the factor Φ_i varies no farther than e_i ≤ (R + U)s_i beyond x₀: up
 to U standard deviations above m_i, or, where z_i > 0, over the √(z_i² + U²) − z_i standard
 deviations in which its tail falls by e^{−U²/2}. In the order of e_i, the piece from e_{i−1} to e_i
-is no longer than R + U of the scales that still vary there, s_i and those after it: one
+is at most R + U times as long as each scale that still varies there, s_i and those after it. One
 Gauss–Legendre rule resolves it, however far the scales lie apart, and the factors before it are 1.
-These are k(k + 1)/2 times 28 factors (40 for k > 4).
-The longest and steepest piece is that of k − 1 alike and one far below, which draws x₀ down to
-−Rs: with 24 and 32 nodes the variance of nine would err by 1.5e-5, of sixteen by 2e-4.
+That makes k(k + 1)/2 times 28 factors (40 for k > 4). The longest and steepest piece belongs to
+k − 1 like entries and one far below, which draws x₀ down to −Rs: with 24 and 32 nodes the variance
+of nine would err by 1.5e-5, of sixteen by 2e-4.
 
 Moments are taken about a guess of the mean, within a few standard deviations, so that the variance
 loses a few bits at most.
 
-Range, for k ≤ 9, scales over twelve decades, ties, deterministic entries up to 10 standard
-deviations above the rest: mean to 1e-5 of the standard deviation and a rounding of itself, variance
-to 1e-5 relative (2e-5 for k = 16), and 2⁻¹²⁶ more. Observed: 6e-6 for k ≤ 9.
+Range
+-----
+For k ≤ 9, scales over twelve decades, ties, and deterministic entries up to 10 standard deviations
+above the others: mean to 1e-5 of the standard deviation and a rounding error of itself, variance to
+1e-5 relative (2e-5 for k = 16), and 2⁻¹²⁶ more. Observed: 6e-6 for k ≤ 9.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ _HIGH = 6.0  # U
 
 
 def rule(k: int) -> np.ndarray:
-    """Nodes and weights on [0, 1]; F of many entries of one scale is steeper."""
+    """Nodes and weights on [0, 1]: more for many entries of one scale, whose F is steeper."""
     nodes, weights = legendre.leggauss(28 if k <= 4 else 40)
     return np.stack([0.5 * (1.0 + nodes), 0.5 * weights])
 
@@ -56,7 +58,7 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
     windows : Windows
     rule : buffer (2, nodes)
     result : callable (lane, mean, var)
-        Writes the statements that store them.
+        Writes the statements that store mean and variance.
     """
     k, lanes = windows.k, windows.lanes
     zero, one = f32(0.0), f32(1.0)
@@ -68,7 +70,7 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
 
     e, over, z, rates = _in_order(windows, start)
 
-    # What counts as lying at x₀, and its moments.
+    # The mass that counts as lying at x₀, and its moments.
     m0, m1, m2 = (array(lanes) for _ in range(3))
     with script.vectorized(lanes) as lane:
         put(m0, one, lane)
@@ -78,7 +80,7 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
         put(m1, m0[lane] * away[lane], lane)
         put(m2, m0[lane] * away[lane] * away[lane], lane)
 
-    # At each node of a piece the product of the factors that still vary.
+    # At each node of a piece, the product of the factors that still vary.
     u, F, f = (array(lanes) for _ in range(3))
     with script.serial(k) as j, script.serial(rule.shape[1]) as n:
         with script.vectorized(lanes) as lane:
@@ -99,7 +101,7 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
             put(m2, m2[lane] + mass * x * x, lane)
 
     with script.vectorized(lanes) as lane:
-        # Divided by the total, which is 1 but for rounding of the product F, the same in all three.
+        # Divide by the total: it is 1 except for rounding errors of F, which all three share.
         share = let(one / m0[lane])
         shift = let(m1[lane] * share)
         var = m2[lane] * share - shift * shift
@@ -107,9 +109,7 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
 
 
 def _in_order(windows: Windows, start: tirx.Buffer) -> list[tirx.Buffer]:
-    """Write the statements that put the factors in the order of e.
-
-    They are functions of u = x − x₀: Φ(z + u/s), up to e.
+    """Write the statements that sort the factors Φ(z + u/s), u = x − x₀, by their ends e.
 
     Returns
     -------
@@ -132,14 +132,14 @@ def _in_order(windows: Windows, start: tirx.Buffer) -> list[tirx.Buffer]:
         length = (tirx.min(tirx.max(-at, zero), f32(LOW)) + tail) * s
         put(e, tirx.Select(at < far, length, zero), j, lane)
 
-        # Rounding of z > 0 by δ is one of zδ in φ: made good here.
+        # A rounding error δ of z > 0 makes a relative one of zδ in φ, which is corrected here.
         v_rest = fma(-s, s, windows.v[j, lane])
         delta = (fma(-at, s, gap) - f32(0.5) * at * over * v_rest) * over
         put(
             rates, over * tirx.Select(tirx.And(at > zero, at < far), one - at * delta, one), j, lane
         )
 
-    # In the order of e: to the place that as many entries precede.
+    # The place of an entry is the number of entries before it.
     ordered = [array(k + 1, lanes), *[array(k, lanes) for _ in range(3)]]
     rank = array(k, lanes)
     with script.serial(k) as j, script.vectorized(lanes) as lane:

@@ -1,4 +1,4 @@
-"""A vector of windows whose greatest entries are sought: what both ways to find them begin with."""
+"""A vector of windows: the entries, and the sizes that both methods for the maximum begin with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAR = 13.25  # standard deviations; from here on φ is 0 in float32
 LOW = 5.4  # in standard deviations; Φ(−5.4) = 3e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """Entries of as many windows as there are lanes, on the stack.
 
@@ -25,12 +25,12 @@ class Windows:
     ----------
     k, lanes : int
     base : buffer (lanes,)
-        Mean of the entry with the greatest m − LOW s; of equals of a deterministic one. All places
-        are offsets from it: those of the entry that the maximum begins with are not rounded.
+        Mean of the entry with the greatest m − LOW s; a deterministic one among equals. All x are
+        offsets from it, so that those near the start of the maximum are not rounded.
     nan : buffer (lanes,)
         NaN where a mean or a variance is, else 0.
     m, v, s, over : buffers (k, lanes)
-        Offset of the mean, variance, standard deviation, and its reciprocal, 0 of 0.
+        Offset of the mean, variance, standard deviation, and its reciprocal (0 for 0).
     """
 
     k: int
@@ -44,7 +44,7 @@ class Windows:
 
     @classmethod
     def read(cls, k: int, lanes: int, entry: Callable) -> Windows:
-        """Write the statements that read them; entry(j, lane) gives mean and variance."""
+        """Write the statements that read the entries; entry(j, lane) gives mean and variance."""
         windows = cls(k, lanes, array(lanes), array(lanes), *[array(k, lanes) for _ in range(4)])
         latest, least = array(lanes), array(lanes)
         with script.vectorized(lanes) as lane:
@@ -69,7 +69,7 @@ class Windows:
         return windows
 
     def fold(self, combine: Callable, term: Callable) -> tirx.Buffer:
-        """Combine term(j, lane) of all entries, in (lanes,)."""
+        """Combine term(j, lane) over all entries; (lanes,)."""
         total = array(self.lanes)
         with script.vectorized(self.lanes) as lane:
             put(total, term(0, lane), lane)
@@ -78,7 +78,7 @@ class Windows:
         return total
 
     def start(self, low: float) -> tirx.Buffer:
-        """Find where F may count as 0: it is less than Φ(−low) below; (lanes,)."""
+        """Find x₀, below which F is less than Φ(−low) and may count as 0; (lanes,)."""
         low_k = -float(ndtri(ndtr(-low) ** (1.0 / self.k)))
         start = self.fold(tirx.max, lambda j, lane: self.m[j, lane] - f32(low) * self.s[j, lane])
         of_all = self.fold(tirx.min, lambda j, lane: self.m[j, lane] - f32(low_k) * self.s[j, lane])
@@ -87,10 +87,10 @@ class Windows:
         return start
 
     def near_mean(self) -> tirx.Buffer:
-        """Guess the mean: the greatest m + bs, b half of what k alike add (Blom 1958).
+        """Guess the mean: the greatest m + bs, 2b the mean of the maximum of k N(0, 1) (Blom 1958).
 
-        The square of what it is off, in variances: 0.3, 0.8, 1.6 of 2, 4, 9 entries at most. (With
-        the least scale in the place of each, one small among nine: 5.5.)
+        The squared error is at most 0.3, 0.8, 1.6 variances for 2, 4, 9 entries. (With the least
+        scale in the place of each s, it would be 5.5 for one small scale among nine.)
         """
         b = 0.5 * float(ndtri((self.k - 0.375) / (self.k + 0.25)))
         return self.fold(tirx.max, lambda j, lane: self.m[j, lane] + f32(b) * self.s[j, lane])

@@ -1,1 +1,1 @@
-"""Sampled weights, drawn in the kernel where they are used."""
+"""Layers under sampled weights, which kernels draw where they use them; start with `weights`."""

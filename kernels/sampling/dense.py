@@ -3,11 +3,9 @@
 Formula
 -------
 With the noise z of `refbnn.prediction.counter_sampling`, a function of a weight's place, sample and
-seed,
+seed (`kernels.sampling.weights`),
 
     y_sbo = Σ_i x_sbi (µ_oi + σ_oi z_soi) + (µ_o + σ_o z_so).
-
-See `kernels.sampling.weights`.
 
 Range
 -----
@@ -16,8 +14,8 @@ With u = 2⁻²⁴, the table's error δ (`refbnn.noise.word_table.SINGLE_ERROR`
 
     |error of y| ≤ Σ |x| (γ_{n+4} (|µ| + |σz|) + (1 + γ_{n+4}) δ |σ| max(1, |z|)),
 
-the bias counted as a weight of x = 1: converting µ, σ, x, the fused µ + σz, the product, and n
-roundings of the sum.
+where the bias counts as a weight of x = 1. The roundings are the conversions of µ, σ and x, the
+fused µ + σz, the product, and n in the sum.
 """
 
 from __future__ import annotations
@@ -28,26 +26,21 @@ from functools import partial
 import tvm
 from tvm import te
 
-from kernels.devices import Board, targets
 from kernels.devices.targets import Target
 from kernels.layers import tiles
-from kernels.program.kernel import Kernel
-from kernels.program.kernel import build as build_program
 from kernels.program.program import Activation, Program, Rows, Step
 from kernels.sampling import weights as sampled_weights
 from kernels.sampling.weights import Source
 from refbnn.layers.posterior import Posterior
-from refbnn.noise.law import Law
 
 
 def add(
     program: Program,
     name: str,
-    layer: int,
+    index: int,
+    posteriors: Mapping[str, Posterior],
     x: Activation,
-    weight: Posterior,
-    bias: Posterior,
-    noise_: Source,
+    source: Source,
 ) -> Activation:
     """Apply the layer.
 
@@ -56,26 +49,24 @@ def add(
     program : Program
     name : str
         Starts the names of the blocks, by which `schedule` finds them.
-    layer : int
-        Its index in the network.
+    index : int
+        Index of the layer in the network.
+    posteriors : "weight" of shape (out, in) and "bias" of shape (out,)
     x : Activation in `Rows`
-        Of B inputs, the same for all samples, or of S·B.
-    weight : Posterior of shape (out, in)
-    bias : Posterior of shape (out,)
-    noise_ : Source
+        Rows of B inputs, the same for all samples, or of S·B.
+    source : Source
+        Source of the noise.
     """
-    target = program.target
-    n_out, n_in = weight.shape
-    theta = sampled_weights.weights(program, name, layer, weight, bias, noise_)
-    out = compute(name, x.mean, theta, n_in, program.batch)
-    rows = tiles.of_single_sums(program.batch, target.registers)
+    target, batch = program.target, program.batch
+    n_out, n_in = posteriors["weight"].shape
+    theta = sampled_weights.weights(program, name, index, posteriors, source)
+    out = compute(name, x.mean, theta, n_in, batch)
     program.steps.append(
         Step(
-            workload=f"sampled dense {n_in}x{n_out} batch {program.batch} "
-            f"samples {noise_.n_samples}",
-            by_hand={"rows": rows},
-            space={"rows": range(1, min(program.batch, 24) + 1)},
-            transform=partial(schedule, name=name, batch=program.batch, target=target),
+            workload=f"sampled dense {n_in}x{n_out} batch {batch} samples {source.n_samples}",
+            by_hand={"rows": tiles.of_single_sums(batch, target.registers)},
+            space={"rows": range(1, min(batch, 24) + 1)},
+            transform=partial(schedule, name=name, batch=batch, target=target),
         )
     )
     return Activation(Rows(n_out, target.lanes), out, None)
@@ -138,55 +129,3 @@ def schedule(
     sch.unroll(row)
     sch.vectorize(lane)
     sch.decompose_reduction(sums, k)
-
-
-def build(
-    weight: Posterior,
-    bias: Posterior,
-    law: Law,
-    batch: int,
-    n_samples: int,
-    target: str = "host",
-    schedule: str = "hand",
-    layer: int = 0,
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone.
-
-    Parameters
-    ----------
-    weight, bias : Posterior of shapes (out, in) and (out,)
-    law : Law
-    batch, n_samples : int
-    target, schedule, device
-        As in `kernels.compile_network`.
-    layer : int
-        Index in the network that random numbers are drawn for.
-
-    Returns
-    -------
-    Kernel
-        Called with the words of a seed and x, (batch, in); gives y, (samples, batch, out).
-    """
-    cpu = targets.target(target)
-    return build_program(
-        alone(weight, bias, law, batch, n_samples, cpu, layer), schedule, device=device
-    )
-
-
-def alone(
-    weight: Posterior,
-    bias: Posterior,
-    law: Law,
-    batch: int,
-    n_samples: int,
-    target: Target,
-    layer: int = 0,
-) -> Program:
-    """The program of the layer alone; parameters as in `build`."""
-    program = Program(target, batch)
-    noise_ = sampled_weights.source(program, law, n_samples)
-    x = program.known(Rows(weight.shape[1], target.lanes))
-    y = add(program, "dense", layer, x, weight, bias, noise_)
-    sampled_weights.give(program, y, noise_)
-    return program

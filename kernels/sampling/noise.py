@@ -1,7 +1,7 @@
-"""Random words to noise of any law, in a kernel: the table of `refbnn.noise.word_table`.
+"""Noise of any law from random words, in a kernel: the table of `refbnn.noise.word_table`.
 
-One expression for all laws: a law is data, its table. An error, in float32, of `SINGLE_ERROR`
-max(1, |z|).
+One expression serves all laws: a law is its table, data. In float32 the error is at most
+`SINGLE_ERROR` max(1, |z|).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def _u32(value: int):
 
 
 def value(word, table: WordTable, coefficients: te.Tensor):
-    """Number of the law.
+    """The number of a law that belongs to a word.
 
     Parameters
     ----------
     word : TVM expression, uint32
-        A load: it is written out several times.
+        A load, because the expression is written out several times.
     table : WordTable
-    coefficients : tensor of its shape, float32
+    coefficients : tensor of the table's shape, float32
     """
-    # Between two cuts, as their comparisons with the word tell.
+    # The two cuts around the word, from its comparisons with all cuts.
     lower, upper, sides = _u32(0), _u32(2**32 - 1), _i32(0)
     inner = [int(cut) for cut in table.cuts[1:-1]]
     for j, cut in enumerate(inner, start=1):
@@ -47,15 +47,15 @@ def value(word, table: WordTable, coefficients: te.Tensor):
     side = sides + tirx.Select(above < below, _i32(table.entries), _i32(0))
     d = te.min(below, above).astype("int32").astype("float32")
 
-    # Written out as often as it is used: an index may not contain variables.
+    # Written out wherever it is used, because an index may not contain variables.
     bits = tirx.reinterpret("int32", d + tirx.const(0.5, "float32"))
     index = tirx.shift_right(bits, _i32(table.shift)) + (side - _i32(table.first))
     one = int(np.float32(1.0).view(np.int32))
     rest = (bits & _i32((1 << table.shift) - 1)) | _i32(one)
-    place = tirx.reinterpret("float32", rest) - tirx.const(1.0, "float32")
+    fraction = tirx.reinterpret("float32", rest) - tirx.const(1.0, "float32")
     tau = tirx.Var("tau", "float32")
     a0, a1, a2, a3 = (coefficients[index, k] for k in range(4))
-    return tirx.Let(tau, place, ((a3 * tau + a2) * tau + a1) * tau + a0)
+    return tirx.Let(tau, fraction, ((a3 * tau + a2) * tau + a1) * tau + a0)
 
 
 def build(
@@ -63,14 +63,14 @@ def build(
 ) -> Kernel:
     """Compile the table alone.
 
-    Both schedules are one loop, left to LLVM, which loads from the table by gathers where a target
+    Both schedules are one loop, left to LLVM. It loads from the table by gathers where the target
     has them.
 
     Parameters
     ----------
     law : Law
     n : int
-        Words in one call.
+        Number of words in one call.
     target, schedule, device
         As in `kernels.compile_network`.
 

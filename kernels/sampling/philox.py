@@ -1,24 +1,24 @@
 """Philox4x32-10 in a kernel: eight random words at a time, two counters in one 64-bit lane.
 
 The formula is that of `refbnn.numerics.random.philox`. Keys enter a round only beside c₁ and c₃, so
-a round takes them as c₁ ⊕ k₀ and c₃ ⊕ k₁; and ten rounds are one loop that starts from zeros, where
+a round takes them as c₁ ⊕ k₀ and c₃ ⊕ k₁. The ten rounds are one loop that starts from zeros, where
 round r is
 
-    c ← R(c ⊕ y_r),   y_r = (0, k₀ + rW₀, 0, k₁ + rW₁),   y₀ the counter as well,
+    c ← R(c ⊕ y_r),   y_r = (0, k₀ + rW₀, 0, k₁ + rW₁),   and the counter ⊕ y₀ for r = 0.
 
-which te calls a reduction over r. Its order matters: the loop may be unrolled, not split.
+te calls it a reduction over r. Its order matters: the loop may be unrolled, not split.
 
-A lane holds the words of two counters, in its lower and in its upper half:
+A lane holds the words of two counters, one in its lower and one in its upper half:
 
     even = M (c mod 2³²),  odd = M ⌊c/2³²⌋;    hi = ⌊even/2³²⌋ | upper half of odd,
                                                lo = lower half of even | odd·2³².
 
-Vector units multiply 32 × 32 -> 64 bits in lanes of 64, so nothing is moved between lanes: with the
-words in lanes of 32, LLVM spends more on shuffles than on products (3.2 cycles a word with AVX-512;
-so it is 1.4).
+Vector units multiply 32 × 32 -> 64 bits in lanes of 64, so nothing moves between lanes. A word
+takes 1.4 cycles with AVX-512. With the words in lanes of 32 it would take 3.2, because LLVM spends
+more on shuffles than on products.
 
-Sums of unsigned numbers must not overflow here: TVM tells LLVM that they do not. So keys are added
-up in 64 bits, and the carry cut off.
+TVM tells LLVM that sums of unsigned numbers do not overflow. So keys are added up in 64 bits, and
+the carry is cut off.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _LOW, _HIGH, _HALF = _u64(2**32 - 1), _u64((2**32 - 1) << 32), _u64(32)
 
 
 def n_groups(n: int) -> int:
-    """Groups of eight in a row of n numbers."""
+    """Number of groups of eight in a row of n numbers."""
     return -(-n // GROUP)
 
 
 def words(
     name: str, seed: te.Tensor, shape: tuple[int, int, int, int], row: int, layer: int
 ) -> te.Tensor:
-    """Words for one layer's weights, as `refbnn.prediction.counter_sampling.words` has them.
+    """Words for one layer's weights, those of `refbnn.prediction.counter_sampling.words`.
 
     Parameters
     ----------
@@ -56,14 +56,15 @@ def words(
     seed : (2,) uint32
     shape : (packs, samples, groups, lanes)
     row : int
-        Numbers in the row of one output.
+        Count of numbers in the row of one output.
     layer : int
+        Index of the layer in the network.
 
     Returns
     -------
     (packs, samples, groups, 8, lanes) uint32
-        Word 8g + j of row lanes·pack + lane. In a last group that is half empty, words of the next
-        row, for nobody.
+        Word 8g + j of row lanes·pack + lane. A last group that is half empty ends in words of the
+        next row, which nothing reads.
     """
     n_packs, n_samples, groups, lanes = shape
     r = te.reduce_axis((0, ROUNDS), name="r")
@@ -96,26 +97,26 @@ def words(
 
 
 def _twice(word):
-    """A 32-bit word, in 64 bits, in both halves."""
+    """A 32-bit word in both halves of 64 bits."""
     return word | (word << _HALF)
 
 
 def _round(state, entering):
-    """One round, R: four 64-bit pairs and what enters them, to four."""
+    """One round R(c ⊕ y) of four 64-bit pairs."""
     c0, c1, c2, c3 = (c ^ y for c, y in zip(state, entering, strict=True))
     (hi0, lo0), (hi1, lo1) = _product(MULTIPLIERS[0], c0), _product(MULTIPLIERS[1], c2)
     return hi1 ^ c1, lo1, hi0 ^ c3, lo0
 
 
 def _product(multiplier: int, c):
-    """Upper and lower words of both products."""
+    """Upper and lower words of the products in both halves."""
     even, odd = _u64(multiplier) * (c & _LOW), _u64(multiplier) * (c >> _HALF)
     return (even >> _HALF) | (odd & _HIGH), (even & _LOW) | (odd << _HALF)
 
 
 def schedule(sch: tvm.s_tir.Schedule, name: str, loop) -> None:
     """Say how words are made: one group at a time, in each turn of the loop that uses it."""
-    # An output is a lane. The halves of the pairs are sorted out at once, while in registers.
+    # An output is a lane. The halves of the pairs are separated while they are in registers.
     words_, pairs = sch.get_sblock(f"{name}_words"), sch.get_sblock(f"{name}_philox")
     sch.compute_at(words_, loop, preserve_unit_loops=True)
     sch.compute_at(pairs, loop, preserve_unit_loops=True)
@@ -123,7 +124,7 @@ def schedule(sch: tvm.s_tir.Schedule, name: str, loop) -> None:
     sch.unroll(j)
     sch.vectorize(lane)
 
-    # The rounds follow each other without a loop, so that what enters is known at each.
+    # The rounds follow each other without a loop, so that each knows its r.
     *_, lane, r = sch.get_loops(pairs)
     sch.reorder(r, lane)
     sch.unroll(r)

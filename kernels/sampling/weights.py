@@ -1,15 +1,17 @@
-"""Sampled weights, θ = µ + σz, made where they are used: what dense layers and convolutions share.
+"""Sampled weights, θ = µ + σz, made where dense layers and convolutions use them.
 
-Noise z is that of `refbnn.prediction.counter_sampling`, a function of a weight's place, sample and
-seed. No weight matrix is stored: the weights of one vector of outputs and one sample are made, used
-for the whole batch, and overwritten. A bias is the last number in the row of its output's weights.
+The noise z is that of `refbnn.prediction.counter_sampling`, a function of a weight's place, sample
+and seed. No weight matrix is stored: the weights of one vector of outputs and one sample are made,
+used for the whole batch, and overwritten. A bias is the last number in the row of its output's
+weights.
 
-Activations of B inputs under S samples are those of a batch of S·B, sample after sample, so that
-the operators without weights need not know of samples (`under_samples`).
+Activations of B inputs under S samples form a batch of S·B, sample after sample, so that operators
+without weights need not know of samples (`under_samples`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +19,7 @@ import numpy as np
 import tvm
 from tvm import te
 
+from kernels.layers import images
 from kernels.layers.dense import pack
 from kernels.program.program import Activation, Layout, Plain, Program, Step
 from kernels.sampling import noise, philox
@@ -33,7 +36,7 @@ class Samples:
     ----------
     n_samples : int
     each : Layout
-        Of the batch.
+        Layout of the batch.
     """
 
     n_samples: int
@@ -45,7 +48,7 @@ class Samples:
         return self.each.shape
 
     def tensor_shape(self, batch: int) -> tuple[int, ...]:
-        """That of S·B examples."""
+        """Shape of the tensor of S·B examples."""
         return self.each.tensor_shape(self.n_samples * batch)
 
     def view(self, memory: np.ndarray) -> np.ndarray:
@@ -54,9 +57,9 @@ class Samples:
         return rows.reshape(self.n_samples, -1, *rows.shape[1:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """Where noise comes from.
+    """Source of the noise: the seed and the table of a law, which all layers share.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ class Source:
     seed : tensor (2,) uint32
     table : WordTable
     coefficients : tensor
-        Of the table.
+        Coefficients of the table.
     """
 
     n_samples: int
@@ -74,83 +77,68 @@ class Source:
 
 
 def source(program: Program, law: Law, n_samples: int) -> Source:
-    """Declare the seed, an input, and the table of a law, which all layers share."""
+    """Declare the seed, an input, and the table of a law."""
     seed = te.placeholder((2,), "uint32", name="seed")
     program.inputs.append((Plain((2,)), seed))
     table = word_table(law)
     return Source(n_samples, seed, table, program.weight("law", table.coefficients))
 
 
-def under_samples(program: Program, noise_: Source) -> Program:
+def under_samples(program: Program, source: Source) -> Program:
     """The same program for operators that follow sampled weights: its batch is S·B."""
-    return replace(program, batch=noise_.n_samples * program.batch)
+    return replace(program, batch=source.n_samples * program.batch)
 
 
-def give(program: Program, x: Activation, noise_: Source) -> None:
+def give(program: Program, x: Activation, source: Source) -> None:
     """Make an activation under samples the output, (S, B, ...)."""
-    program.give(Activation(Samples(noise_.n_samples, x.layout), x.mean, None))
+    program.give(Activation(Samples(source.n_samples, x.layout), x.mean, None))
 
 
-def one_by_one(program: Program, first: str, noise_: Source) -> None:
+def one_by_one(program: Program, first: str, source: Source) -> None:
     """Let all operators from the first with weights on work on one sample before the next.
 
-    What they hand on is then stored for one sample, not for all: of B inputs in place of S·B.
+    Their results are then stored for one sample, for B inputs in place of S·B.
 
     Parameters
     ----------
     program : Program
-        Its steps so far, of operators whose outermost loops are those over samples, or over
+        Its steps so far must be of operators whose outermost loops run over samples, or over
         examples under samples.
     first : str
-        Name of that operator's block.
-    noise_ : Source
+        Name of the first operator's block.
+    source : Source
     """
-    program.steps.append(
-        Step(
-            workload=f"samples one by one {noise_.n_samples}",
-            by_hand={},
-            space={},
-            transform=partial(merge, first=first, n_samples=noise_.n_samples),
-        )
-    )
+    transform = partial(_merge_from, first=first, n_samples=source.n_samples)
+    program.steps.append(Step(f"samples one by one {source.n_samples}", {}, {}, transform))
 
 
-def merge(sch: tvm.s_tir.Schedule, decisions, first: str, n_samples: int) -> None:
+def _merge_from(sch: tvm.s_tir.Schedule, decisions, first: str, n_samples: int) -> None:
     """Merge the loops over the samples of all blocks from that of this name on."""
     blocks = list(sch.get_child_blocks(sch.get_sblock("root")))
     names = [sch.get(block).name_hint for block in blocks]
-    loops: list = []
-    for block in blocks[names.index(first) :]:
-        loop, *_ = sch.get_loops(block)
-        if any(sch.get(loop).same_as(sch.get(other)) for other in loops):
-            continue
-        if int(sch.get(loop).extent) > n_samples:
-            loop, _ = sch.split(loop, [n_samples, None])
-        loops.append(loop)
-    if len(loops) > 1:
-        sch.merge(*loops)
+    images.merge(sch, blocks[names.index(first) :], n_samples)
 
 
 def weights(
-    program: Program, name: str, layer: int, weight: Posterior, bias: Posterior, noise_: Source
+    program: Program, name: str, index: int, posteriors: Mapping[str, Posterior], source: Source
 ) -> te.Tensor:
-    """Say how weights are made: θ = µ + σz in rows of a fan-in and a bias.
+    """Say what weights are: θ = µ + σz in rows of a fan-in and a bias.
 
     Parameters
     ----------
     program : Program
     name : str
         Starts the names of the blocks.
-    layer : int
-        Its index in the network.
-    weight : Posterior of shape (out, ...)
-    bias : Posterior of shape (out,)
-    noise_ : Source
+    index : int
+        Index of the layer in the network.
+    posteriors : "weight" of shape (out, ...) and "bias" of shape (out,)
+    source : Source
 
     Returns
     -------
     (packs, samples, groups, 8, lanes)
     """
+    weight, bias = posteriors["weight"], posteriors["bias"]
     lanes, n_out = program.target.lanes, weight.shape[0]
 
     def rows(of_weight: np.ndarray, of_bias: np.ndarray) -> np.ndarray:
@@ -163,12 +151,12 @@ def weights(
     mean = program.weight(f"{name}_mean", rows(weight.mean, bias.mean))
     scale = program.weight(f"{name}_scale", rows(weight.scale, bias.scale))
     n_packs, groups, *_ = (int(n) for n in mean.shape)
-    shape = n_packs, noise_.n_samples, groups, lanes
+    shape = n_packs, source.n_samples, groups, lanes
     n_row = weight.mean[0].size + 1
-    words = philox.words(name, noise_.seed, shape, n_row, layer)
+    words = philox.words(name, source.seed, shape, n_row, index)
 
     def theta(p, s, g, j, lane):
-        z = noise.value(words[p, s, g, j, lane], noise_.table, noise_.coefficients)
+        z = noise.value(words[p, s, g, j, lane], source.table, source.coefficients)
         return mean[p, g, j, lane] + scale[p, g, j, lane] * z
 
     return te.compute(words.shape, theta, name=f"{name}_theta")

@@ -8,8 +8,9 @@ import numpy as np
 from tvm import tirx
 
 from kernels.devices import Board, targets
-from kernels.layers.activations import elu, gelu, leaky_relu, sigmoid, tanh
+from kernels.layers.layer import build_layer
 from kernels.maximum import of_window as maximum
+from kernels.program import vectors
 from kernels.program.kernel import build
 from kernels.program.program import Activation, Program, Rows, Step
 from refbnn.layers import ELU, GELU, Layer, LeakyReLU, Sigmoid, Tanh
@@ -41,23 +42,24 @@ def _check_activations(target, device, schedule) -> list[Check]:
         (a * scale).astype(np.float32).astype(float),
         (scale**2 + 0.0 * a).astype(np.float32).astype(float),
     )
-    shape = len(scale), a.size
-    layers: list[tuple[str, Layer, partial]] = [
-        ("leaky_relu", LeakyReLU(0.01), partial(leaky_relu.build, *shape, 0.01)),
-        ("elu", ELU(1.0), partial(elu.build, *shape, 1.0)),
-        ("gelu", GELU(), partial(gelu.build, *shape)),
-        ("sigmoid", Sigmoid(), partial(sigmoid.build, *shape)),
-        ("tanh", Tanh(), partial(tanh.build, *shape)),
+    layers: list[tuple[str, Layer]] = [
+        ("leaky_relu", LeakyReLU(0.01)),
+        ("elu", ELU(1.0)),
+        ("gelu", GELU()),
+        ("sigmoid", Sigmoid()),
+        ("tanh", Tanh()),
     ]
     checks = []
-    for name, layer, make in layers:
+    for name, layer in layers:
         reference = layer.moments(x, {})
         size = np.abs(layer.forward(x.mean, {})) + np.sqrt(reference.var)
         checks.append(
             compare(
                 f"kernel: {name} ({schedule})",
                 f"mean/scale from −10 to 10 at five scales, share of {_SHARE:g} relative",
-                make(target, schedule, device)(x.mean, x.var),
+                build_layer(layer, {}, (a.size,), len(scale), target, schedule, device=device)(
+                    x.mean, x.var
+                ),
                 reference,
                 (_SHARE * size, _SHARE * reference.var),
             )
@@ -80,7 +82,8 @@ def _check_maximum(target, device, schedule, rng) -> Check:
 
     result = maximum.exact(program, "maximum", shape, k, element)
     program.give(Activation(Rows(n, cpu.lanes), *result))
-    transform = partial(maximum.schedule, name="maximum", lanes=cpu.lanes)
+    blocks = maximum.blocks("maximum")
+    transform = partial(vectors.schedule, blocks=blocks, lanes=cpu.lanes)
     program.steps.append(Step(f"maximum {k}x{n}", {}, {}, transform))
     scale = 10.0 ** rng.uniform(-2.0, 1.0, (k, n))
     var = np.square(scale).astype(np.float32).astype(float)

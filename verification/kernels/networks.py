@@ -8,10 +8,10 @@ import numpy as np
 
 from kernels import compile_network
 from kernels.devices import Board
-from kernels.layers import avg_pool2d, batch_norm, conv2d, dense, max_pool2d
 from kernels.layers.activations import relu
+from kernels.layers.layer import build_layer
 from refbnn import Moments, Network, Posterior
-from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, MaxPool2d, ReLU
+from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, MaxPool2d, ReLU
 from refbnn.layers import dense as dense_reference
 from refbnn.layers.activations import relu as relu_reference
 from refbnn.layers.images import conv2d as conv2d_reference
@@ -56,7 +56,8 @@ def _check_dense(target, device, schedule, rng) -> list[Check]:
     checks = []
     for case, x in cases.items():
         known = case == "known input"
-        kernel = dense.build(weight, bias, batch, target, schedule, known, device=device)
+        layer, own = Dense(n_in, n_out), {"weight": weight, "bias": bias}
+        kernel = build_layer(layer, own, (n_in,), batch, target, schedule, known, device=device)
         result = kernel(m) if known else kernel(m, v)
         checks.append(
             compare(
@@ -78,7 +79,7 @@ def _check_relu(target, device, schedule) -> Check:
         (a * scale).astype(np.float32).astype(float),
         (scale**2 + 0.0 * a).astype(np.float32).astype(float),
     )
-    kernel = relu.build(len(scale), a.size, target, schedule, device)
+    kernel = build_layer(ReLU(), {}, (a.size,), len(scale), target, schedule, device=device)
     reference = relu_reference.moments(x)
     return compare(
         f"kernel: relu ({schedule})",
@@ -97,11 +98,12 @@ def _check_conv2d(target, device, schedule, rng) -> list[Check]:
         weight = Posterior(rng.standard_normal(shape), rng.uniform(0.0, 1.0, shape))
         bias = Posterior(rng.standard_normal(outputs), rng.uniform(0.0, 1.0, outputs))
         m = rng.standard_normal((3, 3, *image))
-        sizes = (1, 1), (1, 0), 1
+        layer = Conv2d(3, outputs, (3, 2), padding=(1, 0))
+        own, sizes = {"weight": weight, "bias": bias}, layer.steps
         for known in (False, True):
             x = Moments(m, np.zeros_like(m) if known else rng.uniform(0.0, 1.0, m.shape))
-            kernel = conv2d.build(
-                weight, bias, image, len(m), target, schedule, known, "variance", *sizes, device
+            kernel = build_layer(
+                layer, own, m.shape[1:], len(m), target, schedule, known, device=device
             )
             checks.append(
                 compare(
@@ -129,18 +131,15 @@ def _check_pooling(target, device, schedule, rng) -> list[Check]:
         compare(
             f"kernel: avg_pool2d ({schedule})",
             "windows 3×3, stride 2, padding 1, share of the rounding bound of a sum",
-            avg_pool2d.build(image, (3, 3), 2, target, schedule, (2, 2), (1, 1), device=device)(
-                x.mean, x.var
-            ),
+            build_layer(average, {}, image, 2, target, schedule, device=device)(x.mean, x.var),
             expected,
             (gamma(11) * size, gamma(11) * expected.var),
         )
     ]
     for method in ("tree", "exact"):
-        expected = MaxPool2d(2, 2, 1, method).moments(x, {})
-        kernel = max_pool2d.build(
-            image, (2, 2), 2, target, schedule, (2, 2), (1, 1), method, device=device
-        )
+        layer = MaxPool2d(2, 2, 1, method)
+        expected = layer.moments(x, {})
+        kernel = build_layer(layer, {}, image, 2, target, schedule, device=device)
         checks.append(
             compare(
                 f"kernel: max_pool2d, {method} ({schedule})",
@@ -162,7 +161,7 @@ def _check_batch_norm(target, device, schedule, rng) -> Check:
     return compare(
         f"kernel: batch_norm ({schedule})",
         "share of the rounding bound",
-        batch_norm.build(layer, (3, 5, 19), 2, target, schedule, device=device)(x.mean, x.var),
+        build_layer(layer, {}, (3, 5, 19), 2, target, schedule, device=device)(x.mean, x.var),
         expected,
         (
             4 * U * a * (np.abs(x.mean) + m) + 2 * U * (np.abs(expected.mean) + shift),

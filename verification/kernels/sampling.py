@@ -6,15 +6,12 @@ import numpy as np
 
 from kernels.devices import Board
 from kernels.sampled_network import compile_sampled
-from kernels.sampling import conv2d as sampled_conv2d
-from kernels.sampling import dense as sampled_dense
 from kernels.sampling import noise
 from refbnn import Network
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law
 from refbnn.noise.word_table import SINGLE_ERROR, exact, word_table
-from refbnn.numerics.random.philox import key_of
 from refbnn.prediction import counter_sampling as reproducible
 from verification.check import Check
 from verification.rounding import U, gamma
@@ -79,10 +76,9 @@ def _check_dense(
     weight = Posterior(rng.standard_normal((n_out, n_in)), rng.uniform(0.0, 1.0, (n_out, n_in)))
     bias = Posterior(rng.standard_normal(n_out), rng.uniform(0.0, 1.0, n_out))
     x = rng.standard_normal((batch, n_in))
-    kernel = sampled_dense.build(
-        weight, bias, Bimodal(), batch, n_samples, target, schedule, device=device
-    )
-    (y,) = kernel(key_of(seed), x)
+    net = Network([Dense(n_in, n_out)], law=Bimodal())
+    net.set_parameters({"0.weight": weight, "0.bias": bias})
+    y = compile_sampled(net, batch, n_samples, target, schedule, device)(x, seed)
     z = np.stack(
         [
             exact(Bimodal(), reproducible.words(seed, 0, s, n_out, n_in + 1))
@@ -102,12 +98,8 @@ def _check_conv2d(
 ) -> Check:
     layer = Conv2d(4, 34, (3, 2), stride=(2, 1), padding=(1, 2), groups=2)
     net = Network([layer], law=Bimodal(), seed=2, input_shape=(4, 7, 9))
-    weight, bias = net.parameters()["0.weight"], net.parameters()["0.bias"]
     x = rng.standard_normal((3, 4, 7, 9))
-    kernel = sampled_conv2d.build(
-        weight, bias, net.law, (7, 9), 3, 2, target, schedule, 0, *layer.steps, device
-    )
-    (y,) = kernel(key_of(7), x)
+    y = compile_sampled(net, 3, 2, target, schedule, device)(x, seed=7)
     return _share(
         f"kernel: sampled conv2d ({schedule})",
         "two groups, stride and padding; share of the probabilistic rounding bound",

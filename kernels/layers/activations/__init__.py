@@ -1,1 +1,1 @@
-"""Elementwise layers as kernels, one file each."""
+"""Elementwise layers as kernels, one short file each; `elementwise` says what such a file holds."""

@@ -1,44 +1,53 @@
-"""Operators of one element at a time, such as activations: any expression, in any layout."""
+"""Elementwise operators: one expression for every element, in any layout.
+
+An activation's file holds its formulas and hands on one description of them: `ClosedForm` where the
+moments have formulas, `kernels.arithmetic.gaussian_panels.Quadrature` where they are integrals.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 
 from tvm import te
 
-from kernels.devices import Board, targets
+from kernels.arithmetic import gaussian_panels
+from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.program import vectors
-from kernels.program.kernel import Kernel
-from kernels.program.kernel import build as build_program
-from kernels.program.program import Activation, Layout, Program, Rows, Step
+from kernels.program.program import Activation, Layout, Program, Step
 
 
-def add(
-    program: Program, name: str, operator: str, value: Callable, moments: Callable, x: Activation
-) -> Activation:
-    """Apply an expression to every element.
+@dataclass(frozen=True)
+class ClosedForm:
+    """An elementwise function y whose moments have formulas.
 
     Parameters
     ----------
-    program : Program
-    name : str
-        Of the block.
     operator : str
         Word for the workload, such as "relu".
     value : callable (x) -> y
         TVM expressions: y of a known element.
     moments : callable (mean, var) -> (mean, var)
         TVM expressions: moments of y of a random element. Padding must stay finite.
-    x : Activation
     """
-    n = prod(int(extent) for extent in x.mean.shape)
+
+    operator: str
+    value: Callable
+    moments: Callable
+
+
+def add(program: Program, name: str, f: ClosedForm | Quadrature, x: Activation) -> Activation:
+    """Apply a function to every element; `name` starts the names of the blocks."""
+    if isinstance(f, Quadrature):
+        return gaussian_panels.add(program, name, f, x)
 
     def formula(*i):
-        return value(x.mean(*i)) if x.var is None else moments(x.mean(*i), x.var(*i))
+        return f.value(x.mean(*i)) if x.var is None else f.moments(x.mean(*i), x.var(*i))
 
-    return computed(program, name, f"{operator} {n}", x.layout, formula, x.var is None)
+    workload = f"{f.operator} {prod(map(int, x.mean.shape))}"
+    return computed(program, name, workload, x.layout, formula, x.var is None)
 
 
 def computed(
@@ -50,42 +59,18 @@ def computed(
     ----------
     program : Program
     name : str
-        Of the block.
+        Name of the block.
     workload : str
     layout : Layout
-        Of the result.
+        Layout of the result.
     formula : callable (*index) -> y, or (mean, var)
         TVM expressions of one element.
     known : bool
-        Whether it gives y.
+        Whether the formula gives y alone.
     """
     result = te.compute(layout.tensor_shape(program.batch), formula, name=name)
     mean, var = (result, None) if known else result
-    block = name if known else f"{name}_v0"
-    program.steps.append(
-        Step(
-            workload=workload,
-            by_hand={},
-            space={},
-            transform=partial(vectors.schedule, blocks=[block], lanes=program.target.lanes),
-        )
-    )
+    blocks = [name if known else f"{name}_v0"]
+    transform = partial(vectors.schedule, blocks=blocks, lanes=program.target.lanes)
+    program.steps.append(Step(workload, {}, {}, transform))
     return Activation(layout, mean, var)
-
-
-def build(
-    operator: str,
-    value: Callable,
-    moments: Callable,
-    batch: int,
-    n: int,
-    target: str,
-    schedule: str,
-    device: str | Board,
-) -> Kernel:
-    """Compile an operator alone, for random rows: called with mean and variance, (batch, n)."""
-    cpu = targets.target(target)
-    program = Program(cpu, batch)
-    x = program.random(Rows(n, cpu.lanes))
-    program.give(add(program, operator, operator, value, moments, x))
-    return build_program(program, schedule, device=device)

@@ -10,8 +10,8 @@ The moments come from differences on the panels of `kernels.arithmetic.gaussian_
                       t                     for m > 0 and m + t > 0
                       α(eᵐ⁺ᵗ − 1) − m       for m + t ≤ 0 < m
 
-where eᵗ − 1 is a polynomial for |t| ≤ 1, and e^{m+t} − eᵐ is taken as it stands beyond. Knots: the
-kink, and where y is −α but for e⁻¹⁷.
+where eᵗ − 1 is a polynomial for |t| ≤ 1; beyond, the difference is e^{m+t} − eᵐ itself. Knots lie
+at the kink, and where y is αe⁻¹⁷ away from −α.
 """
 
 from __future__ import annotations
@@ -20,18 +20,14 @@ from functools import partial
 
 from tvm import tirx
 
-from kernels.arithmetic import gaussian_panels
-from kernels.arithmetic.gaussian_panels import Function
+from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
-from kernels.devices import Board
-from kernels.program.kernel import Kernel
-from kernels.program.program import Activation, Program
 
 KNOTS = (-17.0, 0.0)
 
 
 def _left(name, x):
-    """eˣ and eˣ − 1 of x ≤ 0; positive x count as 0."""
+    """eˣ and eˣ − 1 for x ≤ 0; positive x count as 0."""
     x = name(tirx.min(x, f32(0.0)))
     e = exp_minus(name, -x)
     near = exp_minus_one(tirx.max(x, f32(-1.0)))
@@ -64,24 +60,7 @@ def difference(m, t, alpha: float):
     return named(formula, 1)[0]
 
 
-def function(alpha: float) -> Function:
-    """Say what the quadrature is to know of it."""
+def function(alpha: float) -> Quadrature:
+    """Describe the function for one α."""
     formulas = partial(value, alpha=alpha), partial(difference, alpha=alpha)
-    return Function("elu", *formulas, KNOTS, KNOTS)
-
-
-def add(program: Program, name: str, x: Activation, alpha: float) -> Activation:
-    """Apply the layer; parameters as in `kernels.arithmetic.gaussian_panels.add`."""
-    return gaussian_panels.add(program, name, function(alpha), x)
-
-
-def build(
-    batch: int,
-    n: int,
-    alpha: float,
-    target: str = "host",
-    schedule: str = "hand",
-    device: str | Board = "local",
-) -> Kernel:
-    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
-    return gaussian_panels.build(function(alpha), batch, n, target, schedule, device)
+    return Quadrature("elu", *formulas, KNOTS, KNOTS)

@@ -11,8 +11,8 @@ Where |t|(1 + |m|) ≤ 1, by Φ(m + t) − Φ(m) = tφ(m) I,
 
     y(m + t) − y(m) = t (Φ(m) + (m + t)φ(m) I),      I = ∫₀¹ exp(−mθt − θ²t²/2) dθ,
 
-with three Gauss–Legendre nodes: the exponent is at most 1, and I is right to 1e-7. Knots lie where
-Φ is 0 or 1 but for 1e-9, and at 0.
+with three Gauss–Legendre nodes: the exponent is at most 1, and I is right to 1e-7. Knots lie at 0,
+and where Φ is 1e-9 away from 0 or 1.
 """
 
 from __future__ import annotations
@@ -20,13 +20,9 @@ from __future__ import annotations
 from numpy.polynomial import legendre
 from tvm import tirx
 
-from kernels.arithmetic import gaussian_panels
-from kernels.arithmetic.gaussian_panels import Function
+from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.normal import cdf, pdf
 from kernels.arithmetic.polynomials import exp_minus_one, f32, named
-from kernels.devices import Board
-from kernels.program.kernel import Kernel
-from kernels.program.program import Activation, Program
 
 KNOTS = (-6.0, 0.0, 6.0)
 _THETA, _WEIGHTS = legendre.leggauss(3)
@@ -69,16 +65,4 @@ def difference(m, t):
     return named(formula, 1)[0]
 
 
-FUNCTION = Function("gelu", value, difference, KNOTS, KNOTS)
-
-
-def add(program: Program, name: str, x: Activation) -> Activation:
-    """Apply the layer; parameters as in `kernels.arithmetic.gaussian_panels.add`."""
-    return gaussian_panels.add(program, name, FUNCTION, x)
-
-
-def build(
-    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
-) -> Kernel:
-    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
-    return gaussian_panels.build(FUNCTION, batch, n, target, schedule, device)
+FUNCTION = Quadrature("gelu", value, difference, KNOTS, KNOTS)

@@ -6,20 +6,17 @@ With q = e^{−|x|}: y = 1/(1 + q) for x ≥ 0, else q/(1 + q). The moments come
 
     y(m + t) − y(m) = y(m) y(−m − t) (eᵗ − 1),
 
-for |t| ≤ 1 in this form, else as it stands, for m ≤ 0 (`refbnn.layers.activations.sigmoid`), on the
-panels of `kernels.arithmetic.gaussian_panels`. Knots lie where y is 0 or 1 but for e⁻¹⁷.
+for m ≤ 0 (`refbnn.layers.activations.sigmoid`), on the panels of
+`kernels.arithmetic.gaussian_panels`. The right-hand side is used for |t| ≤ 1, the left-hand side
+beyond. Knots lie where y is e⁻¹⁷ away from 0 or 1.
 """
 
 from __future__ import annotations
 
 from tvm import tirx
 
-from kernels.arithmetic import gaussian_panels
-from kernels.arithmetic.gaussian_panels import Function
+from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
-from kernels.devices import Board
-from kernels.program.kernel import Kernel
-from kernels.program.program import Activation, Program
 
 KNOTS = (-17.0, 0.0, 17.0)
 
@@ -50,16 +47,4 @@ def difference(m, t):
     return named(formula, 1)[0]
 
 
-FUNCTION = Function("sigmoid", value, difference, KNOTS[:1], KNOTS, odd=True)
-
-
-def add(program: Program, name: str, x: Activation) -> Activation:
-    """Apply the layer; parameters as in `kernels.arithmetic.gaussian_panels.add`."""
-    return gaussian_panels.add(program, name, FUNCTION, x)
-
-
-def build(
-    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
-) -> Kernel:
-    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
-    return gaussian_panels.build(FUNCTION, batch, n, target, schedule, device)
+FUNCTION = Quadrature("sigmoid", value, difference, KNOTS[:1], KNOTS, odd=True)

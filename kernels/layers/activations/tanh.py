@@ -4,7 +4,7 @@ Formulas
 --------
 tanh x = 2σ(2x) − 1 with σ the sigmoid, so differences are 2(σ(2m + 2t) − σ(2m)), as in
 `kernels.layers.activations.sigmoid`, on the panels of `kernels.arithmetic.gaussian_panels`. The
-value itself, odd: with e = e^{−2|x|}, |y| = (1 − e)/(1 + e), where 1 − e is −(e^{−2|x|} − 1)
+value itself is odd: with e = e^{−2|x|}, |y| = (1 − e)/(1 + e), where a polynomial gives 1 − e
 without cancellation.
 """
 
@@ -12,13 +12,9 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from kernels.arithmetic import gaussian_panels
-from kernels.arithmetic.gaussian_panels import Function
+from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
-from kernels.devices import Board
 from kernels.layers.activations import sigmoid
-from kernels.program.kernel import Kernel
-from kernels.program.program import Activation, Program
 
 KNOTS = tuple([0.5 * x for x in sigmoid.KNOTS])
 
@@ -41,16 +37,4 @@ def difference(m, t):
     return f32(2.0) * sigmoid.difference(f32(2.0) * m, f32(2.0) * t)
 
 
-FUNCTION = Function("tanh", value, difference, KNOTS[:1], KNOTS, odd=True)
-
-
-def add(program: Program, name: str, x: Activation) -> Activation:
-    """Apply the layer; parameters as in `kernels.arithmetic.gaussian_panels.add`."""
-    return gaussian_panels.add(program, name, FUNCTION, x)
-
-
-def build(
-    batch: int, n: int, target: str = "host", schedule: str = "hand", device: str | Board = "local"
-) -> Kernel:
-    """Compile the layer alone; as `kernels.layers.activations.relu.build`."""
-    return gaussian_panels.build(FUNCTION, batch, n, target, schedule, device)
+FUNCTION = Quadrature("tanh", value, difference, KNOTS[:1], KNOTS, odd=True)

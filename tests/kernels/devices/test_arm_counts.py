@@ -12,14 +12,15 @@ import pytest
 
 from kernels import compile_network
 from kernels.devices import targets
-from kernels.layers import conv2d, dense
+from kernels.layers import conv2d
 from kernels.layers.images import Packs, Planes
 from kernels.network import program
 from kernels.program.kernel import build
 from kernels.program.program import Program
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import Conv2d, Dense, ReLU
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
+from tests.helpers.layer_kernels import dense_program
 
 pytestmark = pytest.mark.skipif(
     any(find_spec(module) is None for module in ("unicorn", "elftools", "capstone", "ziglang")),
@@ -40,7 +41,7 @@ def counted(work, schedule="hand"):
 def of_dense(n_in, n_out, batch, known):
     rng = np.random.default_rng(5)
     weight, bias = posterior(rng, n_out, n_in), posterior(rng, n_out)
-    return dense.alone(weight, bias, batch, targets.target("cortex-a72"), known)
+    return dense_program(weight, bias, batch, targets.target("cortex-a72"), known)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,10 @@ def test_dense(n_in, n_out, batch, known, most):
 def of_conv2d(layout, known, n_out, kernel, padding=(0, 0)):
     rng = np.random.default_rng(5)
     conv = Program(targets.target("cortex-a72"), 1)
-    weight = posterior(rng, n_out, layout.channels, *kernel)
+    layer = Conv2d(layout.channels, n_out, kernel, padding=padding)
+    own = {name: posterior(rng, *shape) for name, shape in layer.parameter_shapes().items()}
     x = conv.given(layout, known)
-    conv.give(conv2d.add(conv, "conv2d", x, weight, posterior(rng, n_out), (1, 1), padding))
+    conv.give(conv2d.add(conv, "conv2d", layer, own, x, "variance"))
     return conv
 
 

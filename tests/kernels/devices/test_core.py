@@ -8,12 +8,12 @@ import pytest
 from kernels import compile_network
 from kernels.devices import targets
 from kernels.devices.instructions import InstructionCount, count
-from kernels.layers import dense
 from kernels.program.kernel import build
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
+from tests.helpers.layer_kernels import dense_program
 
 emulated = pytest.mark.skipif(
     any(find_spec(module) is None for module in ("unicorn", "elftools", "capstone", "ziglang")),
@@ -26,7 +26,7 @@ def dense_kernel(n_in, n_out, batch, schedule="hand"):
     rng = np.random.default_rng(5)
     weight = Posterior(rng.standard_normal((n_out, n_in)), rng.random((n_out, n_in)))
     bias = Posterior(rng.standard_normal(n_out), rng.random(n_out))
-    alone = dense.alone(weight, bias, batch, targets.target("cortex-a72"), known_input=False)
+    alone = dense_program(weight, bias, batch, targets.target("cortex-a72"))
     x = rng.standard_normal((batch, n_in)), rng.random((batch, n_in))
     return build(alone, schedule, device="emulated"), x
 

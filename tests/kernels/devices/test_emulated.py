@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 import verification
-from kernels import compile_network
+from kernels import compile_network, sampled_network
 from kernels.devices import by_name, targets
 from kernels.gradients import kernel as gradients
-from kernels.layers import conv2d, dense
 from kernels.network import program
 from kernels.program import records
 from kernels.program.kernel import build
-from kernels.sampling import conv2d as sampled_conv2d
-from kernels.sampling import dense as sampled_dense
 from refbnn.cli import main
 from refbnn.errors import InputError
 from refbnn.layers import (
@@ -43,6 +40,7 @@ from refbnn.network.network import Network
 from refbnn.noise import HeavyTailed
 from refbnn.numerics.random.philox import key_of
 from refbnn.prediction import counter_sampling as reproducible
+from tests.helpers.layer_kernels import conv2d_program, dense_program
 from verification.kernels import activations as kernel_activations
 from verification.kernels import gradients as kernel_gradients
 from verification.kernels import sampling as kernel_sampling
@@ -176,12 +174,7 @@ def test_sampled_layers_by_other_decisions(batch, tmp_path):
     for layer, shape in ((Dense(37, 13), (37,)), (Conv2d(3, 5, 3, padding=1), (3, 5, 6))):
         net = Network([layer], law=HeavyTailed(0.7, 0.2), seed=1, input_shape=shape)
         x = np.random.default_rng(4).standard_normal((batch, *shape))
-        weight, bias = net.parameters()["0.weight"], net.parameters()["0.bias"]
-        if isinstance(layer, Dense):
-            program = sampled_dense.alone(weight, bias, net.law, batch, 2, A72)
-        else:
-            steps = layer.steps
-            program = sampled_conv2d.alone(weight, bias, net.law, (5, 6), batch, 2, A72, 0, *steps)
+        program = sampled_network.program(net, batch, 2, A72)
         kernel = build(program, "tuned", tuned_otherwise(program, tmp_path), "emulated")
         (y,) = kernel(key_of(7), x)
         bound = kernel_sampling.network_bound(net, x, 2, seed=7)
@@ -203,7 +196,7 @@ def test_dense_is_within_the_rounding_bound(n_in, n_out, batch, cpu, known):
     weight, bias = layer(rng, n_in, n_out)
     m, v = rng.standard_normal((batch, n_in)), rng.random((batch, n_in))
     x = deterministic(m) if known else Moments(m, v)
-    alone = dense.alone(weight, bias, batch, targets.target(cpu), known)
+    alone = dense_program(weight, bias, batch, targets.target(cpu), known)
     kernel = build(alone, "hand", device="emulated")
     mean, var = kernel(x.mean) if known else kernel(x.mean, x.var)
     expected = dense_reference.moments(x, weight, bias)
@@ -220,13 +213,13 @@ def test_dense_in_other_forms():
     x = Moments(rng.standard_normal((7, 45)), rng.random((7, 45)))
     expected = dense_reference.moments(x, weight, bias)
     m_bound, _ = dense_bound(x, weight, bias)
-    raw = build(dense.alone(weight, bias, 7, cpu, False, "raw"), "hand", device="emulated")
+    raw = build(dense_program(weight, bias, 7, cpu, False, "raw"), "hand", device="emulated")
     mean, var = raw(x.mean, x.var)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
     # Both sums are rounded as the mean is: relative to their terms.
     size = (x.mean**2 + x.var) @ (weight.mean**2 + weight.var).T + bias.var
     assert (np.abs(var - expected.var) <= gamma(2 * 45 + 14) * size).all()
-    alone = build(dense.alone(weight, bias, 7, cpu, True, "mean"), "hand", device="emulated")
+    alone = build(dense_program(weight, bias, 7, cpu, True, "mean"), "hand", device="emulated")
     assert (np.abs(alone(x.mean)[0] - expected.mean) <= m_bound).all()
 
 
@@ -248,7 +241,7 @@ def test_conv2d_is_within_the_rounding_bound(case):
     m = rng.standard_normal((1, channels, height, width))
     x = deterministic(m) if known else Moments(m, rng.random(m.shape))
     steps = stride, padding, groups
-    alone = conv2d.alone(weight, bias, (height, width), 1, A72, known, "variance", *steps)
+    alone = conv2d_program(weight, bias, (height, width), steps, 1, A72, known)
     results = build(alone, "hand", device="emulated")(*((m,) if known else (m, x.var)))
     expected = conv2d_reference.moments(x, weight, bias, *steps)
     bounds = conv2d_bound(x, weight, bias, *steps)

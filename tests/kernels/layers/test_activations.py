@@ -1,6 +1,5 @@
 """Kernels of the activations against the float64 reference."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,11 @@ from hypothesis import strategies as st
 from kernels.arithmetic import gaussian_panels, polynomials
 from kernels.devices import targets
 from kernels.layers.activations import elementwise, elu, gelu, leaky_relu, relu, sigmoid, tanh
+from kernels.layers.activations.elementwise import ClosedForm
+from kernels.layers.layer import build_layer, layer_program
 from kernels.program.kernel import build
 from kernels.program.program import Program, Rows
+from refbnn.layers import ELU, GELU, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
 from refbnn.layers.activations import elu as elu_reference
 from refbnn.layers.activations import gelu as gelu_reference
 from refbnn.layers.activations import leaky_relu as leaky_relu_reference
@@ -25,18 +27,23 @@ from refbnn.numerics.normal import rectified_moments
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
 FEW = settings(max_examples=6, deadline=None, derandomize=True, database=None)  # each compiles
 
-# Name, the kernel, the value of a known element, and the reference.
-PANELS: dict[str, tuple[Any, Any, Any]] = {
-    "sigmoid": (sigmoid.build, sigmoid.value, sigmoid_reference),
-    "tanh": (tanh.build, tanh.value, tanh_reference),
-    "gelu": (gelu.build, gelu.value, gelu_reference),
-    "elu": (partial(elu.build, alpha=1.0), partial(elu.value, alpha=1.0), elu_reference),
-    "elu_small": (partial(elu.build, alpha=0.3), partial(elu.value, alpha=0.3), elu_reference),
+# The layer, its description, and the reference.
+PANELS: dict[str, tuple[Layer, Any, Any]] = {
+    "sigmoid": (Sigmoid(), sigmoid.FUNCTION, sigmoid_reference),
+    "tanh": (Tanh(), tanh.FUNCTION, tanh_reference),
+    "gelu": (GELU(), gelu.FUNCTION, gelu_reference),
+    "elu": (ELU(1.0), elu.function(1.0), elu_reference),
+    "elu_small": (ELU(0.3), elu.function(0.3), elu_reference),
 }
 
 
 def options(name):
     return {"elu": (1.0,), "elu_small": (0.3,)}.get(name, ())
+
+
+def identity(value):
+    """A description of a function whose moments are those of its input."""
+    return ClosedForm("test", value, lambda m, v: (m, v))
 
 
 def spread(rng, batch, n, least, greatest):
@@ -55,10 +62,10 @@ def exact(reference, mean, var, *parameters):
 @SCHEDULES
 @pytest.mark.parametrize("name", PANELS)
 def test_moments_by_quadrature_are_as_accurate_as_stated(name, schedule):
-    make, _, reference = PANELS[name]
+    layer, _, reference = PANELS[name]
     rng = np.random.default_rng(1)
     mean, var = spread(rng, 3, 1501, -6, 5)
-    got_mean, got_var = make(3, 1501, schedule=schedule)(mean, var)
+    got_mean, got_var = build_layer(layer, {}, (1501,), 3, schedule=schedule)(mean, var)
     want, at_mean = exact(reference, mean, var, *options(name))
     assert (np.abs(got_var - want.var) <= gaussian_panels.RELATIVE_ERROR * want.var).all()
     size = np.abs(at_mean) + np.sqrt(want.var)
@@ -79,17 +86,9 @@ def test_moments_by_quadrature_are_as_accurate_as_stated(name, schedule):
     seed=st.integers(0, 99),
 )
 def test_quadrature_for_any_size_and_lanes(name, batch, n, lanes, seed):
-    _, _, reference = PANELS[name]
-    function = {
-        "sigmoid": sigmoid.FUNCTION,
-        "tanh": tanh.FUNCTION,
-        "gelu": gelu.FUNCTION,
-        "elu": elu.function(1.0),
-        "elu_small": elu.function(0.3),
-    }[name]
-    program = Program(targets.Target("narrow", lanes, 16, targets.target("host").llvm), batch)
-    x = program.random(Rows(n, lanes))
-    program.give(gaussian_panels.add(program, name, function, x))
+    layer, _, reference = PANELS[name]
+    narrow = targets.Target("narrow", lanes, 16, targets.target("host").llvm)
+    program = layer_program(layer, {}, (n,), batch, narrow)
     mean, var = spread(np.random.default_rng(seed), batch, n, -2, 2)
     got_mean, got_var = build(program, "hand")(mean, var)
     want, at_mean = exact(reference, mean, var, *options(name))
@@ -99,10 +98,10 @@ def test_quadrature_for_any_size_and_lanes(name, batch, n, lanes, seed):
 
 @pytest.mark.parametrize("name", PANELS)
 def test_quadrature_at_the_ends_of_float32(name):
-    make, _, reference = PANELS[name]
+    layer, _, reference = PANELS[name]
     ends = np.array([0.0, 1e-45, 1e-38, 1e-20, 1e-3, 1.0, 20.0, 90.0, 1e6, 1e18])
     mean, scale = (a.ravel() for a in np.meshgrid([*ends, *-ends], ends))
-    kernel = make(1, mean.size)
+    kernel = build_layer(layer, {}, (mean.size,), 1)
     mean, var = mean.astype(np.float32)[np.newaxis], np.square(scale).astype(np.float32)[np.newaxis]
     got_mean, got_var = kernel(mean, var)
     assert np.isfinite(got_mean).all()
@@ -117,12 +116,12 @@ def test_quadrature_at_the_ends_of_float32(name):
 
 @pytest.mark.parametrize("name", PANELS)
 def test_values_of_known_elements(name):
-    _, value, reference = PANELS[name]
+    _, function, reference = PANELS[name]
     x = np.concatenate([np.linspace(-12, 12, 4001), [0.0, 1e-30, -1e-30, 1e4, -1e4, 1e38, -1e38]])
     x = x.astype(np.float32)[np.newaxis]
     program = Program(targets.target("host"), 1)
     known = program.known(Rows(x.size, program.target.lanes))
-    program.give(elementwise.add(program, name, name, value, lambda m, v: (m, v), known))
+    program.give(elementwise.add(program, name, identity(function.value), known))
     (got,) = build(program, "hand")(x)
     want = reference.forward(x.astype(float), *options(name))
     # Roundings of x²/2 in the exponent of GELU's tail: 72 of them at −12.
@@ -135,7 +134,8 @@ def test_leaky_relu_is_as_accurate_as_stated(slope, schedule):
     rng = np.random.default_rng(3)
     mean, var = spread(rng, 5, 1999, -18, 18)
     var[0, :500] = 0.0
-    got_mean, got_var = leaky_relu.build(5, 1999, slope, schedule=schedule)(mean, var)
+    kernel = build_layer(LeakyReLU(slope), {}, (1999,), 5, schedule=schedule)
+    got_mean, got_var = kernel(mean, var)
     want, at_mean = exact(leaky_relu_reference, mean, var, slope)
     limit = leaky_relu.RELATIVE_ERROR * (1 if slope >= 0 else 4)
     assert (np.abs(got_var - want.var) <= limit * want.var + 2.0**-149).all()
@@ -155,9 +155,8 @@ def test_leaky_relu_is_as_accurate_as_stated(slope, schedule):
     lanes=st.sampled_from([4, 8, 16]), n=st.sampled_from([1, 5, 16, 33]), seed=st.integers(0, 99)
 )
 def test_relu_for_narrower_registers(lanes, n, seed):
-    program = Program(targets.Target("narrow", lanes, 16, targets.target("host").llvm), 3)
-    x = program.random(Rows(n, lanes))
-    program.give(elementwise.add(program, "relu", "relu", relu.value, relu.moments, x))
+    narrow = targets.Target("narrow", lanes, 16, targets.target("host").llvm)
+    program = layer_program(ReLU(), {}, (n,), 3, narrow)
     mean, var = spread(np.random.default_rng(seed), 3, n, -10, 10)
     got_mean, got_var = build(program, "hand")(mean, var)
     want, _ = exact(relu_reference, mean, var)
@@ -181,9 +180,8 @@ def test_exponentials_are_as_accurate_as_stated():
     a = np.concatenate([np.linspace(0, 87.6, 20000), np.logspace(-8, 0, 2000), [88, 100, 1e30]])
     program = Program(targets.target("host"), 1)
     x = program.known(Rows(a.size, program.target.lanes))
-    program.give(elementwise.add(program, "e", "e", exp_minus, lambda m, v: (m, v), x))
-    small = elementwise.add(program, "s", "s", polynomials.exp_minus_one, lambda m, v: (m, v), x)
-    program.give(small)
+    program.give(elementwise.add(program, "e", identity(exp_minus), x))
+    program.give(elementwise.add(program, "s", identity(polynomials.exp_minus_one), x))
     single = a.astype(np.float32)[np.newaxis]
     got, rise = build(program, "hand")(single)
     want = np.exp(-single.astype(float))
@@ -198,12 +196,9 @@ def test_exponentials_are_as_accurate_as_stated():
 @pytest.mark.parametrize("name", [*PANELS, "relu", "leaky_relu"])
 def test_of_nan_nan_is_made(name, schedule):
     # An overflow before it would otherwise pass for a number.
-    others: dict[str, Any] = {
-        "relu": relu.build,
-        "leaky_relu": partial(leaky_relu.build, slope=0.1),
-    }
-    make = others[name] if name in others else PANELS[name][0]
+    others: dict[str, Layer] = {"relu": ReLU(), "leaky_relu": LeakyReLU(0.1)}
+    layer = others[name] if name in others else PANELS[name][0]
     mean, var = np.zeros((2, 1, 5), np.float32)
     mean[0, 1] = var[0, 3] = np.nan
-    for result in make(1, 5, schedule=schedule)(mean, var):
+    for result in build_layer(layer, {}, (5,), 1, schedule=schedule)(mean, var):
         np.testing.assert_array_equal(np.isnan(result), [[0, 1, 0, 1, 0]])

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from kernels import compile_network
 from kernels.devices import targets
-from kernels.layers import avg_pool2d, batch_norm, conv2d, images, max_pool2d, tiles
+from kernels.layers import conv2d, images, tiles
 from kernels.layers.activations import elementwise, relu
 from kernels.layers.images import Packs, Planes
+from kernels.layers.layer import build_layer
 from kernels.layers.products import n_sums
 from kernels.program.kernel import build
 from kernels.program.program import Program, Rows
@@ -34,6 +35,7 @@ from refbnn.layers.posterior import Posterior
 from refbnn.network.architectures import lenet5
 from refbnn.network.network import Network
 from refbnn.prediction import raw_moments
+from tests.helpers.layer_kernels import build_conv2d, conv2d_program
 from verification.rounding import U, conv2d_bound, gamma
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
@@ -90,7 +92,7 @@ def test_conv2d_is_within_the_rounding_bound(
     if known:
         x = deterministic(x.mean)
     sizes = stride, padding, groups
-    kernel_ = conv2d.build(weight, bias, image, batch, "host", schedule, known, "variance", *sizes)
+    kernel_ = build_conv2d(weight, bias, image, sizes, batch, "host", schedule, known)
     result = kernel_(x.mean) if known else kernel_(x.mean, x.var)
     expected = conv2d_reference.moments(x, weight, bias, *sizes)
     within(result, expected, conv2d_bound(x, weight, bias, *sizes))
@@ -108,7 +110,7 @@ def test_conv2d_in_other_forms(schedule, image, known):
     x = Moments(mean, rng.random(mean.shape) * (not known))
     sizes = (1, 1), (1, 1), 1
     inputs = (x.mean,) if known else (x.mean, x.var)
-    raw = conv2d.build(weight, bias, image, 3, "host", schedule, known, "raw", *sizes)(*inputs)
+    raw = build_conv2d(weight, bias, image, sizes, 3, "host", schedule, known, "raw")(*inputs)
     expected = conv2d_reference.moments(x, weight, bias, *sizes)
     m_bound, _ = conv2d_bound(x, weight, bias, *sizes)
     # Both sums of the raw form are rounded as the mean is: relative to their terms.
@@ -116,13 +118,13 @@ def test_conv2d_in_other_forms(schedule, image, known):
         np.sqrt(x.mean**2 + x.var), weight, Posterior(0 * bias.mean, bias.scale), *sizes
     ).var + conv2d_reference.forward(x.mean**2 + x.var, weight.mean**2, 0 * bias.mean, *sizes)
     within(raw, expected, (m_bound, gamma(2 * 18 + 14) * size))
-    apart = conv2d.build(weight, bias, image, 3, "host", schedule, known, "separate", *sizes)
+    apart = build_conv2d(weight, bias, image, sizes, 3, "host", schedule, known, "separate")
     within(apart(*inputs), expected, conv2d_bound(x, weight, bias, *sizes))
     still = Posterior(bias.mean, 0.0 * bias.scale)
-    plain = conv2d.build(weight, still, image, 3, "host", schedule, known, "variance", *sizes)
+    plain = build_conv2d(weight, still, image, sizes, 3, "host", schedule, known, "variance")
     expected = conv2d_reference.moments(x, weight, still, *sizes)
     within(plain(*inputs), expected, conv2d_bound(x, weight, still, *sizes))
-    of_mean = conv2d.build(weight, bias, image, 3, "host", schedule, True, "mean", *sizes)
+    of_mean = build_conv2d(weight, bias, image, sizes, 3, "host", schedule, True, "mean")
     (only,) = of_mean(mean)
     assert (np.abs(only - expected.mean) <= m_bound).all()
 
@@ -134,8 +136,8 @@ def test_conv2d_for_narrower_registers(lanes, registers, outputs):
     rng = np.random.default_rng(7)
     weight, bias = wild_posterior(rng, (outputs, 3, 3, 2)), wild_posterior(rng, (outputs,))
     x = wild_moments(rng, (2, 3, 6, 9))
-    program = conv2d.alone(weight, bias, (6, 9), 2, narrow, False, padding=(1, 0))
     sizes = (1, 1), (1, 0), 1
+    program = conv2d_program(weight, bias, (6, 9), sizes, 2, narrow)
     expected = conv2d_reference.moments(x, weight, bias, *sizes)
     bounds = conv2d_bound(x, weight, bias, *sizes)
     within(build(program, "hand")(x.mean, x.var), expected, bounds)
@@ -147,13 +149,13 @@ def test_conv2d_in_other_tiles(outputs, sizes):
     rng = np.random.default_rng(7)
     weight, bias = wild_posterior(rng, (outputs, 2, 2, 3)), wild_posterior(rng, (outputs,))
     x = wild_moments(rng, (2, 2, 6, 33))
-    program = conv2d.alone(weight, bias, (6, 33), 2, HOST, False)
+    steps = (1, 1), (0, 0), 1
+    program = conv2d_program(weight, bias, (6, 33), steps, 2, HOST)
     decisions = dict(zip(("channels", "rows", "columns"), sizes, strict=True))
     assert any(step.by_hand.keys() == decisions.keys() for step in program.steps)
     program.steps = [
         replace(step, by_hand=decisions) if step.by_hand else step for step in program.steps
     ]
-    steps = (1, 1), (0, 0), 1
     expected = conv2d_reference.moments(x, weight, bias, *steps)
     bounds = conv2d_bound(x, weight, bias, *steps)
     within(build(program, "hand")(x.mean, x.var), expected, bounds)
@@ -224,7 +226,7 @@ def test_avg_pool2d_is_within_the_rounding_bound(schedule, image, kernel, stride
     terms = layer.moments(Moments(np.abs(x.mean), x.var), {})
     n = gamma(kernel[0] * kernel[1] + 2)
     for known in (False, True):
-        kernel_ = avg_pool2d.build(image, kernel, 2, "host", schedule, stride, padding, known)
+        kernel_ = build_layer(layer, {}, image, 2, "host", schedule, known)
         result = kernel_(x.mean) if known else kernel_(x.mean, x.var)
         bounds = (n * terms.mean, n * expected.var)
         for got, exact, bound in zip(result, (expected.mean, expected.var), bounds, strict=False):
@@ -235,17 +237,18 @@ def test_avg_pool2d_is_within_the_rounding_bound(schedule, image, kernel, stride
 @pytest.mark.parametrize(("image", "kernel", "stride", "padding"), WINDOWS)
 def test_max_pool2d_of_known_inputs_is_exact(schedule, image, kernel, stride, padding):
     x = wild(np.random.default_rng(3), (2, *image)).astype(np.float32)
-    kernel_ = max_pool2d.build(image, kernel, 2, "host", schedule, stride, padding, "tree", True)
-    np.testing.assert_array_equal(kernel_(x)[0], MaxPool2d(kernel, stride, padding).forward(x, {}))
+    layer = MaxPool2d(kernel, stride, padding, "tree")
+    kernel_ = build_layer(layer, {}, image, 2, "host", schedule, True)
+    np.testing.assert_array_equal(kernel_(x)[0], layer.forward(x, {}))
 
 
 def pooled(x, image, kernel, stride, padding, method, schedule="hand"):
     """Moments of the kernel and of the reference, which sees the same float32 numbers."""
     x = Moments(*[part.astype(np.float32) for part in (x.mean, x.var)])
-    options = schedule, stride, padding, method
-    got = max_pool2d.build(image, kernel, len(x.mean), "host", *options)(x.mean, x.var)
+    layer = MaxPool2d(kernel, stride, padding, method)
+    got = build_layer(layer, {}, image, len(x.mean), "host", schedule)(x.mean, x.var)
     x = Moments(*[part.astype(float) for part in (x.mean, x.var)])
-    return got, MaxPool2d(kernel, stride, padding, method).moments(x, {})
+    return got, layer.moments(x, {})
 
 
 # One pair is right to 2e-6. Two rounds of them, and the second's response to errors of the first:
@@ -256,7 +259,7 @@ def pooled(x, image, kernel, stride, padding, method, schedule="hand"):
         ("tree", WINDOWS[0], "hand"),
         ("tree", ((2, 3, 9), (2, 1), (1, 1), (0, 0)), "default"),
         ("tree", ((1, 5, 18), (1, 3), (1, 2), (0, 1)), "hand"),
-        ("chain", ((2, 4, 9), (2, 2), (2, 1), (1, 1)), "hand"),
+        ("tree", ((2, 4, 9), (2, 2), (2, 1), (1, 1)), "hand"),
         ("exact", WINDOWS[0], "hand"),
         ("exact", WINDOWS[1], "hand"),
         ("exact", WINDOWS[2], "hand"),
@@ -289,7 +292,7 @@ def test_max_pool2d_without_spread_is_the_maximum(method):
 def test_max_pool2d_of_nan_is_nan():
     x = np.zeros((1, 1, 4, 4), np.float32)
     x[0, 0, 1, 2] = np.nan  # second window, its last entry but one
-    (got,) = max_pool2d.build((1, 4, 4), (2, 2), 1, known_input=True)(x)
+    (got,) = build_layer(MaxPool2d(2), {}, (1, 4, 4), 1, known=True)(x)
     np.testing.assert_array_equal(np.isnan(got[0, 0]), [[False, True], [False, False]])
 
 
@@ -308,10 +311,8 @@ def test_batch_norm_is_within_the_rounding_bound(schedule):
         4 * U * np.abs(a) * (np.abs(x.mean) + np.abs(m)) + 2 * U * (np.abs(expected.mean) + b),
         4 * U * expected.var,
     )
-    within(
-        batch_norm.build(layer, (3, 5, 19), 2, "host", schedule)(x.mean, x.var), expected, bounds
-    )
-    (only,) = batch_norm.build(layer, (3, 5, 19), 2, "host", schedule, known_input=True)(x.mean)
+    within(build_layer(layer, {}, (3, 5, 19), 2, "host", schedule)(x.mean, x.var), expected, bounds)
+    (only,) = build_layer(layer, {}, (3, 5, 19), 2, "host", schedule, True)(x.mean)
     assert (np.abs(only - expected.mean) <= bounds[0]).all()
 
 
@@ -321,7 +322,7 @@ def test_images_change_layout(schedule, start):
     program = Program(HOST, 2)
     x = program.random(Planes(5, 3, 7, HOST.lanes))
     other = images.copied(program, "a", x, start(5, 3, 7, HOST.lanes))
-    y = elementwise.add(program, "b", "relu", relu.value, relu.moments, other)
+    y = elementwise.add(program, "b", relu.FUNCTION, other)
     program.give(images.unpacked(program, "c", y))
     values = wild_moments(np.random.default_rng(1), (2, 5, 3, 7))
     got = build(program, schedule)(values.mean, 0 * values.var)

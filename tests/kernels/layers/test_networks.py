@@ -15,6 +15,7 @@ from kernels.bench import latency as bench
 from kernels.devices import targets
 from kernels.layers import dense, tiles
 from kernels.layers.activations import relu
+from kernels.layers.layer import build_layer
 from kernels.program.compiled import compiled
 from kernels.program.kernel import build
 from kernels.program.program import Activation, Program, Rows
@@ -25,6 +26,7 @@ from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.numerics.normal import rectified_moments
+from tests.helpers.layer_kernels import build_dense, dense_program
 from verification.rounding import dense_bound, gamma, network_bound
 
 TINY = 2.0**-149  # the smallest float32
@@ -56,7 +58,7 @@ def test_dense_is_within_the_rounding_bound(schedule, batch, n_in, n_out, seed):
     rng = np.random.default_rng(seed)
     weight, bias = wild_layer(rng, n_in, n_out)
     x = Moments(wild(rng, (batch, n_in)), np.abs(wild(rng, (batch, n_in))))
-    mean, var = dense.build(weight, bias, batch, schedule=schedule)(x.mean, x.var)
+    mean, var = build_dense(weight, bias, batch, schedule=schedule)(x.mean, x.var)
     expected = dense_reference.moments(x, weight, bias)
     m_bound, v_bound = dense_bound(x, weight, bias)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
@@ -70,7 +72,7 @@ def test_dense_of_known_inputs_is_within_the_rounding_bound(schedule, batch, n_i
     rng = np.random.default_rng(seed)
     weight, bias = wild_layer(rng, n_in, n_out)
     x = wild(rng, (batch, n_in))
-    mean, var = dense.build(weight, bias, batch, schedule=schedule, known_input=True)(x)
+    mean, var = build_dense(weight, bias, batch, schedule=schedule, known=True)(x)
     expected = dense_reference.moments_of_known(x, weight, bias)
     m_bound, v_bound = dense_bound(deterministic(x), weight, bias)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
@@ -86,7 +88,7 @@ def test_dense_in_other_forms(schedule, known):
     bias = Posterior(rng.standard_normal(33), rng.random(33))
     x = Moments(rng.standard_normal((7, 45)), rng.random((7, 45)) * (not known))
     inputs = (x.mean,) if known else (x.mean, x.var)
-    mean, var = dense.build(weight, bias, 7, "host", schedule, known, "raw")(*inputs)
+    mean, var = build_dense(weight, bias, 7, "host", schedule, known, "raw")(*inputs)
     expected = dense_reference.moments(x, weight, bias)
     m_bound, _ = dense_bound(x, weight, bias)
     # Both sums of the raw form are rounded as the mean is: relative to their terms.
@@ -94,14 +96,14 @@ def test_dense_in_other_forms(schedule, known):
     size = squares @ (weight.mean**2 + weight.var).T + bias.var
     assert (np.abs(mean - expected.mean) <= m_bound).all()
     assert (np.abs(var - expected.var) <= gamma(2 * 45 + 14) * size).all()
-    (only,) = dense.build(weight, bias, 7, "host", schedule, True, "mean")(x.mean)
+    (only,) = build_dense(weight, bias, 7, "host", schedule, True, "mean")(x.mean)
     assert (np.abs(only - expected.mean) <= m_bound).all()
     _, v_bound = dense_bound(x, weight, bias)
-    mean, var = dense.build(weight, bias, 7, "host", schedule, known, "separate")(*inputs)
+    mean, var = build_dense(weight, bias, 7, "host", schedule, known, "separate")(*inputs)
     assert (np.abs(mean - expected.mean) <= m_bound).all()
     assert (np.abs(var - expected.var) <= v_bound).all()
     with pytest.raises(InputError, match="form 'both' is unknown; expected one of: variance"):
-        dense.build(weight, bias, 7, form="both")
+        build_dense(weight, bias, 7, form="both")
 
 
 @SCHEDULES
@@ -112,7 +114,7 @@ def test_dense_of_known_biases(schedule, form):
     weight = Posterior(rng.standard_normal(shape), np.zeros(shape))
     bias = Posterior(rng.standard_normal(40), np.zeros(40))
     x = rng.standard_normal((2, 30))
-    mean, var = dense.build(weight, bias, 2, "host", schedule, True, form)(x)
+    mean, var = build_dense(weight, bias, 2, "host", schedule, True, form)(x)
     m_bound, _ = dense_bound(deterministic(x), weight, bias)
     assert (np.abs(mean - (x @ weight.mean.T + bias.mean)) <= m_bound).all()
     if form == "raw":  # two sums of thirty terms, equal but for rounding
@@ -123,7 +125,7 @@ def test_dense_of_known_biases(schedule, form):
         assert not var.any()
     # Of weights with a variance, theirs alone.
     weight = Posterior(weight.mean, rng.random(shape))
-    _, var = dense.build(weight, bias, 2, "host", schedule, True, form)(x)
+    _, var = build_dense(weight, bias, 2, "host", schedule, True, form)(x)
     size = x**2 @ (weight.mean**2 + weight.var).T
     assert (np.abs(var - x**2 @ weight.var.T) <= gamma(2 * 30 + 14) * size).all()
 
@@ -134,7 +136,7 @@ def test_dense_for_narrower_registers(lanes, registers):
     rng = np.random.default_rng(7)
     weight, bias = wild_layer(rng, 31, 45)
     x = Moments(wild(rng, (7, 31)), np.abs(wild(rng, (7, 31))))
-    program = dense.alone(weight, bias, 7, narrow, known_input=False)
+    program = dense_program(weight, bias, 7, narrow)
     mean, var = build(program, "hand")(x.mean, x.var)
     expected = dense_reference.moments(x, weight, bias)
     m_bound, v_bound = dense_bound(x, weight, bias)
@@ -149,7 +151,7 @@ def test_dense_with_other_tiles_than_its_layout_is_made_for(rows, packs, lanes):
     rng = np.random.default_rng(7)
     weight, bias = wild_layer(rng, 31, 6 * lanes - 1)
     x = Moments(wild(rng, (7, 31)), np.abs(wild(rng, (7, 31))))
-    program = dense.alone(weight, bias, 7, cpu, known_input=False)
+    program = dense_program(weight, bias, 7, cpu)
     decisions = {"rows": rows, "packs": packs}
     program.steps[0] = dataclasses.replace(program.steps[0], by_hand=decisions)
     mean, var = build(program, "hand")(x.mean, x.var)
@@ -168,7 +170,7 @@ def test_dense_by_blocks_of_inputs(lanes, registers, known, form):
     rng = np.random.default_rng(12)
     weight, bias = wild_layer(rng, 3640, 33)
     x = Moments(wild(rng, (11, 3640)), wild(rng, (11, 3640)) ** 2 * (not known))
-    program = dense.alone(weight, bias, 11, cpu, known, form)
+    program = dense_program(weight, bias, 11, cpu, known, form)
     decisions = program.steps[-1].by_hand
     size = 4 * lanes * decisions["packs"] * (1 if form == "mean" else 2)
     depth = dense.block_of_inputs(3640, size)
@@ -188,13 +190,13 @@ def test_dense_variance_does_not_cancel(schedule):
     # m² = 10⁸ v and weights almost known: Σ E[x²]E[w²] − (mµ)² is 0 or noise in float32.
     ones = np.ones((1, 64))
     weight, bias = Posterior(ones, 1e-6 * ones), Posterior(np.zeros(1), np.zeros(1))
-    _, var = dense.build(weight, bias, 1, schedule=schedule)(1e2 * ones, 1e-4 * ones)
+    _, var = build_dense(weight, bias, 1, schedule=schedule)(1e2 * ones, 1e-4 * ones)
     exact = 64 * (1e-4 * (1 + 1e-12) + 1e4 * 1e-12)
     assert abs(var[0, 0] - exact) <= gamma(64 + 7) * exact
 
 
 def test_arrays_of_another_shape_are_refused():
-    kernel = relu.build(5, 4)
+    kernel = build_layer(ReLU(), {}, (4,), 5)
     for shape in ((1, 4), (4,), (5, 3)):
         with pytest.raises(InputError, match=r"expected \(5, 4\)"):
             kernel(np.ones(shape), np.ones((5, 4)))
@@ -202,7 +204,7 @@ def test_arrays_of_another_shape_are_refused():
         kernel(np.ones((5, 4)))
     for batch in (0, -1, 2.5, True):
         with pytest.raises(InputError, match="batch"):
-            relu.build(batch, 4)  # type: ignore[arg-type]
+            build_layer(ReLU(), {}, (4,), batch)  # type: ignore[arg-type]
 
 
 @settings(derandomize=True, database=None)
@@ -256,7 +258,7 @@ def test_weights_below_the_least_normal_number_count_as_zero():
 
 @pytest.fixture(scope="module", params=["hand", "default"])
 def relu_kernel(request):
-    return relu.build(19, 2000, schedule=request.param)
+    return build_layer(ReLU(), {}, (2000,), 19, schedule=request.param)
 
 
 def test_relu_is_as_accurate_as_stated(relu_kernel):
@@ -476,7 +478,7 @@ def test_host_does_without_what_the_machine_hides(hidden, lanes, never):
     assert cpu.lanes == lanes
     rng = np.random.default_rng(7)
     weight, bias = wild_layer(rng, 9, 33)
-    kernel = build(dense.alone(weight, bias, 3, cpu, known_input=True), "hand")
+    kernel = build(dense_program(weight, bias, 3, cpu, True), "hand")
     assert never not in kernel.executable.mod.inspect_source("asm")
     x = rng.standard_normal((3, 9))
     expected = dense_reference.moments_of_known(x, weight, bias)
@@ -510,6 +512,6 @@ def test_subnormal_numbers_count_as_zero_in_networks_and_nowhere_else(schedule):
     net.set_parameters({"0.weight": weight, "0.bias": Posterior(np.zeros(1), np.ones(1))})
     assert compile_network(net, 1, schedule=schedule)(x).mean == 0
     assert tiny * np.float32(1) == tiny  # the processor computes as before
-    alone = dense.build(weight, net.parameters()["0.bias"], 1, schedule=schedule, known_input=True)
+    alone = build_dense(weight, net.parameters()["0.bias"], 1, schedule=schedule, known=True)
     # Two products, each a whole number of the least subnormal ones.
     assert abs(float(alone(x)[0][0, 0]) - 2e-40) <= TINY

@@ -60,7 +60,8 @@ def compiled(kind, k, batch, n, schedule="hand", lanes=16):
         transform = partial(vectors.schedule, blocks=["greater_v0"], lanes=lanes)
     else:
         result = maximum.exact(program, "greatest", shape, k, element)
-        transform = partial(maximum.schedule, name="greatest", lanes=lanes)
+        blocks = maximum.blocks("greatest")
+        transform = partial(vectors.schedule, blocks=blocks, lanes=lanes)
     program.give(Activation(Rows(n, lanes), *result))
     program.steps.append(Step(kind, {}, {}, transform))
     return build(program, schedule)

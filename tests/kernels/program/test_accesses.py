@@ -13,15 +13,14 @@ from kernels import sampled_network
 from kernels.devices import targets
 from kernels.gradients import kernel as gradients
 from kernels.gradients.frames import Sizes
-from kernels.layers import dense
 from kernels.network import program
 from kernels.program.kernel import lowered
-from kernels.sampling import conv2d as sampled_conv2d
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.network.network import Network
 from refbnn.noise import Gaussian
 from tests.helpers.accesses import outside
+from tests.helpers.layer_kernels import dense_program
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
 HOST = targets.target("host").llvm
@@ -84,9 +83,7 @@ def test_networks_stay_within_their_arrays(schedule, net, cpu, batch):
 def test_channels_that_fill_a_pack_up_are_of_no_group(schedule, conv, lanes):
     cpu = targets.Target("narrow", lanes, 16, HOST)
     net = Network([conv], seed=1, input_shape=(conv.in_channels, 7, 9))
-    parameters = net.parameters()["0.weight"], net.parameters()["0.bias"]
-    alone = sampled_conv2d.alone(*parameters, Gaussian(), (7, 9), 2, 2, cpu, 0, *conv.steps)
-    assert outside(lowered(alone, schedule)) == []
+    assert outside(lowered(sampled_network.program(net, 2, 2, cpu), schedule)) == []
 
 
 @SCHEDULES
@@ -106,7 +103,7 @@ def test_gradients_stay_within_their_arrays(schedule, conv, image, cpu):
 def test_dense_stays_within_its_arrays(schedule, sizes, cpu, known):
     n_in, n_out, batch = sizes
     own = Network([Dense(n_in, n_out)], seed=1).parameters()
-    alone = dense.alone(own["0.weight"], own["0.bias"], batch, cpu, known)
+    alone = dense_program(own["0.weight"], own["0.bias"], batch, cpu, known)
     assert outside(lowered(alone, schedule)) == []
 
 

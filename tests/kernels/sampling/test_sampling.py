@@ -13,10 +13,9 @@ from kernels.bench import memory
 from kernels.devices import targets
 from kernels.layers import tiles
 from kernels.program.kernel import build
+from kernels.program.program import Program, Rows
 from kernels.sampled_network import compile_sampled
-from kernels.sampling import conv2d as sampled_conv2d
-from kernels.sampling import dense as sampled_dense
-from kernels.sampling import noise
+from kernels.sampling import dense, noise, weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Tanh
 from refbnn.layers.posterior import Posterior
@@ -101,13 +100,23 @@ def test_dense_by_default_is_within_the_rounding_bound(**case):
     check_dense("default", **case)
 
 
+def dense_program(weight, bias, law, batch, n_samples, target, index):
+    """Program of the layer alone, at an index of its own."""
+    program = Program(target, batch)
+    source = weights.source(program, law, n_samples)
+    x = program.known(Rows(weight.shape[1], target.lanes))
+    own = {"weight": weight, "bias": bias}
+    weights.give(program, dense.add(program, "dense", index, own, x, source), source)
+    return program
+
+
 def check_dense(schedule, batch, n_in, n_out, n_samples, seed, index):
     rng = np.random.default_rng(2)
     weight, bias = layer(rng, n_in, n_out)
     x = rng.standard_normal((batch, n_in))
     law = LAWS["device"]
-    kernel = sampled_dense.build(weight, bias, law, batch, n_samples, "host", schedule, index)
-    (y,) = kernel(key_of(seed), x)
+    program = dense_program(weight, bias, law, batch, n_samples, targets.target("host"), index)
+    (y,) = build(program, schedule)(key_of(seed), x)
     z = noise_of(law, seed, index, n_samples, n_out, n_in + 1)
     expected, bound = dense_with_bound(x, weight, bias, z)
     assert (np.abs(y - expected) <= bound).all()
@@ -119,7 +128,7 @@ def test_the_same_numbers_for_narrower_registers(lanes, registers):
     rng = np.random.default_rng(3)
     weight, bias = layer(rng, 31, 45)
     x = rng.standard_normal((7, 31))
-    program = sampled_dense.alone(weight, bias, Gaussian(), 7, 2, narrow, layer=4)
+    program = dense_program(weight, bias, Gaussian(), 7, 2, narrow, 4)
     (y,) = build(program, "hand")(key_of(99), x)
     expected, bound = dense_with_bound(x, weight, bias, noise_of(Gaussian(), 99, 4, 2, 45, 32))
     assert (np.abs(y - expected) <= bound).all()
@@ -148,12 +157,8 @@ def check_conv2d(schedule, batch, channels, kernel, stride, padding, image):
     n_in, n_out, groups = channels
     conv = Conv2d(n_in, n_out, kernel, stride=stride, padding=padding, groups=groups)
     net = Network([conv], law=LAWS["device"], seed=1, input_shape=(n_in, *image))
-    weight, bias = net.parameters()["0.weight"], net.parameters()["0.bias"]
     x = np.random.default_rng(9).standard_normal((batch, n_in, *image))
-    built = sampled_conv2d.build(
-        weight, bias, net.law, image, batch, 2, "host", schedule, 0, *conv.steps
-    )
-    (y,) = built(key_of(13), x)
+    y = compile_sampled(net, batch, 2, schedule=schedule)(x, seed=13)
     bound = network_bound(net, x, 2, seed=13)
     assert (np.abs(y - reproducible.sample(net, x, 2, seed=13)) <= bound).all()
 
@@ -290,7 +295,7 @@ def test_bad_input(small, x, seed, message):
         (Network([Dense(3, 2)], correlated=[0]), {}, "correlated weights"),
         (Network([Dense(3, 2), Tanh()]), {}, "layer 1: Tanh has no kernel for sampled weights"),
         (Network([Conv2d(1, 1, 1)]), {}, "input_shape is None; expected the shape of one input"),
-        (Network([ReLU()], input_shape=(3,)), {}, "network without weights"),
+        (Network([ReLU()], input_shape=(3,)), {}, "the network has no weights"),
     ],
 )
 def test_bad_call(net, options, message):

@@ -9,8 +9,7 @@ import numpy as np
 
 from kernels import compile_network
 from kernels.bench import latency as bench
-from kernels.layers import dense
-from kernels.layers.activations import relu
+from kernels.layers.layer import build_layer
 from refbnn import Moments, Network
 from refbnn.cli.report import Section, Table
 from refbnn.data import mnist_subset
@@ -76,8 +75,7 @@ def _network_calls(label, net, x, target, rng) -> dict[str, Callable[[], object]
 def _operator_times(net: Network, x: np.ndarray, target: str) -> dict[str, dict[str, float]]:
     """Seconds of each layer's kernel on the moments it meets in the network, by schedule."""
     parameters = net.parameters()
-    first = parameters["0.weight"], parameters["0.bias"]
-    second = parameters["2.weight"], parameters["2.bias"]
+    first, relu, second = zip(net.layers[:3], net.by_layer(parameters)[:3], strict=True)
     batch = len(x)
     pre = Network(net.layers[:1])
     pre.set_parameters({name: parameters[name] for name in pre.parameters()})
@@ -85,9 +83,9 @@ def _operator_times(net: Network, x: np.ndarray, target: str) -> dict[str, dict[
     after: Moments = net.layers[1].moments(before, {})
     calls: dict[tuple[str, str], Callable[[], object]] = {}
     for schedule in SCHEDULES:
-        dense_known = dense.build(*first, batch, target, schedule, known_input=True)
-        rectify = relu.build(batch, before.shape[1], target, schedule)
-        dense_random = dense.build(*second, batch, target, schedule)
+        dense_known = build_layer(*first, x.shape[1:], batch, target, schedule, known=True)
+        rectify = build_layer(*relu, before.shape[1:], batch, target, schedule)
+        dense_random = build_layer(*second, before.shape[1:], batch, target, schedule)
         dense_known(x), rectify(before.mean, before.var), dense_random(after.mean, after.var)
         # The inputs are in place now: time the compiled function alone.
         calls[schedule, "dense 784→100, known input"] = dense_known.run
