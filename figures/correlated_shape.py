@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import ks_2samp, kstwobign
 
-from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, train
 from refbnn.data import mnist_subset
 from refbnn.layers import Dense, ReLU

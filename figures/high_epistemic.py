@@ -32,7 +32,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import entr, softmax
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
 from refbnn import Network, Posterior, data, predict, train
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed
 from refbnn.noise.law import Law

@@ -11,7 +11,7 @@ layer's pre-activation that vary at all (a narrow network may die), medians of
 s sampled. The grey level is what an exact propagation would show: that of 4000 normal samples.
 
 *Law.* A pre-activation of n equal terms: its KL from the Gaussian that propagation claims, exactly
-(`figures.sum_density`), with the prediction κ₃²/12n + κ₄²/48n² of the law's cumulants drawn over it
+(`figures.support.sum_density`), with the prediction κ₃²/12n + κ₄²/48n² of the law's cumulants drawn over it
 (slope −1 for a skewed law, −2 for a symmetric one), and by sampling: counts in 50 bins of equal
 probability, KL̂ = Σ p̂ log(p̂/p) − 49/2S, its bias. Bins see less than all of KL: what they
 would see of the exact law is among the numbers. Points within 3 standard errors of 0 are not drawn.
@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, ndtri, xlogy
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
-from figures.sum_density import standardised_sum
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
+from figures.support.sum_density import standardised_sum
 from refbnn.layers import GELU, Dense, LeakyReLU, ReLU, Tanh
 from refbnn.layers.layer import Layer
 from refbnn.layers.moments import Moments

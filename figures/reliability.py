@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.style import BLUE, GREY, ORANGE, PINK, figure, save
+from figures.support.style import BLUE, GREY, ORANGE, PINK, figure, save
 from refbnn import Network, data, predict, train
 from refbnn.data import Dataset
 from refbnn.network.architectures import mlp

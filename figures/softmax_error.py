@@ -21,7 +21,7 @@ from time import perf_counter
 
 import numpy as np
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
 from refbnn.layers.moments import Moments
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction.result import Prediction, from_logit_samples

@@ -25,9 +25,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from figures import training_peers
-from figures.style import BLUE, GREEN, ORANGE, figure, save
-from figures.training_peers import Step
+from figures.support import training_peers
+from figures.support.style import BLUE, GREEN, ORANGE, figure, save
+from figures.support.training_peers import Step
 from refbnn.network.architectures import ARCHITECTURES
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream

@@ -18,7 +18,7 @@ from time import process_time
 
 import numpy as np
 
-from figures.style import AMBER, BLUE, GREY, figure, save
+from figures.support.style import AMBER, BLUE, GREY, figure, save
 from refbnn.layers import Dense
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from figures.half_precision import figure as half_precision
-from figures.half_precision import kernel as half_kernel
-from figures.half_precision import layers as half_layers
-from figures.half_precision import sums as half_sums
+from figures import half_precision
+from figures.support.half_precision import kernel as half_kernel
+from figures.support.half_precision import layers as half_layers
+from figures.support.half_precision import sums as half_sums
 from refbnn.cli.report import as_json
 from refbnn.layers import Conv2d, Dense
 from refbnn.layers.moments import Moments

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from figures import noise_fit
-from figures.style import with_unit
+from figures.pictures import noise_fit
+from figures.support.style import with_unit
 from refbnn.cli import describe
 from refbnn.cli.report import Picture, Section
 from refbnn.noise import NoiseFit

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures import predictive_moments, uncertainty
+from figures.pictures import predictive_moments, uncertainty
 from refbnn import Moments, Network, predict
 from refbnn.cli.report import Picture, Section, Table
 from refbnn.data import fashion_subset, mnist_subset

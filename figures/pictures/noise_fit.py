@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.style import BLUE, GREY, ORANGE, figure, save
+from figures.support.style import BLUE, GREY, ORANGE, figure, save
 from refbnn.noise import Gaussian, NoiseFit
 
 

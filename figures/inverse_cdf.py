@@ -37,8 +37,8 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy.stats import chisquare
 
-from figures.inverse_ways import Distance, Exact, by_pieces, by_scipy, uncorrected
-from figures.style import AMBER, BLUE, GREY, ORANGE, PINK, figure, save
+from figures.support.inverse_ways import Distance, Exact, by_pieces, by_scipy, uncorrected
+from figures.support.style import AMBER, BLUE, GREY, ORANGE, PINK, figure, save
 from refbnn.noise import DeviceLaw
 from refbnn.numerics.random.streams import stream
 

@@ -29,9 +29,9 @@ import numpy as np
 from scipy.stats.sampling import NumericalInversePolynomial
 from tqdm import tqdm
 
-from figures import kl_error, noise_inverse_cdf
-from figures.inverse_ways import by_scipy
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
+from figures import inverse_cdf, kl_error
+from figures.support.inverse_ways import by_scipy
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import DensityLaw, DeviceLaw
 from refbnn.noise.numerical import NumericalLaw
@@ -53,9 +53,9 @@ _KINDS = {
 
 
 def laws() -> dict[str, tuple[NumericalLaw, float]]:
-    """Those of `figures.kl_error` and of `figures.noise_inverse_cdf`, with SciPy's u-resolution."""
+    """Those of `figures.kl_error` and of `figures.inverse_cdf`, with SciPy's u-resolution."""
     chosen = {name: (law, _RESOLUTION) for name, law in kl_error.laws().items() if name != "device"}
-    for name, (law, moved, _) in noise_inverse_cdf.LAWS.items():
+    for name, (law, moved, _) in inverse_cdf.LAWS.items():
         chosen[f"device: {name.removesuffix(' edges').removesuffix(' edge')}"] = (law, moved)
     return chosen
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.style import BLUE, GREY, ORANGE, figure, save, with_unit
+from figures.support.style import BLUE, GREY, ORANGE, figure, save, with_unit
 from refbnn.noise import Gaussian, Law
 from refbnn.noise.storage import Measured
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.style import figure, save
+from figures.support.style import figure, save
 from refbnn.data import Dataset
 
 _COLUMNS, _ROWS = 12, 6

@@ -2,7 +2,7 @@
 
     v_o = Σ_i E[x_i²] σ_oi²
 
-for one known input, in the forms of `figures.half_precision.sums`, scaled and rounded before.
+for one known input, in the forms of `figures.support.half_precision.sums`, scaled and rounded before.
 Executed instructions on an emulated core that has half precision, over n_in · n_out products. By
 multiply-adds alone a product takes 1/4 in float32 and 1/8 in half. Besides:
 
@@ -22,7 +22,7 @@ import numpy as np
 import tvm
 from tvm import te
 
-from figures.half_precision.sums import halves
+from figures.support.half_precision.sums import halves
 from kernels.devices import targets
 from kernels.layers import dense
 from kernels.program.kernel import Kernel, build

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.style import BLUE, ORANGE, figure, save
+from figures.support.style import BLUE, ORANGE, figure, save
 from refbnn.prediction.result import Prediction
 
 

@@ -30,7 +30,7 @@ from matplotlib.patches import Rectangle
 from scipy.optimize import bisect
 from scipy.stats import kurtosis
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
 from refbnn.data import packaged
 from refbnn.noise import Gaussian, NoiseFit, read_measurements
 from refbnn.noise.fitting import FAMILIES

@@ -3,7 +3,7 @@
     Var y = Σ E[x²] σ² + Σ Var[x] µ² + σ_b²,      E[x²] = Var[x] + E[x]²
 
 Each factor is scaled by a power of two, weights as one array, inputs image by image, and rounded to
-half; the sums are those of `figures.half_precision.sums`, and are put together in float32. All
+half; the sums are those of `figures.support.half_precision.sums`, and are put together in float32. All
 else, means and other layers, is the reference's, in float64.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from figures.half_precision.sums import NORMAL, exponent_of, halves, relative_bound, sums
+from figures.support.half_precision.sums import NORMAL, exponent_of, halves, relative_bound, sums
 from refbnn import Moments, Network, Posterior
 from refbnn.layers import Conv2d, Dense, Layer
 from refbnn.layers.images.windows import padded, windows
@@ -27,7 +27,7 @@ class Run:
     Parameters
     ----------
     block : int
-        Of `figures.half_precision.sums.sums`.
+        Of `figures.support.half_precision.sums.sums`.
     scaled : bool
         Whether arrays are scaled before they are rounded to half.
 

@@ -10,7 +10,7 @@ Why a scale. Half's normal numbers reach from 2⁻¹⁴ to 65504. Below that a n
 2⁻²⁵ all of them; σ = 1.7e-4 is there, and squares of activations may be above. So each array is
 multiplied by a power of two, which rounds nothing and brings its greatest entry into [1/2, 1]: for
 weights once, for activations once an image and layer (a maximum that a kernel would have to find).
-`figures.half_precision.sums` has forms, bounds, emulation. The two networks here do not need it: σ²
+`figures.support.half_precision.sums` has forms, bounds, emulation. The two networks here do not need it: σ²
 is above 2⁻¹⁴, half of a first layer's µ² is below and a third still is when scaled
 (`share_below_normal`), but these count little, and without scale the errors are the same
 (`stored_without_scale`). It is for networks that are not at hand.
@@ -21,7 +21,7 @@ summed in half in blocks, the blocks in float32; one sum in half. For 784-100-10
 trained on the packaged digits, 200 digits and 200 garments; all but the products of variances is
 float64, so that nothing else is seen. Dashed: the bound of the longest sum, (1 + u)ᵏ − 1, without
 what underflow may add. Right, executed instructions a product of kernels of the variance alone,
-known inputs, batch 1, on an emulated A76 (`figures.half_precision.kernel`; the extra `arm`): no
+known inputs, batch 1, on an emulated A76 (`figures.support.half_precision.kernel`; the extra `arm`): no
 times. Table: also what reaches logits, mutual information, labels, and the AUROC of garments by it.
 
 Conclusion: not worth it, and not in `kernels`. Blocks of 32 take half the instructions of a
@@ -45,9 +45,9 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from figures.half_precision import kernel as half_kernel
-from figures.half_precision.layers import Run, below_normal
-from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
+from figures.support.half_precision import kernel as half_kernel
+from figures.support.half_precision.layers import Run, below_normal
+from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, data, train
 from refbnn.layers import MaxPool2d
 from refbnn.network.architectures import ARCHITECTURES
