@@ -1,37 +1,34 @@
-"""Samples a second of every law, and seconds of KL for a million weights: a benchmark.
+"""Benchmark: samples a second of every law, and seconds of KL for a million weights.
 
-Shown: medians of calls in turns, in one run, a million values a call. Times are those of the
-processor for this process, all of it on one core, so that other work on the machine counts little:
+Shown: median times of calls in turns, a million values a call, on one core:
 
-* `sample` of each law, new numbers from a generator;
-* `icdf` at uniform numbers that are there already, in float64, and the float32 form that kernels
-  use;
+* `sample` of each law, with new numbers from a generator;
+* `icdf` at given uniform numbers, in float64, and the float32 form that kernels use;
 * NumPy's `Generator.standard_normal`, and `random`, which every sampler by inversion calls too;
 * `rvs` of SciPy's `stats.sampling.NumericalInversePolynomial` for the same law at the finest
-  u-resolution at which it sets up, set-up not counted;
+  u-resolution at which its set-up succeeds, without the set-up;
 * KL of a million weights with both gradients, for every prior, under a device law and a
   heavy-tailed one.
 
-What to look for: the ratios to SciPy and to the normal generator. Numbers of seconds belong to the
-machine and the hour; nothing in the tests depends on them.
+What to look for: the ratios to SciPy and to the normal generator. Seconds depend on the machine and
+the hour; no test depends on them.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
-from time import process_time
 
 import numpy as np
 from scipy.stats.sampling import NumericalInversePolynomial
 from tqdm import tqdm
 
 from figures import inverse_cdf, kl_error
-from figures.support.inverse_ways import by_scipy
-from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
+from figures.support.inverse_ways import scipy_sampler
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, legend_below, save
+from kernels.bench.latency import latency
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import DensityLaw, DeviceLaw
 from refbnn.noise.numerical import NumericalLaw
@@ -41,7 +38,7 @@ from refbnn.training.kl.kl import divergence
 
 Call = Callable[[], object]
 
-_VALUES = 1_000_000
+VALUES = 1_000_000
 _RESOLUTION = 1e-14  # SciPy's finest
 _NORMAL, _UNIFORM = "standard_normal", "random"
 _KINDS = {
@@ -53,33 +50,25 @@ _KINDS = {
 
 
 def laws() -> dict[str, tuple[NumericalLaw, float]]:
-    """Those of `figures.kl_error` and of `figures.inverse_cdf`, with SciPy's u-resolution."""
+    """Laws of `figures.kl_error` and of `figures.inverse_cdf`, with SciPy's u-resolutions."""
     chosen = {name: (law, _RESOLUTION) for name, law in kl_error.laws().items() if name != "device"}
     for name, (law, moved, _) in inverse_cdf.LAWS.items():
         chosen[f"device: {name.removesuffix(' edges').removesuffix(' edge')}"] = (law, moved)
     return chosen
 
 
-def steps() -> int:
-    """How often `make` ticks."""
-    return 2
+STEPS = 2  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture, print the tables, return the numbers; `mc_samples` is not used."""
-    numbers = measure(folder, seed, tick, _VALUES)
-    tqdm.write(as_text(numbers))
-    return numbers
-
-
-def measure(folder: Path, seed: int, tick: Callable[[str], None], n: int) -> dict:
-    """As `make`, with n values a call."""
+    """Save the picture, print the tables and return the numbers."""
+    n = VALUES
     samplers = _samplers(seed, n)
     tick("speed: sampling")
     divergences = _divergences(seed, n)
     tick("speed: KL")
     _draw(samplers, divergences, n, folder / "speed.png")
-    return {
+    numbers = {
         "n_values": n,
         "samples_per_second": samplers,
         "kl_with_gradients_seconds": divergences,
@@ -88,6 +77,8 @@ def measure(folder: Path, seed: int, tick: Callable[[str], None], n: int) -> dic
             row["sample"] / row[_NORMAL] for row in samplers.values()
         ),
     }
+    tqdm.write(as_text(numbers))
+    return numbers
 
 
 def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
@@ -101,7 +92,7 @@ def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
     for name, (law, resolution) in laws().items():
         for kind, call in _calls(law, resolution, u, rng).items():
             calls[name, kind] = call
-    seconds = _seconds(calls, 11)
+    seconds = latency(calls)
     generator = {kind: n / seconds.pop(("", kind)) for kind in (_NORMAL, _UNIFORM)}
     table: dict[str, dict[str, float]] = {}
     for (name, kind), time in seconds.items():
@@ -111,7 +102,7 @@ def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
 
 def _calls(law: NumericalLaw, resolution: float, u, rng) -> dict[str, Call]:
     if isinstance(law, DeviceLaw):
-        scipy = by_scipy(law, 0.0, resolution)
+        scipy = scipy_sampler(law, 0.0, resolution)
     else:
         scipy = _by_scipy(law, resolution)
     single, u_single = law.inverse.single, u.astype(np.float32)
@@ -121,17 +112,6 @@ def _calls(law: NumericalLaw, resolution: float, u, rng) -> dict[str, Call]:
         "icdf, float32": lambda: single(u_single),
         "SciPy rvs": lambda: scipy.rvs(u.size, random_state=rng),
     }
-
-
-def _seconds(calls: Mapping[tuple[str, str], Call], repeats: int) -> dict[tuple[str, str], float]:
-    """Median processor time of one call of each, after one that does not count."""
-    times: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
-    for _ in range(1 + repeats):
-        for name, call in calls.items():
-            begin = process_time()
-            call()
-            times[name].append(process_time() - begin)
-    return {name: median(of_call[1:]) for name, of_call in times.items()}
 
 
 def _by_scipy(law: NumericalLaw, resolution: float) -> NumericalInversePolynomial:
@@ -144,7 +124,7 @@ def _by_scipy(law: NumericalLaw, resolution: float) -> NumericalInversePolynomia
         def support(self):
             return low, high
 
-    class Triangle:  # by its formula: SciPy's set-up does not end on the panels' rounding
+    class Triangle:  # the formula, because the panels' rounding keeps SciPy's set-up from ending
         def pdf(self, x):
             return max(high - abs(x), 0.0)
 
@@ -153,7 +133,7 @@ def _by_scipy(law: NumericalLaw, resolution: float) -> NumericalInversePolynomia
 
     density = Triangle() if isinstance(law, DensityLaw) else Plain()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy looks at infinity
+        warnings.simplefilter("ignore")  # SciPy evaluates the density at infinity
         return NumericalInversePolynomial(density, center=0.0, u_resolution=resolution)
 
 
@@ -169,13 +149,13 @@ def _divergences(seed: int, n: int) -> dict[str, dict[str, float]]:
         if law == "device" or not isinstance(prior, DevicePrior)
     }
     table: dict[str, dict[str, float]] = {}
-    for (law, prior), time in _seconds(calls, 3).items():
+    for (law, prior), time in latency(calls).items():
         table.setdefault(law, {})[prior] = time
     return table
 
 
 def as_text(numbers: dict) -> str:
-    """Both tables, to print."""
+    """Format both tables for a terminal."""
     lines = [f"{'million values a second':36}" + "".join(f"{kind:>15}" for kind in _KINDS)]
     rows = numbers["samples_per_second"]
     lines += [
@@ -204,8 +184,8 @@ def _draw(samplers, divergences, n: int, path: Path) -> None:
     speeds.axvline(normal, color=GREY, ls="--", label=_NORMAL)
     speeds.set_yticks(range(len(names)), [name.replace(": ", ":\n") for name in names])
     speeds.invert_yaxis()
-    speeds.set(xlabel="million values a second", title="Sampling, processor time of one core")
-    fig.legend(loc="outside lower center", ncols=6, fontsize=9)
+    speeds.set(xlabel="million values a second", title="Sampling on one core")
+    legend_below(fig, speeds)
     labels = [f"{prior}\n{law} law" for law, row in divergences.items() for prior in row]
     seconds = [time for row in divergences.values() for time in row.values()]
     times.barh(range(len(labels)), seconds, 0.7, color=BLUE)
@@ -213,8 +193,6 @@ def _draw(samplers, divergences, n: int, path: Path) -> None:
         times.text(time, i, f" {time:.2g}", va="center", fontsize=8)
     times.set_yticks(range(len(labels)), labels, fontsize=8)
     times.invert_yaxis()
-    times.set(
-        xlabel="processor seconds", title=f"KL and both gradients of {n:,} weights", xscale="log"
-    )
+    times.set(xlabel="seconds", title=f"KL and both gradients of {n:,} weights", xscale="log")
     times.set_xlim(0.5 * min(seconds), 3.0 * max(seconds))
     save(fig, path)

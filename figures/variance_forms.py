@@ -1,24 +1,24 @@
-"""Two forms of one variance: what second raw moments lose in float32, and what they cost.
+"""Second raw moments: the accuracy that this form of a variance loses in float32, and its time.
 
-Shown: the relative error of the variances of a dense layer 100-100 in float32, greatest of all
-outputs, against the ratio of means to standard deviations of inputs and weights; in the layers' own
-form, and in that of second raw moments (`refbnn.prediction.raw_moments`). Truth is float64. Beside
-it the times of both on this machine, float32 and float64, 256 inputs: a benchmark.
+Shown: the relative error of the variances of a dense layer 100-100 in float32, maximum over
+outputs, against the ratio of mean to standard deviation of inputs and weights; for the layers' own
+form and for that of second raw moments (`refbnn.prediction.raw_moments`). The truth is float64.
+Beside it a benchmark: times of both forms for 256 inputs on this machine.
 
-What to look for. The raw form loses the square of the ratio: the line ε·r² is drawn. Neither is
-faster: both are three products.
+What to look for. The raw form loses the square of the ratio: the line ε·r² is drawn. Neither form
+is faster: both take three products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
-from time import process_time
 
 import numpy as np
 
 from figures.support.style import AMBER, BLUE, GREY, figure, save
+from kernels.bench.latency import latency
 from refbnn.layers import Dense
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
@@ -26,7 +26,7 @@ from refbnn.numerics.random.streams import stream
 from refbnn.prediction import raw_moments
 
 RATIOS = np.geomspace(0.1, 1e4, 26)
-_SIZE, _BATCH, _CALLS = 100, 256, 30
+_SIZE, _BATCH = 100, 256
 _LAYER = Dense(_SIZE, _SIZE)
 FORMS = {
     "variance": lambda x, own: _LAYER.moments(x, own),
@@ -35,13 +35,11 @@ FORMS = {
 _COLOURS = (BLUE, AMBER)
 
 
-def steps() -> int:
-    """How often `make` ticks."""
-    return 2
+STEPS = 2  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture, return errors and times; `mc_samples` is not used."""
+    """Save the picture; return errors and times."""
     rng = stream(seed, "variance forms")
     errors: dict[str, list[float]] = {name: [] for name in FORMS}
     for ratio in RATIOS:
@@ -52,10 +50,15 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
             errors[name].append(float(np.abs(var / truth - 1.0).max()))
     tick("variance forms: errors")
     x, own = _layer_at(1.0, _BATCH, rng)
-    times = {
-        name: {"float32": _ms(form, *_single(x, own)), "float64": _ms(form, x, own)}
-        for name, form in FORMS.items()
-    }
+    arguments = {"float32": _single(x, own), "float64": (x, own)}
+    seconds = latency(
+        {
+            (name, dtype): partial(FORMS[name], *arguments[dtype])
+            for name in FORMS
+            for dtype in arguments
+        }
+    )
+    times = {name: {dtype: 1e3 * seconds[name, dtype] for dtype in arguments} for name in FORMS}
     tick("variance forms: times")
     _draw(errors, times, folder / "variance_forms.png")
     return {
@@ -66,7 +69,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
 
 
 def _layer_at(ratio: float, batch: int, rng: np.random.Generator):
-    """Inputs and weights of deviation 1 and means of both signs, `ratio` in the mean square."""
+    """Inputs and weights of standard deviation 1 and root mean square mean `ratio`."""
 
     def around(*shape: int) -> np.ndarray:
         return ratio * rng.standard_normal(shape)
@@ -82,15 +85,6 @@ def _single(x: Moments, own: dict[str, Posterior]):
 
     posteriors = {n: Posterior(single(p.mean), single(p.scale)) for n, p in own.items()}
     return Moments(single(x.mean), single(x.var)), posteriors
-
-
-def _ms(form, x, own) -> float:
-    times = []
-    for _ in range(_CALLS):
-        begin = process_time()
-        form(x, own)
-        times.append(1e3 * (process_time() - begin))
-    return median(times)
 
 
 def _draw(errors, times, path: Path) -> None:

@@ -1,4 +1,8 @@
-"""Moments of the activations against the activations of Gaussian samples."""
+"""Moments of the activations, compared with the activations of Gaussian samples.
+
+Hypothesis: mean and variance of f(x), x ~ N(m, s²), are those that `moments` returns, for leaky
+ReLU, sigmoid, tanh, GELU and ELU. Estimator, sample size and error model: see `verification.check`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from refbnn.layers import ELU, GELU, LeakyReLU, Sigmoid, Tanh
 from refbnn.layers.moments import Moments
 from verification.check import Check, of_layers
 
-# Standardised means that sampling can see, as for the ReLU; the tails are held against mpmath.
+# Standardised means for which sampling sees both sides of 0; tests compare the tails with mpmath.
 _MEAN = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0])
 _SCALE = np.array([0.1, 1.0, 10.0])
 
 
 def check(n_samples: int, rng: np.random.Generator) -> list[Check]:
-    """Mean and variance over a grid of means and scales, for every activation."""
+    """Check mean and variance over a grid of means and scales, for every activation."""
     scale, a = np.meshgrid(_SCALE, _MEAN)
     layers = {
         f"{type(layer).__name__} moments (Gaussian input)": layer

@@ -1,4 +1,4 @@
-"""Examples of a data set, each with its label or its target."""
+"""A grid of examples of a data set, each with its label or its target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from figures.support.style import figure, save
 from refbnn.data import Dataset
 
 _COLUMNS, _ROWS = 12, 6
-_GAP = 0.3  # between pictures, in their widths: room for a label
+_GAP = 0.3  # space for a label between pictures, in picture widths
 
 
 def draw(dataset: Dataset, path: Path) -> None:
@@ -19,15 +19,15 @@ def draw(dataset: Dataset, path: Path) -> None:
     Parameters
     ----------
     dataset
-        Of images: x of shape (N, 1 or 3, height, width).
+        Images: x of shape (N, 1 or 3, height, width).
     path
     """
     fig, ((axis,),) = figure(1, panel=(0.8 * _COLUMNS, 0.83 * _ROWS))
     step = 1.0 + _GAP
-    # Fewer examples than places are shown once each.
+    # Where there are fewer examples than cells, each is shown once.
     shown = np.unique(np.linspace(0, len(dataset) - 1, _COLUMNS * _ROWS).astype(int))
-    for place, i in enumerate(shown):
-        row, column = divmod(place, _COLUMNS)
+    for cell, i in enumerate(shown):
+        row, column = divmod(cell, _COLUMNS)
         left, top = column * step, row * step
         image = dataset.x[i].transpose(1, 2, 0)
         axis.imshow(

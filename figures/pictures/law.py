@@ -1,4 +1,4 @@
-"""A saved law: its density with the nodes of a Gauss rule, and its inverse CDF."""
+"""A law's density and inverse CDF, alone or over the measurements that it was fitted to."""
 
 from __future__ import annotations
 
@@ -6,37 +6,71 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.support.style import BLUE, GREY, ORANGE, figure, save, with_unit
+from figures.support.style import BLUE, GREY, ORANGE, figure, save
 from refbnn.noise import Gaussian, Law
 from refbnn.noise.storage import Measured
 
-_SHOWN = 1e-4  # probability left out on either side
+_OUTSIDE = 1e-4  # probability left out on either side where there are no measurements
 _NODES = 8
 
 
-def draw(law: Law, place: Measured, path: Path) -> None:
-    """Save the picture as a PNG file, in the unit that was measured."""
-    fig, ((density, inverse),) = figure(2)
-    low, high = law.icdf(np.array([_SHOWN, 1.0 - _SHOWN]))
-    margin = 0.05 * (high - low)
-    z = np.linspace(low - margin, high + margin, 2001)
-    x = place.location + place.scale * z
-    # At a singular edge the density has no greatest value: the picture ends where all but 1 % is.
-    q = np.exp(law.log_pdf(z)) / place.scale
-    top = 1.1 * np.exp(np.quantile(law.log_pdf(law.icdf(np.linspace(0.01, 0.99, 99))), 0.99))
-    density.plot(x, q, color=BLUE, lw=2, label=type(law).__name__)
-    gaussian = np.exp(Gaussian().log_pdf(z)) / place.scale
-    density.plot(x, gaussian, color=ORANGE, ls="--", label="Gaussian, same mean and scale")
-    nodes = place.location + place.scale * law.quadrature(_NODES).nodes
-    shown = nodes[(nodes >= x[0]) & (nodes <= x[-1])]
-    label = f"nodes of the {_NODES}-node Gauss rule"
-    density.plot(shown, np.zeros(shown.size), "|", color=GREY, ms=14, mew=1.5, label=label)
-    top = max(top / place.scale, 1.1 * gaussian.max())
-    density.set_ylim(-0.04 * top, 1.4 * top)  # room for the legend
-    density.set(xlabel=with_unit(place.quantity), ylabel="probability density", title="Law")
-    density.legend(fontsize=8, loc="upper left")
+def draw(law: Law, place: Measured, path: Path, values: np.ndarray | None = None) -> None:
+    """Save the picture as a PNG file, in the unit of the measurements.
 
-    u = np.linspace(_SHOWN, 1.0 - _SHOWN, 2001)
-    inverse.plot(u, place.location + place.scale * law.icdf(u), color=BLUE, lw=2)
-    inverse.set(xlabel="u", ylabel=with_unit(place.quantity), title="Inverse CDF G(u)")
+    Parameters
+    ----------
+    law : Law
+    place : Measured
+        Location and scale of the law, and the name of what was measured.
+    path : Path
+    values : (n,), optional
+        Measurements: shown as a histogram and as quantiles.
+    """
+    fig, ((density, inverse),) = figure(2)
+    _draw_density(density, law, place, values)
+    inside = _OUTSIDE if values is None else 0.0
+    u = np.linspace(inside, 1.0 - inside, 2001)
+    if values is not None:
+        levels = np.linspace(0.0, 1.0, 41)
+        quantiles = np.quantile(values, levels)
+        inverse.plot(levels, quantiles, "o", color=GREY, mfc="none", label="quantiles of values")
+    inverse.plot(u, place.location + place.scale * law.icdf(u), color=BLUE, lw=2, label="G(u)")
+    inverse.set(xlabel="u", ylabel=_with_unit(place.quantity), title="Inverse CDF G(u)")
+    for axes in (density, inverse):
+        axes.legend(fontsize=8, loc="upper left")
     save(fig, path)
+
+
+def _draw_density(axes, law: Law, place: Measured, values: np.ndarray | None) -> None:
+    if values is None:
+        ends = place.location + place.scale * law.icdf(np.array([_OUTSIDE, 1.0 - _OUTSIDE]))
+    else:
+        ends = np.array([values.min(), values.max()])
+    margin = 0.06 * (ends[1] - ends[0])
+    x = np.linspace(ends[0] - margin, ends[1] + margin, 2001)
+    z = (x - place.location) / place.scale
+    gaussian = np.exp(Gaussian().log_pdf(z)) / place.scale
+    q = np.exp(law.log_pdf(z)) / place.scale
+    # Near a singular edge the density has no maximum: there the picture is cut.
+    high = np.exp(np.quantile(law.log_pdf(law.icdf(np.linspace(0.01, 0.99, 99))), 0.9))
+    top = max(min(q.max(), 3.0 * high / place.scale), gaussian.max())
+    if values is not None:
+        heights, *_ = axes.hist(
+            values, 60, density=True, color=GREY, alpha=0.4, label="measurements"
+        )
+        top = max(top, heights.max())
+    axes.plot(x, q, color=BLUE, lw=2, label=type(law).__name__)
+    axes.plot(x, gaussian, color=ORANGE, ls="--", label="Gaussian, same mean and scale")
+    nodes = place.location + place.scale * law.quadrature(_NODES).nodes
+    nodes = nodes[(nodes >= x[0]) & (nodes <= x[-1])]
+    label = f"nodes of the {_NODES}-node Gauss rule"
+    axes.plot(nodes, np.zeros(nodes.size), "|", color=GREY, ms=14, mew=1.5, label=label)
+    axes.set_ylim(-0.04 * top, 1.5 * top)  # room for the legend
+    axes.set(xlabel=_with_unit(place.quantity), ylabel="probability density", title="Law")
+
+
+def _with_unit(column: str) -> str:
+    """Axis label of a column of measurements: "conductance_uS" -> "conductance (µS)"."""
+    name, _, unit = column.rpartition("_")
+    label = f"{name} (µS)" if unit == "uS" and name else column
+    return label.replace("$", r"\$")  # otherwise Matplotlib reads a formula

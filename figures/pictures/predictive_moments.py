@@ -1,4 +1,4 @@
-"""Mean and standard deviation of every logit: one propagation against sampled passes."""
+"""Mean and standard deviation of every logit: one propagation compared with sampled passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw(pairs: dict[str, tuple[Moments, Moments]], n_samples: int, path: Path) 
     ----------
     pairs : mapping of data set name to (propagated, sampled) moments of its logits, (B, C) each
     n_samples : int
-        Passes behind the sampled moments.
+        Number of sampled passes.
     path : Path
         PNG file to write.
     """

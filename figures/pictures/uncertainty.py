@@ -19,7 +19,7 @@ def draw(
     ----------
     predictions : mapping of method name to predictions (in, out of distribution)
     names : (str, str)
-        Of the two data sets.
+        Names of the two data sets.
     path : Path
         PNG file to write.
     """

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         raise InputError(f"{arguments.out}: {error.strerror}; expected a folder") from None
     names = list(dict.fromkeys(arguments.names)) or list(NAMES)
     modules = {name: import_module(f"figures.{name}") for name in names}
-    total = sum(module.steps() for module in modules.values())
+    total = sum(module.STEPS for module in modules.values())
     with threadpool_limits(1), tqdm(total=total, desc="figures", disable=None) as bar:
 
         def tick(what: str) -> None:

@@ -90,7 +90,7 @@ def test_a_sampler_that_leaves_the_support_has_no_divergence():
 
 def test_sampled_counts_refute_a_wrong_sampler():
     law = DeviceLaw(1.0, 2.0)
-    exact, distance = inverse_ways.Exact(law), inverse_ways.by_pieces(law)[0]
+    exact, distance = inverse_ways.Exact(law), inverse_ways.by_pieces(law).distance
 
     def p_value(draw):
         return inverse_cdf._count(exact, distance, law, draw, 0, 50_000)
@@ -185,14 +185,14 @@ def test_memory_is_read_where_it_is_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("REFBNN_DATA", str(tmp_path))
     groups = fits.groups()
     assert len(groups) == 32
-    assert fits.steps() == 33
     np.testing.assert_allclose(groups["C", 12, 0.01], 12 + np.arange(5) / 7)
 
 
-def test_the_speed_table_is_complete(tmp_path):
+def test_the_speed_table_is_complete(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "VALUES", 2000)
     ticks: list[str] = []
-    numbers = speed.measure(tmp_path, 0, ticks.append, 2000)
-    assert len(ticks) == speed.steps()
+    numbers = speed.make(tmp_path, 0, 0, ticks.append)
+    assert len(ticks) == speed.STEPS
     assert len(numbers["samples_per_second"]) == 7
     assert all(v > 0.0 for row in numbers["samples_per_second"].values() for v in row.values())
     assert sum(map(len, numbers["kl_with_gradients_seconds"].values())) == 9
@@ -217,8 +217,9 @@ def test_wrong_calls_are_one_line(words, said, capsys):
 def test_the_table_of_training_steps_names_what_is_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(training_peers, "find_spec", lambda package: None)
     ticks: list[str] = []
-    numbers = training_speed.measure(tmp_path, 0, ticks.append, 1)
-    assert len(ticks) == training_speed.steps() == len(numbers["cases"])
+    monkeypatch.setattr(training_speed, "TURNS", 1)
+    numbers = training_speed.make(tmp_path, 0, 0, ticks.append)
+    assert len(ticks) == training_speed.STEPS == len(numbers["cases"])
     assert numbers["absent"] == ["Pyro", "bayesian-torch"]
     for case in numbers["cases"]:
         (times,) = case["step_ms"].values()
@@ -256,7 +257,7 @@ def test_high_epistemic_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(high_epistemic, "trained_network", lambda seed: exact(seed, epochs=1))
     ticks: list[str] = []
     numbers = high_epistemic.make(tmp_path, 0, 50_000, ticks.append)
-    assert len(ticks) == high_epistemic.steps()
+    assert len(ticks) == high_epistemic.STEPS
     for row in numbers["constructed"]["rows"]:
         assert row["diagonal_mi_nats"] < row["full_mi_nats"] < row["mi_nats"]
     (logit,) = numbers["constructed"]["logits_of_44_percent"]
@@ -272,7 +273,7 @@ def test_propagation_error_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(pfp_error, "_DRAWS", 1 << 17)
     ticks: list[str] = []
     numbers = pfp_error.make(tmp_path, 0, 50_000, ticks.append)
-    assert len(ticks) == pfp_error.steps()
+    assert len(ticks) == pfp_error.STEPS
     slopes = numbers["slopes_512_to_1024"]
     # The next order of the expansion, 1/n times cumulants of size 10.
     for name, slope in (("bimodal", -2), ("device", -1), ("heavy-tailed", -2)):

@@ -1,17 +1,17 @@
-"""Sums of products Σ x w ≥ 0 with half precision, emulated, and how far they can be off.
+"""Sums of products Σ x w ≥ 0 with half precision, emulated, and bounds on their errors.
 
-Numbers of IEEE 754-2019's binary16 have 11 bits, u = 2⁻¹¹; normal ones reach from 2⁻¹⁴ to 65504,
-and below 2⁻¹⁴ they are multiples of 2⁻²⁴, good to 2⁻²⁵ each.
+Numbers of IEEE 754-2019's binary16 have 11 bits, u = 2⁻¹¹. Normal ones reach from 2⁻¹⁴ to 65504;
+below 2⁻¹⁴ they are multiples of 2⁻²⁴, with errors up to η = 2⁻²⁵.
 
 Scale
 -----
 A power of two costs no rounding. With x̂ = x 2⁻ᵉ and ŵ = w 2⁻ᶠ, the greatest of each in [1/2, 1],
-no product is above 1 and no sum of n of them above n: below 65504 for every layer there is. What is
-below 2⁻¹⁴ of the greatest loses bits, yet no more than 2⁻²⁵ of the greatest.
+no product exceeds 1 and no sum of n of them exceeds n, which is below 65504 for every layer here.
+Numbers below 2⁻¹⁴ of the greatest lose bits, but at most 2⁻²⁵ of the greatest.
 
 Forms
 -----
-x̂ and ŵ rounded to half; then, by the length b of a block,
+x̂ and ŵ are rounded to half; then, by the length b of a block,
 
     b = 0   products and sums in float32
     b > 0   s ← x̂ᵢŵᵢ + s in half, rounded once, for b inputs; the sums of blocks added in float32
@@ -19,20 +19,20 @@ x̂ and ŵ rounded to half; then, by the length b of a block,
 
 Bound
 -----
-Nothing cancels. A term x̂ᵢŵᵢ is rounded twice in storing and, in its block of b, at most b times in
-adding, each time by a factor in [1 − u, 1 + u] or, below 2⁻¹⁴, by at most η = 2⁻²⁵. So, with
-k = min(b, n) + 2 and S = Σ x̂ᵢŵᵢ (Higham 2002, section 3.1, whose γ_k = ku/(1 − ku) is above
-(1 + u)ᵏ − 1 wherever it is defined),
+Nothing cancels. A term x̂ᵢŵᵢ is rounded twice when stored and at most b times in its block, each
+time by a factor in [1 − u, 1 + u] or, below 2⁻¹⁴, by at most η. So, with k = min(b, n) + 2 and
+S = Σ x̂ᵢŵᵢ (Higham 2002, section 3.1, whose γ_k = ku/(1 − ku) is above (1 + u)ᵏ − 1 wherever it is
+defined),
 
     |error| ≤ [(1 + u)ᵏ − 1] S + (1 + u)ᵏ η [ Σ (x̂ᵢ + ŵᵢ + η) + n if b > 0 ]
 
-and n 2⁻²⁴ (S + the above) (1 + 2⁻²⁴)ⁿ of the additions in float32. Rounding errors of random signs
-grow as √b; but a sum that has grown takes a small term always with the same error, or not at all.
+and n 2⁻²⁴ (S + the above) (1 + 2⁻²⁴)ⁿ from the additions in float32. Rounding errors of random
+signs grow as √b; but a sum much larger than a term rounds it always the same way, or ignores it.
 
 One rounding
 ------------
-The product of two halves has 22 bits: exact in float64. Its sum p + s with a half s, taken in
-float64 and then rounded to half, is what one rounding gives, although float64 may round too. Say
+The product p of two halves has 22 bits: exact in float64. Its sum p + s with a half s, taken in
+float64 and then rounded to half, equals one rounding, although float64 may round too. Say
 2ᵃ ≤ |p| < 2ᵃ⁺¹ and 2ᶜ ≤ |s| < 2ᶜ⁺¹; p is a multiple of 2ᵃ⁻²¹, s of 2⁻²⁴. Where float64's 53 bits do
 not hold p + s, either
 
@@ -49,32 +49,23 @@ import numpy as np
 
 u = 2.0**-11
 NORMAL = 2.0**-14  # the least normal number
-_ETA = 2.0**-25
-_SINGLE = 2.0**-24  # u of float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Halves:
-    """Numbers in half precision, each times a power of two.
-
-    Parameters
-    ----------
-    values : ndarray of float16
-    exponent : ndarray of int, of a shape that spreads over it
-        The numbers are values · 2^exponent.
-    """
+    """Numbers values · 2^exponent: float16 values, and exponents that broadcast over them."""
 
     values: np.ndarray
     exponent: np.ndarray
 
 
 def exponent_of(x: np.ndarray, n_axes: int) -> np.ndarray:
-    """Exponent e with max |x| 2⁻ᵉ in [1/2, 1) over the last axes; they keep length 1; 0 for 0."""
+    """Exponent e with max |x| 2⁻ᵉ in [1/2, 1) over the last axes (kept, of length 1); 0 for 0."""
     return np.frexp(np.abs(x).max(axis=tuple(range(-n_axes, 0)), keepdims=True))[1]
 
 
 def halves(x: np.ndarray, n_axes: int, scaled: bool = True) -> Halves:
-    """Scale by a power of two for all of the last axes, unless told not to, and round to half."""
+    """Scale by one power of two over the last axes, if `scaled`, and round to half."""
     exponent = exponent_of(x, n_axes)
     if not scaled:
         exponent = np.zeros_like(exponent)
@@ -82,24 +73,12 @@ def halves(x: np.ndarray, n_axes: int, scaled: bool = True) -> Halves:
 
 
 def multiply_add(x: np.ndarray, w: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """x w + s in half precision, rounded once; float16 arrays that spread over each other."""
+    """x w + s in half precision, rounded once; float16 arrays that broadcast."""
     return (x.astype(float) * w.astype(float) + s.astype(float)).astype(np.float16)
 
 
 def sums(x: np.ndarray, w: np.ndarray, block: int) -> np.ndarray:
-    """Σᵢ xᵢ wᵢ in one of the forms above.
-
-    Parameters
-    ----------
-    x : (B, n) of float16
-    w : (out, n) of float16
-    block : int
-        b.
-
-    Returns
-    -------
-    (B, out) of float32
-    """
+    """Compute Σᵢ xᵢ wᵢ of float16 x (B, n), w (out, n) in the form of a block: float32 (B, out)."""
     if block == 0:
         return x.astype(np.float32) @ w.astype(np.float32).T
     total = np.zeros((len(x), len(w)), np.float32)
@@ -112,15 +91,5 @@ def sums(x: np.ndarray, w: np.ndarray, block: int) -> np.ndarray:
 
 
 def relative_bound(n: int, block: int) -> float:
-    """(1 + u)ᵏ − 1, the bound above over S where nothing underflows; of n inputs."""
+    """(1 + u)ᵏ − 1: the bound above over S for n inputs, where nothing underflows."""
     return float(np.expm1((min(block, n) + 2) * np.log1p(u)))
-
-
-def bound(x: np.ndarray, w: np.ndarray, block: int) -> np.ndarray:
-    """The whole bound above, for x̂ (B, n) and ŵ (out, n) before rounding -> (B, out)."""
-    n = x.shape[1]
-    S = x @ w.T
-    growth = relative_bound(n, block)
-    stored = x.sum(axis=1)[:, np.newaxis] + w.sum(axis=1) + n * _ETA
-    error = growth * S + (1.0 + growth) * _ETA * (stored + (n if block else 0))
-    return error + n * _SINGLE * (1.0 + _SINGLE) ** n * (S + error)
