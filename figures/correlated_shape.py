@@ -45,8 +45,6 @@ _RATE = 1e-2  # at 2e-3 the correlations stay near 0.03
 _INPUTS = 10
 _SAMPLES = 4000
 FLOOR = float(kstwobign.median()) * np.sqrt(2.0 / _SAMPLES)
-
-
 STEPS = 2 * len(WIDTHS)  # calls of `tick`
 
 

@@ -48,6 +48,7 @@ _COLOURS = dict(zip(FAMILIES, (GREY, AMBER, GREEN, PINK, BLUE), strict=True))
 _UNIT = "conductance (µS)"
 
 Group = tuple[str, int, float]  # technology, range, seconds since programming
+STEPS = 2  # calls of `tick`
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +66,12 @@ class Fitted:
 
     def band(self, seed: int) -> float:
         """Distance with a p-value of 5 %."""
-        n = self.values.size
-        return float(
-            bisect(
-                lambda d: ks_p_value(self.cells, d, n, seed) - 0.05,
-                0.2 / np.sqrt(n),
-                2.0 / np.sqrt(n),
-                xtol=0.005 / np.sqrt(n),
-            )
-        )
+        n, root = self.values.size, np.sqrt(self.values.size)
+
+        def excess(d: float) -> float:
+            return ks_p_value(self.cells, d, n, seed) - 0.05
+
+        return float(bisect(excess, 0.2 / root, 2.0 / root, xtol=0.005 / root))
 
     def numbers(self) -> dict:
         """Numbers that the pictures show."""
@@ -108,17 +106,12 @@ def groups() -> dict[Group, np.ndarray]:
     folder = Path(os.environ.get("REFBNN_DATA") or "/nonexistent") / "device_noise"
     for technology in "BC" if folder.is_dir() else "":
         path = folder / f"rram_tech{technology}_relaxation.csv.gz"
-        level, elapsed, values = (
-            read_measurements(path, column)[0]
-            for column in ("range", "elapsed_s", "conductance_uS")
-        )
+        columns = ("range", "elapsed_s", "conductance_uS")
+        level, elapsed, values = (read_measurements(path, column)[0] for column in columns)
         for key in sorted(set(zip(level.tolist(), elapsed.tolist(), strict=True))):
             of_group = (level == key[0]) & (elapsed == key[1])
             found[technology, int(key[0]), key[1]] = values[of_group]
     return found
-
-
-STEPS = 2  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:

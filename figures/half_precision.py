@@ -9,7 +9,7 @@ so they stay in float32. The terms of a variance,
 are not negative, so half precision keeps relative accuracy. Half's normal numbers reach from 2⁻¹⁴
 to 65504. Therefore each array is scaled by a power of two, which rounds nothing, so that its
 greatest entry lies in [1/2, 1] (`figures.support.half_precision.sums` has forms, bounds and
-emulation). The two networks here would not need it (`share_below_normal`, `stored_without_scale`).
+emulation). The two networks here would not need it (`stored_without_scale`).
 
 Shown: relative errors of the variances that leave a dense layer or convolution, all layers
 together, against float64 from the same inputs, for 784-100-100-10 and LeNet-5 with 200 digits and
@@ -40,7 +40,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from figures.support.half_precision import kernel as half_kernel
-from figures.support.half_precision.layers import Run, below_normal
+from figures.support.half_precision.layers import Run
 from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, data, train
 from refbnn.layers import MaxPool2d
@@ -54,8 +54,6 @@ EPOCHS = {"mlp": 15, "lenet5": 10}
 IMAGES = 200  # digits, and as many garments
 ONE_SUM = 1 << 16  # a block longer than any sum
 BLOCKS = {"stored": 0, "blocks of 8": 8, "blocks of 32": 32, "blocks of 128": 128, "one": ONE_SUM}
-
-
 STEPS = len(NETWORKS) * (1 + len(BLOCKS)) + 1  # calls of `tick`
 
 
@@ -88,7 +86,6 @@ def _measured(name: str, seed: int, tick: Callable[[str], None]) -> dict:
     return {
         "images": len(x),
         "auroc_mi_float64": _auroc(truth),
-        "share_below_normal": below_normal(net, x),
         "stored_without_scale": unscaled.numbers(),
         "forms": forms,
     }

@@ -49,15 +49,12 @@ SCALES = (1.0, 2.0, 3.0, 4.0)  # factors on the trained scales
 _DRAWS, _SAMPLES, _INPUTS = 20_000, 2000, 100
 _PAPER = 0.44
 _GREATEST_FACTOR = 100.0
-_COLOURS = {"diagonal": BLUE, "full": GREEN, "factor": AMBER, "conditional": ORANGE}
-_WORDS = {
-    "diagonal": "diagonal",
-    "full": "full covariance",
-    "factor": "diagonal, variance factor",
-    "conditional": "given the first layer, 30 draws",
+_KINDS = {
+    "diagonal": (BLUE, "diagonal"),
+    "full": (GREEN, "full covariance"),
+    "factor": (AMBER, "diagonal, variance factor"),
+    "conditional": (ORANGE, "given the first layer, 30 draws"),
 }
-
-
 STEPS = 3  # calls of `tick`
 
 
@@ -209,28 +206,27 @@ def _compared(scores: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _draw(logits: dict, trained: dict, path: Path) -> None:
-    fig, axes = figure(3)
+    fig, ((left, *others),) = figure(3)
     rows = logits["rows"]
     L = [row["logit"] for row in rows]
-    ax = axes[0, 0]
-    ax.plot(L, [row["mi_nats"] for row in rows], "k-", label="exact")
+    left.plot(L, [row["mi_nats"] for row in rows], "k-", label="exact")
     for kind in ("diagonal", "full"):
-        mi = [row[f"{kind}_mi_nats"] for row in rows]
-        ax.plot(L, mi, ".-", color=_COLOURS[kind], label=_WORDS[kind])
+        colour, label = _KINDS[kind]
+        left.plot(L, [row[f"{kind}_mi_nats"] for row in rows], ".-", color=colour, label=label)
     for met in logits["logits_of_44_percent"]:
-        ax.axvline(met, color=GREY, ls=":", lw=1)
-    ax.set(
+        left.axvline(met, color=GREY, ls=":", lw=1)
+    left.set(
         xlabel="logit L of the favoured class",
         ylabel="mutual information (nats)",
         title="Models that disagree (dotted: 44 % too low)",
     )
-    ax.legend(fontsize=8)
-    for ax, name in zip(axes[0, 1:], ("digits", "clothes"), strict=True):
+    left.legend(fontsize=8)
+    for ax, name in zip(others, ("digits", "clothes"), strict=True):
         chosen = [row for row in trained["rows"] if row["inputs"] == name]
         times = [row["scales_times"] for row in chosen]
-        for kind, colour in _COLOURS.items():
+        for kind, (colour, label) in _KINDS.items():
             ratio = [row[f"{kind}_mi_nats"] / row["sampled_mi_nats"] for row in chosen]
-            ax.plot(times, ratio, ".-", color=colour, label=_WORDS[kind])
+            ax.plot(times, ratio, ".-", color=colour, label=label)
         ax.axhline(1.0, color="k", lw=1)
         ax.set(
             xlabel="scales, times the trained ones",
@@ -238,5 +234,5 @@ def _draw(logits: dict, trained: dict, path: Path) -> None:
             title=f"Trained network, {name}",
             ylim=(0.0, None),
         )
-    axes[0, 2].legend(fontsize=8)
+    others[1].legend(fontsize=8)
     save(fig, path)

@@ -7,26 +7,25 @@ edges. Shown are G(u), its distance from the lower edge (a gap where G lies outs
 * the pieces of `refbnn.numerics.inverse_cdf`, which hold d = s·P(s), s = u^{1/(α+1)}, at an edge;
 * one Chebyshev interpolant of G in u with as many coefficients: the uncorrected fit;
 * SciPy's `stats.sampling.NumericalInversePolynomial` at the finest u-resolution at which its
-  set-up succeeds: for the law in place, and with its lower edge moved to 0, where floating-point
-  numbers are densest. The second is the best that SciPy can reach.
+  set-up succeeds: for the law in place, and, at its best, with its lower edge moved to 0.
 
 Q(d), the probability within d of an edge, is Gauss–Jacobi quadrature of the density's formula; it
 shares nothing with the law's panels. The grey line is the error in u that two units in the last
-place of x = a + d cause for any method; at a singular edge this error is large. Errors in a tail
-are those of d, before d is added to a.
+place of x = a + d cause for any method, large at a singular edge. Errors in a tail are those of d,
+before d is added to a.
 
 KL(sampled ‖ law): x = G(u) has the density 1/G′(u), so KL = −E_u[log(q(G(u)) G′(u))], here by
-Gauss–Legendre on intervals that halve towards both edges. Values within 1e-10 of 0, of either sign,
-are rounding error. KL does not exist where G falls or leaves the support; then the share of such u
-is given. Values sampled by every method from the same u are counted in 20 equally likely cells,
-with the outermost two halved six times towards the edges, and tested by χ².
+Gauss–Legendre on intervals that halve towards both edges. Values within 1e-10 of 0 are rounding
+error. KL does not exist where G falls or leaves the support; then the share of such u is given.
+Sampled values are counted in 20 equally likely cells, the outermost two halved six times towards
+the edges, and tested by χ².
 
 Source: arXiv 2501.05564, section 3.1.3 and figure 3 (fit of G with and without its singularities).
 
-What to look for. Without the edges factored out, the error near an edge is not small against u.
-Where G happens to be smooth in u (the arcsine law, α + 1 = ½: d = sin²), this costs only rounding
-error. SciPy is as accurate as the pieces, or more so, where no edge is singular or where the only
-singular edge can be moved to 0; with a singular edge elsewhere its error is 1e-8 or far more.
+What to look for. Without the edges factored out, the error near an edge is not small against u,
+unless G happens to be smooth in u (the arcsine law, α + 1 = ½: d = sin²). SciPy is as accurate as
+the pieces, or more so, where no edge is singular or the only singular one can be moved to 0; with a
+singular edge elsewhere its error is 1e-8 or far more.
 """
 
 from __future__ import annotations
@@ -70,8 +69,6 @@ _ROUNDING = 1e-10  # nats
 _LEAST = 1e-19  # smaller errors are drawn here
 _SMALLEST = -50  # towards an edge u goes down to two to this power
 _BLOCK = 1 << 20
-
-
 STEPS = len(LAWS)  # calls of `tick`
 
 

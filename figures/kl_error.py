@@ -53,6 +53,7 @@ _COLOURS = (BLUE, AMBER, PINK, ORANGE, GREEN)
 _BLOCK = 1 << 18
 _LEAST = 1e-17  # an error of 0 is drawn here
 _ROUNDING = 1e-12  # the estimate of a constant has a smaller standard error
+STEPS = 5  # calls of `tick`: one a law
 
 
 def laws() -> dict[str, NumericalLaw]:
@@ -80,9 +81,6 @@ def priors() -> dict[str, tuple[Prior, str]]:
         ),
         "device-shaped": (device, "log at the prior's ends"),
     }
-
-
-STEPS = 5  # calls of `tick`: one a law
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:

@@ -57,8 +57,6 @@ _SPREAD = 0.5  # scale of a weight over the spread of the means
 _BINS = 50
 _DRAWS = 1 << 22  # numbers behind each sampled divergence
 _KEYS = ("mean_error_over_spread", "spread_relative_error", "wasserstein_over_spread")
-
-
 STEPS = len(ACTIVATIONS) + len(LAWS)  # calls of `tick`
 
 

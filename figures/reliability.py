@@ -39,8 +39,6 @@ _COLOURS = {SVI: GREY, PFP: ORANGE, FACTOR: BLUE}
 _PASSES = 100
 _BINS = 10
 _HELD_OUT = 0.1
-
-
 STEPS = 2  # calls of `tick`
 
 

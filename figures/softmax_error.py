@@ -50,8 +50,6 @@ _COLOURS = {
 
 # E[p], and MI where the way gives it.
 Answer = tuple[np.ndarray, np.ndarray | None]
-
-
 STEPS = len(CLASSES)  # calls of `tick`
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats.sampling import NumericalInversePolynomial
+from tabulate import tabulate
 from tqdm import tqdm
 
 from figures import inverse_cdf, kl_error
@@ -41,12 +42,8 @@ Call = Callable[[], object]
 VALUES = 1_000_000
 _RESOLUTION = 1e-14  # SciPy's finest
 _NORMAL, _UNIFORM = "standard_normal", "random"
-_KINDS = {
-    "sample": BLUE,
-    "icdf": GREEN,
-    "icdf, float32": AMBER,
-    "SciPy rvs": ORANGE,
-}
+_KINDS = {"sample": BLUE, "icdf": GREEN, "icdf, float32": AMBER, "SciPy rvs": ORANGE}
+STEPS = 2  # calls of `tick`
 
 
 def laws() -> dict[str, tuple[NumericalLaw, float]]:
@@ -57,25 +54,19 @@ def laws() -> dict[str, tuple[NumericalLaw, float]]:
     return chosen
 
 
-STEPS = 2  # calls of `tick`
-
-
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
     """Save the picture, print the tables and return the numbers."""
-    n = VALUES
-    samplers = _samplers(seed, n)
+    samplers = _samplers(seed, VALUES)
     tick("speed: sampling")
-    divergences = _divergences(seed, n)
+    divergences = _divergences(seed, VALUES)
     tick("speed: KL")
-    _draw(samplers, divergences, n, folder / "speed.png")
+    _draw(samplers, divergences, folder / "speed.png")
     numbers = {
-        "n_values": n,
+        "n_values": VALUES,
         "samples_per_second": samplers,
         "kl_with_gradients_seconds": divergences,
         "least_ratio_to_scipy": min(row["sample"] / row["SciPy rvs"] for row in samplers.values()),
-        "least_ratio_to_standard_normal": min(
-            row["sample"] / row[_NORMAL] for row in samplers.values()
-        ),
+        "least_ratio_to_standard_normal": min(r["sample"] / r[_NORMAL] for r in samplers.values()),
     }
     tqdm.write(as_text(numbers))
     return numbers
@@ -101,10 +92,8 @@ def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
 
 
 def _calls(law: NumericalLaw, resolution: float, u, rng) -> dict[str, Call]:
-    if isinstance(law, DeviceLaw):
-        scipy = scipy_sampler(law, 0.0, resolution)
-    else:
-        scipy = _by_scipy(law, resolution)
+    by_scipy = partial(scipy_sampler, low=0.0) if isinstance(law, DeviceLaw) else _by_scipy
+    scipy = by_scipy(law, resolution=resolution)
     single, u_single = law.inverse.single, u.astype(np.float32)
     return {
         "sample": lambda: law.sample(rng, u.shape),
@@ -156,23 +145,24 @@ def _divergences(seed: int, n: int) -> dict[str, dict[str, float]]:
 
 def as_text(numbers: dict) -> str:
     """Format both tables for a terminal."""
-    lines = [f"{'million values a second':36}" + "".join(f"{kind:>15}" for kind in _KINDS)]
-    rows = numbers["samples_per_second"]
-    lines += [
-        f"{name:36}" + "".join(f"{row[kind] / 1e6:15.1f}" for kind in _KINDS)
-        for name, row in rows.items()
+    samplers = numbers["samples_per_second"]
+    speeds = [[name, *(row[kind] / 1e6 for kind in _KINDS)] for name, row in samplers.items()]
+    row = next(iter(samplers.values()))
+    speeds += [[kind, row[kind] / 1e6] for kind in (_NORMAL, _UNIFORM)]
+    seconds = [
+        [f"{law} law, {prior} prior", time]
+        for law, times in numbers["kl_with_gradients_seconds"].items()
+        for prior, time in times.items()
     ]
-    row = next(iter(rows.values()))
-    lines += [f"{kind:36}{row[kind] / 1e6:15.1f}" for kind in (_NORMAL, _UNIFORM)] + [""]
-    lines += [
-        f"KL and gradients, {law} law, {prior} prior: {seconds:.3f} s"
-        for law, of_law in numbers["kl_with_gradients_seconds"].items()
-        for prior, seconds in of_law.items()
-    ]
-    return "\n".join(lines)
+    return "\n\n".join(
+        [
+            tabulate(speeds, ["million values a second", *_KINDS], floatfmt=".1f"),
+            tabulate(seconds, ["KL and gradients", "seconds"], floatfmt=".3f"),
+        ]
+    )
 
 
-def _draw(samplers, divergences, n: int, path: Path) -> None:
+def _draw(samplers, divergences, path: Path) -> None:
     fig, ((speeds, times),) = figure(2, 1, (6.4, 4.4))
     height = 0.8 / len(_KINDS)
     names = list(samplers)
@@ -193,6 +183,6 @@ def _draw(samplers, divergences, n: int, path: Path) -> None:
         times.text(time, i, f" {time:.2g}", va="center", fontsize=8)
     times.set_yticks(range(len(labels)), labels, fontsize=8)
     times.invert_yaxis()
-    times.set(xlabel="seconds", title=f"KL and both gradients of {n:,} weights", xscale="log")
+    times.set(xlabel="seconds", title=f"KL and both gradients of {VALUES:,} weights", xscale="log")
     times.set_xlim(0.5 * min(seconds), 3.0 * max(seconds))
     save(fig, path)

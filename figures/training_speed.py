@@ -39,8 +39,6 @@ _PAUSE = 0.1  # seconds
 _OURS = "refbnn"
 _NETWORKS = {"mlp": "MLP 784-100-100-10", "lenet5": "LeNet-5"}
 _COLOURS = {_OURS: BLUE, "Pyro": ORANGE, "bayesian-torch": GREEN}
-
-
 _THREADS = sorted({1, len(os.sched_getaffinity(0))})
 STEPS = len(_NETWORKS) * len(_THREADS)  # calls of `tick`
 

@@ -29,12 +29,10 @@ RATIOS = np.geomspace(0.1, 1e4, 26)
 _SIZE, _BATCH = 100, 256
 _LAYER = Dense(_SIZE, _SIZE)
 FORMS = {
-    "variance": lambda x, own: _LAYER.moments(x, own),
-    "second raw moment": lambda x, own: raw_moments.moments(_LAYER, x, own),
+    "variance": _LAYER.moments,
+    "second raw moment": partial(raw_moments.moments, _LAYER),
 }
 _COLOURS = (BLUE, AMBER)
-
-
 STEPS = 2  # calls of `tick`
 
 
@@ -80,11 +78,9 @@ def _layer_at(ratio: float, batch: int, rng: np.random.Generator):
 
 
 def _single(x: Moments, own: dict[str, Posterior]):
-    def single(array: np.ndarray) -> np.ndarray:
-        return array.astype(np.float32)
-
-    posteriors = {n: Posterior(single(p.mean), single(p.scale)) for n, p in own.items()}
-    return Moments(single(x.mean), single(x.var)), posteriors
+    """Round inputs and weights to float32."""
+    rounded = (Posterior(p.mean.astype("f4"), p.scale.astype("f4")) for p in own.values())
+    return Moments(x.mean.astype("f4"), x.var.astype("f4")), dict(zip(own, rounded, strict=True))
 
 
 def _draw(errors, times, path: Path) -> None:

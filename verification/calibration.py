@@ -44,17 +44,9 @@ _ANY = {f"{name}, any": (CASES[name][0], "any") for name in ("heavy tails", "uni
 
 
 def p_values(law: Law, family: str, repetitions: Iterable[int], n: int = N_VALUES) -> np.ndarray:
-    """Compute p-values of fits of one family to samples of a law.
+    """Compute p-values of fits of one family to n values of a law, one for each seed.
 
-    Parameters
-    ----------
-    law : Law
-    family : str
-        A name as in `NoiseFit.family`, or "any".
-    repetitions : iterable of int
-        Seeds of the samples.
-    n : int
-        Values in a sample.
+    The family is named as in `NoiseFit.family`, or "any".
     """
     found = []
     everything = (-np.inf, np.inf)

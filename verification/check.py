@@ -116,11 +116,6 @@ class MomentEstimate:
     """Running estimate of mean and variance of each entry of an array, with standard errors.
 
     Samples are shifted by a guess of the mean, so that raw power sums lose nothing to cancellation.
-
-    Parameters
-    ----------
-    guess : ndarray
-        Numbers near the means; its shape is the estimate's.
     """
 
     def __init__(self, guess: np.ndarray):
@@ -169,16 +164,7 @@ def of_moments(name: str, method: str, claim: Moments, draw: Draw, n_samples: in
 def of_layers(
     layers: Mapping[str, Layer], x: Moments, method: str, n_samples: int, rng: np.random.Generator
 ) -> list[Check]:
-    """Compare moments of layers without weights with outputs for samples of one Gaussian input.
-
-    Parameters
-    ----------
-    layers : mapping of a check's name to its layer
-    x : Moments
-        The input.
-    method : str
-        Description of every check.
-    """
+    """Compare moments of layers without weights with outputs for samples of one Gaussian input."""
     claims = {name: layer.moments(x, {}) for name, layer in layers.items()}
     estimates = {name: MomentEstimate(claim.mean) for name, claim in claims.items()}
     for size in blocks(n_samples):

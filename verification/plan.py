@@ -20,7 +20,6 @@ from verification import (
     kl,
     layers,
     max_pool2d,
-    relu,
     sampling,
     softmax,
 )
@@ -38,11 +37,7 @@ SHAPES: dict[str, Law] = {"two peaks": Bimodal(), "heavy tails": HeavyTailed(0.7
 class Step:
     """Checks that run together, with a random stream of their own.
 
-    Parameters
-    ----------
-    name : str
-        Shown as progress. The name also selects the random stream, so a new name means new numbers.
-    checks : callable (n_samples, rng) -> list of Check
+    The name selects the random stream: a new name means new numbers.
     """
 
     name: str
@@ -65,7 +60,7 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
         "covariance": covariance.check,
     }
     without_law = {
-        "relu": relu.check,
+        "relu": activations.check_relu,
         "relu covariance": covariance.check_rectified,
         "activations": activations.check,
         "max_pool2d": max_pool2d.check,

@@ -14,14 +14,7 @@ _GAP = 0.3  # space for a label between pictures, in picture widths
 
 
 def draw(dataset: Dataset, path: Path) -> None:
-    """Save a grid of examples, evenly spread over the data set, as a PNG file.
-
-    Parameters
-    ----------
-    dataset
-        Images: x of shape (N, 1 or 3, height, width).
-    path
-    """
+    """Save a grid of images (N, 1 or 3, height, width), evenly spread over the data set, as PNG."""
     fig, ((axis,),) = figure(1, panel=(0.8 * _COLUMNS, 0.83 * _ROWS))
     step = 1.0 + _GAP
     # Where there are fewer examples than cells, each is shown once.

@@ -15,16 +15,9 @@ _NODES = 8
 
 
 def draw(law: Law, place: Measured, path: Path, values: np.ndarray | None = None) -> None:
-    """Save the picture as a PNG file, in the unit of the measurements.
+    """Save a PNG of a law on the scale of what was measured.
 
-    Parameters
-    ----------
-    law : Law
-    place : Measured
-        Location and scale of the law, and the name of what was measured.
-    path : Path
-    values : (n,), optional
-        Measurements: shown as a histogram and as quantiles.
+    Values (n,), the measurements behind it, are shown as a histogram and as quantiles.
     """
     fig, ((density, inverse),) = figure(2)
     _draw_density(density, law, place, values)

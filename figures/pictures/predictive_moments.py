@@ -11,16 +11,7 @@ from refbnn import Moments
 
 
 def draw(pairs: dict[str, tuple[Moments, Moments]], n_samples: int, path: Path) -> None:
-    """Save the picture.
-
-    Parameters
-    ----------
-    pairs : mapping of data set name to (propagated, sampled) moments of its logits, (B, C) each
-    n_samples : int
-        Number of sampled passes.
-    path : Path
-        PNG file to write.
-    """
+    """Save a PNG of logit moments (B, C), propagated and sampled ones as a pair a data set."""
     fig, ((means, spreads),) = figure(2)
     for colour, (name, (propagated, sampled)) in zip((BLUE, ORANGE), pairs.items(), strict=False):
         style = {"color": colour, "ms": 2, "alpha": 0.35, "label": name}

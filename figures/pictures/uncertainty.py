@@ -13,15 +13,9 @@ from refbnn.prediction.result import Prediction
 def draw(
     predictions: dict[str, tuple[Prediction, Prediction]], names: tuple[str, str], path: Path
 ) -> None:
-    """Save the picture: a row for each method, a column for each measure of uncertainty.
+    """Save a PNG with a row for each method and a column for each measure of uncertainty.
 
-    Parameters
-    ----------
-    predictions : mapping of method name to predictions (in, out of distribution)
-    names : (str, str)
-        Names of the two data sets.
-    path : Path
-        PNG file to write.
+    `predictions` holds, by method, those in and out of distribution; `names` names the data sets.
     """
     measures = {
         "predictive entropy (nats)": lambda p: p.entropy,

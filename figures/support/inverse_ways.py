@@ -27,15 +27,7 @@ Distance = Callable[[int, np.ndarray], np.ndarray]  # side, probability from tha
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One way to compute an inverse CDF.
-
-    Parameters
-    ----------
-    distance : callable (side, u) -> d
-    draw : callable (rng, n) -> (n,)
-        Sample values.
-    slope : callable (side, u) -> dd/du, optional
-    """
+    """One way: d(side, u), its slope dd/du where known, and draw(rng, n) for sampled values."""
 
     distance: Distance
     draw: Callable[[np.random.Generator, int], np.ndarray]

@@ -26,15 +26,9 @@ _SETTINGS: dict[Any, Any] = {
 
 
 def figure(columns: int, rows: int = 1, panel: tuple[float, float] = (4.6, 3.5), **subplots):
-    """Open a figure and its axes of shape (rows, columns), without any window system.
+    """Open a figure and its axes (rows, columns), each `panel` inches large, without a window.
 
-    Parameters
-    ----------
-    columns, rows : int
-    panel : (float, float)
-        Width and height of one panel in inches.
-    **subplots
-        Options of `Figure.subplots`, such as `sharex`.
+    Further options, such as `sharex`, go to `Figure.subplots`.
     """
     with mpl.rc_context(_SETTINGS):
         fig = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")

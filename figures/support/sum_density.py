@@ -33,12 +33,7 @@ _NOTHING = 1e-18
 
 @dataclass(frozen=True, eq=False)
 class StandardisedSum:
-    """Density of a standardised sum on an equidistant grid.
-
-    Parameters
-    ----------
-    x, density : (N,)
-    """
+    """Density of a standardised sum on an equidistant grid; both arrays (N,)."""
 
     x: np.ndarray
     density: np.ndarray

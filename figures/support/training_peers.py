@@ -35,14 +35,8 @@ def absent() -> list[str]:
 def steps(layers: Sequence[Layer], x: np.ndarray, y: np.ndarray, n_data: int) -> dict[str, Step]:
     """Return one training step of every installed tool, by the tool's name.
 
-    Parameters
-    ----------
-    layers : sequence of Layer
-        Layers of the kinds that `kernels.bench.peers.as_torch` converts.
-    x : (B, ...) of float32
-    y : (B,) of int
-    n_data : int
-        Size of the whole data set.
+    The layers are of kinds that `kernels.bench.peers.as_torch` converts; x (B, ...) is float32,
+    y (B,) int, and `n_data` the size of the whole data set.
     """
     missing = absent()
     made = {}

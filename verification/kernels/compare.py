@@ -23,18 +23,9 @@ def compare(
     expected: Moments | Sequence[np.ndarray],
     allowed: Sequence[np.ndarray],
 ) -> Check:
-    """Check the arrays that a kernel returns.
+    """Check the arrays that a kernel returns against those of the reference.
 
-    Parameters
-    ----------
-    name, method : str
-        Name and description of the check.
-    result : sequence of ndarray
-        What the kernel returns; a mean and a variance if Moments are expected.
-    expected : Moments or sequence of ndarray
-        What the reference returns.
-    allowed : sequence of ndarray
-        Errors that each number may have.
+    `allowed` holds the error that each number may have, an array for each array expected.
     """
     if isinstance(expected, Moments):
         expected = expected.mean, expected.var

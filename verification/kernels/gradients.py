@@ -89,16 +89,8 @@ def posteriors(law: Law, prior: Prior, widest: float | None, n: int, rng) -> Pos
 class Case:
     """A layer with everything its gradients depend on: float64 arrays in the kernel's shapes.
 
-    Parameters
-    ----------
-    layer : Dense or Conv2d
-    x, grad_y : (S, B, ...)
-        Inputs, (B, ...) for a first layer, and the gradient by the outputs.
-    mean, scale : ndarray
-        Posterior of the weights.
-    bias_scale : ndarray
-    z, z_bias : (S, ...)
-        Noise of weights and bias.
+    x and grad_y are (S, B, ...), x of a first layer (B, ...); mean, scale and z belong to the
+    weights; z and z_bias are (S, ...).
     """
 
     layer: Dense | Conv2d
@@ -124,12 +116,8 @@ class Case:
     def bounds(self, drawn: bool) -> list[np.ndarray]:
         """Bound the errors of float32, in the same order (`kernels.gradients.dense` derives them).
 
-        The sums of absolute values bound every sum of products.
-
-        Parameters
-        ----------
-        drawn : bool
-            Whether z comes from the table of `refbnn.noise.word_table`, which adds an error.
+        The sums of absolute values bound every sum of products. Noise that is drawn from the table
+        of `refbnn.noise.word_table` adds its error.
         """
         S, sums = len(self.grad_y), self.grad_y[0].size // self.grad_y.shape[2]
         fan_out = self.mean.size // self.mean.shape[1]

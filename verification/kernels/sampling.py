@@ -49,12 +49,7 @@ def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Ch
 def words_of_all_octaves(rng: np.random.Generator, n: int, cuts: np.ndarray) -> np.ndarray:
     """Draw n uint32 words: a third uniform, the rest log-uniform in their distance from a cut.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    n : int
-    cuts : ndarray
-        Ends of the intervals of a `BitTable`.
+    The cuts are those of a `BitTable`.
     """
     away = (2.0 ** rng.uniform(0, 31, n)).astype(np.int64) - 1
     cut, below = rng.choice(cuts, n), rng.random(n) < 0.5
@@ -144,12 +139,7 @@ def dense_with_bound(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute outputs in float64 and the kernel's worst-case errors, (S, B, out) each.
 
-    Parameters
-    ----------
-    x : (B, in)
-    weight, bias : Posterior
-    z : (S, out, in + 1)
-        Noise of the weights, and in the last column of the biases.
+    x is (B, in); z, (S, out, in + 1), holds the noise of weights and, last, of biases.
     """
     x = np.column_stack([x, np.ones(len(x))])
     mean = np.column_stack([weight.mean, bias.mean])

@@ -77,16 +77,10 @@ def float32(second: np.ndarray, var: np.ndarray, form: str) -> Kernel:
 
 
 def half(second: np.ndarray, var: np.ndarray, block: int) -> Kernel:
-    """Build the kernel of one form, with its inputs filled in; outputs are scaled as the sums.
+    """Build the kernel of one form, its inputs filled in: E[x²] (n_in,) and σ² (n_out, n_in).
 
-    Parameters
-    ----------
-    second : (n_in,)
-        E[x²].
-    var : (n_out, n_in)
-        σ².
-    block : int
-        Length of a block: a divisor of n_in, or more than n_in for one sum; 0 for stored halves.
+    A block divides n_in, or is longer for one sum; 0 stands for stored halves. Outputs keep the
+    scale of the sums.
     """
     n_out, n_in = var.shape
     block = min(block, n_in)

@@ -13,31 +13,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from figures.support.half_precision.sums import NORMAL, exponent_of, halves, relative_bound, sums
+from figures.support.half_precision.sums import halves, relative_bound, sums
 from refbnn import Moments, Network, Posterior
 from refbnn.layers import Conv2d, Dense, Layer
 from refbnn.layers.images.windows import padded, windows
-from refbnn.layers.moments import deterministic
 
 
 @dataclass(eq=False)
 class Run:
-    """One propagation with variances in half precision, and the errors of each layer.
+    """One propagation with variances in half precision, in sums of blocks, and its errors.
 
-    Parameters
-    ----------
-    block : int
-        Length of a block, as in `figures.support.half_precision.sums.sums`.
-    scaled : bool
-        Whether arrays are scaled before they are rounded to half.
-
-    Attributes
-    ----------
-    errors : list of ndarray
-        Relative errors of the variances that leave each dense layer or convolution, against
-        float64 from the same inputs.
-    terms : list of int
-        Terms of one sum in each of these layers.
+    `errors` are the relative errors of the variances that leave each dense layer or convolution,
+    against float64 from the same inputs; `terms` the number of terms of one sum there.
     """
 
     block: int
@@ -104,27 +91,3 @@ def _rows(layer: Layer, x: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
     patches = np.moveaxis(windows(padded(x, padding), kernel, stride), 1, 3)
     # (B, OH, OW, C, K, L)
     return patches.shape[:3], patches.reshape(-1, np.prod(patches.shape[3:], dtype=int))
-
-
-def below_normal(net: Network, images: np.ndarray) -> dict[str, list[list[float]]]:
-    """Share of a layer's positive numbers below half's normal range: unscaled and scaled pairs."""
-    shares: dict[str, list[list[float]]] = {"mean_squared": [], "variance": [], "input": []}
-    activation: np.ndarray | Moments = images.astype(float)
-    for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
-        if isinstance(layer, Dense | Conv2d):
-            weight = own["weight"]
-            x = activation if isinstance(activation, Moments) else deterministic(activation)
-            second = x.var + x.mean**2
-            for name, numbers in (
-                ("mean_squared", weight.mean.ravel()[np.newaxis] ** 2),
-                ("variance", weight.var.ravel()[np.newaxis]),
-                ("input", second.reshape(len(second), -1)),
-            ):
-                scaled = np.ldexp(numbers, -exponent_of(numbers, 1))
-                shares[name].append([_share_below(numbers), _share_below(scaled)])
-        activation = layer.moments(activation, own)
-    return shares
-
-
-def _share_below(numbers: np.ndarray) -> float:
-    return float((numbers[numbers > 0.0] < NORMAL).mean())

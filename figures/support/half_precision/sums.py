@@ -48,7 +48,6 @@ from dataclasses import dataclass
 import numpy as np
 
 u = 2.0**-11
-NORMAL = 2.0**-14  # the least normal number
 
 
 @dataclass(frozen=True, eq=False)
