@@ -1,12 +1,12 @@
 """Fitted laws over measurements, and the difference that remains between them.
 
-Shown: the packaged junction conductances. Where the environment variable REFBNN_DATA names a
-folder with `device_noise/rram_tech{B,C}_relaxation.csv.gz`, also relaxed resistive memory: samples
-of conductances for every target range and time since programming, eight of them in full, and for
-all 49 the family chosen, its p-value and the values' excess kurtosis.
+Shown: the packaged junction conductances; and relaxed resistive memory, where the environment
+variable REFBNN_DATA names a folder with `device_noise/rram_tech{B,C}_relaxation.csv.gz`: of the 49
+samples (a target range and a time since programming each) eight in full, and all by the family
+chosen, its p-value and the values' excess kurtosis.
 
 Above: histogram, chosen law, Gaussian of equal mean and standard deviation. Below: the difference
-F_n − F of the empirical and the fitted distribution function, with the 95 % band of the
+F_n − F of the empirical and the fitted distribution function, the 95 % band of the
 Kolmogorov–Smirnov distance for a law fitted to these values (`refbnn.noise.fitting.evidence`), and
 ±1.36/√n, the textbook's band for a law known beforehand.
 

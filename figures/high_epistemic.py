@@ -96,14 +96,9 @@ def constructed(seed: int) -> dict:
 
         reached = gap(_GREATEST_FACTOR) > 0.0
         factor = brentq(gap, 1e-3, _GREATEST_FACTOR, xtol=1e-3) if reached else None
+        by_moments = {f"{kind}_mi_nats": mi(joint, kind) for kind in ("diagonal", "full")}
         rows.append(
-            {
-                "logit": L,
-                "mi_nats": exact,
-                "diagonal_mi_nats": mi(joint, "diagonal"),
-                "full_mi_nats": mi(joint, "full"),
-                "variance_factor_that_meets_it": factor,
-            }
+            {"logit": L, "mi_nats": exact, **by_moments, "variance_factor_that_meets_it": factor}
         )
 
     def miss(L: float) -> float:

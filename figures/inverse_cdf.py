@@ -43,7 +43,6 @@ from figures.support.inverse_ways import (
     Way,
     by_pieces,
     by_scipy,
-    n_coefficients,
     uncorrected,
 )
 from figures.support.style import AMBER, BLUE, GREY, ORANGE, PINK, figure, legend_below, save
@@ -115,16 +114,20 @@ def _case(name: str, law: DeviceLaw, resolutions, axes, seed: int, mc_samples: i
     return {
         "law": {"alpha": law.alpha, "beta": law.beta, "coefficients": list(law.coefficients)},
         "name": name,
-        "n_coefficients": n_coefficients(law),
+        "n_coefficients": _size(law),
         "scipy_u_resolution": dict(zip((MOVED, IN_PLACE), resolutions, strict=True)),
         "methods": results,
     }
 
 
+def _size(law: DeviceLaw) -> int:
+    return sum(p.coefficients.size for p in (law.inverse.bulk, *law.inverse.tails))
+
+
 def _ways(law: DeviceLaw, resolutions) -> dict[str, Way]:
     ways = {
         WITH: by_pieces(law),
-        WITHOUT: uncorrected(law, n_coefficients(law)),
+        WITHOUT: uncorrected(law, _size(law)),
         MOVED: by_scipy(law, 0.0, resolutions[0]),
     }
     if resolutions[1] is not None:

@@ -1,9 +1,8 @@
 """Error of KL and its gradients by a Gauss rule, against the number of its nodes.
 
 Shown: for every law and prior, |n-node rule (`refbnn.training.kl.kl.by_quadrature`) − truth|, n = 1
-… 64, for a weight that is narrow compared with the prior's features and for a wide one. The truth
-is `refbnn.training.kl.kl.divergence`, which is itself compared with Monte Carlo; the grey level is
-one standard error of that, the best that sampling can reach.
+… 64, for a weight narrow compared with the prior's features and for a wide one. The truth is
+`refbnn.training.kl.kl.divergence`; the grey level is one standard error of its Monte Carlo check.
 
 Source: arXiv 2501.05564, section 3.1.2, computes the KL term by one such rule of the device law.
 

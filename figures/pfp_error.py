@@ -160,7 +160,7 @@ def _exact(law: Law, n: int) -> dict[str, float]:
         keys = ("kl_nats", "binned_kl_nats", "relu_mean_error", "w1_over_spread")
         return dict.fromkeys(keys, 0.0)
     if n == 1:
-        row, cdf = {"kl_nats": float(Gaussian().entropy - law.entropy)}, law.cdf
+        cdf, row = law.cdf, {"kl_nats": float(Gaussian().entropy - law.entropy)}
     else:
         found = standardised_sum(law, n)
         cdf = found.cdf

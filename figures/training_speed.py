@@ -1,12 +1,12 @@
 """Benchmark: milliseconds of one training step, compared with Pyro and bayesian-torch.
 
-Shown: medians of float32 steps of 128 images with one posterior sample and a Gaussian mean field:
-sample the weights, forward, backward, KL, Adam. Networks: MLP 784-100-100-10 and LeNet-5. The tools
-take turns in one process, so that other work on the machine slows all of them alike; once with one
-thread and once with as many as the machine has. A turn begins with a pause and a few steps that do
-not count: threads of a tool still spin for some 30 ms after its last step and would slow the next
-tool. Each tool runs with its defaults: Pyro checks what is sampled, a quarter of its time. Tools
-that are not installed (extra `peers`) are named as absent.
+Shown: medians of float32 steps (sample the weights, forward, backward, KL, Adam) of 128 images with
+one posterior sample and a Gaussian mean field, for MLP 784-100-100-10 and LeNet-5; once with one
+thread and once with as many as the machine has. The tools take turns in one process, so that other
+work on the machine slows all of them alike. A turn begins with a pause and a few steps that do not
+count: threads of a tool still spin for some 30 ms after its last step and would slow the next tool.
+Each tool runs with its defaults: Pyro checks what is sampled, a quarter of its time. Tools that are
+not installed (extra `peers`) are named as absent.
 
 What to look for: the ratios. Milliseconds depend on the machine and the hour; no test depends on
 them.
@@ -21,6 +21,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 import numpy as np
+from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -102,18 +103,17 @@ def _summary(times: list[float]) -> dict[str, float]:
 
 def as_text(numbers: dict) -> str:
     """Format the table for a terminal."""
-    lines = [f"{'one training step, ms (quartiles)':40}" + "".join(f"{n:>26}" for n in _COLOURS)]
+    words = "{median:.2f} ({lower_quartile:.2f} to {upper_quartile:.2f})"
+    rows = []
     for case in numbers["cases"]:
-        threads = case["threads"]
-        cells = [
-            "{median:.2f} ({lower_quartile:.2f} to {upper_quartile:.2f})".format(**times)
-            if (times := case["step_ms"].get(name))
-            else "absent"
-            for name in _COLOURS
-        ]
-        title = f"{_NETWORKS[case['network']]}, {threads} thread{'s' * (threads > 1)}"
-        lines.append(f"{title:40}" + "".join(f"{cell:>26}" for cell in cells))
-    return "\n".join(lines)
+        steps = [case["step_ms"].get(name) for name in _COLOURS]
+        cells = [words.format(**times) if times else "absent" for times in steps]
+        rows.append([f"{_NETWORKS[case['network']]}, {_counted(case['threads'])}", *cells])
+    return tabulate(rows, ["one training step, ms (quartiles)", *_COLOURS])
+
+
+def _counted(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def _draw(cases: list[dict], path: Path) -> None:
@@ -132,8 +132,7 @@ def _draw(cases: list[dict], path: Path) -> None:
                 ends = [[t["median"] - t["lower_quartile"]], [t["upper_quartile"] - t["median"]]]
                 axes.barh(y, t["median"], height, color=colour, label=label, xerr=ends)
                 axes.text(t["upper_quartile"], y, f" {t['median']:.3g}", va="center", fontsize=8)
-        threads = [case["threads"] for case in own]
-        axes.set_yticks(range(len(own)), [f"{n} thread{'s' * (n > 1)}" for n in threads])
+        axes.set_yticks(range(len(own)), [_counted(case["threads"]) for case in own])
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.set(title=title, xlabel=f"ms for a step of {_BATCH} images, median and quartiles")

@@ -28,7 +28,7 @@ from refbnn.prediction import raw_moments
 RATIOS = np.geomspace(0.1, 1e4, 26)
 _SIZE, _BATCH = 100, 256
 _LAYER = Dense(_SIZE, _SIZE)
-FORMS = {
+FORMS: dict[str, Callable[..., Moments]] = {
     "variance": _LAYER.moments,
     "second raw moment": partial(raw_moments.moments, _LAYER),
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import norm
@@ -159,6 +160,22 @@ def of_expectations(
 def of_moments(name: str, method: str, claim: Moments, draw: Draw, n_samples: int) -> Check:
     """Compare claimed means and variances with those of samples of shape (S, *claim.shape)."""
     return _of_estimate(name, method, claim, _estimated(claim.mean, draw, n_samples))
+
+
+def of_known_and_random(
+    title: str,
+    claims: Mapping[str, Moments],
+    x: Moments,
+    outputs: Callable[[Moments, int], np.ndarray],
+    n_samples: int,
+) -> list[Check]:
+    """Compare claims for a random input x, and then for its means as known input, with samples."""
+    inputs = x, Moments(x.mean, np.zeros_like(x.var))
+    method = "mean and variance of each output against sampled products, summed one by one"
+    return [
+        of_moments(f"{title}, {case})", method, claim, partial(outputs, x), n_samples)
+        for x, (case, claim) in zip(inputs, claims.items(), strict=True)
+    ]
 
 
 def of_layers(

@@ -7,15 +7,13 @@ it. Estimator, sample size and error model: see `verification.check`.
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from refbnn.layers.images import conv2d
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
-from verification.check import Check, of_moments
+from verification.check import Check, of_known_and_random
 
 _WEIGHT = (2, 2, 2, 2)  # O, C, K, L
 _IMAGE = (2, 3, 3)  # C, H, W
@@ -27,11 +25,10 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
     weight = Posterior(rng.standard_normal(_WEIGHT), rng.uniform(0.1, 1.0, _WEIGHT))
     bias = Posterior(rng.standard_normal(_WEIGHT[0]), rng.uniform(0.1, 1.0, _WEIGHT[0]))
     x = Moments(rng.standard_normal((1, *_IMAGE)), rng.uniform(0.1, 2.0, (1, *_IMAGE)))
-    known = Moments(x.mean, np.zeros_like(x.var))
     arguments = weight, bias, _STRIDE, _PADDING, 1
-    cases = {
-        "random image": (x, conv2d.moments(x, *arguments)),
-        "known image": (known, conv2d.moments_of_known(x.mean, *arguments)),
+    claims = {
+        "random image": conv2d.moments(x, *arguments),
+        "known image": conv2d.moments_of_known(x.mean, *arguments),
     }
 
     def outputs(x: Moments, size: int) -> np.ndarray:
@@ -40,16 +37,7 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
         images = x.mean + np.sqrt(x.var) * law.sample(rng, (size, *_IMAGE))
         return _convolved(images, w, b)[:, np.newaxis]
 
-    return [
-        of_moments(
-            f"conv2d moments ({label}, {case})",
-            "mean and variance of each output against sampled products, summed one by one",
-            claim,
-            partial(outputs, x),
-            n_samples,
-        )
-        for case, (x, claim) in cases.items()
-    ]
+    return of_known_and_random(f"conv2d moments ({label}", claims, x, outputs, n_samples)
 
 
 def _convolved(x, w, b):

@@ -7,15 +7,13 @@ sample size and error model: see `verification.check`.
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from refbnn.layers import dense
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
-from verification.check import Check, of_moments
+from verification.check import Check, of_known_and_random
 
 _IN, _OUT = 6, 4
 
@@ -25,10 +23,9 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
     weight = Posterior(rng.standard_normal((_OUT, _IN)), rng.uniform(0.1, 1.0, (_OUT, _IN)))
     bias = Posterior(rng.standard_normal(_OUT), rng.uniform(0.1, 1.0, _OUT))
     x = Moments(rng.standard_normal((1, _IN)), rng.uniform(0.1, 2.0, (1, _IN)))
-    known = Moments(x.mean, np.zeros_like(x.var))
-    cases = {
-        "random input": (x, dense.moments(x, weight, bias)),
-        "known input": (known, dense.moments_of_known(x.mean, weight, bias)),
+    claims = {
+        "random input": dense.moments(x, weight, bias),
+        "known input": dense.moments_of_known(x.mean, weight, bias),
     }
 
     def outputs(x: Moments, size: int) -> np.ndarray:
@@ -37,13 +34,4 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
         inputs = x.mean + np.sqrt(x.var) * law.sample(rng, (size, 1, _IN))
         return np.einsum("sbi,soi->sbo", inputs, w) + b[:, np.newaxis, :]
 
-    return [
-        of_moments(
-            f"dense moments ({label}, {case})",
-            "mean and variance of each output against sampled products, summed one by one",
-            claim,
-            partial(outputs, x),
-            n_samples,
-        )
-        for case, (x, claim) in cases.items()
-    ]
+    return of_known_and_random(f"dense moments ({label}", claims, x, outputs, n_samples)

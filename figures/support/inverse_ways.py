@@ -71,11 +71,6 @@ class Exact:
         return (beta * np.log(2.0 - t) if beta else 0.0) + chebyshev.chebval(y, self._series)
 
 
-def n_coefficients(law: DeviceLaw) -> int:
-    """Number of coefficients with which `refbnn.numerics.inverse_cdf` holds the inverse CDF."""
-    return sum(p.coefficients.size for p in (law.inverse.bulk, *law.inverse.tails))
-
-
 def by_pieces(law: DeviceLaw) -> Way:
     """The pieces of `refbnn.numerics.inverse_cdf`, with both edges factored out."""
     inverse = law.inverse

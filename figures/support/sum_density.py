@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, xlogy
+from scipy.special import ndtr
 
 from refbnn.noise.law import Law
 from refbnn.numerics.normal import pdf, rectified_moments
@@ -54,7 +54,7 @@ class StandardisedSum:
         small = np.abs(r) < 1e-3
         # p log(p/g) − p + g = g(r²/2 − r³/6 + r⁴/12 − …) for p = g(1 + r)
         series = g * r**2 * (0.5 - r / 6.0 + r**2 / 12.0)
-        whole = xlogy(p, 1.0) + p * np.where(p > 0.0, log_ratio, 0.0) - p + g
+        whole = p * np.where(p > 0.0, log_ratio, 0.0) - p + g
         return float(np.sum(np.where(small, series, whole)) * self._step)
 
     @property

@@ -55,13 +55,9 @@ def instructions_a_product(blocks: Mapping[str, int]) -> dict[str, dict[str, flo
         "float32": float32(second, var, "spread"),
     }
     kernels |= {form: half(second, var, block) for form, block in blocks.items()}
-    return {name: _over_products(kernel) for name, kernel in kernels.items()}
-
-
-def _over_products(kernel: Kernel) -> dict[str, float]:
-    count = kernel.instruction_count(*kernel.inputs)
+    counts = {name: kernel.instruction_count(*kernel.inputs) for name, kernel in kernels.items()}
     n = N_IN * N_OUT
-    return {"all": count.total / n, "multiply_adds": count.fma / n}
+    return {name: {"all": c.total / n, "multiply_adds": c.fma / n} for name, c in counts.items()}
 
 
 def float32(second: np.ndarray, var: np.ndarray, form: str) -> Kernel:
