@@ -56,12 +56,8 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
     for kind, correlated in _KINDS.items():
         distances[kind] = {label: [] for label in LAWS}
         for width in WIDTHS:
-            net = Network(
-                [Dense(784, width), ReLU(), Dense(width, 10)],
-                prior=GaussianPrior(0.3),
-                seed=seed,
-                correlated=correlated,
-            )
+            layers = [Dense(784, width), ReLU(), Dense(width, 10)]
+            net = Network(layers, prior=GaussianPrior(0.3), seed=seed, correlated=correlated)
             train(net, x, y, epochs=EPOCHS, learning_rate=_RATE, seed=seed)
             if correlated:
                 spreads.append(_rms_correlation(net.correlation[_LAST]))

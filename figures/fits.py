@@ -45,7 +45,6 @@ _SHOWN = (
     ("C", 6, 0.01), ("C", 12, 0.1), ("C", 21, 1.0), ("C", 30, 1e5),
 )  # fmt: skip
 _COLOURS = dict(zip(FAMILIES, (GREY, AMBER, GREEN, PINK, BLUE), strict=True))
-_UNIT = "conductance (µS)"
 
 Group = tuple[str, int, float]  # technology, range, seconds since programming
 STEPS = 2  # calls of `tick`
@@ -175,7 +174,7 @@ def _draw_one(found: Fitted, title: str, seed: int, density, residual) -> None:
     for sign, label in ((1, "±1.36/√n, law known"), (-1, None)):
         residual.axhline(sign * 1.36 / np.sqrt(n), color=GREY, ls=":", label=label)
     residual.plot(found.cells.edges, found.residual(), color=BLUE, lw=0.9, label="F_n − F")
-    residual.set(xlabel=_UNIT, xlim=density.get_xlim())
+    residual.set(xlabel="conductance (µS)", xlim=density.get_xlim())
 
 
 def draw_groups(memory: dict[Group, Fitted], path: Path) -> None:

@@ -52,8 +52,8 @@ from refbnn.prior import GaussianPrior
 NETWORKS = {"mlp": "784-100-100-10", "lenet5": "LeNet-5"}
 EPOCHS = {"mlp": 15, "lenet5": 10}
 IMAGES = 200  # digits, and as many garments
-ONE_SUM = 1 << 16  # a block longer than any sum
-BLOCKS = {"stored": 0, "blocks of 8": 8, "blocks of 32": 32, "blocks of 128": 128, "one": ONE_SUM}
+# Length of a block by form; "one" is longer than any sum.
+BLOCKS = {"stored": 0, "blocks of 8": 8, "blocks of 32": 32, "blocks of 128": 128, "one": 1 << 16}
 STEPS = len(NETWORKS) * (1 + len(BLOCKS)) + 1  # calls of `tick`
 
 
@@ -97,13 +97,9 @@ def trained(name: str, seed: int) -> Network:
     digits = data.load("mnist-subset", "train")
     # The tree takes a tenth of the time, and its maximum serves all forms alike.
     tree = MaxPool2d(2, method="tree")
-    layers = architecture.layers(10)
-    net = Network(
-        [tree if isinstance(layer, MaxPool2d) else layer for layer in layers],
-        prior=GaussianPrior(0.2),
-        seed=seed,
-        input_shape=architecture.input_shape(),
-    )
+    layers = [tree if isinstance(layer, MaxPool2d) else layer for layer in architecture.layers(10)]
+    shape = architecture.input_shape()
+    net = Network(layers, prior=GaussianPrior(0.2), seed=seed, input_shape=shape)
     train(net, net.shaped(digits.x), digits.y, epochs=EPOCHS[name], seed=seed)
     return net
 
@@ -147,12 +143,9 @@ def _draw(networks: dict, counts: dict, path: Path) -> None:
     right.set_yticks(range(len(shown)), [*shown])
     right.invert_yaxis()
     right.margins(x=0.15)
-    right.set(
-        xlabel="instructions a product, multiply-adds dark",
-        title=f"variances {half_kernel.N_IN}→{half_kernel.N_OUT}, emulated A76"
-        if shown
-        else "no emulated core (extra `arm`)",
-    )
+    title = f"variances {half_kernel.N_IN}→{half_kernel.N_OUT}, emulated A76"
+    right.set_title(title if shown else "no emulated core (extra `arm`)")
+    right.set_xlabel("instructions a product, multiply-adds dark")
     save(fig, path)
 
 

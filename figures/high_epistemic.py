@@ -115,15 +115,10 @@ def as_network(seed: int, L: float = 10.0) -> dict:
     """Compute MI of a network whose hidden units are on or off."""
     net = Network([Dense(1, CLASSES), ReLU(), Dense(CLASSES, CLASSES)], law=Bimodal(0.99))
     half = np.full((CLASSES, 1), 0.5)
-    known = np.zeros(CLASSES)
-    net.set_parameters(
-        {
-            "0.weight": Posterior(half, half),
-            "0.bias": Posterior(known, known),
-            "2.weight": Posterior(L * np.eye(CLASSES), np.zeros((CLASSES, CLASSES))),
-            "2.bias": Posterior(known, known),
-        }
-    )
+    bias = Posterior(np.zeros(CLASSES), np.zeros(CLASSES))
+    last = Posterior(L * np.eye(CLASSES), np.zeros((CLASSES, CLASSES)))
+    first = Posterior(half, half)
+    net.set_parameters({"0.weight": first, "0.bias": bias, "2.weight": last, "2.bias": bias})
     x = np.ones((1, 1))
     by = {
         "sampled": predict(net, x, method="svi", n_samples=20_000, seed=seed),

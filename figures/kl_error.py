@@ -70,14 +70,12 @@ def priors() -> dict[str, tuple[Prior, str]]:
     """Return one prior of each kind, and what limits a rule."""
     # Support [−2.1, 4.5]: the wide weights reach from −1.95 (triangle) to 3.6 (device law).
     device = DevicePrior(DeviceLaw(0.5, 1.0, (-0.3,)), mean=0.5, scale=1.5)
+    mixture = ScaleMixturePrior(0.5, 1.0, 0.1)
     return {
         "Gaussian, s = 1": (GaussianPrior(1.0), "parabola: exact from n = 2"),
         "Laplace, b = 1": (LaplacePrior(1.0), "kink at z = −µ/σ"),
         "Student's t, ν = 3, s = 1": (StudentTPrior(3.0, 1.0), "poles at z = (−µ ± i√ν s)/σ"),
-        "mixture, s = 1 and 0.1": (
-            ScaleMixturePrior(0.5, 1.0, 0.1),
-            "branches at θ = ±0.25 ± 0.13i",
-        ),
+        "mixture, s = 1 and 0.1": (mixture, "branches at θ = ±0.25 ± 0.13i"),
         "device-shaped": (device, "log at the prior's ends"),
     }
 

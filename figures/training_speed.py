@@ -18,7 +18,8 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
+from time import sleep
+from timeit import Timer
 
 import numpy as np
 from tabulate import tabulate
@@ -85,20 +86,10 @@ def _milliseconds(calls: dict[str, Step]) -> dict[str, dict[str, float]]:
     for _ in range(TURNS):
         for name, call in calls.items():
             sleep(_PAUSE)
-            of_turn = [_timed(call) for _ in range(_WARM_UP + _STEPS)]
-            times[name] += of_turn[_WARM_UP:]
-    return {name: _summary(of_call) for name, of_call in times.items()}
-
-
-def _timed(call: Step) -> float:
-    begin = perf_counter()
-    call()
-    return 1e3 * (perf_counter() - begin)
-
-
-def _summary(times: list[float]) -> dict[str, float]:
-    quartiles = np.quantile(times, (0.5, 0.25, 0.75)).tolist()
-    return dict(zip(("median", "lower_quartile", "upper_quartile"), quartiles, strict=True))
+            times[name] += Timer(call).repeat(_WARM_UP + _STEPS, number=1)[_WARM_UP:]
+    names = ("median", "lower_quartile", "upper_quartile")
+    quartiles = {name: 1e3 * np.quantile(t, (0.5, 0.25, 0.75)) for name, t in times.items()}
+    return {name: dict(zip(names, q.tolist(), strict=True)) for name, q in quartiles.items()}
 
 
 def as_text(numbers: dict) -> str:

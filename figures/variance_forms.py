@@ -41,13 +41,13 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
     rng = stream(seed, "variance forms")
     errors: dict[str, list[float]] = {name: [] for name in FORMS}
     for ratio in RATIOS:
-        x, own = _layer_at(ratio, _BATCH, rng)
+        x, own = _layer_at(ratio, rng)
         truth = _LAYER.moments(x, own).var
         for name, form in FORMS.items():
             var = form(*_single(x, own)).var
             errors[name].append(float(np.abs(var / truth - 1.0).max()))
     tick("variance forms: errors")
-    x, own = _layer_at(1.0, _BATCH, rng)
+    x, own = _layer_at(1.0, rng)
     arguments = {"float32": _single(x, own), "float64": (x, own)}
     seconds = latency(
         {
@@ -66,15 +66,12 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
     }
 
 
-def _layer_at(ratio: float, batch: int, rng: np.random.Generator):
+def _layer_at(ratio: float, rng: np.random.Generator):
     """Inputs and weights of standard deviation 1 and root mean square mean `ratio`."""
-
-    def around(*shape: int) -> np.ndarray:
-        return ratio * rng.standard_normal(shape)
-
-    x = Moments(around(batch, _SIZE), np.ones((batch, _SIZE)))
-    weight = Posterior(around(_SIZE, _SIZE), np.ones((_SIZE, _SIZE)))
-    return x, {"weight": weight, "bias": Posterior(np.zeros(_SIZE), np.zeros(_SIZE))}
+    mean = ratio * rng.standard_normal((_BATCH, _SIZE))
+    weight = Posterior(ratio * rng.standard_normal((_SIZE, _SIZE)), np.ones((_SIZE, _SIZE)))
+    bias = Posterior(np.zeros(_SIZE), np.zeros(_SIZE))
+    return Moments(mean, np.ones_like(mean)), {"weight": weight, "bias": bias}
 
 
 def _single(x: Moments, own: dict[str, Posterior]):

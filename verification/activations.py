@@ -22,18 +22,21 @@ _SCALE = np.array([0.1, 1.0, 10.0])
 
 def check_relu(n_samples: int, rng: np.random.Generator) -> list[Check]:
     """Check mean and variance of the rectified Gaussian over a grid of means and scales."""
-    scale, a = np.meshgrid(_SCALE, _MEAN_RELU)
     layers = {"relu moments (Gaussian input)": ReLU()}
     method = "mean and variance of max(0, x) against samples, mean/scale from −2 to 5"
-    return of_layers(layers, Moments(a * scale, scale**2), method, n_samples, rng)
+    return of_layers(layers, _grid(_MEAN_RELU), method, n_samples, rng)
 
 
 def check(n_samples: int, rng: np.random.Generator) -> list[Check]:
     """Check mean and variance over a grid of means and scales, for every other activation."""
-    scale, a = np.meshgrid(_SCALE, _MEAN)
     layers = {
         f"{type(layer).__name__} moments (Gaussian input)": layer
         for layer in (LeakyReLU(), Sigmoid(), Tanh(), GELU(), ELU())
     }
     method = "mean and variance against samples, mean/scale from −2 to 2, scale from 0.1 to 10"
-    return of_layers(layers, Moments(a * scale, scale**2), method, n_samples, rng)
+    return of_layers(layers, _grid(_MEAN), method, n_samples, rng)
+
+
+def _grid(mean: np.ndarray) -> Moments:
+    scale, a = np.meshgrid(_SCALE, mean)
+    return Moments(a * scale, scale**2)

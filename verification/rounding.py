@@ -56,11 +56,10 @@ def network_bound(net: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     mean, var = x, np.zeros_like(x)
     m_error, v_error = np.zeros_like(x), np.zeros_like(x)
+    parameters = net.propagated_parameters()
     for index, layer in enumerate(net.layers):
         if isinstance(layer, Dense):
-            weight, bias = (
-                net.propagated_parameters()[f"{index}.{name}"] for name in ("weight", "bias")
-            )
+            weight, bias = (parameters[f"{index}.{name}"] for name in ("weight", "bias"))
             out = dense.moments(Moments(mean, var), weight, bias)
             rounding = 6.0 * U * np.sqrt(layer.in_features + 7)
             v_error = np.sqrt(
@@ -78,9 +77,7 @@ def network_bound(net: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             m_relu = below * m_error + phi / (2 * s) * v_error
             v_relu = np.abs(below - relu_mean * phi / s) * v_error
             v_relu += 2 * relu_mean * (1 - below) * m_error
-            m_error, v_error = (
-                m_relu + RELATIVE_ERROR * relu_mean,
-                v_relu + RELATIVE_ERROR * relu_var,
-            )
+            m_error = m_relu + RELATIVE_ERROR * relu_mean
+            v_error = v_relu + RELATIVE_ERROR * relu_var
             mean, var = relu_mean, relu_var
     return m_error, v_error

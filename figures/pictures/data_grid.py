@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from figures.support.style import figure, save
 from refbnn.data import Dataset
 
 _COLUMNS, _ROWS = 12, 6
+_STYLE: Any = {"cmap": "gray", "interpolation": "nearest"}
 _GAP = 0.3  # space for a label between pictures, in picture widths
 
 
@@ -22,15 +24,8 @@ def draw(dataset: Dataset, path: Path) -> None:
     for cell, i in enumerate(shown):
         row, column = divmod(cell, _COLUMNS)
         left, top = column * step, row * step
-        image = dataset.x[i].transpose(1, 2, 0)
-        axis.imshow(
-            image,
-            cmap="gray",
-            vmin=0.0,
-            vmax=1.0,
-            interpolation="nearest",
-            extent=(left, left + 1.0, top + 1.0, top),
-        )
+        extent = (left, left + 1.0, top + 1.0, top)
+        axis.imshow(dataset.x[i].transpose(1, 2, 0), vmin=0.0, vmax=1.0, extent=extent, **_STYLE)
         label = dataset.y[i]
         words = str(label) if dataset.task == "classes" else ", ".join(f"{v:.2f}" for v in label)
         axis.text(left + 0.5, top - 0.05, words, ha="center", va="bottom", fontsize=8)

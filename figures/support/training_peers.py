@@ -38,18 +38,17 @@ def steps(layers: Sequence[Layer], x: np.ndarray, y: np.ndarray, n_data: int) ->
     The layers are of kinds that `kernels.bench.peers.as_torch` converts; x (B, ...) is float32,
     y (B,) int, and `n_data` the size of the whole data set.
     """
-    missing = absent()
     made = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tools warn on import
-        for name, (_, make) in _TOOLS.items():
-            if name not in missing:
-                import torch
+        for name, (package, make) in _TOOLS.items():
+            if find_spec(package) is None:
+                continue
+            import torch
 
-                torch.manual_seed(0)
-                made[name] = make(
-                    as_torch(layers), torch.from_numpy(x), torch.from_numpy(y), n_data
-                )
+            torch.manual_seed(0)
+            net, tensors = as_torch(layers), (torch.from_numpy(x), torch.from_numpy(y))
+            made[name] = make(net, *tensors, n_data)
     return made
 
 
