@@ -25,7 +25,7 @@ from scipy.stats import ks_2samp, kstwobign
 from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, train
 from refbnn.data import mnist_subset
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import Dense, Layer, ReLU
 from refbnn.network import correlated_weights as correlation
 from refbnn.noise import Bimodal, DeviceLaw, HeavyTailed, Law
 from refbnn.numerics.random.streams import stream
@@ -56,7 +56,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
     for kind, correlated in _KINDS.items():
         distances[kind] = {label: [] for label in LAWS}
         for width in WIDTHS:
-            layers = [Dense(784, width), ReLU(), Dense(width, 10)]
+            layers: list[Layer] = [Dense(784, width), ReLU(), Dense(width, 10)]
             net = Network(layers, prior=GaussianPrior(0.3), seed=seed, correlated=correlated)
             train(net, x, y, epochs=EPOCHS, learning_rate=_RATE, seed=seed)
             if correlated:
