@@ -124,7 +124,7 @@ def _draw(cases: list[dict], path: Path) -> None:
                 axes.barh(y, t["median"], height, color=colour, label=label, xerr=ends)
                 axes.text(t["upper_quartile"], y, f" {t['median']:.3g}", va="center", fontsize=8)
         axes.set_yticks(range(len(own)), [_counted(case["threads"]) for case in own])
-        axes.invert_yaxis()
+        axes.set_ylim(len(own) - 0.5, -0.5)
         axes.margins(x=0.12)
         axes.set(title=title, xlabel=f"ms for a step of {_BATCH} images, median and quartiles")
     legend_below(fig, row[0])
