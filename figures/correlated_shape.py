@@ -1,31 +1,31 @@
-"""Does it matter less, or more, which shape the noise has once weights are correlated?
+"""Does the shape of the noise matter less once weights are correlated?
 
-Networks 784-W-10 with ReLU, W = 2 … 32, trained on the packaged digits with the Gaussian law, once
-by mean field, once with a full covariance of the last layer (`refbnn.network.correlated_weights`).
-Then the law is replaced, means, scales and correlation kept, and the distribution of each logit
-over posterior samples is compared with that under the Gaussian law: Kolmogorov–Smirnov distance of
-two samples, median over inputs and classes. Two samples of the same law are 0.83·√(2/S) apart in
-the median (Kolmogorov's limiting distribution): the floor that is drawn.
+Networks 784-W-10 with ReLU, W = 2 … 32, are trained on the packaged digits with the Gaussian law,
+once by mean field and once with a full covariance of the last layer
+(`refbnn.network.correlated_weights`). Then the law is replaced; means, scales and correlation stay.
+Shown is how far the distribution of a logit over posterior samples moves: the Kolmogorov–Smirnov
+distance of two samples, median over inputs and classes. The dashed floor is the median distance of
+two samples of one law, 0.83·√(2/S) (Kolmogorov's limiting distribution).
 
 Source of the question: arXiv 2501.05564 shows insensitivity to the shape under mean field.
 
-What to look for. A correlated weight is itself a sum, θ_i = µ_i + σ_i Σ_j R_ij z_j, so its law is
-nearer to a Gaussian than that of z; but the sums that a logit takes have fewer independent parts.
-The first weighs more: with correlation the distance falls to the floor sooner.
+What to look for. A correlated weight θ_i = µ_i + σ_i Σ_j R_ij z_j is a sum, so its law is nearer to
+a Gaussian than that of z; but a logit's sum has fewer independent parts. The first effect is the
+larger: with correlation the distance falls to the floor at smaller widths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import ks_2samp, kstwobign
 
-from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, train
 from refbnn.data import mnist_subset
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import Dense, Layer, ReLU
 from refbnn.network import correlated_weights as correlation
 from refbnn.noise import Bimodal, DeviceLaw, HeavyTailed, Law
 from refbnn.numerics.random.streams import stream
@@ -40,40 +40,25 @@ LAWS: dict[str, Law] = {
 _COLOURS = (BLUE, AMBER, GREEN)
 _LAST = 2  # index of the last layer
 _KINDS: dict[str, tuple[int, ...]] = {"mean field": (), "last layer correlated": (_LAST,)}
-_EPOCHS = 15
+EPOCHS = 15
 _RATE = 1e-2  # at 2e-3 the correlations stay near 0.03
 _INPUTS = 10
 _SAMPLES = 4000
 FLOOR = float(kstwobign.median()) * np.sqrt(2.0 / _SAMPLES)
-
-
-def steps() -> int:
-    """How often `make` ticks."""
-    return 2 * len(WIDTHS)
+STEPS = 2 * len(WIDTHS)  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture, return the distances over the widths; `mc_samples` is not used."""
-    return measure(folder, seed, tick, WIDTHS, _EPOCHS)
-
-
-def measure(
-    folder: Path, seed: int, tick: Callable[[str], None], widths: Sequence[int], epochs: int
-) -> dict:
-    """As `make`, for these widths and so many epochs."""
+    """Save the picture; return the distances over the widths."""
     x, y, x_test, _ = mnist_subset()
     distances: dict[str, dict[str, list[float]]] = {}
     spreads = []
     for kind, correlated in _KINDS.items():
         distances[kind] = {label: [] for label in LAWS}
-        for width in widths:
-            net = Network(
-                [Dense(784, width), ReLU(), Dense(width, 10)],
-                prior=GaussianPrior(0.3),
-                seed=seed,
-                correlated=correlated,
-            )
-            train(net, x, y, epochs=epochs, learning_rate=_RATE, seed=seed)
+        for width in WIDTHS:
+            layers: list[Layer] = [Dense(784, width), ReLU(), Dense(width, 10)]
+            net = Network(layers, prior=GaussianPrior(0.3), seed=seed, correlated=correlated)
+            train(net, x, y, epochs=EPOCHS, learning_rate=_RATE, seed=seed)
             if correlated:
                 spreads.append(_rms_correlation(net.correlation[_LAST]))
             samples = _logits(net, x_test, seed)
@@ -81,9 +66,9 @@ def measure(
                 others = _logits(net.with_noise(law), x_test, seed + 1)
                 distances[kind][label].append(_median_ks(samples, others))
             tick(f"correlated shape: {kind}, width {width}")
-    _draw(distances, widths, folder / "correlated_shape.png")
+    _draw(distances, folder / "correlated_shape.png")
     return {
-        "widths": list(widths),
+        "widths": list(WIDTHS),
         "median_ks_distance_to_gaussian_law": distances,
         "median_ks_distance_of_equal_laws": FLOOR,
         "rms_correlation_of_last_layer": spreads,
@@ -91,7 +76,7 @@ def measure(
 
 
 def _logits(net: Network, x: np.ndarray, seed: int) -> np.ndarray:
-    """Samples of the logits of some inputs, (S, B·C)."""
+    """Sample the logits of some inputs, (S, B·C)."""
     rng = stream(seed, "correlated shape")
     return net.sample(x[:_INPUTS], _SAMPLES, rng).reshape(_SAMPLES, -1)
 
@@ -108,14 +93,14 @@ def _rms_correlation(A: np.ndarray) -> float:
     return float(np.sqrt(np.mean((R @ R.T)[np.tril_indices(len(A), -1)] ** 2)))
 
 
-def _draw(distances, widths: Sequence[int], path: Path) -> None:
+def _draw(distances, path: Path) -> None:
     fig, (row,) = figure(len(distances), sharey=True)
     for axes, (kind, by_law) in zip(row, distances.items(), strict=True):
         for (label, values), colour in zip(by_law.items(), _COLOURS, strict=True):
-            axes.plot(widths, values, "o-", color=colour, label=label)
+            axes.plot(WIDTHS, values, "o-", color=colour, label=label)
         axes.axhline(FLOOR, color=GREY, linestyle="--", label="two samples of one law")
         axes.set(xscale="log", ylim=(0.0, None), title=kind, xlabel="width of the hidden layer")
-        axes.set_xticks(widths, [str(width) for width in widths])
+        axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
         axes.minorticks_off()
     row[0].set_ylabel("median KS distance of a logit\nfrom that under the Gaussian law")
     row[0].legend(fontsize=8)

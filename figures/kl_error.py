@@ -1,25 +1,24 @@
 """Error of KL and its gradients by a Gauss rule, against the number of its nodes.
 
 Shown: for every law and prior, |n-node rule (`refbnn.training.kl.kl.by_quadrature`) − truth|, n = 1
-… 64, for a weight that is narrow against the prior's features and for a wide one. Truth is
-`refbnn.training.kl.kl.divergence`, itself held against Monte Carlo; the grey level is one standard
-error of that, the best that sampling can see.
+… 64, for a weight narrow compared with the prior's features and for a wide one. The truth is
+`refbnn.training.kl.kl.divergence`; the grey level is one standard error of its Monte Carlo check.
 
 Source: arXiv 2501.05564, section 3.1.2, computes the KL term by one such rule of the device law.
 
-What to look for. A rule is exact for polynomials of degree 2n − 1 in z, so it falls as fast as
-log p(µ + σz) comes near to one over the law's support:
+What to look for. A rule is exact for polynomials of degree 2n − 1 in z, so its error falls as fast
+as polynomials approach log p(µ + σz) on the law's support:
 
-* Gaussian prior: a parabola, exact from n = 2 (KL itself) whatever the weight.
-* Laplace: the kink at z = −µ/σ. Inside the support the gradient's rule jumps by a node's weight,
-  which is O(1/n), and KL falls as O(n⁻²); a narrow weight has its kink where no mass is.
+* Gaussian prior: a parabola, exact from n = 2 (KL itself) for any weight.
+* Laplace: a kink at z = −µ/σ. Inside the support the gradient's rule jumps by a node's weight,
+  which is O(1/n), and KL falls as O(n⁻²); a narrow weight has no mass at the kink.
 * Student's t: poles at z = (−µ ± i√ν s)/σ. On a bounded support [a, b] the error falls as ρ⁻²ⁿ, ρ
-  the half-axis sum of the Bernstein ellipse through the pole (drawn dashed for the device law);
-  with a normal law as exp(−c√n) only, and slower still with a heavier tail.
+  the half-axis sum of the Bernstein ellipse through the pole (dashed for the device law); with a
+  normal law only as exp(−c√n), and more slowly still with a heavier tail.
 * Scale mixture: log(1 + e^ℓ) branches where e^ℓ = −1, first at θ = ±0.25 ± 0.13i: near every
-  weight that is not narrow against the narrow component.
-* Device-shaped: logarithms at the ends of the prior's support. A weight that nearly fills it meets
-  them; on the whole line KL is infinite.
+  weight that is not narrow compared with the narrow component.
+* Device-shaped: logarithms at the ends of the prior's support. A weight that nearly fills it comes
+  close to them; on the whole line KL is infinite.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed
 from refbnn.noise.law import Law
@@ -52,11 +51,12 @@ _KEYS = ("kl_nats", "sigma_dkl_dmu_nats", "sigma_dkl_dsigma_nats")
 _COLOURS = (BLUE, AMBER, PINK, ORANGE, GREEN)
 _BLOCK = 1 << 18
 _LEAST = 1e-17  # an error of 0 is drawn here
-_ROUNDING = 1e-12  # a standard error below is that of a constant
+_ROUNDING = 1e-12  # the estimate of a constant has a smaller standard error
+STEPS = 5  # calls of `tick`: one a law
 
 
 def laws() -> dict[str, NumericalLaw]:
-    """One of each kind."""
+    """Return one law of each kind."""
     return {
         "Gaussian": Gaussian(),
         "bimodal": Bimodal(0.9),
@@ -67,38 +67,21 @@ def laws() -> dict[str, NumericalLaw]:
 
 
 def priors() -> dict[str, tuple[Prior, str]]:
-    """One of each kind, and what a rule stumbles on."""
+    """Return one prior of each kind, and what limits a rule."""
     # Support [−2.1, 4.5]: the wide weights reach from −1.95 (triangle) to 3.6 (device law).
     device = DevicePrior(DeviceLaw(0.5, 1.0, (-0.3,)), mean=0.5, scale=1.5)
+    mixture = ScaleMixturePrior(0.5, 1.0, 0.1)
     return {
         "Gaussian, s = 1": (GaussianPrior(1.0), "parabola: exact from n = 2"),
         "Laplace, b = 1": (LaplacePrior(1.0), "kink at z = −µ/σ"),
         "Student's t, ν = 3, s = 1": (StudentTPrior(3.0, 1.0), "poles at z = (−µ ± i√ν s)/σ"),
-        "mixture, s = 1 and 0.1": (
-            ScaleMixturePrior(0.5, 1.0, 0.1),
-            "branches at θ = ±0.25 ± 0.13i",
-        ),
+        "mixture, s = 1 and 0.1": (mixture, "branches at θ = ±0.25 ± 0.13i"),
         "device-shaped": (device, "log at the prior's ends"),
     }
 
 
-def steps() -> int:
-    """How often `make` ticks."""
-    return len(laws())
-
-
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save a picture for each kind of weight; return the numbers.
-
-    Parameters
-    ----------
-    folder : Path
-    seed : int
-    mc_samples : int
-        Behind the check of the truth.
-    tick : callable
-        Called with a word `steps()` times.
-    """
+    """Save a picture for each kind of weight; return the numbers."""
     cases = []
     for law_name, law in laws().items():
         cases += list(_cases(law_name, law, seed, mc_samples))
@@ -115,7 +98,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
 
 
 def _cases(law_name: str, law: Law, seed: int, mc_samples: int) -> Iterator[dict]:
-    """Truth, its check and the rules' errors, for every prior and weight of one law."""
+    """Truth, its Monte Carlo check and the rules' errors, for every prior and weight of one law."""
     pairs = [
         (prior_name, prior, width)
         for prior_name, (prior, _) in priors().items()
@@ -134,7 +117,7 @@ def _cases(law_name: str, law: Law, seed: int, mc_samples: int) -> Iterator[dict
 
         truth = numbers(exact)
         found = np.array([numbers(by_quadrature(weight, prior, law.entropy, r)) for r in rules])
-        # E log p, σE[s_p], σE[z s_p] -> what the truth holds of them.
+        # From E log p, σE[s_p], σE[z s_p] to KL and its derivatives.
         estimate = np.array([-law.entropy - np.log(sigma), 0.0, -1.0]) - mean
         yield {
             "law": law_name,
@@ -193,10 +176,10 @@ def _draw(cases: list[dict], width: str, mc_samples: int, path: Path) -> None:
             ax.text(0.98, 0.97, note, transform=ax.transAxes, ha="right", va="top", fontsize=7)
             if prior.startswith("Student"):
                 ax.plot(NODES, _rate(laws()["device"], mu, sigma), "k--", lw=1, label="ρ⁻²ⁿ")
-                handles, labels = ax.get_legend_handles_labels()
+                complete = ax
     for row, quantity in enumerate(QUANTITIES):
         axes[row, 0].set_ylabel(f"error of {quantity}")
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(fig, complete)
     save(fig, path)
 
 

@@ -1,21 +1,21 @@
-"""Errors of propagation against depth, width and activation; and against the law's shape.
+"""Errors of propagation by depth, width and activation; and by the shape of the law.
 
-*Depth, width, activation.* Random networks of n units a layer, means N(0, 2/n), scales half their
-spread, one input of N(0, 1), normal weights; as many networks as make 64 units. Sampled: the
-pre-activations of a layer given its inputs are independent normal, so that whole layers are drawn
-exactly (as in `refbnn.training.local_reparameterisation`), 4000 times. Over the units of each
-layer's pre-activation that vary at all (a narrow network may die), medians of
+*Depth, width, activation.* Random networks have n units a layer, means N(0, 2/n), scales half the
+spread of the means, one input of N(0, 1) and normal weights; there are as many networks as make 64
+units. Given a layer's inputs, its pre-activations are independent normal, so 4000 samples of whole
+layers are drawn exactly (as in `refbnn.training.local_reparameterisation`). Shown are medians, over
+the units of a layer that vary at all (a narrow network may die), of
 
     |m − m_s|/s_s,      |√v/s_s − 1|,      W₁(samples, N(m, v))/s_s,
 
-s sampled. The grey level is what an exact propagation would show: that of 4000 normal samples.
+m_s and s_s sampled. The grey level is what exact propagation gives: that of 4000 normal samples.
 
-*Law.* A pre-activation of n equal terms: its KL from the Gaussian that propagation claims, exactly
-(`figures.sum_density`), with the prediction κ₃²/12n + κ₄²/48n² of the law's cumulants drawn over it
-(slope −1 for a skewed law, −2 for a symmetric one), and by sampling: counts in 50 bins of equal
-probability, KL̂ = Σ p̂ log(p̂/p) − 49/2S, its bias. Bins see less than all of KL: what they
-would see of the exact law is among the numbers. Points within 3 standard errors of 0 are not drawn.
-The last panel shows the error of the mean behind a ReLU, in units of the spread, under its bounds
+*Law.* A pre-activation of n equal terms: KL from the Gaussian that propagation claims, three ways.
+Exactly (`figures.support.sum_density`), with the prediction κ₃²/12n + κ₄²/48n² of the law's
+cumulants (slope −1 for a skewed law, −2 for a symmetric one); from the exact law in 50 bins of
+equal probability, which lose part of KL; and by sampling, KL̂ = Σ p̂ log(p̂/p) − 49/2S, its bias, from
+counts in these bins. Points within 3 standard errors of 0 are not drawn. The last panel shows the
+error of the mean behind a ReLU, in units of the spread, and its bounds
 (`refbnn.uncertainty.diagnostics.bounds`).
 """
 
@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, ndtri, xlogy
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
-from figures.sum_density import standardised_sum
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
+from figures.support.sum_density import standardised_sum
 from refbnn.layers import GELU, Dense, LeakyReLU, ReLU, Tanh
 from refbnn.layers.layer import Layer
 from refbnn.layers.moments import Moments
@@ -52,16 +52,12 @@ LAWS: dict[str, Law] = {
 }
 _COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER)
 _SAMPLES = 4000  # of each network
-_UNITS = 64  # at least, of all networks of one width
+_UNITS = 64  # least number of units in all networks of one width
 _SPREAD = 0.5  # scale of a weight over the spread of the means
 _BINS = 50
 _DRAWS = 1 << 22  # numbers behind each sampled divergence
 _KEYS = ("mean_error_over_spread", "spread_relative_error", "wasserstein_over_spread")
-
-
-def steps() -> int:
-    """How often `make` ticks."""
-    return len(ACTIVATIONS) + len(LAWS)
+STEPS = len(ACTIVATIONS) + len(LAWS)  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
@@ -124,7 +120,7 @@ def _network(activation: Layer, width: int, rng: np.random.Generator) -> list[np
 
 
 def _errors(samples: np.ndarray, claimed: Moments) -> np.ndarray:
-    """Of every unit that varies, as many as `_KEYS`; samples (S, n), claimed moments (1, n)."""
+    """Three errors (`_KEYS`) of every unit that varies; samples (S, n), claimed moments (1, n)."""
     sampled = samples.std(axis=0, ddof=1)
     alive = sampled > 0.0
     samples, sampled = samples[:, alive], sampled[alive]
@@ -146,36 +142,38 @@ def _floor(seed: int) -> dict[str, float]:
 
 
 def _sum(law: Law, n: int, seed: int) -> dict[str, float]:
-    """A sum of n equal terms: its divergence three ways, and the ReLU behind it."""
+    """KL of a sum of n equal terms from a Gaussian, three ways, and errors behind a ReLU."""
     _, _, skewness, kurtosis = cumulants(law, 4)
     row: dict[str, float] = {
         "width": n,
         "predicted_nats": skewness**2 / 12.0 / n + kurtosis**2 / 48.0 / n**2,
         "berry_esseen_w1_over_spread": third_absolute_moment(law) / np.sqrt(n),
     }
+    row |= _exact(law, n)
+    row["talagrand_w1_over_spread"] = float(wasserstein_from_divergence(1.0, row["kl_nats"]))
+    return row | _sampled(law, n, seed)
+
+
+def _exact(law: Law, n: int) -> dict[str, float]:
+    ends = ndtri(np.arange(1, _BINS) / _BINS)
     if isinstance(law, Gaussian):
-        row |= dict.fromkeys(
-            ("kl_nats", "binned_kl_nats", "relu_mean_error", "w1_over_spread"), 0.0
-        )
-    elif n == 1:
-        ends = ndtri(np.arange(1, _BINS) / _BINS)
-        binned = np.diff(law.cdf(ends), prepend=0.0, append=1.0)
-        row |= {
-            "kl_nats": float(Gaussian().entropy - law.entropy),
-            "binned_kl_nats": float(np.sum(xlogy(binned, binned * _BINS))),
-        }
+        keys = ("kl_nats", "binned_kl_nats", "relu_mean_error", "w1_over_spread")
+        return dict.fromkeys(keys, 0.0)
+    if n == 1:
+        cdf, row = law.cdf, {"kl_nats": float(Gaussian().entropy - law.entropy)}
     else:
         found = standardised_sum(law, n)
-        binned = np.diff(
-            found.cdf(ndtri(np.arange(_BINS + 1) / _BINS)[1:-1]), prepend=0.0, append=1.0
-        )
-        row |= {
+        cdf = found.cdf
+        row = {
             "kl_nats": found.divergence,
-            "binned_kl_nats": float(np.sum(xlogy(binned, binned * _BINS))),
             "relu_mean_error": abs(found.relu_error(0.0)[0]),
             "w1_over_spread": found.wasserstein,
         }
-    row["talagrand_w1_over_spread"] = float(wasserstein_from_divergence(1.0, row["kl_nats"]))
+    binned = np.diff(cdf(ends), prepend=0.0, append=1.0)
+    return row | {"binned_kl_nats": float(np.sum(xlogy(binned, binned * _BINS)))}
+
+
+def _sampled(law: Law, n: int, seed: int) -> dict[str, float]:
     size = _DRAWS // n
     rng = stream(seed, f"propagation error, sum {n}")
     x = law.sample(rng, (size, n)).sum(axis=1) / np.sqrt(n)
@@ -185,12 +183,11 @@ def _sum(law: Law, n: int, seed: int) -> dict[str, float]:
     mean = float(np.sum(xlogy(p, p * _BINS)))
     # For counts near equal 2S·KL̂ is χ² of 49 degrees of freedom; further away the delta method.
     error = np.sqrt((np.sum(p * ratio**2) - mean**2) / size + (_BINS - 1) / (2.0 * size**2))
-    row |= {
+    return {
         "samples": size,
         "sampled_kl_nats": mean - (_BINS - 1) / (2.0 * size),
         "sampled_kl_se_nats": float(error),
     }
-    return row
 
 
 def _draw_networks(cases: list[dict], floor: Mapping[str, float], path: Path) -> None:
@@ -211,36 +208,34 @@ def _draw_networks(cases: list[dict], floor: Mapping[str, float], path: Path) ->
             ax.set(yscale="log")
             if column == 0:
                 ax.set_ylabel(title)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(fig, axes[0, 0])
     save(fig, path)
 
 
 def _draw_sums(sums: Mapping[str, list[dict]], path: Path) -> None:
-    fig, axes = figure(2, 1, (6.0, 4.2))
-    left, right = axes[0]
+    fig, ((left, right),) = figure(2, 1, (6.0, 4.2))
     for colour, (name, rows) in zip(_COLOURS, sums.items(), strict=True):
         if name == "Gaussian":  # 0 at every width
             continue
-        n = [row["width"] for row in rows]
-        left.plot(n, [row["kl_nats"] for row in rows], "o", ms=4, color=colour, label=name)
-        left.plot(n, [row["predicted_nats"] for row in rows], "--", lw=1, color=colour)
-        left.plot(n, [row["binned_kl_nats"] for row in rows], ":", lw=0.8, color=colour)
+        for axes, key, style in (
+            (left, "kl_nats", {"fmt": "o", "ms": 4, "label": name}),
+            (left, "predicted_nats", {"fmt": "--", "lw": 1}),
+            (left, "binned_kl_nats", {"fmt": ":", "lw": 0.8}),
+            (right, "relu_mean_error", {"fmt": "o", "ms": 4}),
+            (right, "w1_over_spread", {"fmt": "-", "lw": 1}),
+            (right, "talagrand_w1_over_spread", {"fmt": "--", "lw": 1}),
+            (right, "berry_esseen_w1_over_spread", {"fmt": ":", "lw": 1}),
+        ):
+            shown = rows if axes is left else [row for row in rows if "w1_over_spread" in row]
+            n = [row["width"] for row in shown]
+            axes.errorbar(n, [row[key] for row in shown], color=colour, **style)
         for row in rows:
             kl, error = row["sampled_kl_nats"], row["sampled_kl_se_nats"]
             if kl > 3.0 * error:
                 left.errorbar(row["width"], kl, error, fmt="x", ms=6, color=colour, alpha=0.6)
-        behind = [row for row in rows if "w1_over_spread" in row]
-        n = [row["width"] for row in behind]
-        right.plot(n, [row["relu_mean_error"] for row in behind], "o", ms=4, color=colour)
-        right.plot(n, [row["w1_over_spread"] for row in behind], "-", lw=1, color=colour)
-        right.plot(n, [row["talagrand_w1_over_spread"] for row in behind], "--", lw=1, color=colour)
-        right.plot(
-            n, [row["berry_esseen_w1_over_spread"] for row in behind], ":", lw=1, color=colour
-        )
     left.set(
         xscale="log", yscale="log", xlabel="width n", ylabel="KL from the Gaussian (nats)",
-        title="• exact (dotted: seen by 50 bins), × sampled, dashed: κ₃²/12n + κ₄²/48n²",
+        title="• exact (dotted: in 50 bins), × sampled, dashed: κ₃²/12n + κ₄²/48n²",
     )  # fmt: skip
     right.set(
         xscale="log", yscale="log", ylim=(1e-6, 10), xlabel="width n",

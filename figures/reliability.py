@@ -3,12 +3,12 @@
 Shown, from packaged data: left and middle, reliability diagrams of a 784-100-100-10 network for
 plain and ambiguous digits (`dirty-mnist-subset`, 2000 test images), in bins of equal mass; right,
 coverage curves of a 784-100-100-2 network for the angles of rotated digits
-(`rotated-mnist-subset`, 1000 test images). Each by SVI (100 passes), by PFP, and by PFP with the
-variance factor that meets the epistemic uncertainty of SVI on a tenth of the training data, which
-is not trained on. Bars and the grey band: one standard error if the predictions were calibrated.
+(`rotated-mnist-subset`, 1000 test images). Methods: SVI with 100 passes, PFP, and PFP with the
+variance factor that makes its epistemic uncertainty equal to that of SVI on a held-out tenth of the
+training data. Bars and the grey band: one standard error if the predictions were calibrated.
 
-What to look for. SVI and PFP with its factor should lie on each other, whether or not either lies
-on the diagonal: a wrong posterior is not the propagation's fault.
+What to look for. SVI and PFP with its factor should agree, whether or not either lies on the
+diagonal: a wrong posterior is not an error of propagation.
 
 Sources: see `refbnn.uncertainty.calibration` and `refbnn.uncertainty.variance_factor`.
 """
@@ -16,11 +16,12 @@ Sources: see `refbnn.uncertainty.calibration` and `refbnn.uncertainty.variance_f
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from figures.style import BLUE, GREY, ORANGE, PINK, figure, save
+from figures.support.style import BLUE, GREY, ORANGE, PINK, figure, save
 from refbnn import Network, data, predict, train
 from refbnn.data import Dataset
 from refbnn.network.architectures import mlp
@@ -38,35 +39,27 @@ _COLOURS = {SVI: GREY, PFP: ORANGE, FACTOR: BLUE}
 _PASSES = 100
 _BINS = 10
 _HELD_OUT = 0.1
-
-
-def steps() -> int:
-    """How often `make` ticks."""
-    return 2
+STEPS = 2  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture; return the numbers.
+    """Save the picture; return the numbers."""
+    diagrams, classes = _classes(seed)
+    tick("reliability of classes")
+    curves, targets = _targets(seed)
+    tick("coverage of targets")
+    _draw(diagrams, curves, folder / "reliability.png")
+    return {"passes": _PASSES, "classes": classes, "targets": targets}
 
-    Parameters
-    ----------
-    folder : Path
-    seed : int
-    mc_samples : int
-        Not used.
-    tick : callable
-        Called with a word `steps()` times.
-    """
+
+def _classes(seed: int) -> tuple[dict[str, Reliability], dict]:
+    """Reliability diagrams by method, and the numbers of all methods."""
     net, choice = _trained(CLASSES, "categorical", seed)
     test = data.load(CLASSES, "test")
-    x, y = net.shaped(test.x), test.y
-    predictions = {
-        SVI: predict(net, x, method="svi", n_samples=_PASSES, seed=seed),
-        PFP: predict(net, x),
-        FACTOR: predict(net.with_variance_factor(choice.factor), x),
-    }
+    y = test.y
+    predictions = _by_method(predict, net, choice, net.shaped(test.x), seed=seed)
     diagrams = {name: reliability(p, y, _BINS, "mass") for name, p in predictions.items()}
-    classes = {
+    by_method = {
         name: {
             "ece": diagrams[name].ece,
             "ece_if_calibrated": diagrams[name].ece_if_calibrated,
@@ -76,18 +69,19 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
         }
         for name, p in predictions.items()
     }
-    tick("reliability of classes")
+    return diagrams, {"factor": choice.factor, "by_method": by_method}
 
-    net, target_choice = _trained(TARGETS, "gaussian", seed)
+
+def _targets(seed: int) -> tuple[dict[str, Coverage], dict]:
+    """Coverage curves by method, and the numbers of all methods."""
+    net, choice = _trained(TARGETS, "gaussian", seed)
     test = data.load(TARGETS, "test")
-    x, y = net.shaped(test.x), test.y.astype(float)
-    answers = {
-        SVI: predict_targets(net, x, 1, method="svi", n_samples=_PASSES, seed=seed),
-        PFP: predict_targets(net, x, 1),
-        FACTOR: predict_targets(net.with_variance_factor(target_choice.factor), x, 1),
-    }
+    y = test.y.astype(float)
+    answers = _by_method(
+        partial(predict_targets, n_targets=1), net, choice, net.shaped(test.x), seed=seed
+    )
     curves = {name: coverage(p, y) for name, p in answers.items()}
-    targets = {
+    by_method = {
         name: {
             "coverage": curves[name].share.tolist(),
             "coverage_deviation": curves[name].deviation,
@@ -96,21 +90,20 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
         }
         for name, p in answers.items()
     }
-    tick("coverage of targets")
-    _draw(diagrams, curves, folder / "reliability.png")
+    level = curves[SVI].level.tolist()
+    return curves, {"factor": choice.factor, "level": level, "by_method": by_method}
+
+
+def _by_method(predict: Callable, net: Network, choice: Choice, x: np.ndarray, seed: int) -> dict:
     return {
-        "passes": _PASSES,
-        "classes": {"factor": choice.factor, "by_method": classes},
-        "targets": {
-            "factor": target_choice.factor,
-            "level": curves[SVI].level.tolist(),
-            "by_method": targets,
-        },
+        SVI: predict(net, x, method="svi", n_samples=_PASSES, seed=seed),
+        PFP: predict(net, x),
+        FACTOR: predict(net.with_variance_factor(choice.factor), x),
     }
 
 
 def _trained(name: str, likelihood: str, seed: int) -> tuple[Network, Choice]:
-    """A network trained on most of the training data, and its factor from the rest."""
+    """Train a network on most of the training data; choose its factor on the rest."""
     examples: Dataset = data.load(name, "train")
     layers = mlp(examples.n_outputs * (2 if likelihood == "gaussian" else 1))
     net = Network(layers, prior=GaussianPrior(0.3), seed=seed)

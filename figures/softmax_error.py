@@ -1,16 +1,16 @@
-"""Error of the ways from Gaussian logits to mutual information, against spread and classes.
+"""Error of the ways from Gaussian logits to mutual information, by spread and number of classes.
 
 Shown: root mean square error of softmax means and of mutual information (nats), and the time of an
 input, for every way of `refbnn.prediction.softmax`, over the spread of the logits and C = 2, 10,
-100. Truth is `by_quadrature`, itself held against other integrals (tests) and draws
-(`verification.softmax`); its own error, 1e-14, lies below the picture. Inputs: means ~ N(0, 3²),
-spreads uniform within a factor of two around the one named.
+100. The truth is `by_quadrature`, which tests compare with other integrals and
+`verification.softmax` with draws; its own error, 1e-14, lies below the picture. Inputs: means
+~ N(0, 3²), spreads uniform within a factor of two around the one named.
 
 What to look for. The error of the delta method grows as the square of the variance; from spread 1
-on it is useless. The scalings are a few per cent off and know nothing of mutual information. The
-Laplace bridge is made for logits near each other: with means as far apart as here its α are
-hundreds, its mean is off at any spread for C > 2, and nearly all mutual information is lost. Even
-draws beat independent ones by up to a hundred for small spreads, by two for great ones.
+on it is useless. The scalings are a few per cent off and give no mutual information. The Laplace
+bridge assumes logits near each other: with means as far apart as here its α are hundreds, its mean
+is off at any spread for C > 2, and nearly all mutual information is lost. Even draws are up to a
+hundred times more accurate than independent ones for small spreads, twice for large ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from time import perf_counter
 
 import numpy as np
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
 from refbnn.layers.moments import Moments
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction.result import Prediction, from_logit_samples
@@ -48,27 +48,13 @@ _COLOURS = {
     "delta method": GREEN,
 }
 
-# E[p] and, where the way knows it, MI.
+# E[p], and MI where the way gives it.
 Answer = tuple[np.ndarray, np.ndarray | None]
-
-
-def steps() -> int:
-    """How often `make` ticks."""
-    return len(CLASSES)
+STEPS = len(CLASSES)  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture; return the numbers.
-
-    Parameters
-    ----------
-    folder : Path
-    seed : int
-    mc_samples : int
-        Not used: the truth is no sample.
-    tick : callable
-        Called with a word `steps()` times.
-    """
+    """Save the picture; return the numbers."""
     cases = []
     for n_classes in CLASSES:
         cases += [_case(n_classes, spread, seed) for spread in SPREADS]
@@ -81,7 +67,7 @@ def _case(n_classes: int, spread: float, seed: int) -> dict:
     rng = stream(seed, f"softmax error, {n_classes} classes, spread {spread}")
     mean = rng.normal(0.0, _MEANS, (_INPUTS, n_classes))
     logits = Moments(mean, (spread * rng.uniform(2.0 / 3.0, 4.0 / 3.0, mean.shape)) ** 2)
-    by_quadrature(logits)  # compiled, where it was not
+    by_quadrature(logits)  # compile before timing
     start = perf_counter()
     truth = by_quadrature(logits)
     seconds = {"quadrature": perf_counter() - start}
@@ -108,17 +94,13 @@ def _ways(rng: np.random.Generator) -> dict[str, Callable[[Moments], Answer]]:
         z = rng.standard_normal((N_DRAWS, 1, logits.shape[1]))
         return _both(from_logit_samples(logits.mean + np.sqrt(logits.var) * z, logits))
 
-    def delta(logits: Moments) -> Answer:
-        p, _, information = delta_method(logits)
-        return p, information
-
     return {
         "independent draws": independent,
         "even draws": lambda logits: _both(by_sampling(logits, N_DRAWS, rng)),
         "scaled softmax": lambda logits: (scaled_softmax(logits), None),
         "pairwise softmax": lambda logits: (pairwise_softmax(logits), None),
         "Laplace bridge": lambda logits: _both(laplace_bridge(logits)),
-        "delta method": delta,
+        "delta method": lambda logits: delta_method(logits)[::2],
     }
 
 
@@ -141,13 +123,8 @@ def _draw(cases: list[dict], path: Path) -> None:
             for name, colour in _COLOURS.items():
                 values = [case["rms_error"][name].get(key, np.nan) for case in chosen]
                 ax.plot(SPREADS, values, "o-", ms=3, lw=1.2, color=colour, label=name)
-        axes[1, column].plot(
-            SPREADS,
-            [case["mean_mutual_information_nats"] for case in chosen],
-            "k--",
-            lw=1,
-            label="mean mutual information",
-        )
+        mean = [case["mean_mutual_information_nats"] for case in chosen]
+        axes[1, column].plot(SPREADS, mean, "k--", lw=1, label="mean mutual information")
         for name, colour in ({"quadrature": "black"} | _COLOURS).items():
             values = [case["microseconds_an_input"][name] for case in chosen]
             axes[2, column].plot(SPREADS, values, "o-", ms=3, lw=1.2, color=colour, label=name)
@@ -156,10 +133,5 @@ def _draw(cases: list[dict], path: Path) -> None:
         axes[2, column].set_xlabel("spread of the logits")
     for row, label in enumerate(("error of E[p]", "error of MI (nats)", "time of an input (µs)")):
         axes[row, 0].set_ylabel(label)
-    handles = {
-        label: handle
-        for ax in (axes[1, 0], axes[2, 0])
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    legend_below(fig, axes[1, 0], axes[2, 0], columns=4)
     save(fig, path)

@@ -1,15 +1,15 @@
-"""Milliseconds of one training step, beside Pyro and bayesian-torch: a benchmark.
+"""Benchmark: milliseconds of one training step, compared with Pyro and bayesian-torch.
 
-Shown: medians of float32 steps of 128 images, one posterior sample, Gaussian mean field: sample the
-weights, forward, backward, KL, Adam. Networks: MLP 784-100-100-10 and LeNet-5. The tools take turns
-in one process, so that other work on the machine falls on all alike; once with one thread and once
-with as many as the machine has. A turn begins with a pause and a few steps that do not count: the
-threads of one tool still spin for some 30 ms after its last step, and would hold up the next one's.
-Each tool runs as it is by default: Pyro checks what is sampled, which is a quarter of its time.
-Tools that are not installed (extra `peers`) are named as absent.
+Shown: medians of float32 steps (sample the weights, forward, backward, KL, Adam) of 128 images with
+one posterior sample and a Gaussian mean field, for MLP 784-100-100-10 and LeNet-5; once with one
+thread and once with as many as the machine has. The tools take turns in one process, so that other
+work on the machine slows all of them alike. A turn begins with a pause and a few steps that do not
+count: threads of a tool still spin for some 30 ms after its last step and would slow the next tool.
+Each tool runs with its defaults: Pyro checks what is sampled, a quarter of its time. Tools that are
+not installed (extra `peers`) are named as absent.
 
-What to look for: the ratios. Milliseconds belong to the machine and the hour; nothing in the tests
-depends on them.
+What to look for: the ratios. Milliseconds depend on the machine and the hour; no test depends on
+them.
 """
 
 from __future__ import annotations
@@ -18,61 +18,52 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
-from time import perf_counter, sleep
+from time import sleep
+from timeit import Timer
 
 import numpy as np
+from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from figures import training_peers
-from figures.style import BLUE, GREEN, ORANGE, figure, save
-from figures.training_peers import Step
+from figures.support import training_peers
+from figures.support.style import BLUE, GREEN, ORANGE, figure, legend_below, save
+from figures.support.training_peers import Step
 from refbnn.network.architectures import ARCHITECTURES
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
 from refbnn.training.run import Options, Training
 
 _BATCH, _N_DATA, _CLASSES = 128, 60_000, 10
-_TURNS, _WARM_UP, _STEPS, _PAUSE = 8, 3, 10, 0.1  # the last in seconds
+TURNS = 8  # of each tool
+_WARM_UP, _STEPS = 3, 10  # steps of a turn: first those that do not count
+_PAUSE = 0.1  # seconds
 _OURS = "refbnn"
 _NETWORKS = {"mlp": "MLP 784-100-100-10", "lenet5": "LeNet-5"}
 _COLOURS = {_OURS: BLUE, "Pyro": ORANGE, "bayesian-torch": GREEN}
-
-
-def _threads() -> list[int]:
-    return sorted({1, len(os.sched_getaffinity(0))})
-
-
-def steps() -> int:
-    """How often `make` ticks."""
-    return len(_NETWORKS) * len(_threads())
+_THREADS = sorted({1, len(os.sched_getaffinity(0))})
+STEPS = len(_NETWORKS) * len(_THREADS)  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture, print the table, return the numbers; `mc_samples` is not used."""
-    numbers = measure(folder, seed, tick, _TURNS)
-    tqdm.write(as_text(numbers))
-    return numbers
-
-
-def measure(folder: Path, seed: int, tick: Callable[[str], None], turns: int) -> dict:
-    """As `make`, with so many turns of each tool."""
+    """Save the picture, print the table and return the numbers."""
     cases = []
     for network in _NETWORKS:
-        for threads in _threads():
+        for threads in _THREADS:
             training_peers.set_threads(threads)
-            with threadpool_limits(1, "blas"):  # ours: parts of the batch, not of a product
-                times = _milliseconds(_calls(network, threads, seed), turns)
+            with threadpool_limits(1, "blas"):  # refbnn splits the batch, not each product
+                times = _milliseconds(_calls(network, threads, seed))
             cases.append({"network": network, "threads": threads, "step_ms": times})
             tick(f"training: {network}, {threads} threads")
     _draw(cases, folder / "training_speed.png")
-    return {
+    numbers = {
         "batch_size": _BATCH,
-        "steps": turns * _STEPS,
+        "steps": TURNS * _STEPS,
         "absent": training_peers.absent(),
         "cases": cases,
     }
+    tqdm.write(as_text(numbers))
+    return numbers
 
 
 def _calls(network: str, threads: int, seed: int) -> dict[str, Step]:
@@ -89,44 +80,31 @@ def _calls(network: str, threads: int, seed: int) -> dict[str, Step]:
     return {_OURS: ours} | training_peers.steps(net.layers, x, y, _N_DATA)
 
 
-def _milliseconds(calls: dict[str, Step], turns: int) -> dict[str, dict[str, float]]:
-    """Median and quartiles of one call of each."""
+def _milliseconds(calls: dict[str, Step]) -> dict[str, dict[str, float]]:
+    """Median and quartiles of one call of each tool."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(turns):
+    for _ in range(TURNS):
         for name, call in calls.items():
             sleep(_PAUSE)
-            of_turn = [_timed(call) for _ in range(_WARM_UP + _STEPS)]
-            times[name] += of_turn[_WARM_UP:]
-    return {name: _summary(of_call) for name, of_call in times.items()}
-
-
-def _timed(call: Step) -> float:
-    begin = perf_counter()
-    call()
-    return 1e3 * (perf_counter() - begin)
-
-
-def _summary(times: list[float]) -> dict[str, float]:
-    low, high = np.quantile(times, (0.25, 0.75))
-    return {"median": median(times), "lower_quartile": float(low), "upper_quartile": float(high)}
+            times[name] += Timer(call).repeat(_WARM_UP + _STEPS, number=1)[_WARM_UP:]
+    names = ("median", "lower_quartile", "upper_quartile")
+    quartiles = {name: 1e3 * np.quantile(t, (0.5, 0.25, 0.75)) for name, t in times.items()}
+    return {name: dict(zip(names, q.tolist(), strict=True)) for name, q in quartiles.items()}
 
 
 def as_text(numbers: dict) -> str:
-    """The table, to print."""
-    lines = [f"{'one training step, ms (quartiles)':40}" + "".join(f"{n:>26}" for n in _COLOURS)]
+    """Format the table for a terminal."""
+    words = "{median:.2f} ({lower_quartile:.2f} to {upper_quartile:.2f})"
+    rows = []
     for case in numbers["cases"]:
-        threads = case["threads"]
-        cells = []
-        for name in _COLOURS:
-            if name in case["step_ms"]:
-                t = case["step_ms"][name]
-                quartiles = f"({t['lower_quartile']:.2f} to {t['upper_quartile']:.2f})"
-                cells.append(f"{t['median']:.2f} {quartiles}")
-            else:
-                cells.append("absent")
-        title = f"{_NETWORKS[case['network']]}, {threads} thread{'s' * (threads > 1)}"
-        lines.append(f"{title:40}" + "".join(f"{cell:>26}" for cell in cells))
-    return "\n".join(lines)
+        steps = [case["step_ms"].get(name) for name in _COLOURS]
+        cells = [words.format(**times) if times else "absent" for times in steps]
+        rows.append([f"{_NETWORKS[case['network']]}, {_counted(case['threads'])}", *cells])
+    return tabulate(rows, ["one training step, ms (quartiles)", *_COLOURS])
+
+
+def _counted(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def _draw(cases: list[dict], path: Path) -> None:
@@ -145,10 +123,9 @@ def _draw(cases: list[dict], path: Path) -> None:
                 ends = [[t["median"] - t["lower_quartile"]], [t["upper_quartile"] - t["median"]]]
                 axes.barh(y, t["median"], height, color=colour, label=label, xerr=ends)
                 axes.text(t["upper_quartile"], y, f" {t['median']:.3g}", va="center", fontsize=8)
-        threads = [case["threads"] for case in own]
-        axes.set_yticks(range(len(own)), [f"{n} thread{'s' * (n > 1)}" for n in threads])
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(own)), [_counted(case["threads"]) for case in own])
+        axes.set_ylim(len(own) - 0.5, -0.5)
         axes.margins(x=0.12)
         axes.set(title=title, xlabel=f"ms for a step of {_BATCH} images, median and quartiles")
-    fig.legend(loc="outside lower center", ncols=len(_COLOURS), fontsize=9)
+    legend_below(fig, row[0])
     save(fig, path)

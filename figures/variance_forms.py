@@ -1,24 +1,24 @@
-"""Two forms of one variance: what second raw moments lose in float32, and what they cost.
+"""Second raw moments: the accuracy that this form of a variance loses in float32, and its time.
 
-Shown: the relative error of the variances of a dense layer 100-100 in float32, greatest of all
-outputs, against the ratio of means to standard deviations of inputs and weights; in the layers' own
-form, and in that of second raw moments (`refbnn.prediction.raw_moments`). Truth is float64. Beside
-it the times of both on this machine, float32 and float64, 256 inputs: a benchmark.
+Shown: the relative error of the variances of a dense layer 100-100 in float32, maximum over
+outputs, against the ratio of mean to standard deviation of inputs and weights; for the layers' own
+form and for that of second raw moments (`refbnn.prediction.raw_moments`). The truth is float64.
+Beside it a benchmark: times of both forms for 256 inputs on this machine.
 
-What to look for. The raw form loses the square of the ratio: the line ε·r² is drawn. Neither is
-faster: both are three products.
+What to look for. The raw form loses the square of the ratio: the line ε·r² is drawn. Neither form
+is faster: both take three products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
-from time import process_time
 
 import numpy as np
 
-from figures.style import AMBER, BLUE, GREY, figure, save
+from figures.support.style import AMBER, BLUE, GREY, figure, save
+from kernels.bench.latency import latency
 from refbnn.layers import Dense
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
@@ -26,36 +26,32 @@ from refbnn.numerics.random.streams import stream
 from refbnn.prediction import raw_moments
 
 RATIOS = np.geomspace(0.1, 1e4, 26)
-_SIZE, _BATCH, _CALLS = 100, 256, 30
+_SIZE, _BATCH = 100, 256
 _LAYER = Dense(_SIZE, _SIZE)
-FORMS = {
-    "variance": lambda x, own: _LAYER.moments(x, own),
-    "second raw moment": lambda x, own: raw_moments.moments(_LAYER, x, own),
+FORMS: dict[str, Callable[..., Moments]] = {
+    "variance": _LAYER.moments,
+    "second raw moment": partial(raw_moments.moments, _LAYER),
 }
 _COLOURS = (BLUE, AMBER)
-
-
-def steps() -> int:
-    """How often `make` ticks."""
-    return 2
+STEPS = 2  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture, return errors and times; `mc_samples` is not used."""
+    """Save the picture; return errors and times."""
     rng = stream(seed, "variance forms")
     errors: dict[str, list[float]] = {name: [] for name in FORMS}
     for ratio in RATIOS:
-        x, own = _layer_at(ratio, _BATCH, rng)
+        x, own = _layer_at(ratio, rng)
         truth = _LAYER.moments(x, own).var
         for name, form in FORMS.items():
             var = form(*_single(x, own)).var
             errors[name].append(float(np.abs(var / truth - 1.0).max()))
     tick("variance forms: errors")
-    x, own = _layer_at(1.0, _BATCH, rng)
-    times = {
-        name: {"float32": _ms(form, *_single(x, own)), "float64": _ms(form, x, own)}
-        for name, form in FORMS.items()
-    }
+    x, own = _layer_at(1.0, rng)
+    arguments = {"float32": _single(x, own), "float64": (x, own)}
+    calls = {(n, t): partial(FORMS[n], *arguments[t]) for n in FORMS for t in arguments}
+    seconds = latency(calls, statistic=min)  # other work on the machine matters least
+    times = {name: {dtype: 1e3 * seconds[name, dtype] for dtype in arguments} for name in FORMS}
     tick("variance forms: times")
     _draw(errors, times, folder / "variance_forms.png")
     return {
@@ -65,32 +61,18 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
     }
 
 
-def _layer_at(ratio: float, batch: int, rng: np.random.Generator):
-    """Inputs and weights of deviation 1 and means of both signs, `ratio` in the mean square."""
-
-    def around(*shape: int) -> np.ndarray:
-        return ratio * rng.standard_normal(shape)
-
-    x = Moments(around(batch, _SIZE), np.ones((batch, _SIZE)))
-    weight = Posterior(around(_SIZE, _SIZE), np.ones((_SIZE, _SIZE)))
-    return x, {"weight": weight, "bias": Posterior(np.zeros(_SIZE), np.zeros(_SIZE))}
+def _layer_at(ratio: float, rng: np.random.Generator):
+    """Inputs and weights of standard deviation 1 and root mean square mean `ratio`."""
+    mean = ratio * rng.standard_normal((_BATCH, _SIZE))
+    weight = Posterior(ratio * rng.standard_normal((_SIZE, _SIZE)), np.ones((_SIZE, _SIZE)))
+    bias = Posterior(np.zeros(_SIZE), np.zeros(_SIZE))
+    return Moments(mean, np.ones_like(mean)), {"weight": weight, "bias": bias}
 
 
 def _single(x: Moments, own: dict[str, Posterior]):
-    def single(array: np.ndarray) -> np.ndarray:
-        return array.astype(np.float32)
-
-    posteriors = {n: Posterior(single(p.mean), single(p.scale)) for n, p in own.items()}
-    return Moments(single(x.mean), single(x.var)), posteriors
-
-
-def _ms(form, x, own) -> float:
-    times = []
-    for _ in range(_CALLS):
-        begin = process_time()
-        form(x, own)
-        times.append(1e3 * (process_time() - begin))
-    return median(times)
+    """Round inputs and weights to float32."""
+    rounded = (Posterior(p.mean.astype("f4"), p.scale.astype("f4")) for p in own.values())
+    return Moments(x.mean.astype("f4"), x.var.astype("f4")), dict(zip(own, rounded, strict=True))
 
 
 def _draw(errors, times, path: Path) -> None:

@@ -1,17 +1,29 @@
-"""A check: one claim, the evidence, and the level at which the evidence would refute it."""
+"""A check: a claim, the evidence, and the deviation at which the evidence refutes the claim.
+
+Operators are checked by Monte Carlo. Hypothesis: each of K claimed numbers is the true mean (or
+variance) of a random quantity. Estimator: the sample mean, or the unbiased sample variance, of n
+independent samples; n is the option `--mc-samples` of `refbnn verify`. Error model: by the central
+limit theorem an estimate is normal about the true value, with a standard error estimated from the
+same samples. A check fails where the largest of the K z-scores exceeds the level that correct code
+exceeds with probability 1e-4.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import norm
+from tabulate import tabulate
 
 from refbnn.layers import Layer
 from refbnn.layers.moments import Moments
 
 FALSE_ALARM = 1e-4  # probability that a check of correct code fails, for a fresh seed
+
+Draw = Callable[[int], np.ndarray]  # number of samples S -> samples (S, ...)
 
 
 @dataclass(frozen=True)
@@ -28,14 +40,14 @@ class Check:
         Largest deviation, in `unit`.
     limit : float
     unit : str
-        "standard errors", "of allowed error" and the like.
+        Such as "standard errors" or "of allowed error".
     n_compared : int
         Numbers compared.
     n_samples : int
         Monte Carlo samples behind each; 0 where nothing is sampled.
     worst : (float, float, float) or None
-        Of the number that deviates most, where something is sampled: what is claimed, the
-        estimate, and its standard error.
+        Claim, estimate and standard error of the number that deviates most; None where nothing is
+        sampled.
     """
 
     name: str
@@ -53,6 +65,21 @@ class Check:
         return bool(self.statistic <= self.limit)
 
 
+def as_rows(checks: list[Check]) -> list[dict]:
+    """Return the checks as plain data, for JSON and tables."""
+    return [{**asdict(check), "holds": check.holds} for check in checks]
+
+
+def as_text(rows: list[dict]) -> str:
+    """Format the rows as a table for a terminal."""
+    columns = {"name": "check", "statistic": "deviation", "limit": "limit", "unit": "unit"}
+    return tabulate(
+        [[row[key] for key in columns] + ["yes" if row["holds"] else "NO"] for row in rows],
+        headers=[*columns.values(), "holds"],
+        floatfmt=".3g",
+    )
+
+
 def against_monte_carlo(
     name: str,
     method: str,
@@ -65,8 +92,8 @@ def against_monte_carlo(
 
     z = |claimed − estimate|/standard error. The limit on the largest of K z-scores is
     Φ⁻¹(1 − p/2K), Bonferroni's level for a false alarm in p = 1e-4 of fresh seeds, whatever the
-    dependence between the K. An estimate without spread must be met to rounding,
-    1e-12 of the largest value claimed.
+    dependence between the K. An estimate without spread must equal the claim to rounding, 1e-12 of
+    the largest value claimed.
     """
     claimed, estimate, error = (
         np.ravel(np.asarray(array, dtype=float)) for array in (claimed, estimate, standard_error)
@@ -90,11 +117,6 @@ class MomentEstimate:
     """Running estimate of mean and variance of each entry of an array, with standard errors.
 
     Samples are shifted by a guess of the mean, so that raw power sums lose nothing to cancellation.
-
-    Parameters
-    ----------
-    guess : ndarray
-        Near the mean; gives the shape.
     """
 
     def __init__(self, guess: np.ndarray):
@@ -110,7 +132,7 @@ class MomentEstimate:
         self.n_samples += len(samples)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Estimates and standard errors, each of shape (2, *guess.shape): mean, then variance.
+        """Return estimates and standard errors, each (2, *guess.shape): mean, then variance.
 
         se(mean) = √(m₂/n); se(variance) = √((m₄ − m₂²)/n), leading order in 1/n.
         """
@@ -123,31 +145,59 @@ class MomentEstimate:
 
 
 def blocks(n_samples: int, block: int = 20_000) -> list[int]:
-    """Sizes of the blocks that n_samples samples are drawn in, to bound memory."""
+    """Sizes of the blocks in which n_samples samples are drawn, to bound memory."""
     return [min(block, n_samples - start) for start in range(0, n_samples, block)]
+
+
+def of_expectations(
+    name: str, method: str, claimed: np.ndarray, draw: Draw, n_samples: int
+) -> Check:
+    """Compare claimed expectations with means of samples of shape (S, *claimed.shape)."""
+    (mean, _), (error, _) = _estimated(claimed, draw, n_samples).result()
+    return against_monte_carlo(name, method, claimed, mean, error, n_samples)
+
+
+def of_moments(name: str, method: str, claim: Moments, draw: Draw, n_samples: int) -> Check:
+    """Compare claimed means and variances with those of samples of shape (S, *claim.shape)."""
+    return _of_estimate(name, method, claim, _estimated(claim.mean, draw, n_samples))
+
+
+def of_known_and_random(
+    title: str,
+    claims: Mapping[str, Moments],
+    x: Moments,
+    outputs: Callable[[Moments, int], np.ndarray],
+    n_samples: int,
+) -> list[Check]:
+    """Compare claims for a random input x, and then for its means as known input, with samples."""
+    inputs = x, Moments(x.mean, np.zeros_like(x.var))
+    method = "mean and variance of each output against sampled products, summed one by one"
+    return [
+        of_moments(f"{title}, {case})", method, claim, partial(outputs, x), n_samples)
+        for x, (case, claim) in zip(inputs, claims.items(), strict=True)
+    ]
 
 
 def of_layers(
     layers: Mapping[str, Layer], x: Moments, method: str, n_samples: int, rng: np.random.Generator
 ) -> list[Check]:
-    """Moments of layers without weights against their outputs for samples of one Gaussian input.
-
-    Parameters
-    ----------
-    layers : by the name of their check
-    x : of the input
-    method : str
-        Of every check, in words.
-    """
+    """Compare moments of layers without weights with outputs for samples of one Gaussian input."""
     claims = {name: layer.moments(x, {}) for name, layer in layers.items()}
     estimates = {name: MomentEstimate(claim.mean) for name, claim in claims.items()}
     for size in blocks(n_samples):
         samples = x.mean + np.sqrt(x.var) * rng.standard_normal((size, *x.shape))
         for name, layer in layers.items():
             estimates[name].add(layer.forward(samples, {}))
-    checks = []
-    for name, claim in claims.items():
-        mean_and_var, error = estimates[name].result()
-        claimed = np.stack([claim.mean, claim.var])
-        checks.append(against_monte_carlo(name, method, claimed, mean_and_var, error, n_samples))
-    return checks
+    return [_of_estimate(name, method, claim, estimates[name]) for name, claim in claims.items()]
+
+
+def _estimated(guess: np.ndarray, draw: Draw, n_samples: int) -> MomentEstimate:
+    estimate = MomentEstimate(guess)
+    for size in blocks(n_samples):
+        estimate.add(draw(size))
+    return estimate
+
+
+def _of_estimate(name: str, method: str, claim: Moments, estimate: MomentEstimate) -> Check:
+    claimed = np.stack([claim.mean, claim.var])
+    return against_monte_carlo(name, method, claimed, *estimate.result(), estimate.n_samples)

@@ -1,7 +1,10 @@
-"""The pathwise gradient of the loss against finite differences of the loss itself.
+"""The pathwise gradient of the loss, compared with finite differences of the loss itself.
 
-Both are Monte Carlo means, over independent samples; the second uses forward passes only, with
-the same noise z at both ends of a difference.
+Hypothesis: both have the same expectation, the derivative of the loss in (µ, σ) along a direction.
+Estimators: Monte Carlo means over independent samples. The differences use forward passes only,
+with the same noise z at both ends; their truncation error is far below the standard error. Sample
+size: n split into 100 blocks for each. Error model: the standard error of the difference of both
+means, from the spread of the blocks' means; level as in `verification.check`.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ from refbnn.training.kl import kl
 from refbnn.training.likelihood import Categorical
 from verification.check import Check, against_monte_carlo
 
-_N_DATA = 20  # as if the two examples stood for twenty: the scaling is checked too
+_N_DATA = 20  # more than the two examples, so that the scaling is checked too
 _DIRECTIONS = 4
 _BLOCKS = 100
 _STEP = 1e-4  # truncation is O(step²) ≈ 1e-8 of the value, far below the standard error
 
 
 def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> list[Check]:
-    """Directional derivatives in (µ, σ) of a small network's loss, along random directions."""
+    """Check directional derivatives of a small network's loss along random directions."""
     net = Network([Dense(2, 3), ReLU(), Dense(3, 2)], law=law, seed=1)
     net.set_parameters(
         {n: Posterior(p.mean, np.full(p.shape, 0.3)) for n, p in net.parameters().items()}
@@ -37,7 +40,6 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
     size = max(1, n_samples // _BLOCKS)
     pathwise = np.array([_pathwise(net, x, y, directions, size, rng) for _ in range(_BLOCKS)])
     differences = np.array([_differences(net, x, y, directions, size, rng) for _ in range(_BLOCKS)])
-    # The spread of equal blocks gives the standard error of their mean.
     error = np.sqrt((pathwise.var(0, ddof=1) + differences.var(0, ddof=1)) / len(pathwise))
     return [
         against_monte_carlo(

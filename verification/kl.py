@@ -1,4 +1,10 @@
-"""KL against its definition E_q[log q(θ) − log p(θ)], by Monte Carlo."""
+"""KL and its gradients, compared with their definitions by Monte Carlo.
+
+Hypothesis: `refbnn.training.kl.kl.divergence` returns KL = E_q[log q(θ) − log p(θ)] and its
+derivatives in µ and σ. With θ = µ + σz and q₀ the law, log q(θ) = log q₀(z) − log σ, so at fixed z
+the derivatives are −E[s] and −1/σ − E[z s], s the score of the prior. Estimator: the means of these
+terms over samples of z. Sample size and error model: see `verification.check`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +21,7 @@ from refbnn.prior import (
     StudentTPrior,
 )
 from refbnn.training.kl import kl
-from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
+from verification.check import Check, of_expectations
 
 _PRIORS: dict[str, Prior] = {
     "Gaussian prior": GaussianPrior(0.3),
@@ -25,13 +31,13 @@ _PRIORS: dict[str, Prior] = {
 }
 # Vanishing at one end, singular at the other.
 _DEVICE = DeviceLaw(1.0, -0.5, (0.3,))
-# The first weight's posterior is its Gaussian prior but for the law's shape. All straddle 0, where
-# a Laplace prior has its kink: a sign that is seldom seen makes no normal mean.
+# The first weight's posterior equals its Gaussian prior but for the law's shape. All have mass on
+# both sides of 0, the kink of a Laplace prior: the mean of a sign that seldom occurs is not normal.
 _WEIGHTS = Posterior(np.array([0.0, 0.05, -0.2, 0.8]), np.array([0.3, 0.05, 0.2, 1.0]))
 
 
 def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> list[Check]:
-    """Value and both derivatives, for four weights under each prior, as training computes them."""
+    """Check the value and both derivatives for four weights under each prior."""
     priors = dict(_PRIORS)
     if np.isfinite(law.support).all():  # else KL from a bounded prior is infinite
         priors["device-shaped prior"] = _covering_prior(law)
@@ -44,7 +50,7 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
 
 
 def _covering_prior(law: Law) -> DevicePrior:
-    """A prior whose support is a quarter longer than what all weights cover, about its middle."""
+    """Return a prior whose support is centred on that of all weights and a quarter longer."""
     a, b = law.support
     low = float((_WEIGHTS.mean + _WEIGHTS.scale * a).min())
     high = float((_WEIGHTS.mean + _WEIGHTS.scale * b).max())
@@ -54,22 +60,19 @@ def _covering_prior(law: Law) -> DevicePrior:
 
 
 def _check_claim(title, claim: kl.Divergence, law, prior, n_samples, rng) -> Check:
-    claimed = np.stack([claim.value, claim.d_mean, claim.d_scale])
-    estimate = MomentEstimate(claimed)
     mu, sigma = _WEIGHTS.mean, _WEIGHTS.scale
-    for size in blocks(n_samples):
+
+    def draw(size: int) -> np.ndarray:
         z = law.sample(rng, (size, mu.size))
         theta = mu + sigma * z
-        # The derivatives at fixed z: log q(θ) = log q₀(z) − log σ depends on σ alone.
         score = prior.score(theta)
         value = law.log_pdf(z) - np.log(sigma) - prior.log_pdf(theta)
-        estimate.add(np.stack([value, -score, -1.0 / sigma - z * score], axis=1))
-    (mean, _), (error, _) = estimate.result()
-    return against_monte_carlo(
+        return np.stack([value, -score, -1.0 / sigma - z * score], axis=1)
+
+    return of_expectations(
         title,
         "KL, ∂KL/∂µ, ∂KL/∂σ against means of their definitions over samples",
-        claimed,
-        mean,
-        error,
+        np.stack([claim.value, claim.d_mean, claim.d_scale]),
+        draw,
         n_samples,
     )

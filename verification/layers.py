@@ -1,8 +1,12 @@
-"""Moments of the remaining layers, and of the raw form, against samples written out here."""
+"""Moments of the remaining layers, compared with samples of their formulas written out here.
+
+Hypothesis: mean and variance of each output of average pooling, batch normalisation, flattening,
+residual blocks and the raw-moment form of dense layers are those that the layers return, for inputs
+and weights of any law. A residual block gets known inputs or holds one dense layer: only there is
+its variance exact. Estimator, sample size and error model: see `verification.check`.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -11,28 +15,29 @@ from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
 from refbnn.prediction import raw_moments
-from verification.check import Check, MomentEstimate, against_monte_carlo, blocks
+from verification.check import Check, Draw, of_moments
 
 _IMAGE = (2, 3, 4)  # C, H, W
-_WIDTHS = (3, 4)  # of the block's input and output, and of what lies between
-
-Draw = Callable[[int], np.ndarray]
+_WIDTHS = (3, 4)  # units of the residual block's input and output; units between its layers
 
 
 def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> list[Check]:
-    """Mean and variance of every output; inputs and weights are drawn from the law.
-
-    The residual block gets known inputs, or is of one dense layer: there its variance is exact.
-    """
+    """Check mean and variance of every output; inputs and weights are drawn from the law."""
     cases = {**_of_images(law, rng), **_of_rows(law, rng)}
     return [
-        _against(f"{name} ({label})", claim, outputs, n_samples)
+        of_moments(
+            f"{name} ({label})",
+            "mean and variance of each output against samples, computed one by one",
+            Moments(claim.mean[0], claim.var[0]),
+            outputs,
+            n_samples,
+        )
         for name, (claim, outputs) in cases.items()
     ]
 
 
 def _of_images(law, rng) -> dict[str, tuple[Moments, Draw]]:
-    """Average pooling, batch normalisation and flattening of one random image."""
+    """Claims and samplers of layers that take one random image."""
     x = Moments(rng.standard_normal((1, *_IMAGE)), rng.uniform(0.1, 2.0, (1, *_IMAGE)))
     centre, var, gamma, beta = rng.uniform(0.2, 2.0, (4, _IMAGE[0]))
     centre, gamma = -centre, gamma * [1.0, -1.0]
@@ -70,7 +75,7 @@ def _of_images(law, rng) -> dict[str, tuple[Moments, Draw]]:
 
 
 def _of_rows(law, rng) -> dict[str, tuple[Moments, Draw]]:
-    """A residual block of two dense layers; a dense layer in the raw form."""
+    """Claims and samplers of residual blocks and of a dense layer in the raw form."""
     n, between = _WIDTHS
     block = Residual((Dense(n, between), Dense(between, n)))
     own = {
@@ -81,12 +86,8 @@ def _of_rows(law, rng) -> dict[str, tuple[Moments, Draw]]:
     x = Moments(known, rng.uniform(0.1, 2.0, (1, n)))
 
     def dense(index, inputs):
-        w, b = (
-            own[f"{index}.{name}"].mean
-            + own[f"{index}.{name}"].scale
-            * law.sample(rng, (len(inputs), *own[f"{index}.{name}"].shape))
-            for name in ("weight", "bias")
-        )
+        posteriors = [own[f"{index}.{name}"] for name in ("weight", "bias")]
+        w, b = (p.mean + p.scale * law.sample(rng, (len(inputs), *p.shape)) for p in posteriors)
         return np.einsum("soi,si->so", w, inputs) + b
 
     def residual(size):
@@ -110,18 +111,3 @@ def _of_rows(law, rng) -> dict[str, tuple[Moments, Draw]]:
         "residual moments, known input": (block.moments(known, own), residual),
         "dense moments, raw form": (raw_moments.moments(Dense(n, between), x, first), of_random),
     }
-
-
-def _against(name: str, claim: Moments, outputs: Draw, n_samples: int) -> Check:
-    estimate = MomentEstimate(claim.mean)
-    for size in blocks(n_samples):
-        estimate.add(outputs(size)[:, np.newaxis])
-    mean_and_var, error = estimate.result()
-    return against_monte_carlo(
-        name,
-        "mean and variance of each output against samples, computed one by one",
-        np.stack([claim.mean, claim.var]),
-        mean_and_var,
-        error,
-        n_samples,
-    )

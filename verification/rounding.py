@@ -1,12 +1,12 @@
-"""Bounds on the rounding of float32 kernels, relative to the float64 reference.
+"""Bounds on the rounding errors of float32 kernels against the float64 reference.
 
 Worst case: a sum of n products, in any order, is off by at most γ_k Σ|terms| with
-γ_k = ku/(1 − ku), u = 2⁻²⁴ and k = n plus the few roundings of each term (Higham 2002, lemma 3.1;
-the counts are derived in `kernels.layers.dense`).
+γ_k = ku/(1 − ku), u = 2⁻²⁴, and k = n plus the few roundings of each term (Higham 2002, lemma 3.1;
+`kernels.layers.dense` derives the counts).
 
-Whole networks: roundings count as independent random numbers. n of them stay below 6√n u but once
-in 10⁷ (Higham & Mary 2019, theorem 2.4), and those of different units add in squares; the worst
-case, added up over layers, would be too loose to say anything.
+Whole networks: adding up worst cases over layers would give a bound too loose to test anything.
+Roundings count as independent random numbers instead: n of them stay below 6√n u except once in 10⁷
+(Higham & Mary 2019, theorem 2.4), and the squares of different units' errors add.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ U = 2.0**-24  # unit roundoff of float32
 
 
 def gamma(n: int) -> float:
-    """γ_n: n roundings in a row."""
+    """γ_n, the relative error of n roundings in a row."""
     return n * U / (1.0 - n * U)
 
 
@@ -48,20 +48,18 @@ def conv2d_bound(
 
 
 def network_bound(net: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Errors of mean and variance of a float32 network of dense and ReLU layers, (B, out) each.
+    """Bound the errors of a float32 network of dense and ReLU layers: mean and variance, (B, out).
 
-    Each layer's own, and that of its inputs to first order.
-
-    With E the mean of max(0, z), the derivatives of the rectified moments are ∂E/∂m = Φ,
-    ∂E/∂v = φ/(2s), ∂Var/∂m = 2E(1 − Φ), ∂Var/∂v = Φ − Eφ/s.
+    Each layer adds its own rounding error and passes on that of its inputs to first order. With E
+    the mean of max(0, z), the derivatives of the rectified moments are ∂E/∂m = Φ, ∂E/∂v = φ/(2s),
+    ∂Var/∂m = 2E(1 − Φ), ∂Var/∂v = Φ − Eφ/s.
     """
     mean, var = x, np.zeros_like(x)
     m_error, v_error = np.zeros_like(x), np.zeros_like(x)
+    parameters = net.propagated_parameters()
     for index, layer in enumerate(net.layers):
         if isinstance(layer, Dense):
-            weight, bias = (
-                net.propagated_parameters()[f"{index}.{name}"] for name in ("weight", "bias")
-            )
+            weight, bias = (parameters[f"{index}.{name}"] for name in ("weight", "bias"))
             out = dense.moments(Moments(mean, var), weight, bias)
             rounding = 6.0 * U * np.sqrt(layer.in_features + 7)
             v_error = np.sqrt(
@@ -79,9 +77,7 @@ def network_bound(net: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             m_relu = below * m_error + phi / (2 * s) * v_error
             v_relu = np.abs(below - relu_mean * phi / s) * v_error
             v_relu += 2 * relu_mean * (1 - below) * m_error
-            m_error, v_error = (
-                m_relu + RELATIVE_ERROR * relu_mean,
-                v_relu + RELATIVE_ERROR * relu_var,
-            )
+            m_error = m_relu + RELATIVE_ERROR * relu_mean
+            v_error = v_relu + RELATIVE_ERROR * relu_var
             mean, var = relu_mean, relu_var
     return m_error, v_error

@@ -1,4 +1,12 @@
-"""Samples of a law against its moments and its distribution function."""
+"""Samples of a law, compared with its moments and its distribution function.
+
+Hypothesis: `law.sample` draws independent values of the law. Two tests of n values z:
+
+* Moments E[z^k], k = 1 … 4, by sample means. Error model: normal with standard error
+  √((E[z^2k] − E[z^k]²)/n), E by a Gauss rule of the law. Moments whose mean is not yet normal after
+  n samples, such as those of a heavy-tailed law, are left out.
+* Kolmogorov–Smirnov's test of Q(z) against the uniform law, at the level of `verification.check`.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +17,18 @@ from refbnn.noise import Law
 from verification.check import FALSE_ALARM, Check, against_monte_carlo
 
 _ORDER = 4
-# The standard error of a mean, in units of its deviation, times this skewness of what is averaged
-# must stay small for the mean to be normal as far out as a check looks.
+# Largest skewness of a mean (that of one term over √n) for which it counts as normal.
 _MOST_SKEWED = 0.05
 
 
 def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> list[Check]:
-    """Moments E[z], …, E[z⁴] of samples against the Gauss rule; and a Kolmogorov–Smirnov test.
-
-    The standard error of a mean of z^k is √((E[z^2k] − E[z^k]²)/n), with E from the Gauss rule.
-    Moments whose estimate is not yet normal after n samples, as those of a heavy-tailed law, are
-    left out.
-    """
+    """Check moments of samples and their distribution."""
     z = law.sample(rng, (n_samples,))
     rule = law.quadrature(3 * _ORDER // 2 + 1)  # exact to degree 13 ≥ 3·4
     m = [rule.expect(rule.nodes**k) for k in range(3 * _ORDER + 1)]
     variance = {k: m[2 * k] - m[k] ** 2 for k in range(1, _ORDER + 1)}
     third = {k: m[3 * k] - 3.0 * m[2 * k] * m[k] + 2.0 * m[k] ** 3 for k in variance}
-    # The mean itself always stays: its skewness is the law's, at most 100.
+    # k = 1 always stays: its skewness is the law's, at most 100.
     orders = [
         k
         for k in variance

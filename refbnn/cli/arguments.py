@@ -9,8 +9,9 @@ from pathlib import Path
 from refbnn.errors import InputError
 
 MONTE_CARLO_SAMPLES = 1_000_000
-# The rarest event that a check looks at has probability 1/44 (verification.relu): fewer samples
-# would not see enough of them for a z-score to be normal. More than the most would not fit memory.
+# The rarest event that a check looks at has probability 1/44 (verification.activations): fewer
+# samples would not see enough of them for a z-score to be normal. More than the most would not fit
+# memory.
 _FEWEST_SAMPLES, _MOST_SAMPLES = 50_000, 50_000_000
 
 

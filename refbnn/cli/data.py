@@ -80,7 +80,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from figures import data_grid
+    from figures.pictures import data_grid
     from refbnn.data import load
     from refbnn.files.atomic import require_writable, written_atomically
 

@@ -9,21 +9,21 @@ from refbnn.cli import arguments as options
 from refbnn.errors import InputError
 
 HELP = "make the figures, as PNG, with their numbers as JSON"
-# Module of each, in `figures`: make(...) saves the pictures and returns the numbers.
-MODULES = {
-    "fits": "noise_fits",
-    "inverse_cdf": "noise_inverse_cdf",
-    "kl_error": "kl_error",
-    "half_precision": "half_precision.figure",
-    "high_epistemic": "high_epistemic",
-    "pfp_error": "pfp_error",
-    "reliability": "reliability",
-    "softmax_error": "softmax_error",
-    "speed": "noise_speed",
-    "correlated_shape": "correlated_shape",
-    "variance_forms": "variance_forms",
-    "training_speed": "training_speed",
-}
+# Each is a module of `figures`: make(...) saves the pictures and returns the numbers.
+NAMES = (
+    "fits",
+    "inverse_cdf",
+    "kl_error",
+    "half_precision",
+    "high_epistemic",
+    "pfp_error",
+    "reliability",
+    "softmax_error",
+    "speed",
+    "correlated_shape",
+    "variance_forms",
+    "training_speed",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         metavar="NAME",
         nargs="*",
-        help=f"{', '.join(MODULES)} (default: all); where REFBNN_DATA names a folder with "
+        help=f"{', '.join(NAMES)} (default: all); where REFBNN_DATA names a folder with "
         "device_noise/, fits take in the memory cells measured there",
     )
     parser.add_argument(
@@ -49,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Make the figures, in the order given."""
-    unknown = [name for name in arguments.names if name not in MODULES]
+    unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
         raise InputError(
-            f"no figure {', '.join(map(repr, unknown))}; expected some of {', '.join(MODULES)}"
+            f"no figure {', '.join(map(repr, unknown))}; expected some of {', '.join(NAMES)}"
         )
     from importlib import import_module
 
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{arguments.out}: {error.strerror}; expected a folder") from None
-    names = list(dict.fromkeys(arguments.names)) or list(MODULES)
-    modules = {name: import_module(f"figures.{MODULES[name]}") for name in names}
-    total = sum(module.steps() for module in modules.values())
+    names = list(dict.fromkeys(arguments.names)) or list(NAMES)
+    modules = {name: import_module(f"figures.{name}") for name in names}
+    total = sum(module.STEPS for module in modules.values())
     with threadpool_limits(1), tqdm(total=total, desc="figures", disable=None) as bar:
 
         def tick(what: str) -> None:

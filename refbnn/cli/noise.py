@@ -110,7 +110,7 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
 
 
 def _show(arguments: argparse.Namespace) -> list[str]:
-    from figures import law_picture
+    from figures.pictures import law as law_picture
     from refbnn.cli import describe
     from refbnn.files.atomic import written_atomically
     from refbnn.noise import load_law

@@ -7,16 +7,15 @@ import pytest
 from scipy import integrate, stats
 
 from figures import (
+    fits,
     high_epistemic,
-    inverse_ways,
+    inverse_cdf,
     kl_error,
-    noise_fits,
-    noise_inverse_cdf,
-    noise_speed,
     pfp_error,
-    training_peers,
+    speed,
     training_speed,
 )
+from figures.support import inverse_ways, training_peers
 from refbnn import cli
 from refbnn.network.architectures import ARCHITECTURES
 from refbnn.network.network import Network
@@ -43,9 +42,9 @@ def test_the_command_writes_pictures_and_numbers(made):
 
 def test_edges_factored_out_are_what_makes_the_inverse_accurate(made):
     laws = {law["name"]: law["methods"] for law in made[1]["inverse_cdf"]["laws"]}
-    assert set(laws) == set(noise_inverse_cdf.LAWS)
+    assert set(laws) == set(inverse_cdf.LAWS)
     for name, methods in laws.items():
-        ours = methods[noise_inverse_cdf.WITH]
+        ours = methods[inverse_cdf.WITH]
         # The accuracy that refbnn.numerics.inverse_cdf promises.
         assert ours["greatest_u_error_beyond_rounding_of_x"] <= 1e-12
         assert ours["share_of_u_falling_or_outside"] == 0.0
@@ -53,7 +52,7 @@ def test_edges_factored_out_are_what_makes_the_inverse_accurate(made):
         assert abs(ours["kl_sampled_from_law_nats"]) <= 1e-10
         assert ours["mc_chi_square_p_value"] > 1e-3
         if name in UNCORRECTED_IS_BAD:
-            uncorrected = methods[noise_inverse_cdf.WITHOUT]
+            uncorrected = methods[inverse_cdf.WITHOUT]
             assert uncorrected["greatest_u_error_beyond_rounding_of_x"] >= 1e-6
 
 
@@ -72,7 +71,7 @@ def test_exact_probabilities_are_those_of_the_beta_law(alpha, beta, side):
 def test_divergence_of_a_uniform_sampler_from_the_arcsine_law():
     # KL(uniform ‖ arcsine) on [−1, 1]: log(π/2) + E[log √(1 − y²)] = log π − 1.
     exact = inverse_ways.Exact(DeviceLaw(-0.5, -0.5))
-    kl, bad = noise_inverse_cdf._divergence(
+    kl, bad = inverse_cdf._divergence(
         exact, lambda side, u: exact.width * u, lambda side, u: np.full_like(u, exact.width)
     )
     # Left out: u < 2⁻⁵⁰ on either side, where the integrand is below 20.
@@ -82,7 +81,7 @@ def test_divergence_of_a_uniform_sampler_from_the_arcsine_law():
 
 def test_a_sampler_that_leaves_the_support_has_no_divergence():
     exact = inverse_ways.Exact(DeviceLaw(0.0, 0.0))
-    kl, bad = noise_inverse_cdf._divergence(
+    kl, bad = inverse_cdf._divergence(
         exact, lambda side, u: exact.width * (u - 0.25), lambda side, u: np.ones_like(u)
     )
     assert kl is None
@@ -91,10 +90,10 @@ def test_a_sampler_that_leaves_the_support_has_no_divergence():
 
 def test_sampled_counts_refute_a_wrong_sampler():
     law = DeviceLaw(1.0, 2.0)
-    exact, distance = inverse_ways.Exact(law), inverse_ways.by_pieces(law)[0]
+    exact, distance = inverse_ways.Exact(law), inverse_ways.by_pieces(law).distance
 
     def p_value(draw):
-        return noise_inverse_cdf._count(exact, distance, law, draw, 0, 50_000)
+        return inverse_cdf._count(exact, distance, law, draw, 0, 50_000)
 
     assert p_value(lambda rng, n: law.sample(rng, (n,))) > 1e-3
     assert p_value(lambda rng, n: law.icdf(rng.random(n) ** 1.05)) < 1e-6
@@ -159,7 +158,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, monkeypatch, capsys):
 
 def test_residuals_and_band_of_a_fit(tmp_path, capsys):
     values = stats.norm.rvs(3.0, 2.0, size=300, random_state=1)
-    found = noise_fits.fitted(values, 0, ("Gaussian",))
+    found = fits.fitted(values, 0, ("Gaussian",))
     for edge, got in zip(found.cells.edges[::97], found.residual()[::97], strict=True):
         share = sum(v <= edge for v in values) / 300
         assert got == pytest.approx(share - stats.norm.cdf(edge, values.mean(), values.std()))
@@ -168,14 +167,14 @@ def test_residuals_and_band_of_a_fit(tmp_path, capsys):
     # is a quantile of 1000 replicates, known to some 2 %.
     root = math.sqrt(300)
     assert found.band(0) == pytest.approx(0.895 / (root - 0.01 + 0.85 / root), rel=0.06)
-    noise_fits.draw({"normal": found}, 1, 0, tmp_path / "one.png")
-    noise_fits.draw_groups({("B", 6, 0.0): found, ("C", 12, 0.1): found}, tmp_path / "all.png")
+    fits.draw({"normal": found}, 1, 0, tmp_path / "one.png")
+    fits.draw_groups({("B", 6, 0.0): found, ("C", 12, 0.1): found}, tmp_path / "all.png")
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("one.png", "all.png"))
 
 
 def test_memory_is_read_where_it_is_at_hand(tmp_path, monkeypatch):
     monkeypatch.delenv("REFBNN_DATA", raising=False)
-    assert noise_fits.groups() == {}
+    assert fits.groups() == {}
     (tmp_path / "device_noise").mkdir()
     rows = [(level, t, level + i / 7) for level in (6, 12, 21, 30) for t in (0, 0.01, 1, 4)
             for i in range(5)]  # fmt: skip
@@ -184,20 +183,20 @@ def test_memory_is_read_where_it_is_at_hand(tmp_path, monkeypatch):
         path = tmp_path / "device_noise" / f"rram_tech{technology}_relaxation.csv.gz"
         path.write_bytes(gzip.compress(text.encode()))
     monkeypatch.setenv("REFBNN_DATA", str(tmp_path))
-    groups = noise_fits.groups()
+    groups = fits.groups()
     assert len(groups) == 32
-    assert noise_fits.steps() == 33
     np.testing.assert_allclose(groups["C", 12, 0.01], 12 + np.arange(5) / 7)
 
 
-def test_the_speed_table_is_complete(tmp_path):
+def test_the_speed_table_is_complete(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "VALUES", 2000)
     ticks: list[str] = []
-    numbers = noise_speed.measure(tmp_path, 0, ticks.append, 2000)
-    assert len(ticks) == noise_speed.steps()
+    numbers = speed.make(tmp_path, 0, 0, ticks.append)
+    assert len(ticks) == speed.STEPS
     assert len(numbers["samples_per_second"]) == 7
     assert all(v > 0.0 for row in numbers["samples_per_second"].values() for v in row.values())
     assert sum(map(len, numbers["kl_with_gradients_seconds"].values())) == 9
-    assert noise_speed.as_text(numbers).count("\n") == 19
+    assert speed.as_text(numbers).count("\n") == 1 + (2 + 9) + (2 + 9) - 1
     assert (tmp_path / "speed.png").exists()
 
 
@@ -218,15 +217,16 @@ def test_wrong_calls_are_one_line(words, said, capsys):
 def test_the_table_of_training_steps_names_what_is_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(training_peers, "find_spec", lambda package: None)
     ticks: list[str] = []
-    numbers = training_speed.measure(tmp_path, 0, ticks.append, 1)
-    assert len(ticks) == training_speed.steps() == len(numbers["cases"])
+    monkeypatch.setattr(training_speed, "TURNS", 1)
+    numbers = training_speed.make(tmp_path, 0, 0, ticks.append)
+    assert len(ticks) == training_speed.STEPS == len(numbers["cases"])
     assert numbers["absent"] == ["Pyro", "bayesian-torch"]
     for case in numbers["cases"]:
         (times,) = case["step_ms"].values()
         assert 0.0 < times["lower_quartile"] <= times["median"] <= times["upper_quartile"]
     rows = training_speed.as_text(numbers).splitlines()
-    assert len(rows) == 1 + len(ticks)
-    assert all(row.split()[-2:] == ["absent", "absent"] for row in rows[1:])
+    assert len(rows) == 2 + len(ticks)
+    assert all(row.split()[-2:] == ["absent", "absent"] for row in rows[2:])
     assert (tmp_path / "training_speed.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -257,7 +257,7 @@ def test_high_epistemic_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(high_epistemic, "trained_network", lambda seed: exact(seed, epochs=1))
     ticks: list[str] = []
     numbers = high_epistemic.make(tmp_path, 0, 50_000, ticks.append)
-    assert len(ticks) == high_epistemic.steps()
+    assert len(ticks) == high_epistemic.STEPS
     for row in numbers["constructed"]["rows"]:
         assert row["diagonal_mi_nats"] < row["full_mi_nats"] < row["mi_nats"]
     (logit,) = numbers["constructed"]["logits_of_44_percent"]
@@ -273,7 +273,7 @@ def test_propagation_error_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(pfp_error, "_DRAWS", 1 << 17)
     ticks: list[str] = []
     numbers = pfp_error.make(tmp_path, 0, 50_000, ticks.append)
-    assert len(ticks) == pfp_error.steps()
+    assert len(ticks) == pfp_error.STEPS
     slopes = numbers["slopes_512_to_1024"]
     # The next order of the expansion, 1/n times cumulants of size 10.
     for name, slope in (("bimodal", -2), ("device", -1), ("heavy-tailed", -2)):

@@ -1,1 +1,1 @@
-"""Kernels against the float64 reference."""
+"""Checks of kernels against the float64 reference; start with `compare`."""

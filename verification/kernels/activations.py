@@ -1,4 +1,7 @@
-"""Kernels of the activations and of the greatest of several, in float32, against the reference."""
+"""Kernels of activations and of a maximum in float32, compared with the float64 reference.
+
+Allowed errors: 1e-5 of the variance, and 1e-5 of |f(m)| + √Var for the mean.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from refbnn.layers import ELU, GELU, Layer, LeakyReLU, Sigmoid, Tanh
 from refbnn.layers.moments import Moments
 from refbnn.numerics import gaussian_maximum as maximum_reference
 from verification.check import Check
-from verification.kernels.networks import SCHEDULES, compare
+from verification.kernels.compare import SCHEDULES, compare, grid, single
 
-_SHARE = 1e-5  # of the variance; and of |f(m)| + √Var, of the mean
+_SHARE = 1e-5
 
 
 def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
-    """Every activation, mean/scale from −10 to 10, and windows of four."""
+    """Check every activation, mean/scale from −10 to 10, and the maximum of windows of four."""
     return [
         check
         for schedule in SCHEDULES
@@ -35,13 +38,8 @@ def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Ch
 
 
 def _check_activations(target, device, schedule) -> list[Check]:
-    a = np.linspace(-10.0, 10.0, 401)
-    scale = np.array([[1e-3], [0.1], [1.0], [10.0], [1e3]])
-    # What the kernel is given: the reference must see the same float32 numbers.
-    x = Moments(
-        (a * scale).astype(np.float32).astype(float),
-        (scale**2 + 0.0 * a).astype(np.float32).astype(float),
-    )
+    x = grid(np.linspace(-10.0, 10.0, 401), np.array([1e-3, 0.1, 1.0, 10.0, 1e3]))
+    rows, columns = x.shape
     layers: list[tuple[str, Layer]] = [
         ("leaky_relu", LeakyReLU(0.01)),
         ("elu", ELU(1.0)),
@@ -57,7 +55,7 @@ def _check_activations(target, device, schedule) -> list[Check]:
             compare(
                 f"kernel: {name} ({schedule})",
                 f"mean/scale from −10 to 10 at five scales, share of {_SHARE:g} relative",
-                build_layer(layer, {}, (a.size,), len(scale), target, schedule, device=device)(
+                build_layer(layer, {}, (columns,), rows, target, schedule, device=device)(
                     x.mean, x.var
                 ),
                 reference,
@@ -76,7 +74,7 @@ def _check_maximum(target, device, schedule, rng) -> Check:
     shape = Rows(n, cpu.lanes).tensor_shape(1)
 
     def element(j, i, window):
-        # Whole vectors of windows: what is beyond the last repeats it.
+        # The windows fill whole vectors; those beyond the last one repeat it.
         at = j * n + tirx.min(window, n - 1)
         return means[i, at], variances[i, at]
 
@@ -86,8 +84,8 @@ def _check_maximum(target, device, schedule, rng) -> Check:
     transform = partial(vectors.schedule, blocks=blocks, lanes=cpu.lanes)
     program.steps.append(Step(f"maximum {k}x{n}", {}, {}, transform))
     scale = 10.0 ** rng.uniform(-2.0, 1.0, (k, n))
-    var = np.square(scale).astype(np.float32).astype(float)
-    mean = (rng.uniform(-3.0, 3.0, (k, n)) * scale).astype(np.float32).astype(float)
+    var = single(np.square(scale))
+    mean = single(rng.uniform(-3.0, 3.0, (k, n)) * scale)
     reference = Moments(*maximum_reference.exact(mean.T.copy(), var.T.copy()))
     got = build(program, schedule, device=device)(mean.reshape(1, -1), var.reshape(1, -1))
     deviation = np.sqrt(reference.var)

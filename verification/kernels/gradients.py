@@ -1,4 +1,8 @@
-"""Kernels of KL, and of the gradients of sampled layers, against the float64 reference."""
+"""Kernels of KL and of gradients of sampled layers, compared with the float64 reference.
+
+Allowed errors: for KL and its derivatives a share of the largest of their terms; for gradients the
+rounding bound of a sum, with the error of the noise table added where the kernel draws the noise.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +31,12 @@ from refbnn.prior import (
 )
 from refbnn.training.kl import kl as kl_reference
 from verification.check import Check
+from verification.kernels.compare import SCHEDULES, compare, single
 from verification.rounding import gamma
 
-SCHEDULES = ("default", "hand")
 DEVICE = DeviceLaw(1.0, -0.5, (0.3,))
 
-# Law, prior, and the largest scale; None where any will do.
+# Law, prior, and the largest scale that a kernel is compiled for; None for no limit.
 DIVERGENCES: dict[str, tuple[Law, Prior, float | None]] = {
     "Gaussian prior": (DEVICE, GaussianPrior(0.3), None),
     "Laplace prior": (Gaussian(), LaplacePrior(0.2), None),
@@ -45,9 +49,9 @@ DIVERGENCES: dict[str, tuple[Law, Prior, float | None]] = {
 
 
 def divergence_terms(weights: Posterior, law: Law, prior: Prior) -> list[np.ndarray]:
-    """Largest term of the value, of ∂KL/∂µ and of ∂KL/∂σ, by weight: what errors are relative to.
+    """Largest term of KL, of ∂KL/∂µ and of ∂KL/∂σ for each weight; errors are relative to it.
 
-    Expectations of absolute values from a rule of 64 nodes: to a few per cent, for a scale.
+    Expectations of absolute values come from a rule of 64 nodes, accurate to a few per cent.
     """
     rule = law.quadrature(64)
     mu, sigma = weights.mean[..., np.newaxis], weights.scale[..., np.newaxis]
@@ -62,10 +66,10 @@ def divergence_terms(weights: Posterior, law: Law, prior: Prior) -> list[np.ndar
 
 
 def posteriors(law: Law, prior: Prior, widest: float | None, n: int, rng) -> Posterior:
-    """Weights within what a kernel is compiled for, in numbers that float32 holds.
+    """Draw weights that a kernel is compiled for, rounded to float32.
 
-    A tenth as wide as may be; means to ten scales from 0, and some at 0, or from end to end of a
-    device-shaped prior.
+    A tenth have the largest scale. Means lie within ten scales of 0, some at 0; under a
+    device-shaped prior they spread from end to end of its support.
     """
     largest = widest or 3.0
     scale = largest * 10.0 ** rng.uniform(-4.0, 0.0, n)
@@ -74,26 +78,19 @@ def posteriors(law: Law, prior: Prior, widest: float | None, n: int, rng) -> Pos
     mean[:: max(1, n // 7)] = 0.0
     if isinstance(prior, DevicePrior):
         (low, high), (prior_low, prior_high) = law.support, prior.support
-        # A little more than the least distance of a twentieth of the length.
+        # Slightly more than the smallest distance from an end, a twentieth of the length.
         room = 0.051 * (high - low) * scale + 1e-4
         first, last = prior_low + room - scale * low, prior_high - room - scale * high
         mean = first + (last - first) * rng.choice([0.0, 0.3, 0.5, 1.0], n)
-    with np.errstate(under="ignore"):
-        single = mean.astype(np.float32), scale.astype(np.float32)
-    return Posterior(*(part.astype(float) for part in single))
+    return Posterior(single(mean), single(scale))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """A layer with all that its gradients depend on, in float64; arrays as its kernel wants them.
+    """A layer with everything its gradients depend on: float64 arrays in the kernel's shapes.
 
-    Parameters
-    ----------
-    layer : Dense or Conv2d
-    x, grad_y : (S, B, ...), or (B, ...) and (S, B, ...) for a first layer
-    mean, scale : of the weights
-    bias_scale : of the bias
-    z, z_bias : (S, ...)
+    x and grad_y are (S, B, ...), x of a first layer (B, ...); mean, scale and z belong to the
+    weights; z and z_bias are (S, ...).
     """
 
     layer: Dense | Conv2d
@@ -111,20 +108,16 @@ class Case:
         return self.x.ndim < self.grad_y.ndim
 
     def expected(self) -> list[np.ndarray]:
-        """By mean and scale of weights, by those of the bias, and by x unless it is shared."""
+        """Gradients by mean and scale of weights and of the bias, and by x unless it is shared."""
         W = self.mean + self.scale * self.z
         d_x, d = self.layer.backward(self.x, {"weight": W}, self.grad_y, not self.first)
         return self._sums(d["weight"], d["bias"], self.z, self.z_bias, d_x)
 
     def bounds(self, drawn: bool) -> list[np.ndarray]:
-        """Errors that float32 may make, in the same order: see `kernels.gradients.dense`.
+        """Bound the errors of float32, in the same order (`kernels.gradients.dense` derives them).
 
-        The absolute values of all factors in place of them bound every sum of products.
-
-        Parameters
-        ----------
-        drawn : bool
-            Whether z comes from the table of `refbnn.noise.word_table`, with its error.
+        The sums of absolute values bound every sum of products. Noise that is drawn from the table
+        of `refbnn.noise.word_table` adds its error.
         """
         S, sums = len(self.grad_y), self.grad_y[0].size // self.grad_y.shape[2]
         fan_out = self.mean.size // self.mean.shape[1]
@@ -142,7 +135,7 @@ class Case:
             off, off_bias = (SINGLE_ERROR * np.maximum(1.0, part) for part in (z, z_bias))
             error = absolute(self.scale * off, off, off_bias)
             for index in range(1, len(bounds)):
-                if index != 2:  # by the mean of the bias
+                if index != 2:  # the gradient by the bias mean has no noise
                     bounds[index] = bounds[index] + (1.0 + gamma(counts[index])) * error[index]
         return bounds
 
@@ -161,14 +154,14 @@ def case(
     noise: tuple[np.ndarray, np.ndarray] | None,
     rng: np.random.Generator,
 ) -> Case:
-    """Numbers of both signs and eight orders of magnitude, as float32 holds them; so the noise.
+    """Draw a case: float32 numbers of both signs over eight orders of magnitude.
 
-    But for noise that is handed in. No sum of three of them overflows, and no product underflows.
+    The noise is drawn likewise unless it is given. No product of three numbers overflows or
+    underflows.
     """
 
     def numbers(*shape):
-        values = 10.0 ** rng.uniform(-4.0, 4.0, shape) * rng.choice([-1.0, 1.0], shape)
-        return values.astype(np.float32).astype(float)
+        return single(10.0 ** rng.uniform(-4.0, 4.0, shape) * rng.choice([-1.0, 1.0], shape))
 
     shapes = layer.parameter_shapes()
     z, z_bias = noise or (numbers(samples, *shapes["weight"]), numbers(samples, *shapes["bias"]))
@@ -181,7 +174,7 @@ def case(
 def drawn_noise(
     layer: Dense | Conv2d, law: Law, seed: int, index: int, samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Noise of a layer from `refbnn.prediction.counter_sampling`: (S, *weights) and (S, *bias)."""
+    """Noise that `refbnn.prediction.counter_sampling` draws: (S, *weights) and (S, *bias)."""
     shape = layer.parameter_shapes()["weight"]
     row = int(np.prod(shape[1:])) + 1
     z = np.stack([exact(law, words(seed, index, s, shape[0], row)) for s in range(samples)])
@@ -189,7 +182,7 @@ def drawn_noise(
 
 
 def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
-    """KL from every kind of prior, gradients of dense and convolution, each schedule."""
+    """Check KL from every kind of prior, and gradients of dense layer and convolution."""
     checks = []
     for schedule in SCHEDULES:
         for name in DIVERGENCES:
@@ -230,24 +223,20 @@ def _check_gradient(layer, shape, target, device, schedule, rng) -> Check:
     seed, index, batch, samples = 2**40 + 7, 3, 5, 3
     law = Gaussian()
     noise = drawn_noise(layer, law, seed, index, samples)
-    numbers = case(layer, shape, batch, samples, False, noise, rng)
-    kernel = gradients.build(sizes(numbers), target, schedule, law=law, layer=index, device=device)
-    c = numbers
-    result = kernel(c.x, c.grad_y, c.mean, c.scale, c.bias_scale, np.array(key_of(seed), np.uint32))
-    triples = list(zip(result, numbers.expected(), numbers.bounds(drawn=True), strict=True))
-    return Check(
-        name=f"kernel: gradients of {type(layer).__name__.lower()} ({schedule})",
-        method="noise drawn in the kernel; share of the rounding bound of a sum",
-        statistic=float(max(np.max(np.abs(got - exact) / b) for got, exact, b in triples)),
-        limit=1.0,
-        unit="of allowed error",
-        n_compared=sum(got.size for got, _, _ in triples),
-        n_samples=0,
+    c = case(layer, shape, batch, samples, False, noise, rng)
+    kernel = gradients.build(sizes(c), target, schedule, law=law, layer=index, device=device)
+    key = np.array(key_of(seed), np.uint32)
+    return compare(
+        f"kernel: gradients of {type(layer).__name__.lower()} ({schedule})",
+        "noise drawn in the kernel; share of the rounding bound of a sum",
+        kernel(c.x, c.grad_y, c.mean, c.scale, c.bias_scale, key),
+        c.expected(),
+        c.bounds(drawn=True),
     )
 
 
 def sizes(case: Case) -> gradients.Sizes:
-    """The sizes that a kernel for a case is compiled for."""
+    """Sizes that the kernel for a case is compiled for."""
     samples, batch = case.grad_y.shape[:2]
     if isinstance(case.layer, Dense):
         n_in, n_out = case.layer.in_features, case.layer.out_features

@@ -1,4 +1,9 @@
-"""Kernels of sampled weights against the reference, which draws the same weights in float64."""
+"""Kernels of sampled weights in float32, compared with the reference in float64.
+
+Both draw the same weights, because both make them from the same random words. Allowed errors: that
+of the noise table (`refbnn.noise.word_table`) for the noise itself; for layers and networks
+rounding bounds, with the noise's error added.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,14 @@ from kernels.sampling import noise
 from refbnn import Network
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.posterior import Posterior
+from refbnn.network.architectures import mlp
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law
 from refbnn.noise.word_table import SINGLE_ERROR, exact, word_table
-from refbnn.prediction import counter_sampling as reproducible
+from refbnn.prediction import counter_sampling
 from verification.check import Check
+from verification.kernels.compare import SCHEDULES, compare
 from verification.rounding import U, gamma
 
-SCHEDULES = ("default", "hand")
 LAWS: dict[str, Law] = {
     "Gaussian": Gaussian(),
     "two peaks": Bimodal(),
@@ -28,7 +34,7 @@ LAWS: dict[str, Law] = {
 
 
 def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Check]:
-    """Noise of several laws; dense layers, convolutions and networks of sampled weights."""
+    """Check noise of several laws; dense layers, convolutions and networks of sampled weights."""
     checks = [_check_noise(label, law, target, device, rng) for label, law in LAWS.items()]
     for schedule in SCHEDULES:
         checks.append(_check_dense(target, device, schedule, rng))
@@ -38,13 +44,9 @@ def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Ch
 
 
 def words_of_all_octaves(rng: np.random.Generator, n: int, cuts: np.ndarray) -> np.ndarray:
-    """n words, uint32: a third uniform, the rest as many in each octave from either side of cuts.
+    """Draw n uint32 words: a third uniform, the rest log-uniform in their distance from a cut.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    n : int
-    cuts : of a `WordTable`
+    The cuts are those of a `WordTable`.
     """
     away = (2.0 ** rng.uniform(0, 31, n)).astype(np.int64) - 1
     cut, below = rng.choice(cuts, n), rng.random(n) < 0.5
@@ -53,69 +55,59 @@ def words_of_all_octaves(rng: np.random.Generator, n: int, cuts: np.ndarray) -> 
     return words.astype(np.uint32)
 
 
-def _check_noise(
-    label: str, law: Law, target: str, device: str | Board, rng: np.random.Generator
-) -> Check:
+def _check_noise(label: str, law: Law, target, device, rng) -> Check:
     n = 100_000
     words = words_of_all_octaves(rng, n, word_table(law).cuts)
-    (z,) = noise.build(law, n, target, device=device)(words)
     expected = exact(law, words)
-    return _share(
+    return compare(
         f"kernel: noise ({label})",
         f"table of cubics against the law's inverse, share of {SINGLE_ERROR:g} max(1, |z|)",
-        z,
-        expected,
-        SINGLE_ERROR * np.maximum(1.0, np.abs(expected)),
+        noise.build(law, n, target, device=device)(words),
+        [expected],
+        [SINGLE_ERROR * np.maximum(1.0, np.abs(expected))],
     )
 
 
-def _check_dense(
-    target: str, device: str | Board, schedule: str, rng: np.random.Generator
-) -> Check:
-    batch, n_in, n_out, n_samples, seed = 7, 101, 37, 3, 12345678901  # multiples of no vector
+def _check_dense(target, device, schedule, rng) -> Check:
+    batch, n_in, n_out, n_samples, seed = 7, 101, 37, 3, 12345678901  # no multiples of vectors
     weight = Posterior(rng.standard_normal((n_out, n_in)), rng.uniform(0.0, 1.0, (n_out, n_in)))
     bias = Posterior(rng.standard_normal(n_out), rng.uniform(0.0, 1.0, n_out))
     x = rng.standard_normal((batch, n_in))
     net = Network([Dense(n_in, n_out)], law=Bimodal())
     net.set_parameters({"0.weight": weight, "0.bias": bias})
-    y = compile_sampled(net, batch, n_samples, target, schedule, device)(x, seed)
     z = np.stack(
         [
-            exact(Bimodal(), reproducible.words(seed, 0, s, n_out, n_in + 1))
+            exact(Bimodal(), counter_sampling.words(seed, 0, s, n_out, n_in + 1))
             for s in range(n_samples)
         ]
     )
-    return _share(
+    expected, bound = dense_with_bound(x, weight, bias, z)
+    return compare(
         f"kernel: sampled dense ({schedule})",
         f"({batch}, {n_in}) -> ({n_samples}, {batch}, {n_out}), share of the rounding bound",
-        y,
-        *dense_with_bound(x, weight, bias, z),
+        [compile_sampled(net, batch, n_samples, target, schedule, device)(x, seed)],
+        [expected],
+        [bound],
     )
 
 
-def _check_conv2d(
-    target: str, device: str | Board, schedule: str, rng: np.random.Generator
-) -> Check:
+def _check_conv2d(target, device, schedule, rng) -> Check:
     layer = Conv2d(4, 34, (3, 2), stride=(2, 1), padding=(1, 2), groups=2)
     net = Network([layer], law=Bimodal(), seed=2, input_shape=(4, 7, 9))
     x = rng.standard_normal((3, 4, 7, 9))
-    y = compile_sampled(net, 3, 2, target, schedule, device)(x, seed=7)
-    return _share(
+    return compare(
         f"kernel: sampled conv2d ({schedule})",
         "two groups, stride and padding; share of the probabilistic rounding bound",
-        y,
-        reproducible.sample(net, x, 2, seed=7),
-        network_bound(net, x, 2, seed=7),
+        [compile_sampled(net, 3, 2, target, schedule, device)(x, seed=7)],
+        [counter_sampling.sample(net, x, 2, seed=7)],
+        [network_bound(net, x, 2, seed=7)],
     )
 
 
-def _check_networks(
-    target: str, device: str | Board, schedule: str, rng: np.random.Generator
-) -> list[Check]:
-    dense: list[Layer] = [Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)]
+def _check_networks(target, device, schedule, rng) -> list[Check]:
     images: list[Layer] = [Conv2d(1, 6, 5), ReLU(), MaxPool2d(2), Flatten(), Dense(216, 10)]
     networks = {
-        "784-100-100-10": Network(dense, seed=1),
+        "784-100-100-10": Network(mlp(10), seed=1),
         "convolution and pooling": Network(images, seed=1, input_shape=(1, 16, 16)),
     }
     checks = []
@@ -123,12 +115,12 @@ def _check_networks(
         x = rng.uniform(0.0, 1.0, (3, *(net.input_shape or ())))
         y = compile_sampled(net, len(x), 4, target, schedule, device)(x, seed=9)
         checks.append(
-            _share(
+            compare(
                 f"kernel: sampled network {label} ({schedule})",
                 "4 samples, share of the probabilistic rounding bound, passed through the layers",
-                y,
-                reproducible.sample(net, x, 4, seed=9),
-                network_bound(net, x, 4, seed=9),
+                [y],
+                [counter_sampling.sample(net, x, 4, seed=9)],
+                [network_bound(net, x, 4, seed=9)],
             )
         )
     return checks
@@ -137,14 +129,9 @@ def _check_networks(
 def dense_with_bound(
     x: np.ndarray, weight: Posterior, bias: Posterior, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs in float64, and the worst-case error of the kernel's, (S, B, out) each.
+    """Compute outputs in float64 and the kernel's worst-case errors, (S, B, out) each.
 
-    Parameters
-    ----------
-    x : (B, in)
-    weight, bias : Posterior
-    z : (S, out, in + 1)
-        Noise of weights and, last, of biases.
+    x is (B, in); z, (S, out, in + 1), holds the noise of weights and, last, of biases.
     """
     x = np.column_stack([x, np.ones(len(x))])
     mean = np.column_stack([weight.mean, bias.mean])
@@ -159,15 +146,16 @@ def dense_with_bound(
 
 
 def network_bound(net: Network, x: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
-    """Errors of a float32 network under sampled weights, (S, B, ...).
+    """Bound the errors of a float32 network under sampled weights, (S, B, ...).
 
-    As `verification.rounding.network_bound`: errors of n different weights count as independent,
-    and stay below 6 times the root of their squares' sum but once in 10⁷ (Hoeffding 1963); those of
-    sums below 6√n u of their terms. Layers without weights pass on the greatest error they read.
+    Errors of n different weights count as independent, as in `verification.rounding`: their sum
+    stays below 6 times the root of the sum of their squares except once in 10⁷ (Hoeffding 1963),
+    and the rounding error of a sum below 6√n u of its terms. Layers without weights pass on the
+    greatest error they read.
     """
     bounds = []
     for number in range(n_samples):
-        weights, noise_ = reproducible.draw(net, seed, number)
+        weights, noise_ = counter_sampling.draw(net, seed, number)
         _, inputs = net.forward(x, weights)
         parameters = net.parameters()
         error = U * np.abs(x)
@@ -193,17 +181,3 @@ def network_bound(net: Network, x: np.ndarray, n_samples: int, seed: int) -> np.
             error = of_inputs + of_weights + of_sums
         bounds.append(error)
     return np.stack(bounds)
-
-
-def _share(
-    name: str, method: str, result: np.ndarray, expected: np.ndarray, allowed: np.ndarray
-) -> Check:
-    return Check(
-        name=name,
-        method=method,
-        statistic=float(np.max(np.abs(result.astype(float) - expected) / allowed)),
-        limit=1.0,
-        unit="of allowed error",
-        n_compared=expected.size,
-        n_samples=0,
-    )

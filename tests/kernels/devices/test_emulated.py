@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import verification
 from kernels import compile_network, sampled_network
 from kernels.devices import by_name, targets
 from kernels.gradients import kernel as gradients
@@ -43,6 +42,7 @@ from refbnn.prediction import counter_sampling as reproducible
 from tests.helpers.layer_kernels import conv2d_program, dense_program
 from verification.kernels import activations as kernel_activations
 from verification.kernels import gradients as kernel_gradients
+from verification.kernels import layers as kernel_layers
 from verification.kernels import sampling as kernel_sampling
 from verification.rounding import conv2d_bound, dense_bound, gamma, network_bound
 
@@ -62,7 +62,7 @@ def layer(rng, n_in, n_out):
 
 # Whole networks are below, at other batch sizes.
 KERNELS = {
-    "operators": verification.networks.operators,
+    "operators": kernel_layers.check,
     "activations": kernel_activations.check,
     "gradients": kernel_gradients.check,
     "sampling": kernel_sampling.check,

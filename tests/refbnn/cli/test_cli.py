@@ -223,14 +223,13 @@ def test_a_broken_kernel_is_named(capsys, monkeypatch):
     """Wrong weights, negative variances and NaN are failed checks, not wrong input."""
     import verification
     from kernels.program.program import Program
+    from verification.kernels import layers, networks
 
     exact = Program.weight
     # The other operators of this step take their time to compile, and their weights the same way.
     for check in ("conv2d", "pooling"):
-        monkeypatch.setattr(verification.networks, f"_check_{check}", lambda *_: [])
-    monkeypatch.setattr(
-        verification.networks, "_check_lenet5", verification.networks._check_network
-    )
+        monkeypatch.setattr(layers, f"_check_{check}", lambda *_: [])
+    monkeypatch.setattr(networks, "_check_lenet5", networks._check_network)
     steps = [step for step in verification.steps({}, "host", "local") if step.name == "kernels"]
     monkeypatch.setattr(verification, "steps", lambda *_: steps)
     for factor in (1.001, -1.0, float("nan")):

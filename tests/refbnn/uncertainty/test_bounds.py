@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from figures.sum_density import standardised_sum
+from figures.support.sum_density import standardised_sum
 from refbnn import Posterior
 from refbnn.errors import InputError
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, cumulants

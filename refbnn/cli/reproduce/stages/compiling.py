@@ -18,7 +18,7 @@ from refbnn.numerics.random.streams import stream
 from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.softmax import by_quadrature
 from verification import Check
-from verification.kernels.networks import SCHEDULES, compare
+from verification.kernels.compare import SCHEDULES, compare
 from verification.rounding import network_bound
 
 _BATCHES = (1, 100)

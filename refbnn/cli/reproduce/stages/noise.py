@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures import noise_fit
-from figures.style import with_unit
+from figures.pictures import law as law_picture
 from refbnn.cli import describe
 from refbnn.cli.report import Picture, Section
 from refbnn.noise import NoiseFit
@@ -27,7 +26,8 @@ class NoiseResult:
 
 def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Path) -> NoiseResult:
     """Describe the law fitted to the values of one column and draw it over them."""
-    noise_fit.draw(values, with_unit(column), found, work / "noise_fit.png")
+    place = describe.measured(found, column)
+    law_picture.draw(found.law, place, work / "noise_fit.png", values)
     check = Check(
         name="noise: the fitted law is not refuted",
         method=f"Kolmogorov–Smirnov test of {found.n_values} values against the fitted law",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures import predictive_moments, uncertainty
+from figures.pictures.propagation import draw_moments, draw_uncertainty
 from refbnn import Moments, Network, predict
 from refbnn.cli.report import Picture, Section, Table
 from refbnn.data import fashion_subset, mnist_subset
@@ -51,7 +51,7 @@ def run(
             numbers[label][method] = evaluation.of_classes(pair[0], y_in, pair[1])
             shown.setdefault(method.upper(), pair)  # of the first law
         tick(f"predict, {label}")
-    uncertainty.draw(shown, (_INSIDE, _OUTSIDE), work / "uncertainty.png")
+    draw_uncertainty(shown, (_INSIDE, _OUTSIDE), work / "uncertainty.png")
 
     first = next(iter(networks))
     pairs = {
@@ -59,7 +59,7 @@ def run(
         for name, x in ((_INSIDE, x_in), (_OUTSIDE, x_out))
     }
     agreement = {name: _agreement(*pair) for name, pair in pairs.items()}
-    predictive_moments.draw(pairs, _MOMENT_SAMPLES, work / "predictive_moments.png")
+    draw_moments(pairs, _MOMENT_SAMPLES, work / "predictive_moments.png")
     tick("predictive moments")
     return PropagationResult(
         _section(numbers, agreement, first, len(x_in), len(x_out)),

@@ -1,7 +1,8 @@
-"""Three ways to an inverse CDF, by the distance from an edge, and the exact probability of it.
+"""Three ways to compute an inverse CDF, and the exact probability to judge them by.
 
-A way is d(side, u): the distance from the lower (0) or the upper (1) edge within which lies the
-probability u. Distances, not places x = a + d, since at a singular edge x rounds away what u says.
+Each way gives d(side, u), the distance from the lower (side 0) or the upper (side 1) edge within
+which the probability u lies. The value x = a + d itself would round away, at a singular edge, what
+u says.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -20,7 +22,16 @@ from refbnn.numerics.quadrature import gauss_jacobi, jacobi_log_total
 
 _NODES = 40  # of a Gauss–Jacobi rule
 
-Distance = Callable[[int, np.ndarray], np.ndarray]  # side 0 or 1, probability from it -> d
+Distance = Callable[[int, np.ndarray], np.ndarray]  # side, probability from that edge -> d
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One way: d(side, u), its slope dd/du where known, and draw(rng, n) for sampled values."""
+
+    distance: Distance
+    draw: Callable[[np.random.Generator, int], np.ndarray]
+    slope: Distance | None = None
 
 
 class Exact:
@@ -46,7 +57,7 @@ class Exact:
         return alpha * np.log(t) + rest + np.log(self.scale / self.total)
 
     def probability(self, side: int, d: np.ndarray) -> np.ndarray:
-        """Within d ≥ 0 of the edge; not within a tenth of the support of the other one."""
+        """Probability within d ≥ 0 of the edge, for d up to nine tenths of the support."""
         alpha = self._exponents[side]
         t = np.minimum(self.scale * d[:, np.newaxis], 1.8)
         rule = gauss_jacobi(_NODES, 0.0, alpha)
@@ -60,8 +71,8 @@ class Exact:
         return (beta * np.log(2.0 - t) if beta else 0.0) + chebyshev.chebval(y, self._series)
 
 
-def by_pieces(law: DeviceLaw) -> tuple[Distance, Distance, int]:
-    """d and dd/du of `refbnn.numerics.inverse_cdf`, and how many coefficients hold it."""
+def by_pieces(law: DeviceLaw) -> Way:
+    """The pieces of `refbnn.numerics.inverse_cdf`, with both edges factored out."""
     inverse = law.inverse
     ends = law.support
 
@@ -75,12 +86,15 @@ def by_pieces(law: DeviceLaw) -> tuple[Distance, Distance, int]:
         d = np.where(tail, s * p, x - ends[0] if side == 0 else ends[1] - x)
         return d, np.where(tail, (p + s * slope) * power * s / u, rate)
 
-    size = sum(p.coefficients.size for p in (inverse.bulk, *inverse.tails))
-    return lambda side, u: both(side, u)[0], lambda side, u: both(side, u)[1], size
+    return Way(
+        lambda side, u: both(side, u)[0],
+        lambda rng, n: law.sample(rng, (n,)),
+        lambda side, u: both(side, u)[1],
+    )
 
 
 def _pieces(pieces: Pieces, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Value and slope of a piecewise polynomial, plainly; clipped to its range."""
+    """Value and slope of a piecewise polynomial, with x clipped to its range."""
     last = pieces.slopes.size - 1
     i = np.clip(np.searchsorted(pieces.breaks, x, side="right") - 1, 0, last)
     t = np.clip((x - pieces.breaks[i]) * pieces.slopes[i] - 1.0, -1.0, 1.0)
@@ -91,23 +105,34 @@ def _pieces(pieces: Pieces, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value, slope * pieces.slopes[i]
 
 
-def uncorrected(law: DeviceLaw, size: int) -> tuple[Distance, Distance, chebyshev.Chebyshev]:
-    """d and dd/du of the Chebyshev interpolant of G over u in [0, 1], and the interpolant."""
+def uncorrected(law: DeviceLaw, size: int) -> Way:
+    """The Chebyshev interpolant of G over u in [0, 1], with `size` coefficients."""
     fit = chebyshev.Chebyshev.interpolate(law.icdf, size - 1, (0.0, 1.0))
     slope = fit.deriv()
     low, high = law.support
+    return Way(
+        lambda side, u: fit(u) - low if side == 0 else high - fit(1.0 - u),
+        lambda rng, n: fit(rng.random(n)),
+        lambda side, u: slope(u if side == 0 else 1.0 - u),
+    )
 
-    def distance(side, u):
-        return fit(u) - low if side == 0 else high - fit(1.0 - u)
 
-    return distance, lambda side, u: slope(u if side == 0 else 1.0 - u), fit
+def by_scipy(law: DeviceLaw, low: float, resolution: float) -> Way:
+    """SciPy's sampler, set up for the law with its lower edge moved to `low`."""
+    sampler = scipy_sampler(law, low, resolution)
+    shift = law.support[0] - low
+    high = law.support[1] - shift
+    return Way(
+        lambda side, u: sampler.ppf(u) - low if side == 0 else high - sampler.ppf(1.0 - u),
+        lambda rng, n: shift + sampler.rvs(n, random_state=rng),
+    )
 
 
-def by_scipy(law: DeviceLaw, low: float, resolution: float) -> NumericalInversePolynomial:
-    """SciPy's sampler of low + d."""
+def scipy_sampler(law: DeviceLaw, low: float, resolution: float) -> NumericalInversePolynomial:
+    """SciPy's own object for values of low + d."""
     scale = law.location[1]
     width = 2.0 / scale
-    nearest = scale * max(0.5 * float(np.spacing(abs(low))), 1e-300)  # singular edges stay numbers
+    nearest = scale * max(0.5 * float(np.spacing(abs(low))), 1e-300)  # singular edges stay finite
     g = chebyshev.cheb2poly([0.0, *law.coefficients])[::-1].tolist()
 
     class Moved:
@@ -122,7 +147,7 @@ def by_scipy(law: DeviceLaw, low: float, resolution: float) -> NumericalInverseP
             return low, low + width
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of round-off: what comes of it is drawn
+        warnings.simplefilter("ignore")  # SciPy warns of rounding, which the figure shows
         return NumericalInversePolynomial(
             Moved(), center=low + 0.5 * width, u_resolution=resolution
         )

@@ -2,9 +2,9 @@
 
     Var y = Σ E[x²] σ² + Σ Var[x] µ² + σ_b²,      E[x²] = Var[x] + E[x]²
 
-Each factor is scaled by a power of two, weights as one array, inputs image by image, and rounded to
-half; the sums are those of `figures.half_precision.sums`, and are put together in float32. All
-else, means and other layers, is the reference's, in float64.
+Each factor is scaled by a power of two (weights by one an array, inputs by one an image) and
+rounded to half. The sums are those of `figures.support.half_precision.sums`, added in float32.
+Means and other layers are the reference's, in float64.
 """
 
 from __future__ import annotations
@@ -13,31 +13,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from figures.half_precision.sums import NORMAL, exponent_of, halves, relative_bound, sums
+from figures.support.half_precision.sums import halves, relative_bound, sums
 from refbnn import Moments, Network, Posterior
 from refbnn.layers import Conv2d, Dense, Layer
 from refbnn.layers.images.windows import padded, windows
-from refbnn.layers.moments import deterministic
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
-    """One propagation with variances in half precision, and what was lost in each layer.
+    """One propagation with variances in half precision, in sums of blocks, and its errors.
 
-    Parameters
-    ----------
-    block : int
-        Of `figures.half_precision.sums.sums`.
-    scaled : bool
-        Whether arrays are scaled before they are rounded to half.
-
-    Attributes
-    ----------
-    errors : list of ndarray
-        Relative errors of the variances that left each dense layer or convolution, against those
-        of float64 from the same inputs.
-    terms : list of int
-        Terms of one sum there.
+    `errors` are the relative errors of the variances that leave each dense layer or convolution,
+    against float64 from the same inputs; `terms` the number of terms of one sum there.
     """
 
     block: int
@@ -46,7 +33,7 @@ class Run:
     terms: list[int] = field(default_factory=list)
 
     def propagate(self, net: Network, x: np.ndarray) -> Moments:
-        """As `net.propagate`."""
+        """Propagate as `net.propagate` does."""
         activation: np.ndarray | Moments = x.astype(float)
         for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
             exact = layer.moments(activation, own)
@@ -60,7 +47,7 @@ class Run:
         return activation
 
     def numbers(self) -> dict:
-        """Relative errors over all layers, and the bound of the longest sum."""
+        """Return relative errors over all layers, and the bound of the longest sum."""
         every = np.concatenate(self.errors)
         return {
             "variance_relative_error_median": float(np.median(every)),
@@ -77,7 +64,7 @@ def variance(
     block: int,
     scaled: bool = True,
 ) -> np.ndarray:
-    """Variances that leave a layer without groups, with products in half precision."""
+    """Compute the variances that leave a layer without groups, with products in half precision."""
     weight, bias = own["weight"], own["bias"]
     if isinstance(x, Moments):
         terms = [(x.var + x.mean**2, weight.var), (x.var, weight.mean**2)]
@@ -97,36 +84,10 @@ def variance(
 
 
 def _rows(layer: Layer, x: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
-    """What is summed for one output, as rows (…, n), and the shape of that …."""
+    """Return the inputs of each output as rows (N, n), and the outputs' shape without channels."""
     if not isinstance(layer, Conv2d):
         return x.shape[:1], x
     kernel, stride, padding = layer.sizes
-    seen = np.moveaxis(windows(padded(x, padding), kernel, stride), 1, 3)  # (B, OH, OW, C, K, L)
-    return seen.shape[:3], seen.reshape(-1, np.prod(seen.shape[3:], dtype=int))
-
-
-def below_normal(net: Network, images: np.ndarray) -> dict[str, list[list[float]]]:
-    """Shares of the positive numbers of a layer that are below half's normal range.
-
-    As they are, and scaled; a pair for every dense layer or convolution.
-    """
-    shares: dict[str, list[list[float]]] = {"mean_squared": [], "variance": [], "input": []}
-    activation: np.ndarray | Moments = images.astype(float)
-    for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
-        if isinstance(layer, Dense | Conv2d):
-            weight = own["weight"]
-            x = activation if isinstance(activation, Moments) else deterministic(activation)
-            second = x.var + x.mean**2
-            for name, numbers in (
-                ("mean_squared", weight.mean.ravel()[np.newaxis] ** 2),
-                ("variance", weight.var.ravel()[np.newaxis]),
-                ("input", second.reshape(len(second), -1)),
-            ):
-                scaled = np.ldexp(numbers, -exponent_of(numbers, 1))
-                shares[name].append([_share_below(numbers), _share_below(scaled)])
-        activation = layer.moments(activation, own)
-    return shares
-
-
-def _share_below(numbers: np.ndarray) -> float:
-    return float((numbers[numbers > 0.0] < NORMAL).mean())
+    patches = np.moveaxis(windows(padded(x, padding), kernel, stride), 1, 3)
+    # (B, OH, OW, C, K, L)
+    return patches.shape[:3], patches.reshape(-1, np.prod(patches.shape[3:], dtype=int))

@@ -1,39 +1,33 @@
-"""Variances in half precision: what they cost in accuracy, and what Cortex-A76 gains by them.
+"""Variances in half precision: the accuracy lost, and the instructions saved on Cortex-A76.
 
-The A76 multiplies and adds eight halves in one instruction, four numbers of float32; it has none
-that multiplies halves and adds in float32 (FMLAL, of later cores). Means cancel, and decide labels:
-they stay in float32. No term of a variance is negative, so half precision keeps relative accuracy:
+The A76 multiplies and adds eight halves in one instruction, but only four float32 numbers; it
+cannot multiply halves and add in float32 (FMLAL, of later cores). Means cancel and decide labels,
+so they stay in float32. The terms of a variance,
 
-    Σ E[x²] σ²  of known inputs;      Σ E[x²] σ² + Σ Var[x] µ²  of random ones.
+    Σ E[x²] σ²  for known inputs,      Σ E[x²] σ² + Σ Var[x] µ²  for random ones,
 
-Why a scale. Half's normal numbers reach from 2⁻¹⁴ to 65504. Below that a number loses bits, below
-2⁻²⁵ all of them; σ = 1.7e-4 is there, and squares of activations may be above. So each array is
-multiplied by a power of two, which rounds nothing and brings its greatest entry into [1/2, 1]: for
-weights once, for activations once an image and layer (a maximum that a kernel would have to find).
-`figures.half_precision.sums` has forms, bounds, emulation. The two networks here do not need it: σ²
-is above 2⁻¹⁴, half of a first layer's µ² is below and a third still is when scaled
-(`share_below_normal`), but these count little, and without scale the errors are the same
-(`stored_without_scale`). It is for networks that are not at hand.
+are not negative, so half precision keeps relative accuracy. Half's normal numbers reach from 2⁻¹⁴
+to 65504. Therefore each array is scaled by a power of two, which rounds nothing, so that its
+greatest entry lies in [1/2, 1] (`figures.support.half_precision.sums` has forms, bounds and
+emulation). The two networks here would not need it (`stored_without_scale`).
 
 Shown: relative errors of the variances that leave a dense layer or convolution, all layers
-together, against float64 from the same inputs. By form: halves only stored, and summed in float32;
-summed in half in blocks, the blocks in float32; one sum in half. For 784-100-100-10 and LeNet-5,
-trained on the packaged digits, 200 digits and 200 garments; all but the products of variances is
-float64, so that nothing else is seen. Dashed: the bound of the longest sum, (1 + u)ᵏ − 1, without
-what underflow may add. Right, executed instructions a product of kernels of the variance alone,
-known inputs, batch 1, on an emulated A76 (`figures.half_precision.kernel`; the extra `arm`): no
-times. Table: also what reaches logits, mutual information, labels, and the AUROC of garments by it.
+together, against float64 from the same inputs, for 784-100-100-10 and LeNet-5 with 200 digits and
+200 garments. The products of variances are in half precision, everything else in float64. Forms:
+halves stored, and summed in float32; summed in half within blocks, blocks in float32; one sum in
+half. Dashed: the bound of the longest sum, (1 + u)ᵏ − 1, without underflow. Right: executed
+instructions a product on an emulated A76 (`figures.support.half_precision.kernel`; the extra
+`arm`). Instructions do not measure time. The table adds errors of logits, mutual information,
+labels, and the AUROC of garments by it.
 
-Conclusion: not worth it, and not in `kernels`. Blocks of 32 take half the instructions of a
-variance in float32, 0.23 a product in place of 0.44; with the mean, which stays in float32, that is
-a fifth less of a first layer, 0.43 + 0.23 (two loops, added) in place of 0.82 (one), and 6 bytes a
-weight in place of 8. By multiply-adds alone, counted and not measured: 0.375 in place
-of 0.5 for known inputs, 0.5 in place of 0.75 for random ones, which take a third array for µ². It
-costs two to three digits: variances to 6e-3 at worst and 1e-4 in the median, where kernels hold
-1e-5. Blocks of 8 keep 1.5e-3 for 0.28 instructions. Predictions hardly notice: no label of 400
-changes, mutual information by 1.5e-4 nats, AUROC by 1e-4, far below its standard error. Stored
-halves save memory alone: converting them, 0.62 instructions, takes more than it saves. One sum
-gains next to nothing over blocks, and is the worst.
+Conclusion: not worth it, and not in `kernels`. Blocks of 32 take 0.23 instructions a product of a
+variance instead of 0.44. With the mean that is a fifth less for a first layer, 0.43 + 0.23 (two
+loops, added) instead of 0.82 (one loop), and 6 bytes a weight instead of 8. It costs two to three
+digits: variances to 6e-3 at worst and 1e-4 in the median, where kernels keep 1e-5. Blocks of 8 keep
+1.5e-3 with 0.28 instructions. Predictions hardly change: no label of 400, mutual information by
+1.5e-4 nats, AUROC by 1e-4, far below its standard error. Stored halves save memory only: their
+conversion takes more instructions, 0.62, than it saves. One sum gains almost nothing over blocks
+and is the least accurate.
 """
 
 from __future__ import annotations
@@ -45,9 +39,9 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from figures.half_precision import kernel as half_kernel
-from figures.half_precision.layers import Run, below_normal
-from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
+from figures.support.half_precision import kernel as half_kernel
+from figures.support.half_precision.layers import Run
+from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, data, train
 from refbnn.layers import MaxPool2d
 from refbnn.network.architectures import ARCHITECTURES
@@ -58,17 +52,13 @@ from refbnn.prior import GaussianPrior
 NETWORKS = {"mlp": "784-100-100-10", "lenet5": "LeNet-5"}
 EPOCHS = {"mlp": 15, "lenet5": 10}
 IMAGES = 200  # digits, and as many garments
-ONE_SUM = 1 << 16  # a block longer than any sum
-BLOCKS = {"stored": 0, "blocks of 8": 8, "blocks of 32": 32, "blocks of 128": 128, "one": ONE_SUM}
-
-
-def steps() -> int:
-    """How often `make` ticks."""
-    return len(NETWORKS) * (1 + len(BLOCKS)) + 1
+# Length of a block by form; "one" is longer than any sum.
+BLOCKS = {"stored": 0, "blocks of 8": 8, "blocks of 32": 32, "blocks of 128": 128, "one": 1 << 16}
+STEPS = len(NETWORKS) * (1 + len(BLOCKS)) + 1  # calls of `tick`
 
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture, print the table, return the numbers; `mc_samples` is not used."""
+    """Save the picture, print the table and return the numbers."""
     networks = {name: _measured(name, seed, tick) for name in NETWORKS}
     counts = half_kernel.instructions_a_product(BLOCKS)
     tick("half precision: instructions")
@@ -79,7 +69,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
 
 
 def _measured(name: str, seed: int, tick: Callable[[str], None]) -> dict:
-    """All forms on one trained network."""
+    """Measure all forms on one trained network."""
     net = trained(name, seed)
     digits = data.load("mnist-subset", "test").x[:IMAGES]
     garments = data.load("fashion-subset", "test").x[:IMAGES]
@@ -96,25 +86,20 @@ def _measured(name: str, seed: int, tick: Callable[[str], None]) -> dict:
     return {
         "images": len(x),
         "auroc_mi_float64": _auroc(truth),
-        "share_below_normal": below_normal(net, x),
         "stored_without_scale": unscaled.numbers(),
         "forms": forms,
     }
 
 
 def trained(name: str, seed: int) -> Network:
-    """A network trained on the packaged digits."""
+    """Train a network on the packaged digits."""
     architecture = ARCHITECTURES[name]
     digits = data.load("mnist-subset", "train")
-    # The tree, a tenth of the time: the maximum is the same for all forms.
+    # The tree takes a tenth of the time, and its maximum serves all forms alike.
     tree = MaxPool2d(2, method="tree")
-    layers = architecture.layers(10)
-    net = Network(
-        [tree if isinstance(layer, MaxPool2d) else layer for layer in layers],
-        prior=GaussianPrior(0.2),
-        seed=seed,
-        input_shape=architecture.input_shape(),
-    )
+    layers = [tree if isinstance(layer, MaxPool2d) else layer for layer in architecture.layers(10)]
+    shape = architecture.input_shape()
+    net = Network(layers, prior=GaussianPrior(0.2), seed=seed, input_shape=shape)
     train(net, net.shaped(digits.x), digits.y, epochs=EPOCHS[name], seed=seed)
     return net
 
@@ -158,17 +143,14 @@ def _draw(networks: dict, counts: dict, path: Path) -> None:
     right.set_yticks(range(len(shown)), [*shown])
     right.invert_yaxis()
     right.margins(x=0.15)
-    right.set(
-        xlabel="instructions a product, multiply-adds dark",
-        title=f"variances {half_kernel.N_IN}→{half_kernel.N_OUT}, emulated A76"
-        if shown
-        else "no emulated core (extra `arm`)",
-    )
+    title = f"variances {half_kernel.N_IN}→{half_kernel.N_OUT}, emulated A76"
+    right.set_title(title if shown else "no emulated core (extra `arm`)")
+    right.set_xlabel("instructions a product, multiply-adds dark")
     save(fig, path)
 
 
 def as_text(numbers: dict) -> str:
-    """The table: a line for every network and form."""
+    """Format the table: a line for every network and form."""
     counts = numbers["instructions_a_product"]
     rows = [
         {

@@ -1,21 +1,21 @@
-"""Fitted laws over measurements, with what is left between them.
+"""Fitted laws over measurements, and the difference that remains between them.
 
-Shown: the packaged junction conductances, and where the environment variable REFBNN_DATA names a
-folder with `device_noise/rram_tech{B,C}_relaxation.csv.gz` also relaxed resistive memory, a sample
-of conductances for every target range and time since programming: eight samples in full, and for
-all 49 the family chosen, its p-value and the values' excess kurtosis.
+Shown: the packaged junction conductances; and relaxed resistive memory, where the environment
+variable REFBNN_DATA names a folder with `device_noise/rram_tech{B,C}_relaxation.csv.gz`: of the 49
+samples (a target range and a time since programming each) eight in full, and all by the family
+chosen, its p-value and the values' excess kurtosis.
 
 Above: histogram, chosen law, Gaussian of equal mean and standard deviation. Below: the difference
-F_n − F of the empirical and the fitted distribution function, with the 95 % band of the
+F_n − F of the empirical and the fitted distribution function, the 95 % band of the
 Kolmogorov–Smirnov distance for a law fitted to these values (`refbnn.noise.fitting.evidence`), and
-±1.36/√n, the textbook's for a law known beforehand.
+±1.36/√n, the textbook's band for a law known beforehand.
 
 Source: arXiv 2501.05564, figure 2 (fit of a device law to measured noise). Measurements:
 A. Levy, RRAM-Relaxation-Master-Model.
 
-What to look for: a line that leaves the band refutes the law; the wider textbook band would not
-notice. Memory is flat and bounded when just programmed, and heavy-tailed or several-peaked later.
-One test in twenty leaves its band by chance, and a law is only called refuted at p < 1 %.
+What to look for. A line that leaves the band refutes the law; the wider textbook band would miss
+this. Memory is flat and bounded just after programming, and heavy-tailed or multimodal later. One
+test in twenty leaves its band by chance; a law is called refuted only at p < 1 %.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from matplotlib.patches import Rectangle
 from scipy.optimize import bisect
 from scipy.stats import kurtosis
 
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, save
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
 from refbnn.data import packaged
 from refbnn.noise import Gaussian, NoiseFit, read_measurements
 from refbnn.noise.fitting import FAMILIES
@@ -39,18 +39,18 @@ from refbnn.noise.fitting.evidence import Cells, cells_of, ks_p_value
 from refbnn.noise.fitting.sample import checked_sample
 from refbnn.noise.fitting.selection import choose, estimates
 
-# Flat, heavy-tailed, of several peaks; and the one that no law fits.
+# Flat, heavy-tailed and multimodal samples, and the one that no law fits.
 _SHOWN = (
     ("B", 6, 0.0), ("B", 12, 0.1), ("B", 6, 1e4), ("B", 30, 1e4),
     ("C", 6, 0.01), ("C", 12, 0.1), ("C", 21, 1.0), ("C", 30, 1e5),
 )  # fmt: skip
 _COLOURS = dict(zip(FAMILIES, (GREY, AMBER, GREEN, PINK, BLUE), strict=True))
-_UNIT = "conductance (µS)"
 
 Group = tuple[str, int, float]  # technology, range, seconds since programming
+STEPS = 2  # calls of `tick`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """One sample of measurements and the law fitted to it."""
 
@@ -59,24 +59,21 @@ class Fitted:
     cells: Cells
 
     def residual(self) -> np.ndarray:
-        """F_n − F at the cells' edges."""
+        """Difference F_n − F at the cells' edges."""
         below = np.searchsorted(np.sort(self.values), self.cells.edges)
         return below / self.values.size - self.cells.cdf
 
     def band(self, seed: int) -> float:
-        """The distance with a p-value of 5 %."""
-        n = self.values.size
-        return float(
-            bisect(
-                lambda d: ks_p_value(self.cells, d, n, seed) - 0.05,
-                0.2 / np.sqrt(n),
-                2.0 / np.sqrt(n),
-                xtol=0.005 / np.sqrt(n),
-            )
-        )
+        """Distance with a p-value of 5 %."""
+        n, root = self.values.size, np.sqrt(self.values.size)
+
+        def excess(d: float) -> float:
+            return ks_p_value(self.cells, d, n, seed) - 0.05
+
+        return float(bisect(excess, 0.2 / root, 2.0 / root, xtol=0.005 / root))
 
     def numbers(self) -> dict:
-        """What the pictures say of it."""
+        """Numbers that the pictures show."""
         fit = self.fit
         return {
             "n_values": fit.n_values,
@@ -93,7 +90,7 @@ class Fitted:
 
 
 def fitted(values: np.ndarray, seed: int, families: Collection[str] = FAMILIES) -> Fitted:
-    """Fit, as `refbnn.noise.fit` does, and keep what the test looked at."""
+    """Fit as `refbnn.noise.fit` does, and keep the cells that the test compared."""
     bounds = (-np.inf, np.inf)
     sample = checked_sample(values, bounds)
     found = estimates(sample, families, bounds, MAX_DEGREE)
@@ -103,38 +100,29 @@ def fitted(values: np.ndarray, seed: int, families: Collection[str] = FAMILIES) 
 
 
 def groups() -> dict[Group, np.ndarray]:
-    """Conductances of every range and time; empty where the measurements are not at hand."""
+    """Read conductances of every range and time; empty where there are no measurements."""
     found: dict[Group, np.ndarray] = {}
     folder = Path(os.environ.get("REFBNN_DATA") or "/nonexistent") / "device_noise"
     for technology in "BC" if folder.is_dir() else "":
         path = folder / f"rram_tech{technology}_relaxation.csv.gz"
-        level, elapsed, values = (
-            read_measurements(path, column)[0]
-            for column in ("range", "elapsed_s", "conductance_uS")
-        )
+        columns = ("range", "elapsed_s", "conductance_uS")
+        level, elapsed, values = (read_measurements(path, column)[0] for column in columns)
         for key in sorted(set(zip(level.tolist(), elapsed.tolist(), strict=True))):
             of_group = (level == key[0]) & (elapsed == key[1])
             found[technology, int(key[0]), key[1]] = values[of_group]
     return found
 
 
-def steps() -> int:
-    """How often `make` ticks."""
-    return 1 + len(groups())
-
-
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the pictures; return the numbers. Parameters as `figures.kl_error.make`."""
+    """Save the pictures; return the numbers."""
     values, _ = read_measurements(packaged("mtj_conductance.csv"))
     junction = fitted(values, seed)
     tick("fits: junction")
     title = "simulated magnetic tunnel junction"
     draw({title: junction}, 1, seed, folder / "fits_junction.png")
     numbers: dict = {"junction": junction.numbers()}
-    memory = {}
-    for group, of_group in groups().items():
-        memory[group] = fitted(of_group, seed)
-        tick(f"fits: {_title(group)}")
+    memory = {group: fitted(of_group, seed) for group, of_group in groups().items()}
+    tick("fits: memory")
     if memory:
         shown = {_title(group): memory[group] for group in _SHOWN}
         draw(shown, 4, seed, folder / "fits_memory.png")
@@ -149,7 +137,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
 
 
 def draw(samples: dict[str, Fitted], columns: int, seed: int, path: Path) -> None:
-    """Law and values above, residuals below, for every sample."""
+    """Draw law and values above, residuals below, for every sample."""
     rows = len(samples) // columns
     fig, axes = figure(columns, 2 * rows, (5.0, 2.9) if columns == 1 else (3.6, 2.4))
     for i, (title, found) in enumerate(samples.items()):
@@ -158,9 +146,7 @@ def draw(samples: dict[str, Fitted], columns: int, seed: int, path: Path) -> Non
         if column == 0:
             axes[row, 0].set_ylabel("density (1/µS)")
             axes[row + 1, 0].set_ylabel("F_n − F")
-    labelled = [axis.get_legend_handles_labels() for axis in axes[:2, 0]]
-    handles, labels = (above + below for above, below in zip(*labelled, strict=True))
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(2 * columns, 6), fontsize=8)
+    legend_below(fig, *axes[:2, 0], columns=min(2 * columns, 6))
     save(fig, path)
 
 
@@ -181,18 +167,18 @@ def _draw_one(found: Fitted, title: str, seed: int, density, residual) -> None:
         f"BIC {bic[fit.family]:.0f}, Gaussian {bic['Gaussian']:.0f}",
         fontsize=9,
     )
-    # All of a peak, but a singular edge would hide the rest.
+    # Show all of a peak, but cut a singular edge, which would hide the rest.
     density.set_ylim(0.0, max(1.35 * heights.max(), min(1.1 * law.max(), 3.0 * heights.max())))
     band = found.band(seed)
     residual.axhspan(-band, band, color=BLUE, alpha=0.12, lw=0, label="95 % band, law fitted")
     for sign, label in ((1, "±1.36/√n, law known"), (-1, None)):
         residual.axhline(sign * 1.36 / np.sqrt(n), color=GREY, ls=":", label=label)
     residual.plot(found.cells.edges, found.residual(), color=BLUE, lw=0.9, label="F_n − F")
-    residual.set(xlabel=_UNIT, xlim=density.get_xlim())
+    residual.set(xlabel="conductance (µS)", xlim=density.get_xlim())
 
 
 def draw_groups(memory: dict[Group, Fitted], path: Path) -> None:
-    """The table of all groups: family by colour, p-value and excess kurtosis."""
+    """Draw the table of all groups: family by colour, p-value and excess kurtosis."""
     technologies = sorted({t for t, *_ in memory})
     fig, axes = figure(len(technologies), 1, (7.2, 3.9))
     fit = sum(found.fit.fits for found in memory.values())
@@ -203,7 +189,8 @@ def draw_groups(memory: dict[Group, Fitted], path: Path) -> None:
         for (level, elapsed), found in chosen.items():
             x, y = times.index(elapsed), levels.index(level)
             family = found.fit.family.split(",")[0]
-            axis.add_patch(_cell(x, y, _COLOURS[family]))
+            corner, colour = (x - 0.48, y - 0.48), _COLOURS[family]
+            axis.add_patch(Rectangle(corner, 0.96, 0.96, color=colour, alpha=0.35, lw=0))
             degree = found.fit.family.rpartition(" ")[2] if family == "device" else ""
             axis.text(
                 x, y,
@@ -221,10 +208,6 @@ def draw_groups(memory: dict[Group, Fitted], path: Path) -> None:
         axis.set_yticks(range(len(levels)), [str(level) for level in levels])
         axis.grid(visible=False)
     save(fig, path)
-
-
-def _cell(x: int, y: int, colour: str) -> Rectangle:
-    return Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=colour, alpha=0.35, lw=0)
 
 
 def _title(group: Group) -> str:

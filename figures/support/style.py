@@ -1,4 +1,4 @@
-"""One look for every figure, and files that come out the same twice."""
+"""The look that all figures share: colours, axes, legends, and PNG files without a date."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe & Ito 2008: told apart with any colour vision.
+# Okabe & Ito 2008: distinguishable with any colour vision.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 GREEN, PINK, AMBER = "#009E73", "#CC79A7", "#E69F00"
 
@@ -25,19 +26,9 @@ _SETTINGS: dict[Any, Any] = {
 
 
 def figure(columns: int, rows: int = 1, panel: tuple[float, float] = (4.6, 3.5), **subplots):
-    """Open a figure and its axes, without any window system.
+    """Open a figure and its axes (rows, columns), each `panel` inches large, without a window.
 
-    Parameters
-    ----------
-    columns, rows : int
-    panel : (float, float)
-        Width and height of one panel in inches.
-    **subplots
-        Such as `sharex`, for `Figure.subplots`.
-
-    Returns
-    -------
-    Figure, and its axes of shape (rows, columns)
+    Further options, such as `sharex`, go to `Figure.subplots`.
     """
     with mpl.rc_context(_SETTINGS):
         fig = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
@@ -51,8 +42,17 @@ def save(fig: Figure, path: Path) -> None:
         fig.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def with_unit(column: str) -> str:
-    """Axis label of a column of measurements: "conductance_uS" -> "conductance (µS)"."""
-    name, _, unit = column.rpartition("_")
-    label = f"{name} (µS)" if unit == "uS" and name else column
-    return label.replace("$", r"\$")  # no formula
+def legend_below(fig: Figure, *sources: Axes, columns: int | None = None) -> None:
+    """Draw one legend below all panels, with every label of the given axes once."""
+    handles = {
+        label: handle
+        for axes in sources
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    fig.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=columns or len(handles),
+        fontsize=9,
+    )

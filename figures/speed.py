@@ -1,37 +1,33 @@
-"""Samples a second of every law, and seconds of KL for a million weights: a benchmark.
+"""Benchmark: samples a second of every law, and seconds of KL for a million weights.
 
-Shown: medians of calls in turns, in one run, a million values a call. Times are those of the
-processor for this process, all of it on one core, so that other work on the machine counts little:
+Shown, on one core, a million values a call: `sample` of each law with new numbers from a generator;
+`icdf` at given uniform numbers in float64, and in the float32 form that kernels use; NumPy's
+`Generator.standard_normal`, and `random`, which every sampler by inversion calls too; `rvs` of
+SciPy's `stats.sampling.NumericalInversePolynomial` for the same law, without its set-up, at the
+finest u-resolution at which that succeeds; KL of a million weights with both gradients for every
+prior, under a device law and a heavy-tailed one. Calls take turns; the shortest time of each
+counts, so that other work on the machine matters little.
 
-* `sample` of each law, new numbers from a generator;
-* `icdf` at uniform numbers that are there already, in float64, and the float32 form that kernels
-  use;
-* NumPy's `Generator.standard_normal`, and `random`, which every sampler by inversion calls too;
-* `rvs` of SciPy's `stats.sampling.NumericalInversePolynomial` for the same law at the finest
-  u-resolution at which it sets up, set-up not counted;
-* KL of a million weights with both gradients, for every prior, under a device law and a
-  heavy-tailed one.
-
-What to look for: the ratios to SciPy and to the normal generator. Numbers of seconds belong to the
-machine and the hour; nothing in the tests depends on them.
+What to look for: the ratios to SciPy and to the normal generator. Seconds depend on the machine and
+the hour; no test depends on them.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
-from time import process_time
 
 import numpy as np
 from scipy.stats.sampling import NumericalInversePolynomial
+from tabulate import tabulate
 from tqdm import tqdm
 
-from figures import kl_error, noise_inverse_cdf
-from figures.inverse_ways import by_scipy
-from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
+from figures import inverse_cdf, kl_error
+from figures.support.inverse_ways import scipy_sampler
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, legend_below, save
+from kernels.bench.latency import latency
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import DensityLaw, DeviceLaw
 from refbnn.noise.numerical import NumericalLaw
@@ -41,53 +37,37 @@ from refbnn.training.kl.kl import divergence
 
 Call = Callable[[], object]
 
-_VALUES = 1_000_000
+VALUES = 1_000_000
 _RESOLUTION = 1e-14  # SciPy's finest
 _NORMAL, _UNIFORM = "standard_normal", "random"
-_KINDS = {
-    "sample": BLUE,
-    "icdf": GREEN,
-    "icdf, float32": AMBER,
-    "SciPy rvs": ORANGE,
-}
+_KINDS = {"sample": BLUE, "icdf": GREEN, "icdf, float32": AMBER, "SciPy rvs": ORANGE}
+STEPS = 2  # calls of `tick`
 
 
 def laws() -> dict[str, tuple[NumericalLaw, float]]:
-    """Those of `figures.kl_error` and of `figures.noise_inverse_cdf`, with SciPy's u-resolution."""
+    """Laws of `figures.kl_error` and of `figures.inverse_cdf`, with SciPy's u-resolutions."""
     chosen = {name: (law, _RESOLUTION) for name, law in kl_error.laws().items() if name != "device"}
-    for name, (law, moved, _) in noise_inverse_cdf.LAWS.items():
+    for name, (law, moved, _) in inverse_cdf.LAWS.items():
         chosen[f"device: {name.removesuffix(' edges').removesuffix(' edge')}"] = (law, moved)
     return chosen
 
 
-def steps() -> int:
-    """How often `make` ticks."""
-    return 2
-
-
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
-    """Save the picture, print the tables, return the numbers; `mc_samples` is not used."""
-    numbers = measure(folder, seed, tick, _VALUES)
-    tqdm.write(as_text(numbers))
-    return numbers
-
-
-def measure(folder: Path, seed: int, tick: Callable[[str], None], n: int) -> dict:
-    """As `make`, with n values a call."""
-    samplers = _samplers(seed, n)
+    """Save the picture, print the tables and return the numbers."""
+    samplers = _samplers(seed, VALUES)
     tick("speed: sampling")
-    divergences = _divergences(seed, n)
+    divergences = _divergences(seed, VALUES)
     tick("speed: KL")
-    _draw(samplers, divergences, n, folder / "speed.png")
-    return {
-        "n_values": n,
+    _draw(samplers, divergences, folder / "speed.png")
+    numbers = {
+        "n_values": VALUES,
         "samples_per_second": samplers,
         "kl_with_gradients_seconds": divergences,
         "least_ratio_to_scipy": min(row["sample"] / row["SciPy rvs"] for row in samplers.values()),
-        "least_ratio_to_standard_normal": min(
-            row["sample"] / row[_NORMAL] for row in samplers.values()
-        ),
+        "least_ratio_to_standard_normal": min(r["sample"] / r[_NORMAL] for r in samplers.values()),
     }
+    tqdm.write(as_text(numbers))
+    return numbers
 
 
 def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
@@ -101,7 +81,7 @@ def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
     for name, (law, resolution) in laws().items():
         for kind, call in _calls(law, resolution, u, rng).items():
             calls[name, kind] = call
-    seconds = _seconds(calls, 11)
+    seconds = latency(calls, statistic=min)
     generator = {kind: n / seconds.pop(("", kind)) for kind in (_NORMAL, _UNIFORM)}
     table: dict[str, dict[str, float]] = {}
     for (name, kind), time in seconds.items():
@@ -111,7 +91,7 @@ def _samplers(seed: int, n: int) -> dict[str, dict[str, float]]:
 
 def _calls(law: NumericalLaw, resolution: float, u, rng) -> dict[str, Call]:
     if isinstance(law, DeviceLaw):
-        scipy = by_scipy(law, 0.0, resolution)
+        scipy = scipy_sampler(law, 0.0, resolution)
     else:
         scipy = _by_scipy(law, resolution)
     single, u_single = law.inverse.single, u.astype(np.float32)
@@ -121,17 +101,6 @@ def _calls(law: NumericalLaw, resolution: float, u, rng) -> dict[str, Call]:
         "icdf, float32": lambda: single(u_single),
         "SciPy rvs": lambda: scipy.rvs(u.size, random_state=rng),
     }
-
-
-def _seconds(calls: Mapping[tuple[str, str], Call], repeats: int) -> dict[tuple[str, str], float]:
-    """Median processor time of one call of each, after one that does not count."""
-    times: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
-    for _ in range(1 + repeats):
-        for name, call in calls.items():
-            begin = process_time()
-            call()
-            times[name].append(process_time() - begin)
-    return {name: median(of_call[1:]) for name, of_call in times.items()}
 
 
 def _by_scipy(law: NumericalLaw, resolution: float) -> NumericalInversePolynomial:
@@ -144,7 +113,7 @@ def _by_scipy(law: NumericalLaw, resolution: float) -> NumericalInversePolynomia
         def support(self):
             return low, high
 
-    class Triangle:  # by its formula: SciPy's set-up does not end on the panels' rounding
+    class Triangle:  # the formula, because the panels' rounding keeps SciPy's set-up from ending
         def pdf(self, x):
             return max(high - abs(x), 0.0)
 
@@ -153,7 +122,7 @@ def _by_scipy(law: NumericalLaw, resolution: float) -> NumericalInversePolynomia
 
     density = Triangle() if isinstance(law, DensityLaw) else Plain()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy looks at infinity
+        warnings.simplefilter("ignore")  # SciPy evaluates the density at infinity
         return NumericalInversePolynomial(density, center=0.0, u_resolution=resolution)
 
 
@@ -169,30 +138,31 @@ def _divergences(seed: int, n: int) -> dict[str, dict[str, float]]:
         if law == "device" or not isinstance(prior, DevicePrior)
     }
     table: dict[str, dict[str, float]] = {}
-    for (law, prior), time in _seconds(calls, 3).items():
+    for (law, prior), time in latency(calls, statistic=min).items():
         table.setdefault(law, {})[prior] = time
     return table
 
 
 def as_text(numbers: dict) -> str:
-    """Both tables, to print."""
-    lines = [f"{'million values a second':36}" + "".join(f"{kind:>15}" for kind in _KINDS)]
-    rows = numbers["samples_per_second"]
-    lines += [
-        f"{name:36}" + "".join(f"{row[kind] / 1e6:15.1f}" for kind in _KINDS)
-        for name, row in rows.items()
+    """Format both tables for a terminal."""
+    samplers = numbers["samples_per_second"]
+    speeds = [[name, *(row[kind] / 1e6 for kind in _KINDS)] for name, row in samplers.items()]
+    row = next(iter(samplers.values()))
+    speeds += [[kind, row[kind] / 1e6] for kind in (_NORMAL, _UNIFORM)]
+    seconds = [
+        [f"{law} law, {prior} prior", time]
+        for law, times in numbers["kl_with_gradients_seconds"].items()
+        for prior, time in times.items()
     ]
-    row = next(iter(rows.values()))
-    lines += [f"{kind:36}{row[kind] / 1e6:15.1f}" for kind in (_NORMAL, _UNIFORM)] + [""]
-    lines += [
-        f"KL and gradients, {law} law, {prior} prior: {seconds:.3f} s"
-        for law, of_law in numbers["kl_with_gradients_seconds"].items()
-        for prior, seconds in of_law.items()
-    ]
-    return "\n".join(lines)
+    return "\n\n".join(
+        [
+            tabulate(speeds, ["million values a second", *_KINDS], floatfmt=".1f"),
+            tabulate(seconds, ["KL and gradients", "seconds"], floatfmt=".3f"),
+        ]
+    )
 
 
-def _draw(samplers, divergences, n: int, path: Path) -> None:
+def _draw(samplers, divergences, path: Path) -> None:
     fig, ((speeds, times),) = figure(2, 1, (6.4, 4.4))
     height = 0.8 / len(_KINDS)
     names = list(samplers)
@@ -204,8 +174,8 @@ def _draw(samplers, divergences, n: int, path: Path) -> None:
     speeds.axvline(normal, color=GREY, ls="--", label=_NORMAL)
     speeds.set_yticks(range(len(names)), [name.replace(": ", ":\n") for name in names])
     speeds.invert_yaxis()
-    speeds.set(xlabel="million values a second", title="Sampling, processor time of one core")
-    fig.legend(loc="outside lower center", ncols=6, fontsize=9)
+    speeds.set(xlabel="million values a second", title="Sampling on one core")
+    legend_below(fig, speeds)
     labels = [f"{prior}\n{law} law" for law, row in divergences.items() for prior in row]
     seconds = [time for row in divergences.values() for time in row.values()]
     times.barh(range(len(labels)), seconds, 0.7, color=BLUE)
@@ -213,8 +183,6 @@ def _draw(samplers, divergences, n: int, path: Path) -> None:
         times.text(time, i, f" {time:.2g}", va="center", fontsize=8)
     times.set_yticks(range(len(labels)), labels, fontsize=8)
     times.invert_yaxis()
-    times.set(
-        xlabel="processor seconds", title=f"KL and both gradients of {n:,} weights", xscale="log"
-    )
+    times.set(xlabel="seconds", title=f"KL and both gradients of {VALUES:,} weights", xscale="log")
     times.set_xlim(0.5 * min(seconds), 3.0 * max(seconds))
     save(fig, path)

@@ -1,15 +1,15 @@
-"""Variances of a dense layer in half precision, as kernels for Cortex-A76: their instructions.
+"""Kernels for Cortex-A76 that compute variances of a dense layer in half precision.
 
     v_o = Σ_i E[x_i²] σ_oi²
 
-for one known input, in the forms of `figures.half_precision.sums`, scaled and rounded before.
-Executed instructions on an emulated core that has half precision, over n_in · n_out products. By
-multiply-adds alone a product takes 1/4 in float32 and 1/8 in half. Besides:
+for one known input, in the forms of `figures.support.half_precision.sums`, scaled and rounded
+beforehand. An emulated core counts the instructions over n_in · n_out products. Multiply-adds take
+1/4 a product in float32 and 1/8 in half. Besides:
 
     blocks   of b inputs, for eight outputs two conversions and two sums in float32: 1/2b
     stored   two conversions of eight weights, as the A76 has no FMLAL: 1/4
 
-Not in it: scaling and rounding E[x²], some instructions an input, 1/n_out of that a product.
+Not counted: scaling and rounding E[x²], some instructions an input, 1/n_out of that a product.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import tvm
 from tvm import te
 
-from figures.half_precision.sums import halves
+from figures.support.half_precision.sums import halves
 from kernels.devices import targets
 from kernels.layers import dense
 from kernels.layers.layer import build_layer
@@ -31,10 +31,10 @@ from kernels.program.program import Program, Rows, Step
 from refbnn.layers import Dense
 from refbnn.layers.posterior import Posterior
 
-N_IN, N_OUT = 768, 96  # as 784→100, but whole blocks and vectors of either precision
+N_IN, N_OUT = 768, 96  # near 784→100, but a multiple of blocks and vectors of both precisions
 _LANES = 8  # halves in a register of 128 bits
-_PACKS = 6  # of one tile: 6 registers of half sums, 12 of float32 sums
-_PACKS_STORED = 2  # where halves are converted: with more, LLVM spills what it converts ahead
+_PACKS = 6  # packs in a tile: 6 registers of half sums, 12 of float32 sums
+_PACKS_STORED = 2  # with more, LLVM spills the halves that it converts ahead
 _TARGET = "cortex-a76"
 
 
@@ -44,13 +44,12 @@ def absent() -> bool:
 
 
 def instructions_a_product(blocks: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Executed instructions over products, by form: all, and multiply-adds; empty without core.
+    """Count instructions and multiply-adds a product, by form; empty without the emulated core.
 
-    Beside the variance's in each form, in float32 the mean's alone and both moments' in one loop.
+    Besides the variance in each form: in float32 the mean alone, and both moments in one loop.
     """
     if absent():
         return {}
-    # Any numbers: instructions do not depend on them.
     second, var = np.ones(N_IN), np.ones((N_OUT, N_IN))
     kernels = {
         "mean, float32": float32(second, var, "mean"),
@@ -58,21 +57,15 @@ def instructions_a_product(blocks: Mapping[str, int]) -> dict[str, dict[str, flo
         "float32": float32(second, var, "spread"),
     }
     kernels |= {form: half(second, var, block) for form, block in blocks.items()}
-    return {name: _over_products(kernel) for name, kernel in kernels.items()}
-
-
-def _over_products(kernel: Kernel) -> dict[str, float]:
-    count = kernel.instruction_count(*kernel.inputs)
+    counts = {name: kernel.instruction_count(*kernel.inputs) for name, kernel in kernels.items()}
     n = N_IN * N_OUT
-    return {"all": count.total / n, "multiply_adds": count.fma / n}
+    return {name: {"all": c.total / n, "multiply_adds": c.fma / n} for name, c in counts.items()}
 
 
 def float32(second: np.ndarray, var: np.ndarray, form: str) -> Kernel:
-    """The hand schedule of `kernels.layers.dense`; arguments are those of `half`.
+    """Build the hand schedule of `kernels.layers.dense` in a form of `kernels.layers.products`.
 
-    The form is one of `kernels.layers.products`.
-
-    Means of weights are 1, biases 0.
+    Means of weights are 1, biases 0; `half` describes the arrays.
     """
     weight = Posterior(np.ones_like(var), np.sqrt(var))
     bias = Posterior(np.zeros(len(var)), np.zeros(len(var)))
@@ -84,16 +77,10 @@ def float32(second: np.ndarray, var: np.ndarray, form: str) -> Kernel:
 
 
 def half(second: np.ndarray, var: np.ndarray, block: int) -> Kernel:
-    """The form of that block, 0 for stored; inputs laid in, scaled as the sums that come out.
+    """Build the kernel of one form, its inputs filled in: E[x²] (n_in,) and σ² (n_out, n_in).
 
-    Parameters
-    ----------
-    second : (n_in,)
-        E[x²].
-    var : (n_out, n_in)
-        σ².
-    block : int
-        Divides n_in, or is more.
+    A block divides n_in, or is longer for one sum; 0 stands for stored halves. Outputs keep the
+    scale of the sums.
     """
     n_out, n_in = var.shape
     block = min(block, n_in)
@@ -113,7 +100,7 @@ def half(second: np.ndarray, var: np.ndarray, block: int) -> Kernel:
 
 
 def compute(x: te.Tensor, w: te.Tensor, block: int) -> te.Tensor:
-    """Σ x w, (1, packs·lanes) of float32; x (1, in), w (tiles, in, 1, packs, lanes), halves."""
+    """Compute Σ x w of halves x (1, in), w (tiles, in, 1, packs, lanes) -> (1, packs·lanes)."""
     tiles, n_in, _, packs, lanes = map(int, w.shape)
     outputs = tiles * packs, lanes
 
@@ -147,8 +134,8 @@ def compute(x: te.Tensor, w: te.Tensor, block: int) -> te.Tensor:
 
 
 def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], block: int) -> None:
-    """A tile of packs in registers over all inputs, as in `kernels.layers.dense`."""
-    # Tiles of packs outside; what leaves a tile is written once.
+    """Keep a tile of packs in registers over all inputs, as in `kernels.layers.dense`."""
+    # Tiles of packs are the outer loop; a tile writes its outputs once.
     out, total = sch.get_sblock("out"), sch.get_sblock("total")
     _, column = sch.get_loops(out)
     tile, pack, lane = sch.split(column, [None, decisions["packs"], _LANES])
@@ -157,7 +144,7 @@ def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], block: int) 
     sch.compute_at(total, tile, preserve_unit_loops=True)
     pack, lane, outer = sch.get_loops(total)[-3:]
 
-    # Half sums of one block, all packs of the tile; then they are added in float32.
+    # Sum one block in half for all packs of the tile; then add the blocks in float32.
     if block:
         sch.reorder(outer, pack, lane)
         sch.unroll(pack)
@@ -169,7 +156,7 @@ def schedule(sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], block: int) 
     else:
         part, inner = total, outer
 
-    # One load for as many inputs as there are lanes: a multiply-add takes any lane of it.
+    # Load as many inputs at once as there are lanes: a multiply-add can take any lane.
     inner, step = sch.split(inner, [None, _LANES])
     sch.reorder(inner, step, pack, lane)
     sch.unroll(step)

@@ -1,12 +1,12 @@
 """One training step of other tools: Pyro and bayesian-torch, where they are installed.
 
-Each function makes the same network as refbnn's layers say, and the step that the tool's own
+Each function makes the network that refbnn's layers describe, and the step that the tool's own
 documentation shows: one posterior sample, Gaussian mean field, prior N(0, 1), Adam at its defaults.
-They differ in the loss, not in the work: Pyro's `Trace_ELBO` takes log q − log p of the sample for
-the KL; bayesian-torch 0.5 takes its closed form, averaged and not summed over each array.
+The losses differ, the work does not: Pyro's `Trace_ELBO` takes log q − log p of the sample for KL;
+bayesian-torch 0.5 takes the closed form, averaged and not summed over each array.
 
-Pyro checks arguments of distributions in every step, as is its default and what a user gets; told
-not to, it is a fifth faster.
+Pyro checks arguments of distributions in every step by default; without these checks it is a fifth
+faster.
 """
 
 from __future__ import annotations
@@ -28,39 +28,32 @@ LEARNING_RATE = 1e-3
 
 
 def absent() -> list[str]:
-    """Tools that are not installed here."""
+    """Names of the tools that are not installed."""
     return [name for name, (package, _) in _TOOLS.items() if find_spec(package) is None]
 
 
 def steps(layers: Sequence[Layer], x: np.ndarray, y: np.ndarray, n_data: int) -> dict[str, Step]:
-    """One training step of every tool that is installed, by its name.
+    """Return one training step of every installed tool, by the tool's name.
 
-    Parameters
-    ----------
-    layers : sequence of Layer
-        Those that `kernels.bench.peers.as_torch` knows.
-    x : (B, ...) of float32
-    y : (B,) of int
-    n_data : int
-        N, the size of the whole data set.
+    The layers are of kinds that `kernels.bench.peers.as_torch` converts; x (B, ...) is float32,
+    y (B,) int, and `n_data` the size of the whole data set.
     """
-    missing = absent()
     made = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tools' own, on import
-        for name, (_, make) in _TOOLS.items():
-            if name not in missing:
-                import torch
+        warnings.simplefilter("ignore")  # the tools warn on import
+        for name, (package, make) in _TOOLS.items():
+            if find_spec(package) is None:
+                continue
+            import torch
 
-                torch.manual_seed(0)
-                made[name] = make(
-                    as_torch(layers), torch.from_numpy(x), torch.from_numpy(y), n_data
-                )
+            torch.manual_seed(0)
+            net, tensors = as_torch(layers), (torch.from_numpy(x), torch.from_numpy(y))
+            made[name] = make(net, *tensors, n_data)
     return made
 
 
 def set_threads(n_threads: int) -> None:
-    """PyTorch's threads, where it is installed."""
+    """Set PyTorch's number of threads, where it is installed."""
     if find_spec("torch") is not None:
         import torch
 
@@ -77,7 +70,7 @@ def _pyro(net, x, y, n_data: int) -> Step:
     from pyro.nn.module import to_pyro_module_
 
     pyro.clear_param_store()
-    pyro.enable_validation(True)  # its default, which a user gets
+    pyro.enable_validation(True)  # Pyro's default
     to_pyro_module_(net)
     for module in list(net.modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):

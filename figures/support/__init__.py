@@ -1,0 +1,1 @@
+"""Code that figures share: one look, and computations behind several pictures."""
