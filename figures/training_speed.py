@@ -28,6 +28,7 @@ from tqdm import tqdm
 from figures import training_peers
 from figures.style import BLUE, GREEN, ORANGE, figure, save
 from figures.training_peers import Step
+from refbnn.cli.malloc import keep_freed_memory
 from refbnn.network.architectures import ARCHITECTURES
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
@@ -58,6 +59,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
 
 def measure(folder: Path, seed: int, tick: Callable[[str], None], turns: int) -> dict:
     """As `make`, with so many turns of each tool."""
+    keep_freed_memory()  # as `refbnn train` does
     cases = []
     for network in _NETWORKS:
         for threads in _threads():

@@ -1,4 +1,4 @@
-"""Data for training: checked, in the type of the arithmetic, and told apart by a fingerprint."""
+"""Data for training: checked, in the type of the arithmetic, and identified by a fingerprint."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from refbnn.training.options import Options
 
 
 def held_out(x: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which of the examples (N, ...) to hold out for validation: (N,) of bool.
+    """Choose the examples (N, ...) to hold out for validation: (N,) of bool.
 
-    Equal inputs are never on both sides: some sets hold one picture several times, with labels that
-    differ. `share` is that of the different inputs.
+    Equal inputs never lie on both sides: some sets hold one picture several times, with different
+    labels. `share` is the share of distinct inputs.
 
     Raises
     ------
@@ -46,8 +46,8 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Data as training wants it, x of the options' type.
+def training_data(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Check examples and targets, and convert x to the options' type.
 
     Raises
     ------

@@ -1,5 +1,7 @@
 """What each step of a run does: rate, order, batches, samples, weight of KL, clipping, stopping."""
 
+import os
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -389,7 +391,8 @@ def test_a_weight_outside_its_prior_is_named():
         ("schedule", None, "schedule None"),
         ("schedule", [], "schedule"),
         ("dtype", "float16", "dtype 'float16'; expected one of float32, float64"),
-        ("dtype", np.float32, "dtype"),
+        ("dtype", np.float16, "dtype 'float16'"),
+        ("dtype", None, "dtype None"),
         ("local", "no", "local is 'no'; expected True or False"),
         ("local", 1, "local is 1"),
     ],
@@ -406,6 +409,41 @@ def test_options_take_the_numbers_of_numpy():
     assert (chosen.epochs, chosen.seed, chosen.learning_rate, chosen.clip_norm) == (3, 1, 0.5, 2.0)
     assert type(chosen.epochs) is type(chosen.seed) is int
     assert type(chosen.learning_rate) is type(chosen.clip_norm) is float
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), "float64"])
+def test_a_type_is_taken_by_itself_or_by_name(dtype):
+    assert Options(dtype=dtype).dtype == "float64"
+
+
+def test_lists_train_as_arrays_do():
+    x, y = data()
+    nets = small_network(), small_network()
+    train(nets[0], x, y, epochs=1)
+    train(nets[1], x.tolist(), y.tolist(), epochs=np.int64(1), dtype=np.float32)  # type: ignore[arg-type]
+    for name, p in nets[0].parameters().items():
+        np.testing.assert_array_equal(p.mean, nets[1].parameters()[name].mean)
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_one():
+    with pytest.raises(InputError, match=r"^train: no option 'epoch'; did you mean 'epochs'\?$"):
+        train(small_network(), *data(), epoch=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_trains_with_threads():
+    """No pool of the parent is left that the child would wait for."""
+    x, y = data()
+    train(small_network(), x, y, epochs=1, threads=2)
+    child = get_context("fork").Process(
+        target=train, args=(small_network(), x, y), kwargs={"epochs": 1, "threads": 2}
+    )
+    child.start()
+    child.join(60)
+    exited = child.exitcode
+    child.kill()
+    assert exited == 0
 
 
 def test_options_that_do_not_fit_each_other_are_refused():
