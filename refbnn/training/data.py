@@ -10,6 +10,7 @@ from refbnn.errors import InputError
 from refbnn.layers.moments import all_finite
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
+from refbnn.training.likelihood import likelihood_named
 from refbnn.training.options import Options
 
 
@@ -65,5 +66,5 @@ def training_data(net: Network, x, y, options: Options, what: str) -> tuple[np.n
         x = x.astype(options.dtype, copy=False)
     if not all_finite(x):
         raise InputError(f"train: {what}: x holds NaN or infinity; expected finite numbers")
-    options.objective.likelihood.check(y, net.check_input(x.shape[1:]))
+    likelihood_named(options.likelihood).check(y, net.check_input(x.shape[1:]))
     return x, y

@@ -35,7 +35,8 @@ from refbnn.network.network import Network, Weights
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.training import local_reparameterisation as local
 from refbnn.training.kl import kl
-from refbnn.training.likelihood import Categorical, Likelihood
+from refbnn.training.likelihood import likelihood_named
+from refbnn.training.options import Options
 
 
 @dataclass(frozen=True)
@@ -68,41 +69,17 @@ class Gradient:
     correlation: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The loss that training minimises, before it sees data; fields as in `Options`.
-
-    All `n_samples` posterior samples are in memory together.
-
-    Raises
-    ------
-    InputError
-        If there are fewer samples than the likelihood needs.
-    """
-
-    likelihood: Likelihood = field(default_factory=Categorical)
-    n_samples: int = 1
-    local: bool = False
-    threads: int = 1
-
-    def __post_init__(self):
-        if self.n_samples < self.likelihood.least_samples:
-            raise InputError(
-                f"n_samples is {self.n_samples}; expected at least "
-                f"{self.likelihood.least_samples} for {type(self.likelihood).__name__}"
-            )
-
-    def check(self, net: Network) -> None:
-        """Raise InputError unless KL, and local reparameterisation if chosen, cover the network."""
-        if net.correlation:
-            correlation.check(net.law, net.prior)
-        if not self.local:
-            return
-        if not isinstance(net.law, Gaussian) or net.correlation:
-            raise InputError(
-                "local reparameterisation: expected the Gaussian law and no correlated layer"
-            )
-        local.check_layers(net.layers)
+def check_network(net: Network, options: Options) -> None:
+    """Raise InputError unless KL, and local reparameterisation if chosen, cover the network."""
+    if net.correlation:
+        correlation.check(net.law, net.prior)
+    if not options.local:
+        return
+    if not isinstance(net.law, Gaussian) or net.correlation:
+        raise InputError(
+            "local reparameterisation: expected the Gaussian law and no correlated layer"
+        )
+    local.check_layers(net.layers)
 
 
 def loss_and_gradient(
@@ -111,7 +88,7 @@ def loss_and_gradient(
     y: np.ndarray,
     n_data: int,
     rng: np.random.Generator,
-    objective: Objective | None = None,
+    options: Options | None = None,
     *,
     kl_weight: float = 1.0,
 ) -> tuple[Loss, Gradient]:
@@ -131,18 +108,18 @@ def loss_and_gradient(
         N, the size of the whole data set.
     rng : numpy.random.Generator
         Source of the posterior samples.
-    objective : Objective, optional
-        By default one sample of weights and the categorical likelihood.
+    options : Options, optional
+        Likelihood, samples, local reparameterisation and threads; the others have no effect.
     kl_weight : float
         λ; the loss returned has KL in full.
     """
-    objective = objective or Objective()
-    objective.check(net)
+    options = options or Options()
+    check_network(net, options)
     layout = net.layout
     parameters = net.parameters()
     mean = layout.flatten({name: p.mean for name, p in parameters.items()})
     scale = layout.flatten({name: p.scale for name, p in parameters.items()})
-    loss, grads = flat_loss_and_gradient(net, mean, scale, x, y, n_data, rng, objective, kl_weight)
+    loss, grads = flat_loss_and_gradient(net, mean, scale, x, y, n_data, rng, options, kl_weight)
     factors = {index: grads[correlation_name(index)] for index in net.correlation}
     return loss, Gradient(layout.views(grads["mean"]), layout.views(grads["scale"]), factors)
 
@@ -160,7 +137,7 @@ def flat_loss_and_gradient(
     y: np.ndarray,
     n_data: int,
     rng: np.random.Generator,
-    objective: Objective,
+    options: Options,
     kl_weight: float = 1.0,
 ) -> tuple[Loss, dict[str, np.ndarray]]:
     """Compute `loss_and_gradient` at flat means and scales (P,) in the order of `net.layout`.
@@ -171,8 +148,8 @@ def flat_loss_and_gradient(
     dict
         "mean" and "scale": ∂L/∂µ and ∂L/∂σ, (P,); "correlation.i": ∂L/∂A of layer i.
     """
-    sampled = _local_terms if objective.local else _sampled_terms
-    nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, objective)
+    sampled = _local_terms if options.local else _sampled_terms
+    nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, options)
     total_kl = kl.add_total(mean, scale, net.law, net.prior, kl_weight, grads, net.layout)
     factor = mean.dtype.type(kl_weight)
     for index, A in net.correlation.items():
@@ -182,14 +159,14 @@ def flat_loss_and_gradient(
     return Loss(nll, total_kl), grads
 
 
-def _sampled_terms(net, mean, scale, x, y, scaling, rng, objective):
+def _sampled_terms(net, mean, scale, x, y, scaling, rng, options):
     """First term of the loss and its gradient, from sampled weights."""
-    raw = net.law.sample(rng, (objective.n_samples, net.layout.size), mean.dtype.type)
+    raw = net.law.sample(rng, (options.n_samples, net.layout.size), mean.dtype.type)
     z = net.mixed(raw)
     flat = scale * z
     flat += mean
-    nll, g = _backpropagated(net, net.layout.views(flat), x, y, scaling, objective)
-    if objective.n_samples == 1:  # a sum over one sample would be a copy
+    nll, g = _backpropagated(net, net.layout.views(flat), x, y, scaling, options)
+    if options.n_samples == 1:  # a sum over one sample would be a copy
         grads = {"mean": g[0], "scale": g[0] * z[0]}
     else:
         grads = {"mean": g.sum(axis=0), "scale": np.einsum("sp,sp->p", g, z)}
@@ -201,20 +178,21 @@ def _sampled_terms(net, mean, scale, x, y, scaling, rng, objective):
     return scaling * nll, grads
 
 
-def _backpropagated(net, theta, x, y, scaling, objective):
+def _backpropagated(net, theta, x, y, scaling, options):
     """Sum of −log p over a minibatch, and its scaled gradient (S, P).
 
     Each thread computes an equal part of the batch: NumPy and Numba release the interpreter lock.
     The parts are added in their order, so that the result depends on their number alone.
     """
+    likelihood = likelihood_named(options.likelihood)
 
     def pass_over(rows: slice) -> tuple[float, np.ndarray]:
         outputs, inputs = net.forward(x[rows], theta)
-        nll, grad_outputs = objective.likelihood(outputs, y[rows])
+        nll, grad_outputs = likelihood(outputs, y[rows])
         grad_outputs *= outputs.dtype.type(scaling)
         return nll, net.layout.flatten(net.backward(inputs, theta, grad_outputs))
 
-    size = -(-len(x) // objective.threads)
+    size = -(-len(x) // options.threads)
     first, *others = (slice(start, start + size) for start in range(0, len(x), size))
     if not others:
         return pass_over(first)
@@ -230,13 +208,13 @@ def _backpropagated(net, theta, x, y, scaling, objective):
     return nll, g
 
 
-def _local_terms(net, mean, scale, x, y, scaling, rng, objective):
+def _local_terms(net, mean, scale, x, y, scaling, rng, options):
     """First term of the loss and its gradient, by local reparameterisation."""
     layout = net.layout
     means = net.by_layer(layout.views(mean))
     variances = net.by_layer(layout.views(scale * scale))
-    outputs, tapes = local.forward(net.layers, x, means, variances, objective.n_samples, rng)
-    nll, grad_outputs = objective.likelihood(outputs, y)
+    outputs, tapes = local.forward(net.layers, x, means, variances, options.n_samples, rng)
+    nll, grad_outputs = likelihood_named(options.likelihood)(outputs, y)
     grad_outputs *= outputs.dtype.type(scaling)
     d_mean, d_var = local.backward(net.layers, tapes, means, variances, grad_outputs)
     return scaling * nll, {

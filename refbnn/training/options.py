@@ -6,12 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from refbnn.errors import InputError, suggestion
-
-if TYPE_CHECKING:
-    from refbnn.training.elbo import Objective
 
 TYPES = ("float32", "float64")
 _LEAST = {
@@ -81,12 +78,17 @@ class Options:
         from refbnn.training.likelihood import likelihood_named
         from refbnn.training.optimise import SCHEDULES
 
-        likelihood_named(self.likelihood)
+        least_samples = likelihood_named(self.likelihood).least_samples
         for name in (*_LEAST, "learning_rate", "clip_norm"):
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:
                 plain = _integer(name, value) if name in _LEAST else _positive(name, value)
                 object.__setattr__(self, name, plain)
+        if self.n_samples < least_samples:
+            raise InputError(
+                f"train: n_samples is {self.n_samples}; expected at least {least_samples} for the "
+                f"likelihood {self.likelihood!r}"
+            )
         if self.kl_warmup >= self.epochs:
             raise InputError(
                 f"train: kl_warmup is {self.kl_warmup}; expected less than epochs, {self.epochs}"
@@ -110,16 +112,6 @@ class Options:
             if name not in known:
                 raise InputError(f"train: no option {name!r}{suggestion(name, known)}")
         return cls(**given)
-
-    @property
-    def objective(self) -> Objective:
-        """The loss to minimise."""
-        from refbnn.training.elbo import Objective
-        from refbnn.training.likelihood import likelihood_named
-
-        return Objective(
-            likelihood_named(self.likelihood), self.n_samples, self.local, self.threads
-        )
 
 
 def _integer(name: str, value: object) -> int:

@@ -19,7 +19,8 @@ from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
 from refbnn.numerics.softplus import inverse_softplus, softplus, softplus_and_slope
-from refbnn.training.elbo import Loss, correlation_name, flat_loss_and_gradient
+from refbnn.training.elbo import Loss, check_network, correlation_name, flat_loss_and_gradient
+from refbnn.training.likelihood import likelihood_named
 from refbnn.training.optimise import SCHEDULES, Adam, clip
 from refbnn.training.options import Options
 
@@ -75,7 +76,7 @@ class Training:
     best: Best | None = None
 
     def __post_init__(self):
-        self.options.objective.check(self.net)
+        check_network(self.net, self.options)
         if not self.net.layout.size:
             raise InputError("train: no layer has weights; expected at least one")
         layout, parameters = self.net.layout, self.net.parameters()
@@ -136,7 +137,7 @@ class Training:
             y,
             n_data,
             self.rng,
-            self.options.objective,
+            self.options,
             self._kl_weight(epochs_done),
         )
         if not np.isfinite(loss.total):
@@ -238,7 +239,8 @@ class Training:
         rng = stream(self.options.seed, "validation")
         with np.errstate(all="ignore"):
             outputs = self.net.sample(x, _VALIDATION_SAMPLES, rng)
-            score = float(self.options.objective.likelihood.predictive_score(outputs, y).mean())
+            likelihood = likelihood_named(self.options.likelihood)
+            score = float(likelihood.predictive_score(outputs, y).mean())
         if not np.isfinite(score):
             raise InputError(
                 f"train: epoch {epoch}: the validation score is {score}; expected a finite number, "

@@ -15,8 +15,7 @@ from refbnn.numerics.softplus import inverse_softplus
 from refbnn.prior import DevicePrior, GaussianPrior
 from refbnn.training import elbo
 from refbnn.training import run as module
-from refbnn.training.elbo import Objective, loss_and_gradient
-from refbnn.training.likelihood import Categorical
+from refbnn.training.elbo import loss_and_gradient
 from refbnn.training.optimise import Adam, clip
 from refbnn.training.options import Options
 from refbnn.training.run import Training
@@ -48,10 +47,10 @@ class Recorder:
             self.grads.append({name: g.copy() for name, g in grads.items()})
             adam(optimiser, grads, rate)
 
-        def flat(net, mean, scale, x, y, n_data, rng, objective, kl_weight):
+        def flat(net, mean, scale, x, y, n_data, rng, options, kl_weight):
             self.batches.append(x.copy())
-            self.calls.append((len(x), n_data, objective.n_samples, kl_weight))
-            return loss(net, mean, scale, x, y, n_data, rng, objective, kl_weight)
+            self.calls.append((len(x), n_data, options.n_samples, kl_weight))
+            return loss(net, mean, scale, x, y, n_data, rng, options, kl_weight)
 
         monkeypatch.setattr(Adam, "step", step)
         monkeypatch.setattr(module, "flat_loss_and_gradient", flat)
@@ -286,7 +285,7 @@ def test_gradients_in_single_precision_agree():
                 y,
                 40,
                 np.random.default_rng(0),
-                Objective(Categorical(), 2),
+                Options(n_samples=2),
                 0.5,
             )
         )
@@ -451,7 +450,9 @@ def test_options_that_do_not_fit_each_other_are_refused():
     targets = np.zeros((10, 3))
     with pytest.raises(InputError, match="patience without validation"):
         train(small_network(), x, y, patience=2)
-    with pytest.raises(InputError, match="n_samples is 1; expected at least 2 for EnergyScore"):
+    with pytest.raises(
+        InputError, match="n_samples is 1; expected at least 2 for the likelihood 'energy'"
+    ):
         train(small_network(), x, targets, likelihood="energy", n_samples=1)
     with pytest.raises(InputError, match="local reparameterisation: expected the Gaussian law"):
         train(small_network(law=Bimodal()), x, y, local=True)
