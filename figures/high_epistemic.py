@@ -12,7 +12,7 @@ What is missing is the shape: one logit of ten is high, each one's law is skewed
 factor that would make up for it is given where it is below 100.
 
 *As a network.* One input, ten hidden units whose weights follow a law with two peaks, a known last
-layer L·I: logits that are on or off. Given the first layer (`refbnn.prediction.conditional`),
+layer L·I: logits that are on or off. Given the first layer (`figures.conditional`),
 propagation is right again.
 
 *Trained network.* 784-100-100-10 trained on the packaged digits; its scales are then multiplied, up
@@ -32,15 +32,16 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import entr, softmax
 
+from figures import conditional
 from figures.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
 from refbnn import Network, Posterior, data, predict, train
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal
 from refbnn.numerics.random.streams import stream
-from refbnn.prediction import conditional, covariance
+from refbnn.prediction import covariance
 from refbnn.prediction.covariance import JointMoments
-from refbnn.prediction.result import auroc
 from refbnn.prediction.softmax import by_quadrature
+from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.variance_factor import choose
 
 CLASSES = 10

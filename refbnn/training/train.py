@@ -76,28 +76,35 @@ def train(
         validation = training_data(net, *validation, chosen, "validation x and y")
     elif chosen.patience is not None:
         raise InputError("train: patience without validation data; expected both")
-    path = None if checkpoint is None else Path(checkpoint)
-    data = ""
-    if path is not None:
-        checkpoints.check(path, net, chosen, validated=validation is not None)
-        if path.exists() and not resume:
-            raise InputError(
-                f"{path} already exists: continue it with resume=True, or choose another name"
-            )
-        data = fingerprint(x, y, *(validation or ()))
-    elif resume:
+    if checkpoint is None and resume:
         raise InputError("train: resume without a checkpoint; expected the file to continue from")
-    if path is not None and path.exists():
-        training = checkpoints.load_training(path, net, chosen, data)
-    else:
-        training = Training(net, chosen)
+    training, save = _start(net, x, y, validation, chosen, checkpoint, resume)
     while not training.finished:
         epoch = training.run_epoch(x, y, validation, on_step)
-        if path is not None:
-            checkpoints.save_training(path, training, data)
+        save()
         if on_epoch is not None:
             on_epoch(epoch)
     training.finish()
-    if path is not None and training.best is not None:
-        checkpoints.save_training(path, training, data)  # now with the network of the best epoch
+    if training.best is not None:
+        save()  # now with the network of the best epoch
     return training.history
+
+
+def _start(
+    net, x, y, validation, options: Options, checkpoint: str | Path | None, resume: bool
+) -> tuple[Training, Callable[[], None]]:
+    """Begin or resume a run; the function returned saves it, if there is a checkpoint."""
+    if checkpoint is None:
+        return Training(net, options), lambda: None
+    path = Path(checkpoint)
+    checkpoints.check(path, net, options, validated=validation is not None)
+    if path.exists() and not resume:
+        raise InputError(
+            f"{path} already exists: continue it with resume=True, or choose another name"
+        )
+    data = fingerprint(x, y, *(validation or ()))
+    if path.exists():
+        training = checkpoints.load_training(path, net, options, data)
+    else:
+        training = Training(net, options)
+    return training, lambda: checkpoints.save_training(path, training, data)

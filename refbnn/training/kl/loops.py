@@ -184,7 +184,7 @@ def expectations(
 
 @_scalar
 def _cheapest_rule(first, starts, nodes, limits, p, x_1, y_1, x_2, y_2):
-    """Index of the least rule of panel p that resolves both singularities; past the last if none."""
+    """Index of the least rule of panel p that resolves both singularities, or their number."""
     order = first
     while order < starts.size - 1:
         product_1 = product_2 = 1.0
@@ -222,17 +222,14 @@ def _sum_panels(
 
     Parameters
     ----------
-    kind : int
-    par : (...,)
-        Parameters of f.
+    kind, par
+        Kind and parameters of f.
     first : int
-        Index of the least rule that is exact for a polynomial in f.
+        Index of the least rule that is exact for the polynomial in f.
     starts, max_level
-        Constants of `refbnn.training.kl.adaptive_rules`, passed since a cache of compiled code
-        would keep old ones.
+        Constants of `refbnn.training.kl.adaptive_rules`; compiled code would cache old ones.
     todo : (K,) of int
-        Weights to compute.
-    mu, sigma : (N,)
+        Weights to compute, among those of mu and sigma, (N,).
     ends, child, nodes, weights, limits
         Arrays of a `LawTree`.
     wanted : (P,) of bool

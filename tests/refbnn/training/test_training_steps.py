@@ -419,7 +419,7 @@ def test_lists_train_as_arrays_do():
     x, y = data()
     nets = small_network(), small_network()
     train(nets[0], x, y, epochs=1)
-    train(nets[1], x.tolist(), y.tolist(), epochs=np.int64(1), dtype=np.float32)  # type: ignore[arg-type]
+    train(nets[1], x.tolist(), y.tolist(), epochs=np.int64(1), dtype=np.float32)
     for name, p in nets[0].parameters().items():
         np.testing.assert_array_equal(p.mean, nets[1].parameters()[name].mean)
 
@@ -450,9 +450,7 @@ def test_options_that_do_not_fit_each_other_are_refused():
     targets = np.zeros((10, 3))
     with pytest.raises(InputError, match="patience without validation"):
         train(small_network(), x, y, patience=2)
-    with pytest.raises(
-        InputError, match="n_samples is 1; expected at least 2 for the likelihood 'energy'"
-    ):
+    with pytest.raises(InputError, match="n_samples is 1; expected at least 2 for the like"):
         train(small_network(), x, targets, likelihood="energy", n_samples=1)
     with pytest.raises(InputError, match="local reparameterisation: expected the Gaussian law"):
         train(small_network(law=Bimodal()), x, y, local=True)
