@@ -45,9 +45,10 @@ from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, data, train
 from refbnn.layers import MaxPool2d
 from refbnn.network.architectures import ARCHITECTURES
-from refbnn.prediction.result import Prediction, auroc
+from refbnn.prediction.result import Prediction
 from refbnn.prediction.softmax import by_quadrature
 from refbnn.prior import GaussianPrior
+from refbnn.uncertainty.auroc import auroc
 
 NETWORKS = {"mlp": "784-100-100-10", "lenet5": "LeNet-5"}
 EPOCHS = {"mlp": 15, "lenet5": 10}

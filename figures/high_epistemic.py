@@ -13,7 +13,7 @@ factor that would correct MI is given where it is below 100.
 
 *As a network.* One input, ten hidden units whose weights follow a law with two peaks, and a known
 last layer L·I give logits that are on or off. Given the first layer
-(`refbnn.prediction.conditional`), propagation is right again.
+(`figures.support.conditional`), propagation is right again.
 
 *Trained network.* 784-100-100-10 is trained on the packaged digits; then its scales are multiplied
 by up to four, so that sampled networks contradict each other. Shown is the mean MI by propagation
@@ -31,16 +31,17 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import entr, softmax
 
+from figures.support import conditional
 from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
 from refbnn import Network, Posterior, data, predict, train
 from refbnn.layers import Dense, ReLU
 from refbnn.network.architectures import mlp
 from refbnn.noise import Bimodal
 from refbnn.numerics.random.streams import stream
-from refbnn.prediction import conditional, covariance
+from refbnn.prediction import covariance
 from refbnn.prediction.covariance import JointMoments
-from refbnn.prediction.result import auroc
 from refbnn.prediction.softmax import by_quadrature
+from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.variance_factor import choose
 
 CLASSES = 10

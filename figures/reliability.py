@@ -29,7 +29,7 @@ from refbnn.numerics.random.streams import stream
 from refbnn.prediction.predict import predict_targets
 from refbnn.prior import GaussianPrior
 from refbnn.uncertainty.calibration import Coverage, Reliability, coverage, reliability
-from refbnn.uncertainty.evaluation import log_score
+from refbnn.uncertainty.evaluation import log_scores
 from refbnn.uncertainty.variance_factor import Choice, choose
 
 CLASSES, TARGETS = "dirty-mnist-subset", "rotated-mnist-subset"
@@ -64,7 +64,7 @@ def _classes(seed: int) -> tuple[dict[str, Reliability], dict]:
             "ece": diagrams[name].ece,
             "ece_if_calibrated": diagrams[name].ece_if_calibrated,
             "accuracy": p.accuracy(y),
-            "log_score_nats": log_score(p, y),
+            "log_score_nats": log_scores(p, y).mean(),
             "mean_mutual_information_nats": float(p.mutual_information.mean()),
         }
         for name, p in predictions.items()
@@ -85,7 +85,7 @@ def _targets(seed: int) -> tuple[dict[str, Coverage], dict]:
         name: {
             "coverage": curves[name].share.tolist(),
             "coverage_deviation": curves[name].deviation,
-            "log_score_nats": log_score(p, y),
+            "log_score_nats": log_scores(p, y).mean(),
             "epistemic_spread": float(np.sqrt(p.epistemic.mean())),
         }
         for name, p in answers.items()

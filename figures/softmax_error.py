@@ -21,18 +21,17 @@ from time import perf_counter
 
 import numpy as np
 
-from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
-from refbnn.layers.moments import Moments
-from refbnn.numerics.random.streams import stream
-from refbnn.prediction.result import Prediction, from_logit_samples
-from refbnn.prediction.softmax import (
-    by_quadrature,
-    by_sampling,
+from figures.support.softmax_closed_forms import (
     delta_method,
     laplace_bridge,
     pairwise_softmax,
     scaled_softmax,
 )
+from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
+from refbnn.layers.moments import Moments
+from refbnn.numerics.random.streams import stream
+from refbnn.prediction.result import Prediction, from_logit_samples
+from refbnn.prediction.softmax import by_quadrature, by_sampling
 
 SPREADS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 CLASSES = (2, 10, 100)

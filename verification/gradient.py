@@ -15,9 +15,10 @@ from refbnn.layers import Dense, ReLU
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.noise import Law
-from refbnn.training.elbo import Objective, loss_and_gradient
+from refbnn.training.elbo import loss_and_gradient
 from refbnn.training.kl import kl
 from refbnn.training.likelihood import Categorical
+from refbnn.training.options import Options
 from verification.check import Check, against_monte_carlo
 
 _N_DATA = 20  # more than the two examples, so that the scaling is checked too
@@ -54,7 +55,7 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
 
 
 def _pathwise(net, x, y, directions, n_samples, rng) -> list[float]:
-    _, grad = loss_and_gradient(net, x, y, _N_DATA, rng, Objective(n_samples=n_samples))
+    _, grad = loss_and_gradient(net, x, y, _N_DATA, rng, Options(n_samples=n_samples))
     return [
         sum(float((d[n][0] * grad.mean[n] + d[n][1] * grad.scale[n]).sum()) for n in d)
         for d in directions

@@ -132,12 +132,14 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from threadpoolctl import threadpool_limits
 
     from refbnn import Network, data, train
+    from refbnn.cli.malloc import keep_freed_memory
     from refbnn.cli.report import as_json
     from refbnn.network.architectures import architecture_named
     from refbnn.noise import Gaussian, load_law
     from refbnn.training.data import held_out
 
     _check_out(arguments)
+    keep_freed_memory()
     architecture = architecture_named(arguments.arch)
     law = Gaussian() if arguments.noise is None else load_law(arguments.noise)[0]
     prior = _prior(arguments.prior)

@@ -1,1 +1,1 @@
-"""Prediction: probabilities and uncertainty, by propagation or by sampling."""
+"""Predictions with their uncertainty, by propagation or sampling. Start with `predict`."""

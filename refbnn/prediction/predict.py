@@ -1,7 +1,7 @@
 """Prediction by propagation (PFP) and by sampling (SVI): same call, same result type.
 
-Sampled outputs are added up a block at a time (`refbnn.prediction.accumulation`): memory is that of
-one block, whatever their number. The samples do not depend on the block; sums round differently.
+Sampled outputs are accumulated in blocks (`refbnn.prediction.accumulation`), so memory does not
+grow with their number. The samples do not depend on the block size; the rounding of sums does.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from operator import add
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, suggestion
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction import covariance
-from refbnn.prediction.accumulation import ClassSums, TargetSums
+from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.result import Prediction, TargetPrediction, from_output_moments
 from refbnn.prediction.softmax import by_quadrature, by_sampling
 
 METHODS = ("pfp", "full", "svi")
 JOINT_SAMPLES = 1000  # draws of correlated logits: cheap beside their covariance
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
-_NUMBERS = 1 << 20  # sampled outputs at a time
+_NUMBERS = 1 << 20  # sampled outputs in a block
 
 OnSamples = Callable[[int], object]
 
@@ -44,29 +44,39 @@ def predict(
     net : Network
     x : (B, ...)
     method : str
-        "pfp": one propagation, then the integrals over independent Gaussian logits. "full": one
-        propagation with all covariances of a dense network (`refbnn.prediction.covariance`, some
-        hundred times the cost), then draws of its correlated logits. "svi": `n_samples` passes with
-        sampled weights. The network's variance factor is used by "pfp" alone.
+        "pfp": one propagation, then integrals over independent Gaussian logits. "full": one
+        propagation with all covariances of a dense network, at some hundred times the cost, then
+        draws of its correlated logits. "svi": passes with sampled weights. Only "pfp" uses the
+        network's variance factor.
     n_samples : int, optional
-        For "svi" 30 by default, for "full" 1000. For "pfp" the integrals are by quadrature, exact
-        and without random numbers; with n_samples they are by that many draws of the logits.
+        Passes of "svi" (30 by default), draws of "full" (1000), or draws of "pfp" in place of its
+        exact quadrature (none).
     seed : int
+        Seed of passes and draws.
     on_samples : callable, optional
-        Called with the number of further passes done, by "svi".
+        Called by "svi" with the number of passes done since the last call.
 
     Raises
     ------
     InputError
         If the method is unknown, n_samples < 2, x does not fit the network, or the outputs are no
         logits (C,) of C ≥ 2 classes.
+
+    Examples
+    --------
+    >>> from refbnn import Network, predict
+    >>> from refbnn.layers import Dense
+    >>> net = Network([Dense(4, 3)], seed=0)
+    >>> x = [[1.0, -1.0, 2.0, 0.5], [0.0, 0.0, 0.0, 0.0]]
+    >>> predict(net, x).probabilities.shape, predict(net, x, method="svi").entropy.shape
+    ((2, 3), (2,))
     """
     _check(method, n_samples)
     n_outputs = _flat_outputs(net, x)
     if n_outputs < 2:
         raise InputError(
-            f"predict: network of {n_outputs} output; expected at least 2, the logits of classes "
-            "(targets of a regression: predict_targets, or --targets D)"
+            f"predict: the network has {n_outputs} output; expected at least 2, the logits of "
+            "classes (for a regression, call predict_targets, or pass --targets D)"
         )
     rng = stream(seed, "predict")
     if method == "pfp":
@@ -74,7 +84,7 @@ def predict(
         return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
     if method == "full":
         return covariance.from_joint(covariance.propagate(net, x), n_samples or JOINT_SAMPLES, rng)
-    return class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples).prediction
+    return class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples).classes
 
 
 def class_sums(
@@ -83,10 +93,10 @@ def class_sums(
     n_samples: int,
     rng: np.random.Generator,
     on_samples: OnSamples | None = None,
-) -> ClassSums:
-    """Add up n_samples sampled passes of a classifier."""
+) -> OutputSums:
+    """Accumulate n_samples sampled passes of a classifier."""
     blocks = _sample_blocks(net, x, n_samples, rng, on_samples)
-    return reduce(add, map(ClassSums.of, blocks))
+    return reduce(add, map(OutputSums.of_classes, blocks))
 
 
 def predict_targets(
@@ -104,23 +114,23 @@ def predict_targets(
     Parameters
     ----------
     net : Network
-        With D outputs, or 2D: means, then log variances.
+        Has D outputs, or 2D: means, then log variances.
     n_targets : int
         D.
     x, method, n_samples, seed, on_samples
-        As `predict`; "pfp" needs no samples.
+        As in `predict`; "pfp" and "full" take no samples.
 
     Raises
     ------
     InputError
-        As `predict`, or if the outputs are neither (D,) nor (2D,).
+        If `predict` would raise it, or the outputs are neither (D,) nor (2D,).
     """
     _check(method, n_samples)
     n_outputs = _flat_outputs(net, x)
     if n_outputs not in (n_targets, 2 * n_targets):
         raise InputError(
-            f"network of {n_outputs} outputs for {n_targets} targets; expected {n_targets} or, "
-            f"with log variances, {2 * n_targets}"
+            f"predict: the network has {n_outputs} outputs for {n_targets} targets; expected "
+            f"{n_targets} or, with log variances, {2 * n_targets}"
         )
     if method == "pfp":
         return from_output_moments(net.propagate(x), n_targets)
@@ -128,7 +138,7 @@ def predict_targets(
         return from_output_moments(covariance.propagate(net, x).marginal, n_targets)
     rng = stream(seed, "predict")
     blocks = _sample_blocks(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
-    return reduce(add, (TargetSums.of(block, n_targets) for block in blocks)).prediction
+    return reduce(add, (OutputSums.of_targets(block, n_targets) for block in blocks)).targets
 
 
 def _sample_blocks(
@@ -138,7 +148,7 @@ def _sample_blocks(
     rng: np.random.Generator,
     on_samples: OnSamples | None,
 ) -> Iterator[np.ndarray]:
-    """Yield samples of the outputs (S, B, ...) in blocks of about _NUMBERS numbers."""
+    """Yield samples of the outputs (S, B, C) in blocks of about _NUMBERS numbers."""
     size = max(1, _NUMBERS // max(1, len(x) * _flat_outputs(net, x)))
     for start in range(0, n_samples, size):
         n = min(size, n_samples - start)
@@ -148,18 +158,21 @@ def _sample_blocks(
 
 
 def _flat_outputs(net: Network, x: np.ndarray) -> int:
-    """Number of outputs for one input; InputError unless they are one row."""
+    """Count the outputs for one input; raise InputError unless they are one row."""
     shape = net.check_input(np.shape(x)[1:])
     if len(shape) != 1:
         raise InputError(
-            f"predict: network with outputs of shape {shape} an input; expected one row of them, "
-            "as after Flatten"
+            f"predict: the outputs of one input have shape {shape}; expected one row, as after "
+            "Flatten"
         )
     return shape[0]
 
 
 def _check(method: str, n_samples: int | None) -> None:
     if method not in METHODS:
-        raise InputError(f"predict: method {method!r}; expected {' or '.join(map(repr, METHODS))}")
+        raise InputError(
+            f"predict: method {method!r}; expected {' or '.join(map(repr, METHODS))}"
+            f"{suggestion(str(method), METHODS)}"
+        )
     if n_samples is not None and n_samples < 2:
         raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")

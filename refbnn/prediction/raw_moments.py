@@ -1,4 +1,4 @@
-"""Variance of dense layers and convolutions by second raw moments: the other form of one sum.
+"""Variance of dense layers and convolutions by second raw moments, another form of the same sum.
 
 Formulas
 --------
@@ -6,19 +6,18 @@ For y = Σ w x + b with independent weights (µ, σ²) and inputs (m, v),
 
     v' = Σ E[x²] E[w²] − Σ (m µ)² + σ_b²,      E[x²] = v + m²,   E[w²] = µ² + σ²
 
-(arXiv 2511.23440, equation 5). With the squares multiplied out it is the sum that the layers
-compute, v(µ² + σ²) + m²σ², plus and minus m²µ². Both take three products: one for the mean, two for
+(arXiv 2511.23440, equation 5). Multiplied out, it is the sum that the layers compute,
+v(µ² + σ²) + m²σ², plus and minus m²µ². Both forms take three products: one for the mean, two for
 the variance.
 
 Range
 -----
 The difference cancels. Its rounding error is some ε·Σ m²µ², so relative to v' it grows with the
-squared ratio of means to deviations. Measured in float32 (ε = 6e-8) for 100 inputs and outputs, the
-worst output: 0.6 % at a ratio of 100, no digit left at 1000 (`figures.variance_forms`).
-The variance may come out below 0, and counts as 0 then: where the two sums run in different orders,
-as for arrays of different memory order (in one order rounding is monotone, and the first sum, of
-the greater terms, stays the greater). The form of the layers adds terms that are not negative.
-This one is here for comparison with networks and kernels that use it.
+squared ratio of means to deviations. Measured in float32 (ε = 6e-8) for the worst of 100 outputs
+with 100 inputs: 0.6 % at a ratio of 100, no digit left at 1000 (`figures.variance_forms`).
+A variance below 0, possible where the two sums run in different memory orders, counts as 0. The
+form of the layers adds terms that are not negative. This form serves for comparison with networks
+and kernels that use it.
 """
 
 from __future__ import annotations
@@ -34,10 +33,7 @@ from refbnn.network.network import Network
 
 
 def moments(layer: Layer, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-    """Moments of a layer's outputs, of dense layers and convolutions in this form.
-
-    Other layers have one form; those inside a residual block keep theirs.
-    """
+    """Moments of a layer's outputs; dense layers and convolutions outside residual blocks by it."""
     if not isinstance(layer, Dense | Conv2d):
         return layer.moments(x, posteriors)
     known = x if isinstance(x, Moments) else deterministic(x)
@@ -52,14 +48,7 @@ def moments(layer: Layer, x: np.ndarray | Moments, posteriors: Mapping[str, Post
 
 
 def propagate(net: Network, x: np.ndarray) -> Moments:
-    """Moments of a network's outputs in this form, as `Network.propagate` gives them in the other.
-
-    Parameters
-    ----------
-    net : Network
-        Without correlated layers.
-    x : (B, ...)
-    """
+    """Propagate inputs (B, ...) in this form through a network without correlated layers."""
     y: np.ndarray | Moments = np.asarray(x, dtype=float)
     for layer, posteriors in zip(
         net.layers, net.by_layer(net.propagated_parameters()), strict=True

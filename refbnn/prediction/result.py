@@ -1,4 +1,4 @@
-"""Uncertainty of a classifier from samples of its logits, and of a regression from its outputs.
+"""Predictions of classes and of targets, with their uncertainty.
 
 Formulas
 --------
@@ -13,35 +13,31 @@ MI = ½ Σ_c Var p_c/E p_c. The entropy is concave and p̄ still varies, Var p̄
 
     E[H(p̄)] = H(E p) − (1/2S) Σ_c Var p_c/E p_c,      E[MI_S] ≈ (1 − 1/S) MI,
 
-while mean_s H(p_s) has no bias. For 30 samples that is 3 %; it is not corrected here.
-
-AUROC of a score between in- and out-of-distribution inputs is P(score_out > score_in), ties
-counted half: the Mann–Whitney statistic over the number of pairs (Hanley & McNeil 1982, with the
-standard error of their equation 1).
+while mean_s H(p_s) has no bias. The bias, 3 % for 30 samples, is not corrected here.
 
 Regression with learned variance (`refbnn.training.likelihood`), means m_s and log variances t_s of
 samples:
 
     total variance  =  aleatoric mean_s exp t_s  +  epistemic Var_s m_s   (law of total variance).
 
-From moments of Gaussian m and t the same are E[e^t] = exp(E[t] + ½Var t) and Var m. Outputs without
-log variances (energy score) have no aleatoric part of their own: it is 0.
+For Gaussian m and t given by moments, these are E[e^t] = exp(E[t] + ½Var t) and Var m. Outputs
+without log variances (energy score) have an aleatoric part of 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import entr, softmax
-from scipy.stats import mannwhitneyu
 
 from refbnn.layers.moments import Moments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says of B inputs with C classes, however it was computed.
+    """Prediction of the classes of B inputs, by whatever method; `p[2:5]` holds these inputs alone.
 
     Parameters
     ----------
@@ -50,11 +46,25 @@ class Prediction:
         p̄.
     aleatoric : (B,)
         Mean softmax entropy, nats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn import Moments
+    >>> logits = Moments(np.zeros((2, 2)), np.zeros((2, 2)))
+    >>> p = Prediction(logits, np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([0.6, 0.2]))
+    >>> p.labels, p.entropy.round(3), p[:1].mutual_information.round(3)
+    (array([0, 1]), array([0.693, 0.325]), array([0.093]))
     """
 
     logits: Moments
     probabilities: np.ndarray
     aleatoric: np.ndarray
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Prediction:
+        """Select inputs by a slice, a mask or indices."""
+        logits = Moments(self.logits.mean[rows], self.logits.var[rows])
+        return Prediction(logits, self.probabilities[rows], self.aleatoric[rows])
 
     @property
     def labels(self) -> np.ndarray:
@@ -76,15 +86,9 @@ class Prediction:
         return float(np.mean(self.labels == y))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TargetPrediction:
-    """What a network says of D targets of B inputs; variances in the square of their unit.
-
-    Parameters
-    ----------
-    mean, epistemic, aleatoric : (B, D)
-        Predictive mean, and the two parts of the predictive variance.
-    """
+    """Predictive mean of D targets of B inputs, and both parts of its variance; each (B, D)."""
 
     mean: np.ndarray
     epistemic: np.ndarray
@@ -105,22 +109,20 @@ def from_logit_samples(samples: np.ndarray, logits: Moments) -> Prediction:
     return Prediction(logits, p / len(samples), entropies / len(samples))
 
 
+def from_logit_draws(
+    logits: Moments, draws: Callable[[slice], np.ndarray], rows_at_a_time: int
+) -> Prediction:
+    """Prediction from the draws (S, rows, C) of some inputs at a time, to bound their memory."""
+    p, aleatoric = np.empty(logits.shape), np.empty(logits.shape[0])
+    for start in range(0, len(p), rows_at_a_time):
+        rows = slice(start, start + rows_at_a_time)
+        samples = draws(rows)
+        sums, entropies = softmax_sums(samples)
+        p[rows], aleatoric[rows] = sums / len(samples), entropies / len(samples)
+    return Prediction(logits, p, aleatoric)
+
+
 def softmax_sums(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Σ_s p_s, (B, C), and Σ_s H(p_s), (B,), of samples of logits (S, B, C)."""
+    """Sum p_s, (B, C), and H(p_s), (B,), over samples of logits (S, B, C)."""
     p = softmax(samples, axis=-1)
     return p.sum(axis=0), entr(p).sum(axis=-1).sum(axis=0)
-
-
-def auroc(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float]:
-    """Area under the ROC curve for telling `outside` by its greater score, and standard error.
-
-    Parameters
-    ----------
-    inside, outside : (n,), (m,)
-        Scores of in- and out-of-distribution inputs.
-    """
-    n, m = len(inside), len(outside)
-    a = float(mannwhitneyu(outside, inside).statistic) / (n * m)
-    q1, q2 = a / (2.0 - a), 2.0 * a**2 / (1.0 + a)
-    variance = (a * (1.0 - a) + (m - 1) * (q1 - a**2) + (n - 1) * (q2 - a**2)) / (n * m)
-    return a, float(np.sqrt(variance))

@@ -1,1 +1,1 @@
-"""Training: mean-field variational inference with hand-written gradients."""
+"""Training: mean-field variational inference with hand-written gradients. Start with `train`."""

@@ -1,9 +1,9 @@
 """Checkpoints: a run of training, in the file of its network.
 
-Beside the members of a network's file (`refbnn.network.file`):
+Members beside those of a network's file (`refbnn.network.file`):
 
-    header             of the run its options, history, random state
-    adam/p/mean ...    what Adam holds (parameters p, running moments m and v), flat
+    header             also holds the run's options, history and random state
+    adam/p/mean ...    Adam's parameters p and running moments m and v, flat
     best/mean ...      the parameters of the best epoch by validation
 """
 
@@ -32,31 +32,30 @@ from refbnn.network.network import Network
 from refbnn.training.elbo import Loss
 from refbnn.training.run import Best, Epoch, Options, Training
 
-# Bytes of a run in the header, at most: beside its epochs; of one epoch (four numbers of up to 24
-# digits and their names).
-_BESIDE_EPOCHS, _EPOCH = 4096, 160
-_MOST_STEPS = 2**53  # of Adam: a float counts them still
+# Greatest size of a run in the header, in bytes: its epochs, of four numbers of up to 24 digits and
+# their names each, and all else.
+_EPOCH, _BESIDE_EPOCHS = 160, 4096
+_MOST_STEPS = 2**53  # of Adam: a float still counts them
 
 
 def check(
     path: str | Path, net: Network, options: Options | None = None, *, validated: bool = False
 ) -> None:
-    """Ask, before long work, whether a file could be written, and read again.
+    """Check before long work that a file could be written, and read again.
 
     Parameters
     ----------
     path : path
     net : Network
     options : Options, optional
-        Of a run of training that is to be saved with the network.
+        Options of a run of training that is to be saved with the network.
     validated : bool
-        Whether that run has validation data, so that the best epoch is kept.
+        Whether the run has validation data, so that the best epoch is kept.
 
     Raises
     ------
     InputError
-        If `save`, or with options `save_training`, could not write there, or wrote a larger file
-        than `load` reads.
+        If no file could be written there, or it would be larger than `load` reads.
     """
     require_writable(path)
     header = len(encoded(schema.of_network(net)))
@@ -94,25 +93,20 @@ def save_training(path: str | Path, training: Training, data: str) -> None:
 
 
 def load_training(path: str | Path, net: Network, options: Options, data: str) -> Training:
-    """Go on with a run: `net` takes its parameters.
-
-    Parameters
-    ----------
-    path : path
-        What `save_training` wrote.
-    net, options, data
-        Network, options and fingerprint of the data of the start: they are compared with the
-        file's.
+    """Read a run that `save_training` wrote; `net` takes its parameters.
 
     Raises
     ------
     InputError
-        If the file cannot be read, holds no run, or one of another network, options or data.
+        If the file cannot be read, or its run is not one of this network, these options and data
+        of this fingerprint.
     """
     file = Archive(path)
     header, run = file.header, file.header.get("run")
     if not isinstance(run, Mapping):
-        raise InputError(f"{path}: holds no run of training; expected one to go on with")
+        raise InputError(
+            f"{path} holds a network without a run of training, so there is nothing to resume"
+        )
     stored = read_network(file)
     for what, ours, theirs in (
         ("network", schema.of_network(net), {k: v for k, v in header.items() if k != "run"}),
@@ -122,7 +116,7 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
         if json.loads(json.dumps(ours)) != theirs:
             differing = f" ({_differing(ours, theirs)})" if isinstance(ours, dict) else ""
             raise InputError(
-                f"{path}: a run of other {what}{differing}; expected those it began with"
+                f"{path}: its run began with another {what}{differing}; resume it with the same"
             )
     net.set_parameters(stored.parameters())
     net.correlation |= stored.correlation

@@ -1,4 +1,4 @@
-"""Data for training: checked, in the type of the arithmetic, and told apart by a fingerprint."""
+"""Data for training: checked, in the type of the arithmetic, and identified by a fingerprint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from refbnn.errors import InputError
 from refbnn.layers.moments import all_finite
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
+from refbnn.training.likelihood import likelihood_named
 from refbnn.training.options import Options
 
 
 def held_out(x: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which of the examples (N, ...) to hold out for validation: (N,) of bool.
+    """Choose the examples (N, ...) to hold out for validation: (N,) of bool.
 
-    Equal inputs are never on both sides: some sets hold one picture several times, with labels that
-    differ. `share` is that of the different inputs.
+    Equal inputs never lie on both sides: some sets hold one picture several times, with different
+    labels. `share` is the share of distinct inputs.
 
     Raises
     ------
@@ -46,8 +47,8 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Data as training wants it, x of the options' type.
+def training_data(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Check examples and targets, and convert x to the options' type.
 
     Raises
     ------
@@ -65,5 +66,5 @@ def checked(net: Network, x, y, options: Options, what: str) -> tuple[np.ndarray
         x = x.astype(options.dtype, copy=False)
     if not all_finite(x):
         raise InputError(f"train: {what}: x holds NaN or infinity; expected finite numbers")
-    options.objective.likelihood.check(y, net.check_input(x.shape[1:]))
+    likelihood_named(options.likelihood).check(y, net.check_input(x.shape[1:]))
     return x, y

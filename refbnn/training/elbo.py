@@ -6,19 +6,18 @@ For a minibatch of B out of N examples and one posterior sample θ = µ + σ z,
 
     L = (N/B)·Σ_batch −log p(y | x, θ)  +  λ·KL(q‖p):
 
-the minibatch term is scaled up to the whole data set, the KL is counted once; with λ = 1, L
-estimates the negative evidence lower bound without bias (exceptions: `loss_and_gradient`).
-(Libraries that average the likelihood over the batch must divide the KL by N to agree.) λ < 1 only
-while KL warms up. With
-g = ∂(first term)/∂θ from the layers' backward passes, the pathwise gradients are (Kingma & Welling
-2014; Blundell et al. 2015)
+the minibatch term is scaled up to the whole data set and the KL is counted once. With λ = 1, L
+estimates the negative evidence lower bound without bias (exceptions: `loss_and_gradient`); λ < 1
+only while KL warms up. (Libraries that average the likelihood over the batch must divide the KL by
+N to agree.) With g = ∂(first term)/∂θ from the layers' backward passes, the pathwise gradients are
+(Kingma & Welling 2014; Blundell et al. 2015)
 
     ∂L/∂µ = E[g] + λ ∂KL/∂µ,      ∂L/∂σ = E[g·z] + λ ∂KL/∂σ,
 
-averaged over the posterior samples. KL and its gradient: `refbnn.training.kl.kl`, no sampling.
-Likelihoods: `refbnn.training.likelihood`. Layers whose weights are correlated: z stands for R z,
-see `refbnn.network.correlated_weights`. With local reparameterisation the first term is sampled by
-pre-activations, see `refbnn.training.local_reparameterisation`.
+averaged over the posterior samples. KL and its gradient are computed without sampling
+(`refbnn.training.kl.kl`). In layers with correlated weights z stands for R z
+(`refbnn.network.correlated_weights`). Local reparameterisation samples pre-activations in the first
+term (`refbnn.training.local_reparameterisation`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
@@ -37,7 +35,8 @@ from refbnn.network.network import Network, Weights
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.training import local_reparameterisation as local
 from refbnn.training.kl import kl
-from refbnn.training.likelihood import Categorical, Likelihood
+from refbnn.training.likelihood import likelihood_named
+from refbnn.training.options import Options
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Loss:
     nll : float
         (N/B)·Σ −log p(y | x, θ), averaged over posterior samples.
     kl : float
-        KL(q‖p) summed over all weights; counted in full, also while it warms up.
+        KL(q‖p) summed over all weights, in full even while it warms up.
     """
 
     nll: float
@@ -61,7 +60,7 @@ class Loss:
         return self.nll + self.kl
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gradient:
     """∂L/∂µ and ∂L/∂σ of every weight array by name, ∂L/∂A of every correlated layer by index."""
 
@@ -70,49 +69,17 @@ class Gradient:
     correlation: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What a training minimises, but for the data.
-
-    Parameters
-    ----------
-    likelihood : Likelihood
-    n_samples : int
-        Posterior samples to average over, held in memory together.
-    local : bool
-        Local reparameterisation in place of sampled weights.
-    threads : int
-        Parts of a minibatch that are computed at the same time; not with `local`.
-
-    Raises
-    ------
-    InputError
-        If there are fewer samples than the likelihood needs.
-    """
-
-    likelihood: Likelihood = field(default_factory=Categorical)
-    n_samples: int = 1
-    local: bool = False
-    threads: int = 1
-
-    def __post_init__(self):
-        if self.n_samples < self.likelihood.least_samples:
-            raise InputError(
-                f"n_samples is {self.n_samples}; expected at least "
-                f"{self.likelihood.least_samples} for {type(self.likelihood).__name__}"
-            )
-
-    def check(self, net: Network) -> None:
-        """InputError unless the KL, and local reparameterisation if chosen, cover the network."""
-        if net.correlation:
-            correlation.check(net.law, net.prior)
-        if not self.local:
-            return
-        if not isinstance(net.law, Gaussian) or net.correlation:
-            raise InputError(
-                "local reparameterisation: expected the Gaussian law and no correlated layer"
-            )
-        local.check_layers(net.layers)
+def check_network(net: Network, options: Options) -> None:
+    """Raise InputError unless KL, and local reparameterisation if chosen, cover the network."""
+    if net.correlation:
+        correlation.check(net.law, net.prior)
+    if not options.local:
+        return
+    if not isinstance(net.law, Gaussian) or net.correlation:
+        raise InputError(
+            "local reparameterisation: expected the Gaussian law and no correlated layer"
+        )
+    local.check_layers(net.layers)
 
 
 def loss_and_gradient(
@@ -121,45 +88,44 @@ def loss_and_gradient(
     y: np.ndarray,
     n_data: int,
     rng: np.random.Generator,
-    objective: Objective | None = None,
+    options: Options | None = None,
     *,
     kl_weight: float = 1.0,
 ) -> tuple[Loss, Gradient]:
-    """Estimate of the loss and of its gradient from one minibatch.
+    """Estimate the loss and its gradient from one minibatch.
 
-    Without bias, but for two cases. With `local` and convolutions it is so for a surrogate, whose
-    positions of a map have noise of their own (`refbnn.training.local_reparameterisation`), not for
-    L. The energy score is no −log p: its estimate is unbiased too, but the loss is then a score
-    plus KL, no evidence bound.
+    The estimate is unbiased, with two caveats. With `local` and convolutions it estimates a
+    surrogate of L in which every position of a map has noise of its own
+    (`refbnn.training.local_reparameterisation`). With the energy score, which is no −log p, the
+    loss is a score plus KL and no evidence bound.
 
     Parameters
     ----------
     net : Network
-    x : (B, ...)
-    y : (B, ...)
-        As the likelihood wants it.
+    x, y : (B, ...)
+        Examples, and targets as the likelihood takes them.
     n_data : int
         N, the size of the whole data set.
     rng : numpy.random.Generator
         Source of the posterior samples.
-    objective : Objective, optional
-        One sample of weights, categorical likelihood.
+    options : Options, optional
+        Likelihood, samples, local reparameterisation and threads; the others have no effect.
     kl_weight : float
         λ; the loss returned has KL in full.
     """
-    objective = objective or Objective()
-    objective.check(net)
+    options = options or Options()
+    check_network(net, options)
     layout = net.layout
     parameters = net.parameters()
     mean = layout.flatten({name: p.mean for name, p in parameters.items()})
     scale = layout.flatten({name: p.scale for name, p in parameters.items()})
-    loss, grads = flat_loss_and_gradient(net, mean, scale, x, y, n_data, rng, objective, kl_weight)
+    loss, grads = flat_loss_and_gradient(net, mean, scale, x, y, n_data, rng, options, kl_weight)
     factors = {index: grads[correlation_name(index)] for index in net.correlation}
     return loss, Gradient(layout.views(grads["mean"]), layout.views(grads["scale"]), factors)
 
 
 def correlation_name(index: int) -> str:
-    """Name of the gradient of a layer's A among flat gradients."""
+    """Name a layer's A, and its gradient, among flat arrays."""
     return f"correlation.{index}"
 
 
@@ -171,10 +137,10 @@ def flat_loss_and_gradient(
     y: np.ndarray,
     n_data: int,
     rng: np.random.Generator,
-    objective: Objective,
+    options: Options,
     kl_weight: float = 1.0,
 ) -> tuple[Loss, dict[str, np.ndarray]]:
-    """`loss_and_gradient` at means and scales (P,) that lie as `net.layout` says.
+    """Compute `loss_and_gradient` at flat means and scales (P,) in the order of `net.layout`.
 
     Returns
     -------
@@ -182,8 +148,8 @@ def flat_loss_and_gradient(
     dict
         "mean" and "scale": ∂L/∂µ and ∂L/∂σ, (P,); "correlation.i": ∂L/∂A of layer i.
     """
-    sampled = _local_terms if objective.local else _sampled_terms
-    nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, objective)
+    sampled = _local_terms if options.local else _sampled_terms
+    nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, options)
     total_kl = kl.add_total(mean, scale, net.law, net.prior, kl_weight, grads, net.layout)
     factor = mean.dtype.type(kl_weight)
     for index, A in net.correlation.items():
@@ -193,14 +159,14 @@ def flat_loss_and_gradient(
     return Loss(nll, total_kl), grads
 
 
-def _sampled_terms(net, mean, scale, x, y, scaling, rng, objective):
-    """The first term of the loss and its gradient, from sampled weights."""
-    raw = net.law.sample(rng, (objective.n_samples, net.layout.size), mean.dtype.type)
+def _sampled_terms(net, mean, scale, x, y, scaling, rng, options):
+    """First term of the loss and its gradient, from sampled weights."""
+    raw = net.law.sample(rng, (options.n_samples, net.layout.size), mean.dtype.type)
     z = net.mixed(raw)
     flat = scale * z
     flat += mean
-    nll, g = _of_parts(net, net.layout.views(flat), x, y, scaling, objective)
-    if objective.n_samples == 1:  # a sum over one sample would be a copy
+    nll, g = _backpropagated(net, net.layout.views(flat), x, y, scaling, options)
+    if options.n_samples == 1:  # a sum over one sample would be a copy
         grads = {"mean": g[0], "scale": g[0] * z[0]}
     else:
         grads = {"mean": g.sum(axis=0), "scale": np.einsum("sp,sp->p", g, z)}
@@ -212,44 +178,43 @@ def _sampled_terms(net, mean, scale, x, y, scaling, rng, objective):
     return scaling * nll, grads
 
 
-def _of_parts(net, theta, x, y, scaling, objective):
-    """Sum of −log p over a minibatch and its scaled gradient (S, P), the batch in equal parts.
+def _backpropagated(net, theta, x, y, scaling, options):
+    """Sum of −log p over a minibatch, and its scaled gradient (S, P).
 
-    One part a thread; NumPy and Numba let go of the interpreter while they compute. The parts are
-    added up in their order, so that the result depends on their number alone.
+    Each thread computes an equal part of the batch: NumPy and Numba release the interpreter lock.
+    The parts are added in their order, so that the result depends on their number alone.
     """
+    likelihood = likelihood_named(options.likelihood)
 
     def pass_over(rows: slice) -> tuple[float, np.ndarray]:
         outputs, inputs = net.forward(x[rows], theta)
-        nll, grad_outputs = objective.likelihood(outputs, y[rows])
+        nll, grad_outputs = likelihood(outputs, y[rows])
         grad_outputs *= outputs.dtype.type(scaling)
         return nll, net.layout.flatten(net.backward(inputs, theta, grad_outputs))
 
-    size = -(-len(x) // objective.threads)
+    size = -(-len(x) // options.threads)
     first, *others = (slice(start, start + size) for start in range(0, len(x), size))
-    pool = _pool(objective.threads)
-    # A copy of the context each: NumPy keeps there what becomes of numbers that are not finite.
-    pending = [pool.submit(copy_context().run, pass_over, rows) for rows in others]
-    nll, g = pass_over(first)
-    for future in pending:
-        more_nll, more_g = future.result()
-        nll += more_nll
-        g += more_g
+    if not others:
+        return pass_over(first)
+    # A pool for this call alone: a forked child would inherit a kept one without its threads.
+    with ThreadPoolExecutor(len(others)) as pool:
+        # Each part gets a copy of the context, where NumPy keeps its error state.
+        pending = [pool.submit(copy_context().run, pass_over, rows) for rows in others]
+        nll, g = pass_over(first)
+        for future in pending:
+            more_nll, more_g = future.result()
+            nll += more_nll
+            g += more_g
     return nll, g
 
 
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
-
-
-def _local_terms(net, mean, scale, x, y, scaling, rng, objective):
-    """The same by local reparameterisation."""
+def _local_terms(net, mean, scale, x, y, scaling, rng, options):
+    """First term of the loss and its gradient, by local reparameterisation."""
     layout = net.layout
     means = net.by_layer(layout.views(mean))
     variances = net.by_layer(layout.views(scale * scale))
-    outputs, tapes = local.forward(net.layers, x, means, variances, objective.n_samples, rng)
-    nll, grad_outputs = objective.likelihood(outputs, y)
+    outputs, tapes = local.forward(net.layers, x, means, variances, options.n_samples, rng)
+    nll, grad_outputs = likelihood_named(options.likelihood)(outputs, y)
     grad_outputs *= outputs.dtype.type(scaling)
     d_mean, d_var = local.backward(net.layers, tapes, means, variances, grad_outputs)
     return scaling * nll, {

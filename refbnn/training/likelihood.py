@@ -1,6 +1,6 @@
-"""Likelihoods: what a network's outputs say of a target, and the gradient of its negative log.
+"""Likelihoods: negative log-probability of targets given a network's outputs, and its gradient.
 
-Each takes outputs of S posterior samples for B examples and returns the negative log-likelihood
+Each takes outputs of S posterior samples for B examples and returns the negative log-likelihood,
 summed over the examples and averaged over the samples, with its gradient in the outputs.
 
 Formulas
@@ -9,21 +9,21 @@ Formulas
 
     −log p = log Σ_c exp ℓ_c − ℓ_y,      gradient softmax(ℓ) − onehot(y).
 
-*Gaussian with learned variance* (heteroscedastic; Nix & Weigend 1994). Of 2D outputs the first D
-are means m, the others t = log variance:
+*Gaussian with learned variance* (heteroscedastic; Nix & Weigend 1994). The first D of 2D outputs
+are means m, the others are log variances t:
 
     −log p = Σ_d ½[(y − m)² e^−t + t + log 2π],
     ∂/∂m = (m − y)e^−t,    ∂/∂t = ½[1 − (y − m)² e^−t].
 
-*Energy score* (Gneiting & Raftery 2007, section 4.2). No likelihood of one sample but a score of
+*Energy score* (Gneiting & Raftery 2007, section 4.2), no likelihood of one sample but a score of
 all S ≥ 2 together; with outputs f_s and Euclidean norms,
 
     ES = (2/S) Σ_s |f_s − y|  −  1/(S(S − 1)) Σ_{s≠s'} |f_s − f_s'|.
 
 Its mean over posterior samples and over targets y ~ P is the energy distance between the
-predictive distribution and P (Székely & Rizzo 2013) plus a constant of P: the sum over pairs
-leaves out s = s', which makes the estimate unbiased. The score is strictly proper where means are
-finite. Gradient: ∂|a − b|/∂a = (a − b)/|a − b|, and 0 where a = b.
+predictive distribution and P (Székely & Rizzo 2013) plus a constant of P. The sum over pairs leaves
+out s = s', so the estimate is unbiased. The score is strictly proper where means are finite.
+Gradient: ∂|a − b|/∂a = (a − b)/|a − b|, and 0 where a = b.
 """
 
 from __future__ import annotations
@@ -43,16 +43,13 @@ class Likelihood(Protocol):
     least_samples: ClassVar[int]
 
     def check(self, y: np.ndarray, output_shape: tuple[int, ...]) -> None:
-        """InputError unless targets y fit outputs of this shape, for one example."""
+        """Raise InputError unless targets y fit outputs of this shape for one example."""
 
     def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-        """−log p(y | outputs), summed over B and averaged over S, and ∂/∂outputs (S, B, ...)."""
+        """Return −log p(y | outputs), summed over B and averaged over S, and its gradient."""
 
     def predictive_score(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """−log mean_s p(y | f_s) of each example, (B,): what the mixture of samples predicts.
-
-        For the energy score, that score.
-        """
+        """Return −log mean_s p(y | f_s) of each example, (B,); for the energy score, that score."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,8 @@ class Categorical:
         if len(output_shape) != 1:
             raise InputError(f"categorical: outputs of shape {output_shape}; expected (classes,)")
         last = output_shape[0] - 1
-        if (
-            y.ndim != 1
-            or y.dtype.kind not in "iu"
-            or (y.size and not 0 <= y.min() <= y.max() <= last)
-        ):
+        integers = y.ndim == 1 and y.dtype.kind in "iu"
+        if not integers or (y.size and not 0 <= y.min() <= y.max() <= last):
             raise InputError(f"labels: expected integers from 0 to {last}, one an example")
 
     def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
@@ -174,14 +168,14 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 
 def likelihood_named(name: str) -> Likelihood:
-    """The likelihood of that name; InputError if there is none."""
+    """Return the likelihood of this name; raise InputError if there is none."""
     if name not in tuple(LIKELIHOODS):
         raise InputError(f"likelihood {name!r}; expected one of {', '.join(LIKELIHOODS)}")
     return LIKELIHOODS[name]
 
 
 def _check(likelihood: Likelihood, outputs: np.ndarray, y: np.ndarray) -> None:
-    """InputError unless outputs (S, B, ...) and targets (B, ...) fit, so that none broadcasts."""
+    """Raise InputError unless outputs (S, B, ...) and targets (B, ...) fit without broadcasting."""
     if outputs.shape[1:2] != y.shape[:1]:
         raise InputError(
             f"targets of shape {y.shape} for outputs of shape {outputs.shape}; "
@@ -198,6 +192,6 @@ def _check_targets(y: np.ndarray, dims: int) -> None:
 
 
 def _unit(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """|a| along the last axis, and a/|a|, 0 where a is 0."""
+    """Return |a| along the last axis, and a/|a|, 0 where a is 0."""
     length = np.sqrt((a * a).sum(axis=-1))
     return length, a / np.where(length > 0, length, 1)[..., np.newaxis]

@@ -13,11 +13,11 @@ h = g ε/(2√v) = ∂L/∂v, the layer's own backward passes give
     ∂L/∂µ from (x, g),   ∂L/∂σ² from (x², h),
     ∂L/∂x = (from g with µ) + 2x ∘ (from h with σ²).
 
-Each example gets noise of its own, so that a minibatch's gradient varies less than with one set
-of weights for all. *Exact* for dense layers and a Gaussian law: a loss that is a sum over examples
-needs no joint distribution across them. For convolutions the positions of one map share their
-weights and are in truth correlated; here they are drawn independently (as Molchanov, Ashukha &
-Vetrov 2017 do): the marginals are right, their correlation is ignored. Other laws are refused,
+Each example has noise of its own, so the gradient of a minibatch varies less than with one set of
+weights for all. The method is *exact* for dense layers and a Gaussian law: a loss that is a sum
+over examples needs no joint distribution across them. In a convolution the positions of one map
+share their weights and are correlated; here they are drawn independently (as in Molchanov, Ashukha
+& Vetrov 2017), with the right marginals but without their correlation. Other laws are refused,
 since a sum of a few of their weights is not Gaussian.
 """
 
@@ -33,9 +33,9 @@ from refbnn.layers import Conv2d, Dense, Layer
 from refbnn.layers.layer import Arrays
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tape:
-    """What the backward pass of one layer needs.
+    """Arrays that the backward pass of one layer needs.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Tape:
 
 
 def check_layers(layers: Sequence[Layer]) -> None:
-    """InputError unless every layer with weights is one that the formulas cover."""
+    """Raise InputError unless the formulas cover every layer with weights."""
     for index, layer in enumerate(layers):
         if layer.parameter_shapes() and not isinstance(layer, Dense | Conv2d):
             raise InputError(

@@ -1,6 +1,6 @@
-"""Adam: gradient descent with running moments of the gradient; schedules of its rate; clipping.
+"""Adam, schedules of its learning rate, and clipping of gradients.
 
-Formula (Kingma & Ba 2015, algorithm 1), for each entry, step t = 1, 2, …:
+Formula of Adam (Kingma & Ba 2015, algorithm 1), for each entry and step t = 1, 2, …:
 
     m ← β₁m + (1 − β₁)g,      v ← β₂v + (1 − β₂)g²,
     p ← p − η · (m/(1 − β₁ᵗ)) / (√(v/(1 − β₂ᵗ)) + ε).
@@ -34,8 +34,8 @@ class Adam:
     Parameters
     ----------
     parameters : mapping of str to ndarray, any shape
-        Starting values. The attribute of this name holds the arrays that change: these, or a copy
-        in C order of one that is not contiguous.
+        Starting values. The attribute of this name holds the arrays that change: these, or copies
+        in C order.
     """
 
     def __init__(self, parameters: Mapping[str, np.ndarray]):
@@ -46,9 +46,9 @@ class Adam:
         self.v = {name: np.zeros_like(p) for name, p in self.parameters.items()}
 
     def step(self, grads: Mapping[str, np.ndarray], learning_rate: float) -> None:
-        """One update of every array from its gradient of the same shape and type."""
+        """Update every array from its gradient of the same shape and type."""
         self.steps += 1
-        # Both bias corrections in two scalars, so that each array is passed over once.
+        # Both bias corrections go into two scalars, so that each array is read once.
         root = math.sqrt(1.0 - _BETA_2**self.steps)
         rate = learning_rate * root / (1.0 - _BETA_1**self.steps)
         for name, p in self.parameters.items():
@@ -61,7 +61,7 @@ class Adam:
 
 
 def clip(grads: Mapping[str, np.ndarray], most: float) -> dict[str, np.ndarray]:
-    """Gradients scaled down so that the norm of all together is at most `most`."""
+    """Scale gradients down so that the norm of all together is at most `most`."""
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads.values()))
     factor = min(1.0, most / norm) if norm > 0.0 else 1.0
     return {name: g * g.dtype.type(factor) for name, g in grads.items()}
@@ -69,8 +69,8 @@ def clip(grads: Mapping[str, np.ndarray], most: float) -> dict[str, np.ndarray]:
 
 @njit(cache=True, fastmath={"contract"}, error_model="numpy")  # no branch at each division
 def _update(p, g, m, v, rate, epsilon, share_1, share_2, tiny):
-    # A mean that the data do not need decays towards 0, and so do its gradients. Below the least
-    # normal number they count as 0: a processor takes a hundred times as long over subnormal ones.
+    # A mean that the data do not need decays towards 0, and so do its gradients. Subnormal numbers
+    # are set to 0: a processor takes a hundred times as long over them.
     zero = p.dtype.type(0)
     for i in range(p.size):
         first = m[i] + share_1 * (g[i] - m[i])

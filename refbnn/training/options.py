@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import Any
 
-from refbnn.errors import InputError
-
-if TYPE_CHECKING:
-    from refbnn.training.elbo import Objective
+from refbnn.errors import InputError, suggestion
 
 TYPES = ("float32", "float64")
 _LEAST = {
@@ -22,11 +20,45 @@ _LEAST = {
     "seed": 0,
     "threads": 1,
 }
+_OPTIONAL = ("clip_norm", "patience")  # may be None
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to train; what the words mean is said in `train`."""
+    """How to train.
+
+    Parameters
+    ----------
+    likelihood : str
+        "categorical", "gaussian" (with learned variance) or "energy"
+        (`refbnn.training.likelihood`).
+    epochs : int
+        Passes over the data.
+    batch_size : int
+        Examples in a step; the last step of an epoch may have fewer.
+    learning_rate : float
+        Step size of Adam, before the schedule's factor.
+    schedule : str
+        Factor of the learning rate over the run: "cosine", "linear" or "constant".
+    n_samples : int
+        Posterior samples in a step.
+    local : bool
+        Local reparameterisation (`refbnn.training.local_reparameterisation`): a less noisy
+        gradient, for the Gaussian law and one thread.
+    kl_warmup : int
+        Epochs, fewer than `epochs`, over which the weight of KL grows linearly from 0 to 1.
+    clip_norm : float, optional
+        Greatest norm of the gradient of all µ and ρ together, in nats for the whole data set.
+    patience : int, optional
+        Training ends after so many epochs without a better validation score.
+    dtype : str or NumPy type
+        float32 or float64, the type of the arithmetic.
+    seed : int
+        Seed of the order of examples and of the posterior samples.
+    threads : int
+        Parts of a minibatch computed at the same time. Sums round differently for another number.
+        Limit BLAS to one thread meanwhile (threadpoolctl), or both compete for the cores.
+    """
 
     likelihood: str = "categorical"
     epochs: int = 20
@@ -46,15 +78,17 @@ class Options:
         from refbnn.training.likelihood import likelihood_named
         from refbnn.training.optimise import SCHEDULES
 
-        likelihood_named(self.likelihood)
-        for name, least in _LEAST.items():
+        least_samples = likelihood_named(self.likelihood).least_samples
+        for name in (*_LEAST, "learning_rate", "clip_norm"):
             value = getattr(self, name)
-            if value is not None or name != "patience":
-                object.__setattr__(self, name, _integer(name, value, least))
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None or name != "clip_norm":
-                object.__setattr__(self, name, _positive(name, value))
+            if value is not None or name not in _OPTIONAL:
+                plain = _integer(name, value) if name in _LEAST else _positive(name, value)
+                object.__setattr__(self, name, plain)
+        if self.n_samples < least_samples:
+            raise InputError(
+                f"train: n_samples is {self.n_samples}; expected at least {least_samples} for the "
+                f"likelihood {self.likelihood!r}"
+            )
         if self.kl_warmup >= self.epochs:
             raise InputError(
                 f"train: kl_warmup is {self.kl_warmup}; expected less than epochs, {self.epochs}"
@@ -63,24 +97,25 @@ class Options:
             raise InputError(f"train: local is {self.local!r}; expected True or False")
         if self.local and self.threads > 1:
             raise InputError(f"train: local with {self.threads} threads; expected one")
+        object.__setattr__(self, "dtype", _name_of_type(self.dtype))
         for name, known in (("schedule", tuple(SCHEDULES)), ("dtype", TYPES)):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"train: {name} {getattr(self, name)!r}; expected one of {', '.join(known)}"
                 )
 
-    @property
-    def objective(self) -> Objective:
-        """What is minimised."""
-        from refbnn.training.elbo import Objective
-        from refbnn.training.likelihood import likelihood_named
+    @classmethod
+    def of_keywords(cls, given: Mapping[str, Any]) -> Options:
+        """Options from the keywords of `train`; InputError names one that does not exist."""
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise InputError(f"train: no option {name!r}{suggestion(name, known)}")
+        return cls(**given)
 
-        return Objective(
-            likelihood_named(self.likelihood), self.n_samples, self.local, self.threads
-        )
 
-
-def _integer(name: str, value: object, least: int) -> int:
+def _integer(name: str, value: object) -> int:
+    least = _LEAST[name]
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise InputError(f"train: {name} is {value!r}; expected an integer of at least {least}")
     return int(value)
@@ -91,3 +126,10 @@ def _positive(name: str, value: object) -> float:
     if not (number and math.isfinite(value) and value > 0.0):  # type: ignore[arg-type, operator]
         raise InputError(f"train: {name} is {value!r}; expected a number above 0")
     return float(value)  # type: ignore[arg-type]
+
+
+def _name_of_type(dtype: object) -> object:
+    """Return "float32" for np.float32 and for its np.dtype; another object is returned as it is."""
+    if isinstance(dtype, type):
+        return dtype.__name__
+    return dtype if isinstance(dtype, str) else getattr(dtype, "name", dtype)

@@ -1,8 +1,8 @@
 """Training: minibatch Adam on means and unconstrained scales, σ = softplus(ρ).
 
-A run is a `Training`: its whole state are arrays and the state of one random generator, so that it
-can stop after any epoch, be saved (`refbnn.training.checkpoint`) and go on as if it had not
-stopped, bit for bit (with the same packages, processor and number of BLAS threads).
+A `Training` is a run. Its state consists of arrays and the state of one random generator, so it can
+stop after any epoch, be saved (`refbnn.training.checkpoint`) and continue as if it had never
+stopped: bit for bit with the same packages, processor and number of BLAS threads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
 from refbnn.numerics.softplus import inverse_softplus, softplus, softplus_and_slope
-from refbnn.training.elbo import Loss, correlation_name, flat_loss_and_gradient
-from refbnn.training.malloc import keep_freed_memory
+from refbnn.training.elbo import Loss, check_network, correlation_name, flat_loss_and_gradient
+from refbnn.training.likelihood import likelihood_named
 from refbnn.training.optimise import SCHEDULES, Adam, clip
 from refbnn.training.options import Options
 
@@ -30,18 +30,18 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the data cost.
+    """Loss of one pass over the data.
 
     Parameters
     ----------
     number : int
-        From 1.
+        Counts from 1.
     loss : Loss
-        Means over the minibatches, in nats for the whole data set.
+        Mean over the minibatches, in nats for the whole data set.
     kl_weight : float
-        λ at its end.
+        λ at the end of the epoch.
     validation : float or None
-        Score of the validation data, nats an example; less is better.
+        Score of the validation data in nats an example; less is better.
     """
 
     number: int
@@ -50,22 +50,18 @@ class Epoch:
     validation: float | None = None
 
 
-class _NotFiniteError(InputError):
-    """A loss that is NaN or infinite."""
-
-
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Best:
-    """The epoch of least validation score so far, and the parameters it left."""
+    """The epoch of least validation score so far, and the parameters after it."""
 
     epoch: int
     score: float
     parameters: Arrays
 
 
-@dataclass
+@dataclass(eq=False)
 class Training:
-    """A run of training: the network, and all that is needed to go on.
+    """A run of training: the network, and all that is needed to continue.
 
     Parameters
     ----------
@@ -80,8 +76,7 @@ class Training:
     best: Best | None = None
 
     def __post_init__(self):
-        keep_freed_memory()
-        self.options.objective.check(self.net)
+        check_network(self.net, self.options)
         if not self.net.layout.size:
             raise InputError("train: no layer has weights; expected at least one")
         layout, parameters = self.net.layout, self.net.parameters()
@@ -95,7 +90,7 @@ class Training:
         } | {correlation_name(i): A for i, A in self.net.correlation.items()}
         self.adam = Adam({name: array.astype(number) for name, array in start.items()})
         self.rng = stream(self.options.seed, "train")
-        # The same network, but that the correlation is what Adam holds, in its type.
+        # The same network with the correlations that Adam holds, in Adam's type.
         self._work = copy.copy(self.net)
         self._work.correlation = {
             i: self.parameters[correlation_name(i)] for i in self.net.correlation
@@ -104,12 +99,12 @@ class Training:
 
     @property
     def parameters(self) -> Arrays:
-        """µ and ρ, flat, and A of correlated layers: what Adam changes in place."""
+        """µ and ρ, flat, and A of correlated layers: the arrays that Adam changes in place."""
         return self.adam.parameters
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the validation score has not fallen for long enough."""
+        """Whether all epochs are done, or the validation score has run out of patience."""
         done, patience = len(self.history), self.options.patience
         stalled = (
             self.best is not None and patience is not None and done - self.best.epoch >= patience
@@ -117,23 +112,21 @@ class Training:
         return done >= self.options.epochs or stalled
 
     def step(self, x: np.ndarray, y: np.ndarray, n_data: int, epochs_done: float) -> Loss:
-        """One update from one minibatch.
+        """Update the parameters from one minibatch.
 
         Parameters
         ----------
         x, y : (B, ...)
-            x of the options' type.
+            Examples of the options' type, and targets.
         n_data : int
-            N.
+            N, the size of the whole data set.
         epochs_done : float
-            Place in the run, below the number of epochs: of the learning rate's schedule and of
-            KL's warm-up.
+            Progress of the run, for the learning rate's schedule and KL's warm-up.
 
         Raises
         ------
         InputError
-            If KL is not defined at these parameters, or the loss is NaN or infinite; nothing is
-            updated then.
+            If KL is undefined or the loss not finite at these parameters; nothing is updated then.
         """
         scale, slope = softplus_and_slope(self.parameters["rho"])
         loss, grads = flat_loss_and_gradient(
@@ -144,11 +137,13 @@ class Training:
             y,
             n_data,
             self.rng,
-            self.options.objective,
+            self.options,
             self._kl_weight(epochs_done),
         )
         if not np.isfinite(loss.total):
-            raise _NotFiniteError(f"loss is {loss.nll} (likelihood) + {loss.kl} (KL)")
+            raise InputError(
+                self._explained(f"loss is {loss.nll} (likelihood) + {loss.kl} (KL); ", x)
+            )
         grads["rho"] = grads.pop("scale") * slope
         if self.options.clip_norm is not None:
             grads = clip(grads, self.options.clip_norm)
@@ -163,7 +158,7 @@ class Training:
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Epoch:
-        """One pass over the data, in a new random order; the network then holds the result.
+        """Pass over the data once, in a new random order; the network then holds the result.
 
         Raises
         ------
@@ -171,46 +166,55 @@ class Training:
             If the loss or the validation score is NaN or infinite; the network keeps what the last
             epoch left.
         """
-        options, done = self.options, len(self.history)
-        order = self.rng.permutation(len(x))
-        starts = range(0, len(x), options.batch_size)
-        nll = kl = 0.0
-        for number, start in enumerate(starts):
-            batch = order[start : start + options.batch_size]
-            place = f"train: epoch {done + 1}, step {number + 1} of {len(starts)}"
-            try:
-                with np.errstate(all="ignore"):  # what is not finite is found, and said where
-                    loss = self.step(x[batch], y[batch], len(x), done + number / len(starts))
-            except _NotFiniteError as error:
-                raise InputError(f"{place}: {self._explained(error, x[batch])}") from None
-            except InputError as error:
-                raise InputError(f"{place}: {error}") from None
-            nll += loss.nll / len(starts)
-            kl += loss.kl / len(starts)
-            if on_step is not None:
-                on_step(number + 1, len(starts))
-        if not self._finite():
-            raise InputError(f"{place}: {self._explained('', x[:0])}")
+        number = len(self.history) + 1
+        loss = self._pass_over(x, y, number, on_step)
         kept = self.net.parameters(), dict(self.net.correlation)
         self.refresh()
         score = None
         if validation is not None:
             try:
-                score = self._score(*validation, done + 1)
+                score = self._score(*validation, number)
             except InputError:
                 self.net.set_parameters(kept[0])
                 self.net.correlation.update(kept[1])
                 raise
-        weight = self._kl_weight(done + 1)
-        self.history.append(Epoch(done + 1, Loss(nll, kl), weight, score))
-        # While KL warms up the posterior is a tempered one: no candidate.
+        weight = self._kl_weight(number)
+        self.history.append(Epoch(number, loss, weight, score))
+        # While KL warms up the posterior is a tempered one, and no candidate.
         if score is not None and weight == 1.0 and (self.best is None or score < self.best.score):
             copies = {name: array.copy() for name, array in self.parameters.items()}
-            self.best = Best(done + 1, score, copies)
+            self.best = Best(number, score, copies)
         return self.history[-1]
 
+    def _pass_over(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        number: int,
+        on_step: Callable[[int, int], None] | None,
+    ) -> Loss:
+        """Take the steps of epoch `number`; mean loss of its minibatches."""
+        order = self.rng.permutation(len(x))
+        starts = range(0, len(x), self.options.batch_size)
+        nll = kl = 0.0
+        for done, start in enumerate(starts):
+            batch = order[start : start + self.options.batch_size]
+            try:
+                with np.errstate(all="ignore"):  # `step` reports what is not finite
+                    loss = self.step(x[batch], y[batch], len(x), number - 1 + done / len(starts))
+                if done + 1 == len(starts) and not self._finite():
+                    raise InputError(self._explained("", x[:0]))
+            except InputError as error:
+                place = f"train: epoch {number}, step {done + 1} of {len(starts)}"
+                raise InputError(f"{place}: {error}") from None
+            nll += loss.nll / len(starts)
+            kl += loss.kl / len(starts)
+            if on_step is not None:
+                on_step(done + 1, len(starts))
+        return Loss(nll, kl)
+
     def finish(self) -> None:
-        """Give the network the parameters of the best epoch, if validation chose one."""
+        """Set the network to the parameters of the best epoch, if validation chose one."""
         if self.best is not None:
             self.refresh(self.best.parameters)
 
@@ -219,7 +223,7 @@ class Training:
         return min(1.0, epochs_done / warmup) if warmup else 1.0
 
     def refresh(self, parameters: Arrays | None = None) -> None:
-        """Bring the network up to date; it holds float64, exactly what was trained."""
+        """Set the network to these parameters or the current ones, as float64."""
         held = self.parameters if parameters is None else parameters
         means = self.net.layout.views(held["mean"].astype(float))
         scales = self.net.layout.views(softplus(held["rho"]).astype(float))
@@ -228,14 +232,15 @@ class Training:
             self.net.correlation[index] = held[correlation_name(index)].astype(float)
 
     def _score(self, x: np.ndarray, y: np.ndarray, epoch: int) -> float:
-        """Validation score: nats an example, −log of the mean likelihood over samples.
+        """Validation score in nats an example: −log of the mean likelihood over samples.
 
-        The same posterior noise every epoch, so that epochs differ by their parameters alone.
+        The posterior noise is the same in every epoch, so that the parameters alone differ.
         """
         rng = stream(self.options.seed, "validation")
         with np.errstate(all="ignore"):
             outputs = self.net.sample(x, _VALIDATION_SAMPLES, rng)
-            score = float(self.options.objective.likelihood.predictive_score(outputs, y).mean())
+            likelihood = likelihood_named(self.options.likelihood)
+            score = float(likelihood.predictive_score(outputs, y).mean())
         if not np.isfinite(score):
             raise InputError(
                 f"train: epoch {epoch}: the validation score is {score}; expected a finite number, "
@@ -243,8 +248,8 @@ class Training:
             )
         return score
 
-    def _explained(self, error: object, x: np.ndarray) -> str:
-        """What to say of a loss that is not finite: the first layer that overflows at µ."""
+    def _explained(self, error: str, x: np.ndarray) -> str:
+        """Append to an error the first layer that overflows at µ, or what to try."""
         if not self._finite():
             return "a weight is no longer finite; expected a smaller learning_rate"
         with np.errstate(all="ignore"):
@@ -252,8 +257,8 @@ class Training:
         for index, output in enumerate([*inputs[1:], y]):
             if not np.isfinite(output).all():
                 kind = type(self.net.layers[index]).__name__
-                return f"{error}; the output of layer {index}, {kind}, overflows at the means"
-        return f"{error}; expected finite numbers, try a smaller learning_rate"
+                return f"{error}the output of layer {index}, {kind}, overflows at the means"
+        return f"{error}expected finite numbers, try a smaller learning_rate"
 
     def _finite(self) -> bool:
         return all(all_finite(array) for array in self.parameters.values())

@@ -11,7 +11,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.network.network import Network
 from refbnn.training import checkpoint as checkpoints
-from refbnn.training.data import checked, fingerprint
+from refbnn.training.data import fingerprint, training_data
 from refbnn.training.options import Options
 from refbnn.training.run import Epoch, Training
 
@@ -28,93 +28,83 @@ def train(
     on_step: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> list[Epoch]:
-    """Train a network in place by mean-field variational inference.
-
-    From then on the process keeps up to 1 GiB of freed memory (`refbnn.training.malloc`).
+    """Train a network in place by mean-field variational inference; return its epochs.
 
     Parameters
     ----------
     net : Network
-        Its means and scales (and what correlates them) are replaced; law and prior stay.
+        Its means, scales and correlations are replaced; law and prior stay.
     x : (N, ...)
         Examples that fit the network.
     y : (N, ...)
-        Targets as the likelihood wants them (`refbnn.training.likelihood`).
+        Targets as the likelihood takes them.
     validation : (x, y), optional
         Held-out data. Each epoch is scored by the mean of −log p(y | x) in nats an example, under
-        8 posterior samples; the network ends with the parameters of the best epoch, of those in
-        which KL counts in full.
+        8 posterior samples. The network ends with the parameters of the best epoch among those
+        in which KL counts in full.
     checkpoint : path, optional
-        File that holds network and run after every epoch (`refbnn.training.checkpoint`); at the
-        end, the network of the best epoch. One that is there is refused without `resume`.
+        File that holds network and run after every epoch, and at the end the best network. An
+        existing file is refused without `resume`.
     resume : bool
-        Go on from the checkpoint if it is there; bit-identical to not having stopped. Options,
-        data and architecture must be those of the start.
+        Continue from the checkpoint if it exists, with the options, data and architecture of its
+        start: bit-identical to a run that never stopped.
     on_epoch, on_step : callable, optional
-        Called with each epoch; with the number of each step and of all in the epoch.
-    likelihood : str
-        "categorical" (default), "gaussian" or "energy".
-    epochs, batch_size, n_samples : int
-        Passes over the data (20); examples a step, a last smaller batch is kept (128); posterior
-        samples a step (1).
-    learning_rate : float
-        Of Adam (2e-3), times the schedule.
-    schedule : str
-        "cosine" (default), "linear" or "constant", over all epochs.
-    local : bool
-        Local reparameterisation: less noise in the gradient, Gaussian law only, one thread.
-    kl_warmup : int
-        Epochs over which the weight of KL grows from 0 to 1, in equal steps (0: always 1); fewer
-        than `epochs`.
-    clip_norm : float, optional
-        Longest gradient, in all of µ and ρ together; nats for the whole data set.
-    patience : int, optional
-        Epochs without a better validation score before training ends; needs `validation`.
-    dtype : str
-        "float32" (default) or "float64", of the arithmetic.
-    seed : int
-        Of the order of examples and of the posterior samples.
-    threads : int
-        Parts of each minibatch that are computed at the same time (1). Sums round differently for
-        another number. Hold BLAS itself to one thread (threadpoolctl): its threads wait for each
-        other after every product.
-
-    Returns
-    -------
-    list of Epoch
+        Called with each epoch, and with the number of each step and of all steps in the epoch.
+    **options
+        Fields of `refbnn.training.options.Options`, such as epochs=20, learning_rate=2e-3, seed=0.
 
     Raises
     ------
     InputError
-        If the arrays do not fit the network or each other, hold NaN, or an option is out of range;
-        if the loss stops being finite, where; if a checkpoint is of another run.
+        If an option or the data are wrong, the loss stops being finite, or the checkpoint belongs
+        to another run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn import Network, train
+    >>> from refbnn.layers import Dense
+    >>> x = np.random.default_rng(0).standard_normal((64, 4))
+    >>> y = (x[:, 0] > 0).astype(int)
+    >>> epochs = train(Network([Dense(4, 2)]), x, y, epochs=2, batch_size=8, learning_rate=0.1)
+    >>> [epoch.number for epoch in epochs], epochs[1].loss.nll < epochs[0].loss.nll
+    ([1, 2], True)
     """
-    chosen = Options(**options)
-    x, y = checked(net, x, y, chosen, "x and y")
+    chosen = Options.of_keywords(options)
+    x, y = training_data(net, x, y, chosen, "x and y")
     if validation is not None:
-        validation = checked(net, *validation, chosen, "validation x and y")
+        validation = training_data(net, *validation, chosen, "validation x and y")
     elif chosen.patience is not None:
         raise InputError("train: patience without validation data; expected both")
-    path = None if checkpoint is None else Path(checkpoint)
-    if resume and path is None:
-        raise InputError("train: resume without a checkpoint; expected a file to go on from")
-    data = ""
-    if path is not None:
-        checkpoints.check(path, net, chosen, validated=validation is not None)
-        if path.exists() and not resume:
-            raise InputError(f"{path}: is there; expected resume to go on with it, or another name")
-        data = fingerprint(x, y, *(validation or ()))
-    if resume and path is not None and path.exists():
-        training = checkpoints.load_training(path, net, chosen, data)
-    else:
-        training = Training(net, chosen)
+    if checkpoint is None and resume:
+        raise InputError("train: resume without a checkpoint; expected the file to continue from")
+    training, save = _start(net, x, y, validation, chosen, checkpoint, resume)
     while not training.finished:
         epoch = training.run_epoch(x, y, validation, on_step)
-        if path is not None:
-            checkpoints.save_training(path, training, data)
+        save()
         if on_epoch is not None:
             on_epoch(epoch)
     training.finish()
-    if path is not None and training.best is not None:
-        checkpoints.save_training(path, training, data)  # now with the network of the best epoch
+    if training.best is not None:
+        save()  # now with the network of the best epoch
     return training.history
+
+
+def _start(
+    net, x, y, validation, options: Options, checkpoint: str | Path | None, resume: bool
+) -> tuple[Training, Callable[[], None]]:
+    """Begin or resume a run; the function returned saves it, if there is a checkpoint."""
+    if checkpoint is None:
+        return Training(net, options), lambda: None
+    path = Path(checkpoint)
+    checkpoints.check(path, net, options, validated=validation is not None)
+    if path.exists() and not resume:
+        raise InputError(
+            f"{path} already exists: continue it with resume=True, or choose another name"
+        )
+    data = fingerprint(x, y, *(validation or ()))
+    if path.exists():
+        training = checkpoints.load_training(path, net, options, data)
+    else:
+        training = Training(net, options)
+    return training, lambda: checkpoints.save_training(path, training, data)

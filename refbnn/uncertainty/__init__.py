@@ -1,1 +1,1 @@
-"""Uncertainty judged: evaluation, calibration, propagation against sampling."""
+"""Quality of uncertainty: evaluation, calibration, PFP against SVI. Start with `evaluation`."""

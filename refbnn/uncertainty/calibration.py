@@ -1,23 +1,22 @@
-"""Calibration of predictions: do events of predicted probability q happen in a share q of cases?
+"""Calibration: whether events of predicted probability q happen in a share q of cases.
 
 Classes
 -------
-*Reliability diagram* (DeGroot & Fienberg 1983): inputs in bins by confidence, the greatest
-probability; in bin b, of n_b inputs, acc_b is the share classified correctly, conf_b the mean
-confidence. *Expected calibration error* (Naeini et al. 2015; Guo et al. 2017):
+*Reliability diagram* (DeGroot & Fienberg 1983): inputs are sorted into bins by confidence, their
+greatest probability. Bin b has n_b inputs, mean confidence conf_b, and a share acc_b classified
+correctly. *Expected calibration error* (Naeini et al. 2015; Guo et al. 2017):
 
     ECE = Σ_b (n_b/n) |acc_b − conf_b|.
 
-Bins are of equal width in [0, 1], or of equal mass, holding equal numbers of inputs (± 1, ties in
-confidence kept together). ECE is biased twice. Upwards by chance: with a perfectly calibrated
-predictor acc_b − conf_b is not 0 but has the variance Σ_{i∈b} q_i(1 − q_i)/n_b² of Bernoulli trials
-with the confidences q_i, so that, for a normal sum, E|x| = √(2/π) of its deviation gives
+Bins have equal widths in [0, 1], or equal mass: equal numbers of inputs (± 1, equal confidences
+stay together). ECE has two biases. Chance raises it: with a perfectly calibrated predictor
+acc_b − conf_b has the variance Σ_{i∈b} q_i(1 − q_i)/n_b² of Bernoulli trials with the confidences
+q_i, and for a normal sum E|x| = √(2/π) of its deviation gives
 
     E[ECE | calibrated] ≈ Σ_b (n_b/n) √(2 Σ_{i∈b} q_i(1 − q_i)/π)/n_b,
 
-here `ece_if_calibrated`: an ECE near it is no evidence of miscalibration. Downwards by binning:
-what is too high in one half of a bin cancels what is too low in the other, so that ECE rises with
-the number of bins (Kumar, Liang & Ma 2019).
+here `ece_if_calibrated`: an ECE near it is no evidence of miscalibration. Binning lowers it: errors
+of opposite sign in one bin cancel, so ECE rises with the number of bins (Kumar, Liang & Ma 2019).
 
 *Brier score*: mean of Σ_c (p_c − 1[y = c])², in [0, 2]; proper (Brier 1950).
 
@@ -26,8 +25,8 @@ Regression
 *Coverage* (Kuleshov, Fenner & Ermon 2018): the share of targets inside the central interval of
 level q of the predictive distribution, here the Gaussian with the predictive mean m and the total
 variance v. A target y is inside from the level erf(|y − m|/√(2v)) on, so the curve is the
-distribution function of these levels: the diagonal if calibrated, with the standard error
-√(q(1 − q)/n), above it if the intervals are too wide. `deviation`: mean |coverage − q| over levels.
+distribution function of these levels: the diagonal if calibrated, with standard error
+√(q(1 − q)/n); above it if the intervals are too wide.
 """
 
 from __future__ import annotations
@@ -45,19 +44,9 @@ N_BINS = 15  # Guo et al. 2017
 LEVELS = np.arange(1, 20) / 20.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reliability:
-    """A reliability diagram of K bins, empty ones left out.
-
-    Parameters
-    ----------
-    count : (K,) of int
-        Inputs in a bin, n_b ≥ 1.
-    confidence, accuracy : (K,)
-        conf_b and acc_b.
-    variance : (K,)
-        Σ_{i∈b} q_i(1 − q_i): of the number of right answers, if calibrated.
-    """
+    """A reliability diagram: n_b ≥ 1, conf_b, acc_b and Σ_{i∈b} q_i(1 − q_i), (K,) for K bins."""
 
     count: np.ndarray
     confidence: np.ndarray
@@ -71,7 +60,7 @@ class Reliability:
 
     @property
     def ece_if_calibrated(self) -> float:
-        """What chance alone makes of ECE."""
+        """ECE to expect from chance alone."""
         return float(np.sqrt(2.0 * self.variance / np.pi).sum() / self.count.sum())
 
 
@@ -119,24 +108,15 @@ def reliability(
 
 
 def brier(prediction: Prediction, y: np.ndarray) -> float:
-    """Brier score, in [0, 2]; InputError as `reliability`."""
+    """Brier score, in [0, 2]; raises InputError where `reliability` does."""
     y = _labels(prediction, y)
     wanted = np.arange(prediction.probabilities.shape[1]) == y[:, np.newaxis]
     return float(np.square(prediction.probabilities - wanted).sum(axis=1).mean())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coverage:
-    """Share of targets in central intervals of given levels.
-
-    Parameters
-    ----------
-    level : (K,)
-        Nominal, ascending in (0, 1).
-    share : (K,)
-        Observed.
-    n_targets : int
-    """
+    """Observed share of targets in central intervals of K nominal levels, (K,) each."""
 
     level: np.ndarray
     share: np.ndarray
@@ -149,7 +129,7 @@ class Coverage:
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Of each share, if calibrated and targets are independent; (K,)."""
+        """Standard error of each share if calibrated and targets are independent; (K,)."""
         return np.sqrt(self.level * (1.0 - self.level) / self.n_targets)
 
 
@@ -186,15 +166,11 @@ def coverage(prediction: TargetPrediction, y: np.ndarray, levels: np.ndarray = L
 
 
 def _labels(prediction: Prediction, y: np.ndarray) -> np.ndarray:
-    """Check labels of classes for the probabilities, and the latter."""
+    """Check that labels fit the probabilities, and that these are no NaN."""
     y = np.asarray(y)
     n, n_classes = prediction.probabilities.shape
-    if (
-        y.shape != (n,)
-        or not n
-        or y.dtype.kind not in "iu"
-        or not 0 <= y.min() <= y.max() < n_classes
-    ):
+    integers = n and y.shape == (n,) and y.dtype.kind in "iu"
+    if not integers or not 0 <= y.min() <= y.max() < n_classes:
         raise InputError(
             f"labels: {y.dtype} of shape {y.shape}; expected {n} integers (at least one) "
             f"from 0 to {n_classes - 1}"

@@ -1,12 +1,13 @@
-"""What a network's predictions are worth: accuracy, scores, calibration, out-of-distribution.
+"""Quality of predictions: accuracy, scores, calibration, detection of out-of-distribution inputs.
 
-Log score: mean of −log p̄(y | x), in nats an example, where p̄ is the predictive distribution; of a
-regression, the Gaussian with the predictive mean and total variance. Less is better, and it is
-proper (Gneiting & Raftery 2007). Measures of calibration: `refbnn.uncertainty.calibration`.
+The log score is the mean of −log p̄(y | x) in nats an example, where p̄ is the predictive
+distribution; for a regression, the Gaussian with the predictive mean and total variance. Less is
+better, and it is proper (Gneiting & Raftery 2007). For calibration see
+`refbnn.uncertainty.calibration`.
 
-A key that ends in _se is the standard error of the measure before it, from the choice of examples
-(not from that of posterior samples or of the training run): of a mean of n numbers, their sample
-standard deviation over √n; infinite for one example, or where the mean is.
+A key that ends in _se holds the standard error of the measure before it over the choice of examples
+(not of posterior samples or training runs). For a mean of n numbers it is their sample standard
+deviation over √n; it is infinite for one example, or where the mean is.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refbnn.prediction.result import Prediction, TargetPrediction, auroc
+from refbnn.prediction.result import Prediction, TargetPrediction
+from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.calibration import brier, coverage, reliability
 
-_LEVEL = 0.9  # of the central interval whose coverage is shown
+_LEVEL = 0.9  # level of the central interval whose coverage is given
 
 SCORES: dict[str, Callable[[Prediction], np.ndarray]] = {
     "mutual information": lambda p: p.mutual_information,
@@ -34,11 +36,21 @@ def of_classes(
     Parameters
     ----------
     inside : Prediction
-        Of labelled data.
+        Prediction of labelled data.
     y : (B,) of int
-        Their labels.
+        The labels.
     outside : Prediction, optional
-        Of out-of-distribution data, for AUROC by each of `SCORES`, with standard errors.
+        Prediction of out-of-distribution data, for AUROC by each of `SCORES`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn import Moments
+    >>> logits = Moments(np.zeros((2, 2)), np.zeros((2, 2)))
+    >>> p = Prediction(logits, np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([0.6, 0.2]))
+    >>> measures = of_classes(p, np.array([0, 1]))
+    >>> measures["accuracy"], round(measures["brier_score"], 2)
+    (1.0, 0.26)
     """
     diagram = reliability(inside, y)
     measures = {
@@ -70,13 +82,8 @@ def of_targets(prediction: TargetPrediction, y: np.ndarray) -> dict[str, float]:
     }
 
 
-def log_score(prediction: Prediction | TargetPrediction, y: np.ndarray) -> float:
-    """Mean of `log_scores`."""
-    return float(log_scores(prediction, y).mean())
-
-
 def log_scores(prediction: Prediction | TargetPrediction, y: np.ndarray) -> np.ndarray:
-    """−log p̄(y | x) in nats of each example, (B,); for labels (B,) of int, or targets (B, D)."""
+    """−log p̄(y | x) of each example, (B,), in nats; y are labels (B,) of int or targets (B, D)."""
     if isinstance(prediction, Prediction):
         p = prediction.probabilities[np.arange(len(y)), y]
         with np.errstate(divide="ignore"):  # a probability may be 0: then the score is infinite

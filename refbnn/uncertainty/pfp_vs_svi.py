@@ -1,32 +1,32 @@
-"""Propagation against many sampled passes: how far PFP is from the SVI that it stands in for.
+"""Propagation against many sampled passes: how far PFP is from SVI, which it replaces.
 
 Measures
 --------
-Of the same inputs, in and out of distribution, by both: accuracy, mean predictive entropy and
-mutual information (MI), AUROC by either (`refbnn.prediction.result`), and the differences PFP −
-SVI; then the mean over inputs of |H_PFP − H_SVI| and |MI_PFP − MI_SVI|, and over inputs and classes
-of |p_PFP − p_SVI|.
+On the same inputs, in and out of distribution: accuracy, mean predictive entropy H, mean mutual
+information MI and AUROC by either score (`refbnn.uncertainty.auroc`), by PFP and by SVI, and the
+differences PFP − SVI; then the mean over inputs of |H_PFP − H_SVI| and |MI_PFP − MI_SVI|, and over
+inputs and classes of |p_PFP − p_SVI|.
 
 Errors
 ------
-*Monte Carlo*, of the S passes of SVI: these are G = 16 blocks of S/G passes, independent of each
-other; all inputs share the weights of a pass. With θ_h the measure by one half of the blocks,
+*Monte Carlo* error of the S passes of SVI. All inputs share the weights of a pass. The passes form
+G = 16 independent blocks of S/G. With θ_h the measure by one half of the blocks,
 
     se² = mean_h (θ_h − mean θ_h)²
 
-over the halves that the signs of a Hadamard matrix of G rows choose, but for its first, and their
-complements (balanced half-samples, McCarthy 1969). The rows are orthogonal, so that for a mean this
-*is* Σ_g (θ_g − θ̄)²/(G(G − 1)); and θ_h is off by as much as S passes are, so that it serves for
-accuracy and AUROC too, which jump (a jackknife that leaves out one block states half as much again
-for an accuracy). Known to 1/√(2(G − 1)) = 18 %. It is the error of a difference too: propagation
-has none, but for the draws of correlated logits behind "full".
+over the halves that all rows but the first of a Hadamard matrix of G rows choose by their signs,
+and their complements (balanced half-samples, McCarthy 1969). The rows are orthogonal, so for a mean
+this *is* Σ_g (θ_g − θ̄)²/(G(G − 1)). It also serves for accuracy and AUROC, which jump, since θ_h is
+off by as much as S passes are (a jackknife that leaves out one block overstates the error of an
+accuracy by half). It is known to 1/√(2(G − 1)) = 18 %. It is the error of a difference too, since
+propagation has none but for the draws of correlated logits behind "full".
 
-Bias is no part of it. MI of S passes is too low by the factor 1 − 1/S. A mean of |PFP − SVI| is
+It does not include bias. MI of S passes is too low by the factor 1 − 1/S. A mean of |PFP − SVI| is
 never below the passes' own mean error, √(2/π)/√S times the spread of one pass (0.001 of a garment's
 probability by a 784-100-100-10, S = 10,000), nor below that of the draws behind "full" (0.002).
 
-*Choice of inputs*, of the differences of accuracy and AUROC, both methods on the same inputs: that
-of the mean of paired differences for accuracy; for AUROC that of DeLong, DeLong & Clarke-Pearson
+*Choice of inputs*, for differences of accuracy and AUROC on the same inputs: for accuracy the
+standard error of the mean of paired differences, for AUROC that of DeLong, DeLong & Clarke-Pearson
 (1988). With V_i the share of outside inputs that score above i inside, W_j the share of inside ones
 below j outside (ties half), and dV, dW their differences between the methods,
 
@@ -34,8 +34,8 @@ below j outside (ties half), and dV, dW their differences between the methods,
 
 Limits
 ------
-|difference| of accuracy at most 0.2 points, of either AUROC at most 0.01, as measured on the inputs
-given: what one expects of a propagation that may replace sampling.
+A propagation may replace sampling if, on the inputs given, |difference| is at most 0.2 points of
+accuracy and 0.01 of either AUROC.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ from scipy.stats import rankdata
 from refbnn.errors import InputError
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
-from refbnn.prediction.accumulation import ClassSums
+from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.predict import class_sums, predict
-from refbnn.prediction.result import Prediction, auroc
+from refbnn.prediction.result import Prediction
 from refbnn.training.likelihood import Categorical
+from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.evaluation import SCORES
 
 BLOCKS = 16  # a power of two
@@ -70,15 +71,15 @@ class Measure:
     Parameters
     ----------
     propagated, sampled : float or None
-        None where the measure is of the difference alone.
+        None where only the difference has a meaning.
     difference : float
         PFP − SVI, or the mean absolute difference of inputs.
     monte_carlo_se : float
         Standard error of the difference from SVI's passes.
     inputs_se : float or None
-        From the choice of inputs, where known.
+        Standard error from the choice of inputs, where known.
     limit : float or None
-        What |difference| should not exceed.
+        Greatest acceptable |difference|.
     """
 
     propagated: float | None
@@ -114,21 +115,41 @@ def compare(
     y : (B,) of int
         Labels of `inside`.
     outside : (N, ...), optional
-        Out of distribution, for AUROC.
+        Out-of-distribution inputs, for AUROC.
     method : {"pfp", "full"}
     n_samples : int
-        At least 2·BLOCKS.
+        Number of passes, at least 2·BLOCKS.
     seed : int
-        As of `predict`: the passes are the same ones.
+        Seed of the passes, which are those of `predict`.
     on_samples : callable, optional
-        Called with the number of further passes done.
+        Called with the number of passes done since the last call.
 
     Raises
     ------
     InputError
-        As `predict`, if the labels do not fit the inputs or the network, or if there are too few
-        samples.
+        If `predict` would raise it, the labels do not fit, or there are too few samples.
     """
+    _check(net, inside, y, outside, method, n_samples)
+    x = inside if outside is None else np.concatenate([inside, outside])
+    propagated = _split(predict(net, x, method=method, seed=seed), len(y))
+    rng = stream(seed, "predict")
+    parts = [
+        class_sums(net, x, len(block), rng, on_samples)
+        for block in np.array_split(np.arange(n_samples), BLOCKS)
+    ]
+    sampled = _split(reduce(add, parts).classes, len(y))
+    halves = [
+        _measures(propagated, _split(_sum_of(parts, signs > 0).classes, len(y)), y)
+        for signs in np.concatenate([hadamard(BLOCKS)[1:], -hadamard(BLOCKS)[1:]])
+    ]
+    measures, errors = {}, _input_errors(propagated, sampled, y)
+    for key, (by_pfp, by_svi, difference) in _measures(propagated, sampled, y).items():
+        spread = float(np.std([half[key][2] for half in halves]))
+        measures[key] = Measure(by_pfp, by_svi, difference, spread, errors.get(key), _limit(key))
+    return measures
+
+
+def _check(net, inside, y, outside, method: str, n_samples: int) -> None:
     if method not in ("pfp", "full"):
         raise InputError(f"compare: method {method!r}; expected 'pfp' or 'full'")
     if n_samples < 2 * BLOCKS:
@@ -142,23 +163,6 @@ def compare(
         raise InputError(
             f"compare: outside of shape {outside.shape}; expected (N, *{inside.shape[1:]}), N ≥ 1"
         )
-    x = inside if outside is None else np.concatenate([inside, outside])
-    propagated = _split(predict(net, x, method=method, seed=seed), len(y))
-    rng = stream(seed, "predict")
-    parts = [
-        class_sums(net, x, len(block), rng, on_samples)
-        for block in np.array_split(np.arange(n_samples), BLOCKS)
-    ]
-    sampled = _split(reduce(add, parts).prediction, len(y))
-    halves = [
-        _measures(propagated, _split(_sum_of(parts, signs > 0).prediction, len(y)), y)
-        for signs in np.concatenate([hadamard(BLOCKS)[1:], -hadamard(BLOCKS)[1:]])
-    ]
-    measures, errors = {}, _input_errors(propagated, sampled, y)
-    for key, (by_pfp, by_svi, difference) in _measures(propagated, sampled, y).items():
-        spread = float(np.std([half[key][2] for half in halves]))
-        measures[key] = Measure(by_pfp, by_svi, difference, spread, errors.get(key), _limit(key))
-    return measures
 
 
 def _limit(key: str) -> float | None:
@@ -167,25 +171,19 @@ def _limit(key: str) -> float | None:
     return AUROC_LIMIT if key.startswith("auroc_") else None
 
 
-def _sum_of(parts: list[ClassSums], chosen: np.ndarray) -> ClassSums:
+def _sum_of(parts: list[OutputSums], chosen: np.ndarray) -> OutputSums:
     return reduce(add, (part for part, one in zip(parts, chosen, strict=True) if one))
 
 
 def _split(p: Prediction, n: int) -> list[Prediction]:
-    """Inside and, if there is any, outside."""
-    rows = [slice(0, n)] + ([slice(n, None)] if len(p.aleatoric) > n else [])
-    return [
-        Prediction(
-            type(p.logits)(p.logits.mean[r], p.logits.var[r]), p.probabilities[r], p.aleatoric[r]
-        )
-        for r in rows
-    ]
+    """Split a prediction into n inputs inside and, if there are more, those outside."""
+    return [p[:n], p[n:]] if len(p.aleatoric) > n else [p]
 
 
 def _measures(
     propagated: list[Prediction], sampled: list[Prediction], y: np.ndarray
 ) -> dict[str, tuple[float | None, float | None, float]]:
-    """By propagation, by sampling, and the difference."""
+    """Measures by propagation, by sampling, and their difference."""
     found: dict[str, tuple[float | None, float | None, float]] = {}
     right = [int(np.sum(by[0].labels == y)) for by in (propagated, sampled)]
     found["accuracy"] = right[0] / len(y), right[1] / len(y), (right[0] - right[1]) / len(y)
@@ -211,7 +209,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 def _input_errors(
     propagated: list[Prediction], sampled: list[Prediction], y: np.ndarray
 ) -> dict[str, float]:
-    """Standard errors of differences from the choice of inputs; without those of one input."""
+    """Standard errors of differences from the choice of inputs; none for a single input."""
     if min(len(p.aleatoric) for p in sampled) < 2:
         return {}
     right = [(by[0].labels == y).astype(float) for by in (propagated, sampled)]
@@ -227,7 +225,7 @@ def _input_errors(
 def placements(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """V_i (n,) and W_j (m,): shares of scores outside above i, and of scores inside below j.
 
-    From ranks: that among all less that among its own kind counts those of the other below it.
+    The rank among all less the rank among one's own kind counts the other kind below.
     """
     n, m = len(inside), len(outside)
     ranks = rankdata(np.concatenate([inside, outside]))

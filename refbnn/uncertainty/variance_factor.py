@@ -1,25 +1,25 @@
 """The variance factor: how much of the weights' variance a propagation should use.
 
-A posterior trained by sampling is one thing, propagating it another: PFP takes the activations of a
-layer as independent, though they share the weights and inputs before them, and so loses variance
-layer by layer (arXiv 2511.23440 multiplies by a "calibration factor"). Here σ² is replaced by f σ²
-in `Network.propagate`, with one f > 0 for all weights; `Network.sample` keeps σ².
+PFP treats the activations of a layer as independent, though they share the weights and inputs
+before them, and so loses variance layer by layer (arXiv 2511.23440 multiplies by a "calibration
+factor"). Here `Network.propagate` uses f σ² in place of σ², with one f > 0 for all weights;
+`Network.sample` keeps σ².
 
 Criteria
 --------
 *epistemic* (default): f makes PFP's mean epistemic uncertainty over the validation inputs that of
-SVI, |log (U_PFP/U_SVI)| least, with U the mean mutual information of classes or the mean epistemic
-variance of targets. It corrects what propagation loses and nothing else, and needs no labels.
-U_SVI is from 100 passes; MI of S passes is biased by about Σ_c Var p_c/(2S p̄_c), some per cent.
+SVI: it minimises |log (U_PFP/U_SVI)|, with U the mean mutual information of classes or the mean
+epistemic variance of targets. It corrects what propagation loses and nothing else, and needs no
+labels. U_SVI is from 100 passes; MI of S passes is biased by about Σ_c Var p_c/(2S p̄_c), some per
+cent.
 
-*log_score*: f minimises the mean of −log p̄_f(y | x), a proper score: least, in expectation, at the
-predictive distribution nearest to the truth in Kullback–Leibler divergence. It asks another
-question, whether the posterior itself is too wide for data like those of training (it often is: the
-"cold posterior" of Wenzel et al. 2020), and answers it by taking away epistemic uncertainty, which
-those data do not need and others do.
+*log_score*: f minimises the mean of −log p̄_f(y | x), a proper score, least in expectation at the
+predictive distribution nearest to the truth in Kullback–Leibler divergence. It asks whether the
+posterior itself is too wide for data like those of training (often so: the "cold posterior" of
+Wenzel et al. 2020). It then removes epistemic uncertainty, which other data need.
 
-Why the first is the default: measured on 784-100-100-10 trained on MNIST by sampling, f chosen on
-1500 of its test images, shown on 1500 others and 1500 of Fashion-MNIST:
+Measurements behind the default: 784-100-100-10 trained on MNIST by sampling, f chosen on 1500 of
+its test images, evaluated on 1500 others and 1500 of Fashion-MNIST:
 
     criterion   f      log score   ECE     MI inside / outside   AUROC by MI (± 0.005)
     (SVI, 100 passes)  0.117       0.036   0.073 / 0.458         0.959
@@ -27,9 +27,9 @@ Why the first is the default: measured on 784-100-100-10 trained on MNIST by sam
     none        1      0.105       0.019   0.035 / 0.226         0.934
     log_score   0.32   0.100       0.010   0.008 / 0.064         0.928
 
-On LeNet-5 MI is met between 1.4 and 1.5 (100 test images), and "log_score" ends on its lower bound
-(400). With "epistemic" PFP stands in for sampling; "log_score" buys 0.005 nats and a smaller ECE
-inside the distribution with most of the mutual information outside it.
+On LeNet-5 "epistemic" gives 1.4 to 1.5 (100 test images), and "log_score" its lower bound (400).
+With "epistemic" PFP can replace sampling; "log_score" gains 0.005 nats and a smaller ECE inside the
+distribution, and loses most of the mutual information outside it.
 
 Standard error
 --------------
@@ -38,17 +38,17 @@ derivative of −log p̄_f(y_n | x_n) in log f. By the delta method (Huber's san
 
     se_examples(log f) = sd(ψ_n) / (√N |mean ∂ψ_n/∂log f|),
 
-derivatives by central differences of 0.1 in log f. It is that over another choice of examples, for
-the same weights of the 100 passes; what other passes would change (for "epistemic" alone) is a
+derivatives by central differences of 0.1 in log f. This error is over the choice of examples, for
+the same weights of the 100 passes. The error over the choice of passes ("epistemic" alone) is a
 jackknife over ten groups of them, se² = (9/10) Σ_g (U_−g − mean U_−g)², over the same derivative.
-The two are independent: se² = se_examples² + se_passes². Measured on 1000 images of the test set,
-a network as above: "epistemic" 1.478 ± 0.008 (examples) ± 0.015 (passes), "log_score" 0.27 ± 0.15:
-it is all but flat. LeNet-5, 100 images: "epistemic" 1.46 ± 0.025 ± 0.027.
+The two are independent: se² = se_examples² + se_passes². Measured on 1000 test images with the
+network above: "epistemic" 1.478 ± 0.008 (examples) ± 0.015 (passes); "log_score", nearly flat,
+0.27 ± 0.15. LeNet-5, 100 images: "epistemic" 1.46 ± 0.025 ± 0.027.
 
 Search
 ------
 Brent's bounded method (`scipy.optimize.minimize_scalar`) in log f, to 1e-3, in [1/16, 64]. An
-optimum within 2 % of an end is reported as lying on the bound: then no factor serves.
+optimum within 2 % of an end is reported as lying on the bound: no factor serves then.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from scipy.optimize import minimize_scalar
 from refbnn.errors import InputError
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
-from refbnn.prediction.accumulation import ClassSums, TargetSums
+from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.predict import predict, predict_targets
 from refbnn.prediction.result import Prediction, TargetPrediction
 from refbnn.training.likelihood import Categorical
@@ -86,13 +86,12 @@ class Choice:
     factor : float
     criterion : str
     before, after : float
-        The criterion with factor 1, and with the one chosen; for "epistemic" the absolute logarithm
-        of a ratio, for "log_score" nats an example.
+        Criterion with factor 1, and with the chosen one: |log (U_PFP/U_SVI)|, or nats an example.
     on_bound : bool
         Whether the search ended at a bound.
     error_examples, error_passes : float
-        Standard errors of the factor over the choice of examples, and over SVI's passes; infinite
-        on a bound, the first also of a single example.
+        Standard errors of the factor over the choice of examples and of SVI's passes. Both are
+        infinite on a bound, the first also for a single example.
     """
 
     factor: float
@@ -105,7 +104,7 @@ class Choice:
 
     @property
     def standard_error(self) -> float:
-        """Of the factor, from both."""
+        """Standard error of the factor, from both sources."""
         return float(np.hypot(self.error_examples, self.error_passes))
 
 
@@ -128,7 +127,7 @@ def choose(
         Labels, or targets of a regression; "epistemic" uses their shape alone.
     criterion : {"epistemic", "log_score"}
     seed : int
-        Of SVI's passes.
+        Seed of SVI's passes.
     on_step : callable, optional
         Called after every prediction of the data.
 
@@ -139,6 +138,20 @@ def choose(
         is not finite: weights without any variance, say.
     """
     y = np.asarray(y)
+    _check(net, x, y, criterion)
+    search = _Search(net, x, y, criterion, seed, on_step)
+    before = search.value(0.0)
+    ends = np.log(BOUNDS)
+    found = minimize_scalar(
+        search.value, bounds=ends, method="bounded", options={"xatol": _TOLERANCE}
+    )
+    factor, after = float(np.exp(found.x)), float(found.fun)
+    if np.abs(ends - found.x).min() < _NEAR:
+        return Choice(factor, criterion, before, after, True, np.inf, np.inf)
+    return Choice(factor, criterion, before, after, False, *search.errors(found.x))
+
+
+def _check(net: Network, x: np.ndarray, y: np.ndarray, criterion: str) -> None:
     if criterion not in CRITERIA:
         raise InputError(f"criterion {criterion!r}; expected {' or '.join(CRITERIA)}")
     if len(x) != len(y) or not len(y):
@@ -150,51 +163,60 @@ def choose(
             f"answers are {y.dtype} of shape {y.shape}; expected labels (N,) or targets (N, D)"
         )
 
-    passes = (
-        net.sample(x, _SVI_SAMPLES, stream(seed, "predict")) if criterion == "epistemic" else None
-    )
-    wanted = np.zeros(len(y)) if passes is None else _epistemic(_of_passes(passes, y))
 
-    def of_examples(log_factor: float) -> np.ndarray:
-        """−log p̄_f or U_PFP of every example."""
-        candidate = net.with_variance_factor(float(np.exp(log_factor)))
-        prediction: Prediction | TargetPrediction
-        if y.ndim == 1:
-            prediction = predict(candidate, x)
-        else:
-            prediction = predict_targets(candidate, x, y.shape[1])
-        if on_step is not None:
-            on_step()
-        return log_scores(prediction, y) if criterion == "log_score" else _epistemic(prediction)
+class _Search:
+    """The criterion as a function of log f, on fixed data and passes."""
 
-    def value(log_factor: float) -> float:
-        found = of_examples(log_factor).mean()
+    def __init__(self, net, x, y, criterion, seed, on_step):
+        self._net, self._x, self._y = net, x, y
+        self._criterion, self._on_step = criterion, on_step
+        self._passes, self._wanted = None, np.zeros(len(y))
         if criterion == "epistemic":
-            with np.errstate(divide="ignore", invalid="ignore"):
-                found = np.abs(np.log(found / wanted.mean()))
-        if not np.isfinite(found):
-            raise InputError(
-                f"{criterion} is {found} with the factor {np.exp(log_factor):.3g}; expected a "
-                "finite number"
-            )
-        return float(found)
+            self._passes = net.sample(x, _SVI_SAMPLES, stream(seed, "predict"))
+            self._wanted = _epistemic(_of_passes(self._passes, y))
 
-    before = value(0.0)
-    ends = np.log(BOUNDS)
-    found = minimize_scalar(value, bounds=ends, method="bounded", options={"xatol": _TOLERANCE})
-    factor = float(np.exp(found.x))
-    if np.abs(ends - found.x).min() < _NEAR:
-        return Choice(factor, criterion, before, float(found.fun), True, np.inf, np.inf)
-    low, middle, high = (of_examples(found.x + step * _DIFFERENCE) for step in (-1, 0, 1))
-    first = (high - low) / (2.0 * _DIFFERENCE)
-    if criterion == "epistemic":
-        psi, slope = middle - wanted, first.mean()
-    else:
-        psi, slope = first, (high - 2.0 * middle + low).mean() / _DIFFERENCE**2
-    error_examples = psi.std(ddof=1) / np.sqrt(len(y)) if len(y) > 1 else np.inf
-    error_passes = 0.0 if passes is None else _jackknife(passes, y)
-    errors = (float(factor * error / abs(slope)) for error in (error_examples, error_passes))
-    return Choice(factor, criterion, before, float(found.fun), False, *errors)
+    def of_examples(self, log_factor: float) -> np.ndarray:
+        """−log p̄_f or U_PFP of every example."""
+        candidate = self._net.with_variance_factor(float(np.exp(log_factor)))
+        prediction: Prediction | TargetPrediction
+        if self._y.ndim == 1:
+            prediction = predict(candidate, self._x)
+        else:
+            prediction = predict_targets(candidate, self._x, self._y.shape[1])
+        if self._on_step is not None:
+            self._on_step()
+        if self._criterion == "log_score":
+            return log_scores(prediction, self._y)
+        return _epistemic(prediction)
+
+    def value(self, log_factor: float) -> float:
+        """Criterion to minimise; InputError if it is not finite."""
+        value = self.of_examples(log_factor).mean()
+        if self._criterion == "epistemic":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                value = np.abs(np.log(value / self._wanted.mean()))
+        if not np.isfinite(value):
+            raise InputError(
+                f"{self._criterion} is {value} with the factor {np.exp(log_factor):.3g}; expected "
+                "a finite number"
+            )
+        return float(value)
+
+    def errors(self, log_factor: float) -> tuple[float, float]:
+        """Standard errors of f over the choice of examples and of passes."""
+        low, middle, high = (
+            self.of_examples(log_factor + step * _DIFFERENCE) for step in (-1, 0, 1)
+        )
+        first = (high - low) / (2.0 * _DIFFERENCE)
+        if self._criterion == "epistemic":
+            psi, slope = middle - self._wanted, first.mean()
+        else:
+            psi, slope = first, (high - 2.0 * middle + low).mean() / _DIFFERENCE**2
+        n = len(self._y)
+        examples = psi.std(ddof=1) / np.sqrt(n) if n > 1 else np.inf
+        passes = 0.0 if self._passes is None else _jackknife(self._passes, self._y)
+        factor = float(np.exp(log_factor))
+        return float(factor * examples / abs(slope)), float(factor * passes / abs(slope))
 
 
 def _jackknife(passes: np.ndarray, y: np.ndarray) -> float:
@@ -205,12 +227,13 @@ def _jackknife(passes: np.ndarray, y: np.ndarray) -> float:
 
 
 def _of_passes(samples: np.ndarray, y: np.ndarray) -> Prediction | TargetPrediction:
-    sums = TargetSums.of(samples, y.shape[1]) if y.ndim == 2 else ClassSums.of(samples)
-    return sums.prediction
+    if y.ndim == 2:
+        return OutputSums.of_targets(samples, y.shape[1]).targets
+    return OutputSums.of_classes(samples).classes
 
 
 def _epistemic(prediction: Prediction | TargetPrediction) -> np.ndarray:
-    """Of every example, (N,)."""
+    """Epistemic uncertainty of every example, (N,)."""
     if isinstance(prediction, Prediction):
         return prediction.mutual_information
     return prediction.epistemic.mean(axis=-1)

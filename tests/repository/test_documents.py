@@ -79,7 +79,7 @@ def test_commands_are_commands(document):
         options = [word.partition("=")[0] for word in arguments if re.match(r"--?[a-z]", word)]
         assert set(options) <= set(parser._option_string_actions), words
         if words[0] == "figures" and arguments and not arguments[0].startswith("-"):
-            assert arguments[0] in (*figures.MODULES, "NAME"), words
+            assert arguments[0] in (*figures.NAMES, "NAME"), words
 
 
 def test_what_is_checked_is_found():

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from kernels import devices
     from kernels.devices.targets import target as find_target
     from refbnn.cli import report
+    from refbnn.cli.malloc import keep_freed_memory
     from refbnn.cli.reproduce.stages import (
         compiling,
         noise,
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         verifying,
     )
 
+    keep_freed_memory()
     # An unknown name, or one of another machine, is an error now, not in minutes.
     devices.find("local", find_target(arguments.target))
     values, column, source = options.read_noise(arguments)

@@ -1,4 +1,7 @@
-"""Full-covariance propagation of dense networks: the yardstick of the diagonal one."""
+"""Full-covariance propagation of dense networks, to judge the diagonal one by.
+
+Start with `refbnn.prediction.covariance.propagation`.
+"""
 
 from refbnn.prediction.covariance.prediction import from_joint
 from refbnn.prediction.covariance.propagation import JointMoments, propagate

@@ -2,27 +2,27 @@
 
 Formulas
 --------
-x with mean m and covariance Σ (n, n).
+x has mean m and covariance Σ (n, n).
 
-*Dense*, y = x Wᵀ + b, independent weights of mean µ and variance σ² (any law), independent of x. By
-the law of total covariance over W, with E[x xᵀ] = Σ + m mᵀ,
+*Dense*, y = x Wᵀ + b, with independent weights of mean µ and variance σ² (any law), independent of
+x. By the law of total covariance over W, with E[x xᵀ] = Σ + m mᵀ,
 
-    Cov(y_o, y_p) = Σ_ij µ_oi Σ_ij µ_pj + [o = p] (Σ_i σ_oi² (m_i² + Σ_ii) + σ_b,o²):
+    Cov(y_o, y_p) = Σ_ij µ_oi Σ_ij µ_pj + [o = p] (Σ_i σ_oi² (m_i² + Σ_ii) + σ_b,o²),
 
-two outputs share their inputs, but no weight. Exact, whatever the laws of weights and inputs.
+since two outputs share their inputs, but no weight. Exact for any laws of weights and inputs.
 
-*ReLU*: `refbnn.prediction.covariance.rectified`, exact where x is jointly Gaussian. That is the one
-approximation of this mode; the diagonal mode, whose yardstick it is, also ignores Σ_ij.
+*ReLU*: `refbnn.prediction.covariance.rectified`, exact where x is jointly Gaussian. This is the
+only approximation of the full mode; the diagonal mode also ignores Σ_ij.
 
-*Flatten*: before the first dense layer alone, where nothing is correlated yet.
+*Flatten* stands only before the first dense layer, where nothing is correlated yet.
 
-The weights have the posterior's own variances: a variance factor
-(`refbnn.uncertainty.variance_factor`) makes up for what the diagonal mode ignores, and has no place
-here.
+The weights have the posterior's own variances. A variance factor
+(`refbnn.uncertainty.variance_factor`) makes up for what the diagonal mode ignores, so it has no
+effect here.
 
-Cost, for each input and a hidden layer of n units: 2n³ multiplications of the dense layer, n² Φ₂
-integrals halved by symmetry for the ReLU (about 2 ms for n = 100), n² numbers of memory. The
-diagonal mode needs 3n² multiplications and n rectified moments.
+Cost for each input and a hidden layer of n units: 2n³ multiplications in the dense layer, n²/2 Φ₂
+integrals in the ReLU (about 2 ms for n = 100), n² numbers of memory. The diagonal mode needs 3n²
+multiplications and n rectified moments.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.prediction.covariance.rectified import rectified_covariance
 
-_MOST_ENTRIES = 20_000_000  # of one layer's covariances, 160 MB
+_MOST_ENTRIES = 20_000_000  # entries of one layer's covariances in memory, 160 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JointMoments:
     """Mean and covariance of random vectors.
 
@@ -101,12 +101,9 @@ def dense(x: np.ndarray | Moments | JointMoments, weight: Posterior, bias: Poste
 def propagate_layers(
     net: Network, x: np.ndarray | Moments | JointMoments
 ) -> Iterator[np.ndarray | Moments | JointMoments]:
-    """Yield what enters the first layer, and what every layer hands on; all inputs at once.
+    """Yield the inputs, then the outputs of every layer, for all inputs at once.
 
-    Raises
-    ------
-    InputError
-        As `propagate`.
+    It raises InputError where `propagate` does.
     """
     reason = obstacle(net)
     if reason is not None:
@@ -129,7 +126,7 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
     Parameters
     ----------
     net : Network
-        Of Dense, ReLU and Flatten layers, with independent weights.
+        Has Dense, ReLU and Flatten layers, and independent weights.
     x : (B, ...)
         Known inputs, independent random ones, or vectors with a covariance.
 
@@ -154,13 +151,13 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
 
 
 def block_size(net: Network) -> int:
-    """Inputs at a time, so that covariances take bounded memory: they are the widths squared."""
+    """Number of inputs at a time: the covariances of one take the square of the width."""
     widths = (layer.out_features for layer in net.layers if isinstance(layer, Dense))
     return max(1, _MOST_ENTRIES // max(widths, default=1) ** 2)
 
 
 def obstacle(net: Network) -> str | None:
-    """Why this mode does not apply to a network, or None."""
+    """Reason why this mode does not apply to a network, or None."""
     for index, layer in enumerate(net.layers):
         if not isinstance(layer, Dense | ReLU | Flatten):
             name = type(layer).__name__

@@ -13,8 +13,8 @@ equal to E[r₁r₂] − E[r₁]E[r₂] by
 
     E[r₁r₂]/(σ₁σ₂) = (ab + ρ)Φ₂ + aφ(b)Φ((a − ρb)/q) + bφ(a)Φ((b − ρa)/q) + q²φ₂,   q² = 1 − ρ²,
 
-but without its differences of nearly equal numbers, and without Φ₂: what is left is one integral of
-one sign. For ρ < 0 use φ₂(a, b; −t) = φ₂(a, −b; t): J(a, b, ρ) = J(a, −b, |ρ|).
+but without differences of nearly equal numbers and without Φ₂: one integral of one sign remains.
+For ρ < 0 use φ₂(a, b; −t) = φ₂(a, −b; t): J(a, b, ρ) = J(a, −b, |ρ|).
 
 The integral
 ------------
@@ -92,7 +92,7 @@ def _tail(a, b, rho):
 
 @njit(cache=True)
 def _fill(a, s, probability, cov):
-    """Replace what is off the diagonals of cov (B, n, n); a = mean/s, s and Φ(a) are (B, n)."""
+    """Replace the off-diagonal entries of cov (B, n, n); a = mean/s, s and Φ(a) are (B, n)."""
     n_batch, n = a.shape
     for r in range(n_batch):
         for i in range(n):

@@ -1,4 +1,4 @@
-"""What every way from logits to probabilities asks of its input."""
+"""Logits in the form that every method of this folder takes: checked, and shifted below 0."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from refbnn.layers.moments import Moments
 _LEAST = -1e100
 
 
-def checked(logits: Moments) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, less its greatest entry a row, and variance: (B, C) each, float64.
+def centred(logits: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """Mean less the greatest entry of its row, and variance: (B, C) each, float64.
 
-    Softmax and entropy do not change by the shift. Differences are cut at 1e100: the probability
-    underflows far before, and sums of them stay finite.
+    Softmax and entropy do not change by the shift. Differences are cut at 1e100, so that sums of
+    them stay finite; the probability underflows far earlier.
 
     Raises
     ------

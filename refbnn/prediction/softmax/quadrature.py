@@ -29,7 +29,7 @@ Rules, and why they are accurate
 g, which is at most 2 Σ_k |Γ(1 + 2πik/h)| (Poisson's formula; the transform of g is Γ(1 − iω)).
 |Γ(1 + iy)|² = πy/sinh πy makes that 1.8e-16 at h = 1/4, whatever the means, spreads and C.
 
-*In ℓ_c*: the normal law is replaced by weights w_i on points of a lattice of step η; by (1) the
+*In ℓ_c*: the normal law is replaced by weights w_i on points of a lattice of step η. By (1) the
 result is that of the product lattice, which is never formed. As a function of one logit, p is a
 logistic function, analytic in |Im ℓ| < π, so the trapezoidal rule w_i = η φ((ℓ_i − m)/s)/s errs by
 2 exp(α²/2s² − 2πα/η), times a factor of order one, with α the smaller of π and 2πs²/η (the contour
@@ -66,7 +66,7 @@ from scipy.special import entr, softmax
 from refbnn.layers.moments import Moments
 from refbnn.prediction.result import Prediction
 from refbnn.prediction.softmax import wide
-from refbnn.prediction.softmax.logits import checked
+from refbnn.prediction.softmax.logits import centred
 
 _WIDE = 16.0  # 3 ms an input of ten classes; `wide` takes 0.3 to 4
 _FINE = 16  # lattice points a unit
@@ -76,7 +76,7 @@ _LENGTH = (_LAST - _FIRST) * _FINE // _H
 _BLOCK = 512  # nodes in u at a time
 # Step of the lattice in 1/16, for spreads from here up.
 _STEPS = ((8, 1.2), (4, 0.35), (2, 0.175), (1, 0.0875))
-_NOWHERE = -2e6  # below the greatest mean: beyond every spread's reach, the probability underflows
+_NOWHERE = -2e6  # so far below the greatest mean the probability underflows, whatever the spread
 _POINTS = 12  # of Lagrange's polynomials
 _NODES, _WEIGHTS = hermegauss(_POINTS // 2)
 _WEIGHTS /= _WEIGHTS.sum()
@@ -90,7 +90,7 @@ def by_quadrature(logits: Moments) -> Prediction:
     InputError
         If the logits are not of shape (B, C) with C ≥ 1.
     """
-    m, var = checked(logits)
+    m, var = centred(logits)
     s = np.sqrt(var)
     p, sme = np.zeros(m.shape), np.zeros(len(m))
     is_wide = s.max(axis=1) > _WIDE
@@ -200,7 +200,7 @@ def _integrate(means, spreads, table, nodes, weights, p, sme):
 
 @njit(cache=True)
 def _start(k, m, s, nodes, weights, state):
-    """Set the state at node k − 1: points whose distance to it is beyond the table."""
+    """Set the state at node k − 1 from the points that lie beyond the table there."""
     state[:] = 0.0, 0.0, 0.0
     if m <= _NOWHERE:
         state[0] = 1.0

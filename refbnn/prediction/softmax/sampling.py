@@ -2,11 +2,11 @@
 
 Formula
 -------
-ℓ_s = m + √v z_s with z_1 … z_n one set for all inputs, so that differences between inputs carry
-less noise than either; statistics as in `refbnn.prediction.result.from_logit_samples`.
+ℓ_s = m + √v z_s with one set z_1 … z_n for all inputs, so that differences between inputs carry
+less noise than either.
 
-The z_s are a scrambled Sobol sequence mapped by Φ⁻¹ (randomised quasi-Monte Carlo; Owen 1998):
-each z_s is N(0, I), so means are unbiased, but together they fill space evenly. Root mean square
+The z_s are a scrambled Sobol sequence mapped by Φ⁻¹ (randomised quasi-Monte Carlo; Owen 1998).
+Each z_s is N(0, I), so means are unbiased, but together they fill space evenly. Root mean square
 errors of softmax means with n = 1024 and logit means ~ N(0, 9), against independent draws:
 
     C      spread 0.3         1                  3                  10
@@ -16,7 +16,7 @@ errors of softmax means with n = 1024 and logit means ~ N(0, 9), against indepen
 
 Antithetic pairs gained a factor 1 to 7 for the means and nothing for the mutual information.
 The mutual information of n independent draws is biased by −(1/2n) Σ_c Var p_c/p̄_c, since H is
-concave in p̄; that of the even ones by less.
+concave in p̄; the bias of a Sobol sequence is smaller.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from scipy.stats import qmc
 
 from refbnn.errors import InputError
 from refbnn.layers.moments import Moments
-from refbnn.prediction.result import Prediction, from_logit_samples
-from refbnn.prediction.softmax.logits import checked
+from refbnn.prediction.result import Prediction, from_logit_draws
+from refbnn.prediction.softmax.logits import centred
 
 _NUMBERS = 1 << 21  # at a time, to bound the memory of the draws
 
@@ -48,8 +48,8 @@ def by_sampling(logits: Moments, n_samples: int, rng: np.random.Generator) -> Pr
     InputError
         If the logits are not of shape (B, C), 1 ≤ C ≤ 21201, or n_samples < 1.
     """
-    m, var = checked(logits)
-    n_inputs, n_classes = m.shape
+    m, var = centred(logits)
+    n_classes = m.shape[1]
     if n_classes > qmc.Sobol.MAXDIM:
         raise InputError(f"softmax: {n_classes} classes; expected at most {qmc.Sobol.MAXDIM}")
     if n_samples < 1:
@@ -57,11 +57,8 @@ def by_sampling(logits: Moments, n_samples: int, rng: np.random.Generator) -> Pr
     n_draws = 1 << (n_samples - 1).bit_length()
     z = qmc.MultivariateNormalQMC(np.zeros(n_classes), rng=rng).random(n_draws)
     spread = np.sqrt(var)
-    p, sme = np.empty(m.shape), np.empty(n_inputs)
-    rows_at_a_time = max(1, _NUMBERS // z.size)
-    for start in range(0, n_inputs, rows_at_a_time):
-        rows = slice(start, start + rows_at_a_time)
-        draws = m[rows] + spread[rows] * z[:, np.newaxis]
-        part = from_logit_samples(draws, Moments(logits.mean[rows], logits.var[rows]))
-        p[rows], sme[rows] = part.probabilities, part.aleatoric
-    return Prediction(logits, p, sme)
+
+    def draws(rows: slice) -> np.ndarray:
+        return m[rows] + spread[rows] * z[:, np.newaxis]
+
+    return from_logit_draws(logits, draws, max(1, _NUMBERS // z.size))

@@ -1,4 +1,4 @@
-"""Gauss rules of a law on panels that halve wherever an integrand asks for it.
+"""Gauss rules of a law on panels that are halved where an integrand needs it.
 
 Formulas
 --------
@@ -15,16 +15,16 @@ nodes. At distance δ from the support it is at most ‖π_n‖²/(|π_n(z₀)|�
 
 A *panel* carries the rules with 4, 8 and 16 nodes of the law restricted to an interval, and the
 limits on the right-hand side. The root panel is the reach of the law. For an integrand with a
-singularity at z₀ the cheapest rule that passes is taken; if none does, both halves of the panel
-are asked in turn. Panels are made when first asked for, and kept.
+singularity at z₀ the cheapest rule that meets its limit is taken; if none does, both halves of the
+panel are tried in turn. Panels are made when first needed, and kept.
 
 Source of the remainder: Gautschi, *Orthogonal Polynomials*, 2004, section 1.4.
 
 Range
 -----
-ε = 1e-13 for each panel in units of 1/(standard deviation of the law); some ten panels take part in
-an expectation. A panel inside the law is halved 16 times at most, which resolves features of a
-ten-thousandth of the reach; one at an end of the reach 30 times, for a singularity just beyond it.
+ε is 1e-13 for each panel, in units of 1/(standard deviation of the law); an expectation takes some
+ten panels. A panel inside the law is halved at most 16 times, which resolves features of a
+ten-thousandth of the reach; a panel at an end of the reach 30 times, for a singularity just beyond.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from refbnn.noise.law import Law
 from refbnn.prior.device import MAX_DEGREE
 
 ORDERS = (4, 8, (MAX_DEGREE + 1) // 2)  # nodes of each rule
-STARTS = np.append(0, np.cumsum(ORDERS))  # of each rule in the row of a panel, and the row's length
-MAX_LEVEL = 30  # at an end
-_LEAST_LENGTH = 1e-4  # of a panel that is no end's, in standard deviations
+STARTS = np.append(0, np.cumsum(ORDERS))  # start of each rule in a panel's row; the row's length
+MAX_LEVEL = 30  # halvings at an end of the reach
+_LEAST_LENGTH = 1e-4  # of a panel inside, in standard deviations
 _ACCURACY = 1e-13
 
 
 class LawTree:
-    """The panels of a law, P of them; arrays grow as panels are split.
+    """The P panels of a law; the arrays grow as panels are split.
 
     Attributes
     ----------
     ends : (P, 2)
         Interval of each panel, in units of the law's standard deviation.
     level : (P,)
-        How often the reach of the law was halved.
+        Number of halvings that made a panel.
     child : (P,)
         Index of the lower half, the upper being the next one; 0 if not split yet.
     nodes, weights : (P, 28)
@@ -69,7 +69,7 @@ class LawTree:
 
     @property
     def divisible(self) -> np.ndarray:
-        """Which panels may be halved; (P,) of bool."""
+        """Panels that may be halved; (P,) of bool."""
         at_end = (self.ends[:, 0] == self.ends[0, 0]) | (self.ends[:, 1] == self.ends[0, 1])
         long = self.ends[:, 1] - self.ends[:, 0] > _LEAST_LENGTH
         return (self.level < MAX_LEVEL) & (at_end | long)

@@ -1,7 +1,4 @@
-"""Log-densities of priors in the form that the loops over weights take.
-
-Log p = c₀ + c₂θ² + f, with f and its singularities as in `refbnn.training.kl.loops`.
-"""
+"""Log-densities of priors, c₀ + c₂θ² + f, in the form that `refbnn.training.kl.loops` takes."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ PanelPrior = StudentTPrior | ScaleMixturePrior | DevicePrior  # whose log p has 
 
 
 def loop_form(prior: PanelPrior) -> Form:
-    """c₀, c₂ and the parameters of f for one prior."""
+    """Compute c₀, c₂ and the parameters of f for one prior."""
     match prior:
         case StudentTPrior():
             return _student(prior)

@@ -2,13 +2,13 @@
 
 Formulas
 --------
-θ = µ + σ z, z from a standardised law q₀ with entropy H = −E[log q₀(z)]. The density of θ is
+θ = µ + σ z, with z from a standardised law q₀ of entropy H = −E[log q₀(z)]. The density of θ is
 q₀((θ − µ)/σ)/σ, so
 
     KL(q‖p) = −H − log σ − E[log p(µ + σz)],
     ∂KL/∂µ = −E[s_p(µ + σz)],      ∂KL/∂σ = −1/σ − E[z·s_p(µ + σz)],      s_p = (log p)′.
 
-*Gaussian prior* N(0, s²): log p is a polynomial of degree 2 and the law enters through its entropy
+*Gaussian prior* N(0, s²): log p is a polynomial of degree 2, so the law enters through its entropy
 alone (E[z] = 0, E[z²] = 1):
 
     KL = −H − log σ + ½ log(2πs²) + (µ² + σ²)/(2s²).
@@ -27,11 +27,11 @@ Source: arXiv 2501.05564, sections 3.1 and 3.1.2, for the device-shaped posterio
 
 Range
 -----
-1e-10 for every law and prior, relative to the largest of the terms that are added up: −H, log σ,
-E|log p|; E|s_p|; 1/σ, E|z s_p|. Where a posterior comes near a singular end of a device-shaped
-prior, the gap between them carries the rounding of both ends, 1e-16 of their size, and KL with it;
-at a gap of some 1e-9 of the scale KL is refused, unless the posterior's own density vanishes fast
-enough there.
+The error is at most 1e-10 for every law and prior, relative to the largest of the terms that are
+added: −H, log σ, E|log p|; E|s_p|; 1/σ, E|z s_p|. Near a singular end of a device-shaped prior, the
+gap between posterior and prior carries the rounding error of both ends, 1e-16 of their size, and
+KL with it. At a gap of some 1e-9 of the scale KL is refused, unless the posterior's own density
+vanishes fast enough there.
 """
 
 from __future__ import annotations
@@ -48,20 +48,15 @@ from refbnn.layers.posterior import Posterior
 from refbnn.network.layout import Layout
 from refbnn.noise.law import Law
 from refbnn.numerics.quadrature import Rule
-from refbnn.prior import (
-    DevicePrior,
-    GaussianPrior,
-    LaplacePrior,
-    Prior,
-)
+from refbnn.prior import DevicePrior, GaussianPrior, LaplacePrior, Prior
 from refbnn.training.kl import loops as kl_loops
 from refbnn.training.kl.adaptive_rules import LawTree
 from refbnn.training.kl.forms import PanelPrior, loop_form
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Divergence:
-    """KL of every weight of an array in nats, and its derivatives; all of the array's shape."""
+    """KL of every weight of an array in nats, and its derivatives in µ and σ, in its shape."""
 
     value: np.ndarray
     d_mean: np.ndarray
@@ -71,14 +66,13 @@ class Divergence:
 def divergence(
     posteriors: Mapping[str, Posterior], law: Law, prior: Prior
 ) -> dict[str, Divergence]:
-    """KL of every weight array by name.
+    """Compute KL of every weight array by name; a value that overflows is infinite.
 
     Raises
     ------
     InputError
         If a scale is zero or a weight reaches beyond a device-shaped prior, so that KL is infinite;
-        if the prior has features too narrow for the posterior; or if a sum overflows to NaN. What
-        only overflows is infinite.
+        if the prior has features too narrow for the posterior; or if a sum overflows to NaN.
     """
     result = {}
     for name, posterior in posteriors.items():
@@ -99,26 +93,21 @@ def add_total(
     grads: Mapping[str, np.ndarray],
     layout: Layout,
 ) -> float:
-    """KL of all weights together, in nats; `weight` times its derivatives is added to gradients.
+    """Return KL of all weights in nats; add `weight` times its derivatives to gradients in place.
 
-    For training: one pass over flat arrays where the prior is Gaussian.
+    A Gaussian prior takes one pass over the flat arrays; for others float32 is computed in float64.
+    Errors are those of `divergence`.
 
     Parameters
     ----------
     mean, scale : (P,), float32 or float64
-        For other than Gaussian priors, float32 is computed in float64.
     law, prior
     weight : float
-        Of the derivatives; KL is returned in full.
+        Factor of the derivatives; KL is returned in full.
     grads : mapping
-        "mean" and "scale", (P,): changed in place.
+        "mean" and "scale", (P,).
     layout : Layout
-        Of the flat arrays, so that errors name a weight.
-
-    Raises
-    ------
-    InputError
-        As `divergence`.
+        Names and places of the weights, for errors.
     """
     if isinstance(prior, GaussianPrior):
         s, number = prior.scale, mean.dtype.type
@@ -138,7 +127,7 @@ def add_total(
 
 @njit(cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
 def _add_gaussian(mean, scale, precision, weight, grad_mean, grad_scale):
-    """Add both derivatives of `closed_form`; Σ(µ² + σ²) in double precision is returned."""
+    """Add both derivatives of `closed_form`; return Σ(µ² + σ²) in double precision."""
     squares = 0.0
     one = mean.dtype.type(1)
     for i in range(mean.size):
@@ -159,7 +148,7 @@ def _divergence(posterior: Posterior, law: Law, prior: Prior, name: str) -> Dive
 
 
 def closed_form(posterior: Posterior, prior: GaussianPrior, entropy: float) -> Divergence:
-    """KL for a Gaussian prior; parameters and errors as `by_quadrature`."""
+    """KL for a Gaussian prior and a law of this entropy."""
     _require_positive_scale(posterior)
     mu, sigma, s = posterior.mean, posterior.scale, prior.scale
     constant = -entropy + 0.5 * np.log(2.0 * np.pi * s**2)
@@ -168,23 +157,10 @@ def closed_form(posterior: Posterior, prior: GaussianPrior, entropy: float) -> D
 
 
 def by_quadrature(posterior: Posterior, prior: Prior, entropy: float, rule: Rule) -> Divergence:
-    """KL from one rule for all weights: for few nodes, or to see how the error falls with them.
+    """KL from one Gauss rule of the law for all weights, whose entropy is H.
 
-    Parameters
-    ----------
-    posterior : Posterior
-        Means and scales > 0 of an array of weights.
-    prior : Prior
-    entropy : float
-        H of the law.
-    rule : Rule
-        Gauss rule of the law. Its error falls slowly where σ is not small against the prior's
-        features: a kink, or a singularity off the real axis.
-
-    Raises
-    ------
-    InputError
-        If a scale is zero: the divergence is infinite.
+    The error falls slowly with the number of nodes where σ is not small against the prior's
+    features: a kink, or a singularity off the real axis.
     """
     _require_positive_scale(posterior)
     mu, sigma = posterior.mean, posterior.scale
@@ -234,7 +210,7 @@ def _by_panels(posterior: Posterior, law: Law, prior: PanelPrior, name: str) -> 
 
 @lru_cache(maxsize=8)
 def _tree(law: Law) -> LawTree:
-    """One tree a law: priors share its panels, and training does not make them again."""
+    """Keep one tree for each law: priors share its panels, and training makes them once."""
     return LawTree(law)
 
 

@@ -12,17 +12,18 @@ singularities of f in the complex plane, mapped to z = (θ − µ)/σ:
 
     θ² = 2(L ± (2k+1)πi)/D:
 
-from k = 0 outwards on the hyperbola (Re θ)² − (Im θ)² = 2L/D. All of its branch from k = 0 on is
-taken for singular. Its point nearest to a real X has Re θ = X/2, since that minimises
+from k = 0 outwards on the hyperbola (Re θ)² − (Im θ)² = 2L/D. The whole branch from k = 0 on is
+treated as singular. Its point nearest to a real X has Re θ = X/2, which minimises
 (x − X)² + x² − 2L/D, unless this lies before k = 0. Panels in which ℓ < −38 add less than rounding.
 
 *Device*: f = α log(1 + y) + β log(1 − y) + g(y), y linear in θ; singular at the ends of the prior's
-support. Rules have to be exact for the degree of g, too.
+support. Rules must be exact for the degree of g, too.
 
 Range
 -----
-As of `refbnn.training.kl.adaptive_rules`. A weight costs 0.1 µs while σ is a tenth of the prior's
-features, 0.5 to 1.5 µs where they are alike, 2 µs where σ is a hundred times as large.
+The range is that of `refbnn.training.kl.adaptive_rules`. A weight costs 0.1 µs while σ is a tenth
+of the prior's features, 0.5 to 1.5 µs where they are alike, 2 µs where σ is a hundred times as
+large.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _device(par, theta):
 
 @_scalar
 def _singularities(kind, par, low, high):
-    """Real and imaginary part of two singularities of f, those most felt on low ≤ θ ≤ high."""
+    """Real and imaginary part of the two singularities of f nearest to low ≤ θ ≤ high."""
     if kind == STUDENT:
         return 0.0, par[0], 0.0, par[0]
     if kind == MIXTURE:
@@ -98,7 +99,7 @@ def _singularities(kind, par, low, high):
 
 @_scalar
 def _on_hyperbola(par, theta):
-    """Point of the curve of the mixture's singularities that is nearest to a real θ."""
+    """Point nearest to a real θ on the hyperbola of the mixture's singularities."""
     x = 0.5 * abs(theta)
     if x <= par[2]:
         return math.copysign(par[2], theta), par[3]
@@ -116,7 +117,7 @@ def _vanishes(kind, par, low, high):
 
 @dataclass(frozen=True)
 class Form:
-    """Log p for the loops.
+    """Log p in the form that the loops take.
 
     Parameters
     ----------
@@ -125,9 +126,9 @@ class Form:
     parabola : (float, float)
         c₀ and c₂.
     parameters : tuple of float
-        Of f, as the scalar function of this kind names them.
+        Parameters of f, as the scalar function of this kind names them.
     degree : int
-        Of a polynomial in f.
+        Degree of the polynomial in f.
     """
 
     kind: int
@@ -139,13 +140,13 @@ class Form:
 def expectations(
     form: Form, tree: LawTree, mu: np.ndarray, sigma: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expectations of all weights, splitting panels of the law until they suffice.
+    """Compute the expectations of all weights, splitting panels of the law until they suffice.
 
     Parameters
     ----------
     form : Form
     tree : LawTree
-        Is refined where these weights are the first to need it.
+        Refined where these weights need smaller panels than those before.
     mu, sigma : (N,)
 
     Returns
@@ -153,7 +154,7 @@ def expectations(
     sums : (3, N)
         E[log p], E[s_p], E[z s_p].
     unresolved : (K,) of int
-        Weights that the smallest panels do not resolve; their sums are incomplete.
+        Weights that the smallest panels do not resolve, so that their sums are incomplete.
     """
     par = np.array(form.parameters)
     first = int(np.searchsorted(2 * np.array(ORDERS) - 1, form.degree))
@@ -161,7 +162,7 @@ def expectations(
     sums = np.empty((3, mu.size))
     blocking = np.empty(mu.size, dtype=np.int64)
     every = np.arange(mu.size)
-    # A thousandth of the weights asks for most of the panels already.
+    # A thousandth of the weights already asks for most of the panels.
     for todo in (every[::1000], every):
         while True:
             wanted = np.zeros(len(tree.child), dtype=bool)
@@ -181,6 +182,36 @@ def expectations(
     return sums, todo
 
 
+@_scalar
+def _cheapest_rule(first, starts, nodes, limits, p, x_1, y_1, x_2, y_2):
+    """Index of the least rule of panel p that resolves both singularities, or their number."""
+    order = first
+    while order < starts.size - 1:
+        product_1 = product_2 = 1.0
+        for j in range(starts[order], starts[order + 1]):
+            d_1, d_2 = x_1 - nodes[p, j], x_2 - nodes[p, j]
+            product_1 *= d_1 * d_1 + y_1 * y_1
+            product_2 *= d_2 * d_2 + y_2 * y_2
+        if min(product_1, product_2) >= limits[p, order]:
+            break
+        order += 1
+    return order
+
+
+@_scalar
+def _add_rule(f_and_slope, par, m, s, nodes, weights, p, start, stop, sums):
+    """Add a rule's E[f], E[f′] and E[z f′] to three sums."""
+    value, slope, moment = sums
+    for j in range(start, stop):
+        z = nodes[p, j]
+        f, df = f_and_slope(par, m + s * z)
+        df *= weights[p, j]
+        value += weights[p, j] * f
+        slope += df
+        moment += z * df
+    return value, slope, moment
+
+
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _sum_panels(
     kind, par, first, starts, max_level, todo, mu, sigma,
@@ -191,19 +222,16 @@ def _sum_panels(
 
     Parameters
     ----------
-    kind : int
-    par : (...,)
-        Parameters of f.
+    kind, par
+        Kind and parameters of f.
     first : int
-        Index of the least rule that is exact for a polynomial in f.
+        Index of the least rule that is exact for the polynomial in f.
     starts, max_level
-        Of `refbnn.training.kl.adaptive_rules`; as arguments, since compiled code would keep old
-        constants.
+        Constants of `refbnn.training.kl.adaptive_rules`; compiled code would cache old ones.
     todo : (K,) of int
-        Weights to compute.
-    mu, sigma : (N,)
+        Weights to compute, among those of mu and sigma, (N,).
     ends, child, nodes, weights, limits
-        Of a `LawTree`.
+        Arrays of a `LawTree`.
     wanted : (P,) of bool
         Set for panels that have to be split first.
     blocking : (N,) of int
@@ -211,11 +239,10 @@ def _sum_panels(
     sums : (3, N)
         E[f], E[f′], E[z f′].
     """
-    n_orders = starts.size - 1
     stack = np.empty(max_level + 2, np.int64)
     for i in todo:
         m, s = mu[i], sigma[i]
-        value = slope = moment = 0.0
+        total = 0.0, 0.0, 0.0
         blocking[i] = -1
         stack[0], height = 0, 1
         while height:
@@ -226,46 +253,20 @@ def _sum_panels(
                 continue
             x_1, y_1, x_2, y_2 = _singularities(kind, par, low, high)
             x_1, y_1, x_2, y_2 = (x_1 - m) / s, y_1 / s, (x_2 - m) / s, y_2 / s
-            order = first
-            while order < n_orders:
-                product_1 = product_2 = 1.0
-                for j in range(starts[order], starts[order + 1]):
-                    d_1, d_2 = x_1 - nodes[p, j], x_2 - nodes[p, j]
-                    product_1 *= d_1 * d_1 + y_1 * y_1
-                    product_2 *= d_2 * d_2 + y_2 * y_2
-                if min(product_1, product_2) >= limits[p, order]:
-                    break
-                order += 1
-            if order < n_orders:
-                # One loop a kind: a branch within costs a tenth.
+            order = _cheapest_rule(first, starts, nodes, limits, p, x_1, y_1, x_2, y_2)
+            if order < starts.size - 1:
+                start, stop = starts[order], starts[order + 1]
+                # One loop for each kind: a branch within the loop costs a tenth.
                 if kind == STUDENT:
-                    for j in range(starts[order], starts[order + 1]):
-                        z = nodes[p, j]
-                        f, df = _student(par, m + s * z)
-                        df *= weights[p, j]
-                        value += weights[p, j] * f
-                        slope += df
-                        moment += z * df
+                    total = _add_rule(_student, par, m, s, nodes, weights, p, start, stop, total)
                 elif kind == MIXTURE:
-                    for j in range(starts[order], starts[order + 1]):
-                        z = nodes[p, j]
-                        f, df = _mixture(par, m + s * z)
-                        df *= weights[p, j]
-                        value += weights[p, j] * f
-                        slope += df
-                        moment += z * df
+                    total = _add_rule(_mixture, par, m, s, nodes, weights, p, start, stop, total)
                 else:
-                    for j in range(starts[order], starts[order + 1]):
-                        z = nodes[p, j]
-                        f, df = _device(par, m + s * z)
-                        df *= weights[p, j]
-                        value += weights[p, j] * f
-                        slope += df
-                        moment += z * df
+                    total = _add_rule(_device, par, m, s, nodes, weights, p, start, stop, total)
             elif child[p]:
                 stack[height], stack[height + 1] = child[p], child[p] + 1
                 height += 2
             else:
                 wanted[p] = True
                 blocking[i] = p
-        sums[0, i], sums[1, i], sums[2, i] = value, slope, moment
+        sums[0, i], sums[1, i], sums[2, i] = total

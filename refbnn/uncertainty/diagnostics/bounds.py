@@ -1,7 +1,7 @@
-"""How wrong propagation can be: proven bounds for one dense layer and a ReLU.
+"""Proven bounds on the error of propagation through one layer with weights and a ReLU.
 
-Dense layer: no error. m' and v' are sums of means and variances of independent terms
-(`refbnn.layers.dense`), whatever their laws.
+A dense layer or convolution has no error: m' and v' are sums of means and variances of independent
+terms (`refbnn.layers.dense`), whatever their laws.
 
 ReLU: propagation takes the pre-activation X, of mean m and variance v, for Z ~ N(m, v). With W_p
 the Wasserstein distance of the laws of X and Z (the least ‖X − Z‖_p over all joint laws),
@@ -32,11 +32,17 @@ of a symmetric law falls as 1/n; (4) with KL ≈ κ₃²/12 + κ₄²/48
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.layers import Conv2d, Dense, Layer
+from refbnn.layers.moments import deterministic
 from refbnn.layers.posterior import Posterior
+from refbnn.network.network import Network
 from refbnn.noise.law import Law
+from refbnn.uncertainty.diagnostics.diagnose import weighted_sum
+from refbnn.uncertainty.diagnostics.non_gaussianity import NonGaussianity
 
 
 def third_absolute_moment(law: Law) -> float:
@@ -46,27 +52,58 @@ def third_absolute_moment(law: Law) -> float:
     return float(np.sum(weights * np.abs(nodes) ** 3))
 
 
-def wasserstein_of_dense(x: np.ndarray, weight: Posterior, bias: Posterior, law: Law) -> np.ndarray:
-    """Bound (3) on W₁ between a dense layer's outputs and the Gaussians of their moments.
+def wasserstein_of_sum(
+    layer: Layer, x: np.ndarray, posteriors: Mapping[str, Posterior], law: Law
+) -> np.ndarray:
+    """Bound (3) on W₁ between the outputs of Dense or Conv2d and the Gaussians of their moments.
 
-    Parameters
-    ----------
-    x : (B, in)
-        Known inputs.
-    weight, bias : Posterior of (out, in) and (out,)
-    law : Law
-
-    Returns
-    -------
-    (B, out), in the units of the outputs; 0 where an output has no variance.
+    Known inputs x (B, ...) give bounds in the units of the outputs; 0 where they have no variance.
     """
-    if x.ndim != 2 or x.shape[1] != weight.shape[1]:
-        raise InputError(f"inputs of shape {x.shape}; expected (B, {weight.shape[1]})")
-    third = np.abs(x) ** 3 @ (weight.scale**3).T + bias.scale**3
-    var = x**2 @ weight.var.T + bias.var
+    weight, bias = posteriors["weight"], posteriors["bias"]
+    third = layer.forward(np.abs(x) ** 3, {"weight": weight.scale**3, "bias": bias.scale**3})
+    var = layer.forward(x**2, {"weight": weight.var, "bias": bias.var})
     return third_absolute_moment(law) * third / np.where(var > 0.0, var, 1.0)
 
 
 def wasserstein_from_divergence(var, divergence):
     """Bound (4): √(2 var KL), numbers or arrays of any shape, KL in nats."""
     return np.sqrt(2.0 * var * divergence)
+
+
+def bounds_rows(net: Network, x: np.ndarray) -> list[dict]:
+    """Bounds for the first layer with weights, the only one with known inputs (B, ...).
+
+    Returns
+    -------
+    list of dict
+        One row, or none if that layer is neither Dense nor Conv2d. "layer" and "kind" name it;
+        "w1_bound_in_deviations" is bound (3) and "w2_bound_in_deviations" bound (4) with KL to
+        leading order, over the standard deviation of each output: {"median": ..., "max": ...}.
+    """
+    now = np.asarray(x, dtype=float)
+    net.check_input(now.shape[1:])
+    for index, own in enumerate(net.by_layer(net.parameters())):
+        layer = net.layers[index]
+        if not own:
+            now = layer.forward(now, {})
+            continue
+        if not isinstance(layer, Dense | Conv2d) or net.correlation:
+            return []
+        var = layer.moments(now, own).var
+        gaussian = NonGaussianity.gaussian(now.shape)
+        cumulants = weighted_sum(index, layer, deterministic(now), gaussian, own, net.law)
+        kl = NonGaussianity.from_cumulants(*cumulants, var).divergence
+        first = wasserstein_of_sum(layer, now, own, net.law) / np.sqrt(np.where(var > 0, var, 1.0))
+        return [
+            {
+                "layer": index,
+                "kind": type(layer).__name__,
+                "w1_bound_in_deviations": _summary(first),
+                "w2_bound_in_deviations": _summary(wasserstein_from_divergence(1.0, kl)),
+            }
+        ]
+    return []
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    return {"median": float(np.median(values)), "max": float(values.max())}

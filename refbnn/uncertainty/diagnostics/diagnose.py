@@ -17,33 +17,30 @@ Cumulants of independent terms add: over the inputs, for every entry of a layer 
 sum is that layer's own forward pass with functions of µ and σ for weights. *Exact* for any law and
 independent inputs; even Gaussian weights and inputs give 6µmσ²s² ≠ 0: a product is not Gaussian.
 
-*First order*: mean and variance of every activation are those of propagation; γ_x, κ_x are those
-of a rectified Gaussian behind ReLU (moments h_n of `refbnn.numerics.normal`), kept by Flatten, and
-0 behind any other layer. What a pre-activation's own skewness does to the next layer is of second
-order in 1/√width, and left out.
+*First order*: mean and variance of every activation are those of propagation, without a variance
+factor. γ_x and κ_x are those of a rectified Gaussian behind ReLU (moments h_n of
+`refbnn.numerics.normal`), kept by Flatten, and 0 behind any other layer. The effect of a
+pre-activation's own skewness on the next layer is of second order in 1/√width, and left out.
 
-Weights have the posterior's own variances, without a variance factor.
-
-*Not seen* by these sums: the correlation of a layer's inputs, which adds to variance and cumulants
-alike, and shapes behind layers other than ReLU and Flatten. They are a lower bound in practice: for
-a trained LeNet-5 the sampled logits had five times their kurtosis, for a 784-100-100-10 four times.
-So sampled passes stand beside them (`refbnn.uncertainty.diagnostics.sampled`), to which nothing is
-hidden but what their number cannot resolve; an entry is flagged where either says so. Of the
-variance the ratio full/diagonal shows the correlation too, where `refbnn.prediction.covariance`
-applies.
+*Missing* in these sums: the correlation of a layer's inputs, which adds to variance and cumulants
+alike, and shapes behind layers other than ReLU and Flatten. In practice they are a lower bound: the
+sampled logits of a trained LeNet-5 had five times their kurtosis, of a 784-100-100-10 four times.
+Sampled passes (`refbnn.uncertainty.diagnostics.sampled`) include both, to the resolution of their
+number; an entry is flagged where either says so. Where `refbnn.prediction.covariance` applies, the
+ratio of full to diagonal variance shows the correlation too.
 
 *Divergence* of y from the Gaussian of its mean and variance, with γ_y = κ₃/v^{3/2}, κ_y = κ₄/v²:
 γ_y²/12 + κ_y²/48 (`refbnn.uncertainty.diagnostics.non_gaussianity`).
 
-*Threshold*. By Pinsker no probability of y is off by more than √(KL/2). With KL ≤ 1/(2S) that is at
-most 1/(2√S), the greatest standard error of a probability sampled S times: with S = 30, the
-samples that SVI takes, sampling would not show the difference. KL ≤ 1/60 nats is the default.
+*Threshold*. By Pinsker's inequality no probability of y is off by more than √(KL/2). With
+KL ≤ 1/(2S) that is at most 1/(2√S), the greatest standard error of a probability sampled S times:
+with the S = 30 passes of SVI, sampling would not show the difference. The default is KL ≤ 1/60.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -63,45 +60,44 @@ from refbnn.prediction.covariance.propagation import (
     propagate_layers,
 )
 from refbnn.prediction.predict import SVI_SAMPLES
-from refbnn.uncertainty.diagnostics.non_gaussianity import Shape
+from refbnn.uncertainty.diagnostics.non_gaussianity import NonGaussianity
 from refbnn.uncertainty.diagnostics.sampled import (
     FEWEST,
     SAMPLES,
-    SampledShape,
-    joined,
-    sampled_shapes,
+    SampledMoments,
+    sampled_moments,
 )
 
 THRESHOLD = 1.0 / (2.0 * SVI_SAMPLES)  # nats
 _BLOCK = 50  # inputs at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerDiagnosis:
-    """What is not Gaussian in the outputs of one layer with weights.
+    """Deviation from a Gaussian in the outputs of one layer with weights.
 
     Parameters
     ----------
     index : int
     layer : str
-        Its class.
-    shape : Shape of (B, ...)
-        To first order, for independent inputs.
+        Class of the layer.
+    first_order : NonGaussianity of (B, ...)
+        By the formulas, for independent inputs.
     variance_ratio : (B, n) or None
-        Full-covariance variance over the diagonal mode's, where that mode applies.
-    sampled : SampledShape or None
+        Full-covariance variance over the diagonal one, where that mode applies.
+    sampled : SampledMoments or None
         None without sampled passes.
     """
 
     index: int
     layer: str
-    shape: Shape
+    first_order: NonGaussianity
     variance_ratio: np.ndarray | None
-    sampled: SampledShape | None
+    sampled: SampledMoments | None
 
     def flagged(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Entries, (B, ...), flagged to first order or by sampled passes."""
-        first = self.shape.divergence > threshold
+        first = self.first_order.divergence > threshold
         return first if self.sampled is None else first | self.sampled.flagged(threshold)
 
 
@@ -109,7 +105,7 @@ def weighted_sum(
     index: int,
     layer: Layer,
     x: Moments,
-    shape: Shape,
+    shape: NonGaussianity,
     posteriors: Mapping[str, Posterior],
     law: Law,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -151,11 +147,11 @@ def weighted_sum(
     return third, fourth
 
 
-def rectified_shape(x: Moments) -> Shape:
+def rectified(x: Moments) -> NonGaussianity:
     """Skewness and excess kurtosis of max(0, x) for Gaussian x.
 
-    With a = mean/s, from E[r^n] = s^n h_n(a), h_{n+1} = a h_n + n h_{n−1}. Beyond |a| = 6 both are
-    set to 0: above, r is Gaussian but once in 1e9; below, r is 0 but once in 1e9.
+    With a = mean/s, they follow from E[r^n] = s^n h_n(a), h_{n+1} = a h_n + n h_{n−1}. Beyond
+    |a| = 6 both are set to 0: all but one in 1e9 values are those of x, or are 0.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         a = np.where(x.var > 0.0, x.mean / np.sqrt(x.var), np.inf)
@@ -170,9 +166,7 @@ def rectified_shape(x: Moments) -> Shape:
     v = h2 - h1**2
     third = h3 - 3.0 * h1 * h2 + 2.0 * h1**3
     fourth = h4 - 4.0 * h1 * h3 + 6.0 * h1**2 * h2 - 3.0 * h1**4
-    return Shape(
-        np.where(ordinary, third / v**1.5, 0.0), np.where(ordinary, fourth / v**2 - 3.0, 0.0)
-    )
+    return NonGaussianity(third / v**1.5, fourth / v**2 - 3.0).where(ordinary)
 
 
 def diagnose(
@@ -193,9 +187,9 @@ def diagnose(
     n_samples : int
         Sampled passes, at least 20; 0 for none.
     seed : int
-        Of the sampled passes.
+        Seed of the sampled passes.
     on_inputs : callable, optional
-        Called with the number of further inputs done.
+        Called with the number of inputs done since the last call.
 
     Raises
     ------
@@ -219,58 +213,51 @@ def diagnose(
         parts.append(_diagnose(net, rows, n_samples, seed))
         if on_inputs is not None:
             on_inputs(len(rows))
-    return [_joined(list(same)) for same in zip(*parts, strict=True)]
+    return [_joined(same) for same in zip(*parts, strict=True)]
 
 
 def _diagnose(net: Network, x: np.ndarray, n_samples: int, seed: int) -> list[LayerDiagnosis]:
-    found: list[LayerDiagnosis] = []
+    layers: list[LayerDiagnosis] = []
     propagated: dict[int, Moments] = {}
     # One layer's covariances at a time: they are the square of its width.
     joint: Iterator[Any] = repeat(None) if obstacle(net) else propagate_layers(net, x)
-    next(joint)  # of the inputs
-    now, shape = deterministic(x), Shape(np.zeros_like(x), np.zeros_like(x))
+    next(joint)  # the inputs
+    now, shape = deterministic(x), NonGaussianity.gaussian(x.shape)
     for index, own in enumerate(net.by_layer(net.parameters())):
         layer, before = net.layers[index], now
         now, joint_now = layer.moments(before, own), next(joint)
         if own:
-            shape = _standardised(weighted_sum(index, layer, before, shape, own, net.law), now.var)
-            ratio = _variance_ratio(joint_now, now)
-            found.append(LayerDiagnosis(index, type(layer).__name__, shape, ratio, None))
+            cumulants = weighted_sum(index, layer, before, shape, own, net.law)
+            of_layer = NonGaussianity.from_cumulants(*cumulants, now.var)
+            ratio = _variance_ratio(joint_now, now.var)
+            layers.append(LayerDiagnosis(index, type(layer).__name__, of_layer, ratio, None))
             propagated[index] = now
         if isinstance(layer, Flatten):
-            shape = Shape(shape.skewness.reshape(now.shape), shape.kurtosis.reshape(now.shape))
+            parts = (part.reshape(now.shape) for part in (shape.skewness, shape.kurtosis))
+            shape = NonGaussianity(*parts)
         elif isinstance(layer, ReLU):
-            shape = rectified_shape(before)
+            shape = rectified(before)
         else:
-            shape = Shape(np.zeros(now.shape), np.zeros(now.shape))
+            shape = NonGaussianity.gaussian(now.shape)
     if n_samples == 0:
-        return found
-    sampled = sampled_shapes(net, x, propagated, n_samples, seed)
-    return [replace(layer, sampled=sampled[layer.index]) for layer in found]
+        return layers
+    sampled = sampled_moments(net, x, propagated, n_samples, seed)
+    return [replace(layer, sampled=sampled[layer.index]) for layer in layers]
 
 
-def _standardised(cumulant: tuple[np.ndarray, np.ndarray], var: np.ndarray) -> Shape:
-    known = var == 0.0
-    v = np.where(known, 1.0, var)
-    third, fourth = cumulant
-    return Shape(np.where(known, 0.0, third / v**1.5), np.where(known, 0.0, fourth / v**2))
-
-
-def _variance_ratio(joint, diagonal: Moments) -> np.ndarray | None:
+def _variance_ratio(joint: object, diagonal: np.ndarray) -> np.ndarray | None:
     if not isinstance(joint, JointMoments):
         return None
-    known = diagonal.var == 0.0
-    return np.where(known, 1.0, joint.marginal.var / np.where(known, 1.0, diagonal.var))
+    random = diagonal != 0.0
+    return np.where(random, joint.marginal.var / np.where(random, diagonal, 1.0), 1.0)
 
 
-def _joined(parts: list[LayerDiagnosis]) -> LayerDiagnosis:
-    """Diagnoses of one layer for several blocks of inputs."""
-    ratios = [part.variance_ratio for part in parts if part.variance_ratio is not None]
-    shape = Shape(
-        np.concatenate([part.shape.skewness for part in parts]),
-        np.concatenate([part.shape.kurtosis for part in parts]),
-    )
-    ratio = np.concatenate(ratios) if ratios else None
-    draws = [part.sampled for part in parts if part.sampled is not None]
-    sampled = joined(draws) if draws else None
-    return LayerDiagnosis(parts[0].index, parts[0].layer, shape, ratio, sampled)
+def _joined(parts: Sequence[Any]) -> Any:
+    """Join results for several blocks of inputs: concatenate the arrays in their fields."""
+    first: Any = parts[0]
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    if not is_dataclass(first):
+        return first  # the same in all
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(first))
+    return first.__class__(*map(_joined, columns))

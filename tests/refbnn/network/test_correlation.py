@@ -8,7 +8,8 @@ from refbnn.layers import Conv2d, Dense, ReLU
 from refbnn.network import correlated_weights as correlated
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian
 from refbnn.prior import GaussianPrior, LaplacePrior, StudentTPrior
-from refbnn.training.elbo import Objective, loss_and_gradient
+from refbnn.training.elbo import loss_and_gradient
+from refbnn.training.options import Options
 from tests.helpers.derivatives import complex_step
 
 
@@ -153,7 +154,7 @@ def test_gradient_of_the_loss_at_fixed_noise(kl_weight):
 
     def evaluate():
         return loss_and_gradient(
-            net, x, y, 20, np.random.default_rng(7), Objective(n_samples=3), kl_weight=kl_weight
+            net, x, y, 20, np.random.default_rng(7), Options(n_samples=3), kl_weight=kl_weight
         )
 
     def value():

@@ -9,9 +9,9 @@ from scipy.special import entr, softmax
 from refbnn import InputError, Moments, Network, Posterior, predict
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU
 from refbnn.numerics.random.streams import stream
-from refbnn.prediction.accumulation import TargetSums
+from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.predict import predict_targets
-from refbnn.prediction.result import auroc, from_logit_samples, from_output_moments
+from refbnn.prediction.result import from_logit_samples, from_output_moments
 
 
 def test_entropies_by_hand():
@@ -27,18 +27,6 @@ def test_entropies_by_hand():
     p = from_logit_samples(np.zeros((2, 1, 2)), Moments(np.zeros((1, 2)), np.zeros((1, 2))))
     assert p.aleatoric[0] == pytest.approx(np.log(2))
     assert p.mutual_information[0] == 0.0
-
-
-def test_auroc_counts_pairs():
-    rng = np.random.default_rng(0)
-    inside, outside = rng.integers(0, 5, 40).astype(float), rng.integers(1, 7, 30).astype(float)
-    wins = (outside[:, None] > inside).mean() + 0.5 * (outside[:, None] == inside).mean()
-    got, error = auroc(inside, outside)
-    assert got == pytest.approx(wins)
-    # The bootstrap's standard error agrees with Hanley and McNeil's to some ten per cent.
-    draws = [auroc(rng.choice(inside, 40), rng.choice(outside, 30))[0] for _ in range(400)]
-    assert error == pytest.approx(np.std(draws), rel=0.3)
-    assert auroc(np.zeros(3), np.ones(3))[0] == 1.0
 
 
 def test_both_methods_agree_where_propagation_is_exact():
@@ -93,8 +81,8 @@ def test_mutual_information_of_few_samples_is_low_by_the_share_one_over_their_nu
 def test_targets_from_samples_by_loops():
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((3, 4, 4))  # 2 targets with log variances
-    p = TargetSums.of(samples, 2).prediction
-    q = TargetSums.of(samples, 4).prediction  # 4 without
+    p = OutputSums.of_targets(samples, 2).targets
+    q = OutputSums.of_targets(samples, 4).targets  # 4 without
     for b in range(4):
         for d in range(4):
             values = [float(samples[s, b, d]) for s in range(3)]
@@ -178,7 +166,7 @@ def test_sampled_targets_agree_with_propagated_ones():
 def test_outputs_that_are_no_row_are_refused(method):
     net = Network([Conv2d(1, 2, 3)], input_shape=(1, 5, 5))
     x = np.ones((2, 1, 5, 5))
-    words = r"outputs of shape \(2, 3, 3\) an input; expected one row"
+    words = r"outputs of one input have shape \(2, 3, 3\); expected one row"
     with pytest.raises(InputError, match=words):
         predict(net, x, method=method)
     with pytest.raises(InputError, match=words):
@@ -190,10 +178,27 @@ def test_outputs_that_are_no_row_are_refused(method):
 @pytest.mark.parametrize("method", ["pfp", "svi"])
 def test_one_output_is_no_classifier(method):
     """Its softmax is 1 whatever the network says."""
-    with pytest.raises(InputError, match="network of 1 output; expected at least 2"):
+    with pytest.raises(InputError, match="the network has 1 output; expected at least 2"):
         predict(Network([Dense(3, 1)]), np.ones((1, 3)), method=method)
 
 
 def test_targets_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="4 outputs for 3 targets; expected 3 or"):
         predict_targets(linear()[0], np.ones((1, 3)), 3)
+
+
+def test_rows_of_a_prediction_are_a_prediction():
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    p = predict(Network([Dense(4, 3)], seed=0), x)
+    for rows in (slice(2, 5), np.arange(6) > 3, [5, 0]):
+        part = p[rows]  # type: ignore[index]
+        np.testing.assert_array_equal(part.logits.var, p.logits.var[rows])
+        np.testing.assert_array_equal(part.mutual_information, p.mutual_information[rows])
+    assert p == p
+    assert p != p[:]  # by identity: arrays have no single truth value
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_one():
+    words = r"method 'svl'; expected 'pfp' or 'full' or 'svi'; did you mean 'svi'\?"
+    with pytest.raises(InputError, match=words):
+        predict(Network([Dense(4, 3)]), np.ones((1, 4)), method="svl")

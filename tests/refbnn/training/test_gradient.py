@@ -18,8 +18,9 @@ from refbnn.layers import (
 )
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed, Mixture
 from refbnn.prior import GaussianPrior, LaplacePrior
-from refbnn.training.elbo import Objective, loss_and_gradient
+from refbnn.training.elbo import loss_and_gradient
 from refbnn.training.likelihood import LIKELIHOODS, Categorical
+from refbnn.training.options import Options
 from verification import gradient
 
 UNUSED = np.random.default_rng(0)  # where the noise is given
@@ -75,11 +76,11 @@ def test_gradient_at_fixed_noise(build, name):
         "gaussian": rng.standard_normal((3, 2)),
         "energy": rng.standard_normal((3, 4)),
     }[name]
-    objective, n_data, kl_weight = Objective(LIKELIHOODS[name], n_samples=3), 20, 0.4
+    options, n_data, kl_weight = Options(name, n_samples=3), 20, 0.4
 
     def evaluate():
         return loss_and_gradient(
-            net, x, y, n_data, np.random.default_rng(1), objective, kl_weight=kl_weight
+            net, x, y, n_data, np.random.default_rng(1), options, kl_weight=kl_weight
         )
 
     def value():
@@ -120,7 +121,7 @@ def test_the_loss_is_an_average_over_samples():
 
     z = net.law.sample(np.random.default_rng(1), (3, net.layout.size))
     together = loss_and_gradient(
-        net.with_noise(Replayed(net.law, z)), x, y, 8, UNUSED, Objective(n_samples=3)
+        net.with_noise(Replayed(net.law, z)), x, y, 8, UNUSED, Options(n_samples=3)
     )
     alone = [
         loss_and_gradient(net.with_noise(Replayed(net.law, row)), x, y, 8, UNUSED) for row in z
@@ -166,8 +167,8 @@ def test_parts_in_parallel_add_up(build, threads):
     x, y = rng.standard_normal((7, *net.input_shape)), rng.integers(0, 4, 7)
 
     def found(threads):
-        objective = Objective(n_samples=2, threads=threads)
-        return loss_and_gradient(net, x, y, 50, np.random.default_rng(1), objective)
+        options = Options(n_samples=2, threads=threads)
+        return loss_and_gradient(net, x, y, 50, np.random.default_rng(1), options)
 
     (loss, grad), (again, _) = found(threads), found(threads)
     one, grad_one = found(1)

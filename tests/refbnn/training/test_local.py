@@ -17,8 +17,9 @@ from refbnn.layers import (
 )
 from refbnn.noise import Bimodal
 from refbnn.training import local_reparameterisation as local
-from refbnn.training.elbo import Objective, loss_and_gradient
-from refbnn.training.likelihood import Categorical, EnergyScore
+from refbnn.training.elbo import check_network, loss_and_gradient
+from refbnn.training.likelihood import Categorical
+from refbnn.training.options import Options
 
 NORM = BatchNorm2d(*np.array([[0.1, -0.2], [0.5, 1.5], [1.2, 0.8], [0.1, 0.0]]))
 NETWORKS = {
@@ -93,18 +94,18 @@ def test_marginals_of_a_convolution_are_those_of_sampled_weights():
     assert np.unique(tapes[0].noise).size == ours.size
 
 
-@pytest.mark.parametrize("likelihood", [Categorical(), EnergyScore()])
+@pytest.mark.parametrize("likelihood", ["categorical", "energy"])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_gradient_at_fixed_noise(kind, likelihood):
     """Central differences of the loss in every weight array; the generator is reset."""
     net = network(kind)
     x, y = data(net)
-    if isinstance(likelihood, EnergyScore):
+    if likelihood == "energy":
         y = np.random.default_rng(5).standard_normal((3, 3))
 
     def evaluate():
-        objective = Objective(likelihood, n_samples=2, local=True)
-        return loss_and_gradient(net, x, y, 30, np.random.default_rng(6), objective)
+        options = Options(likelihood, n_samples=2, local=True)
+        return loss_and_gradient(net, x, y, 30, np.random.default_rng(6), options)
 
     _, grad = evaluate()
     start, step = net.parameters(), 1e-6
@@ -133,7 +134,7 @@ def test_gradient_is_that_of_sampled_weights_with_less_noise():
     for chosen in (True, False):
         rng = np.random.default_rng(8)
         grads = [
-            loss_and_gradient(net, x, y, 32, rng, Objective(local=chosen))[1] for _ in range(2000)
+            loss_and_gradient(net, x, y, 32, rng, Options(local=chosen))[1] for _ in range(2000)
         ]
         found[chosen] = np.array(
             [np.append(net.layout.flatten(g.mean), net.layout.flatten(g.scale)) for g in grads]
@@ -161,14 +162,14 @@ def test_float32_is_kept():
 
 
 def test_what_the_formulas_do_not_cover_is_refused():
-    objective = Objective(local=True)
+    options = Options(local=True)
     with pytest.raises(InputError, match="expected the Gaussian law and no correlated layer"):
-        objective.check(Network([Dense(2, 2)], law=Bimodal()))
+        check_network(Network([Dense(2, 2)], law=Bimodal()), options)
     with pytest.raises(InputError, match="no correlated layer"):
-        objective.check(Network([Dense(2, 2)], correlated=[0]))
+        check_network(Network([Dense(2, 2)], correlated=[0]), options)
     with pytest.raises(InputError, match="layer 1: Residual has no local reparameterisation"):
-        objective.check(Network([ReLU(), Residual((Dense(2, 2),))]))
-    objective.check(Network([Dense(2, 2), Residual((ReLU(),))]))
+        check_network(Network([ReLU(), Residual((Dense(2, 2),))]), options)
+    check_network(Network([Dense(2, 2), Residual((ReLU(),))]), options)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -147,7 +147,7 @@ def test_resume_without_a_file_begins(tmp_path):
 def test_without_resume_a_file_is_kept(tmp_path):
     run(tmp_path / "net.npz", {"seed": 9})
     before = (tmp_path / "net.npz").read_bytes()
-    with pytest.raises(InputError, match="is there; expected resume"):
+    with pytest.raises(InputError, match="already exists: continue it with resume=True"):
         run(tmp_path / "net.npz", {})
     assert (tmp_path / "net.npz").read_bytes() == before
 
@@ -169,7 +169,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_other_options_are_refused_by_name(name, tmp_path):
     run(tmp_path / "net.npz", {})
-    with pytest.raises(InputError, match=rf"run of other options \({name}\)"):
+    with pytest.raises(InputError, match=rf"run began with another options \({name}\)"):
         run(tmp_path / "net.npz", {}, resume=True, **CHANGES[name])
 
 
@@ -187,7 +187,7 @@ def test_other_data_are_refused(tmp_path):
         {"x": x, "y": y, "validation": data(6, 2)},
         {"x": x, "y": y},
     ):
-        with pytest.raises(InputError, match="run of other data; expected those it began with"):
+        with pytest.raises(InputError, match="run began with another data; resume"):
             train(build(), **given, checkpoint=path, resume=True, **OPTIONS)
 
 
@@ -202,7 +202,7 @@ def test_other_networks_are_refused_by_name_and_left_alone(tmp_path):
     }
     for name, net in others.items():
         before = net.parameters()
-        with pytest.raises(InputError, match=rf"run of other network \({name}\)"):
+        with pytest.raises(InputError, match=rf"run began with another network \({name}\)"):
             train(net, *data(), checkpoint=path, resume=True, **OPTIONS)
         for kept, p in zip(before.values(), net.parameters().values(), strict=True):
             np.testing.assert_array_equal(p.mean, kept.mean)
@@ -210,7 +210,7 @@ def test_other_networks_are_refused_by_name_and_left_alone(tmp_path):
 
 def test_a_network_alone_is_no_run(tmp_path):
     save(tmp_path / "net.npz", build())
-    with pytest.raises(InputError, match="holds no run of training"):
+    with pytest.raises(InputError, match="holds a network without a run of training"):
         run(tmp_path / "net.npz", {}, resume=True)
 
 

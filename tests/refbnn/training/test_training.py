@@ -8,8 +8,9 @@ from refbnn.noise import DeviceLaw, Gaussian
 from refbnn.numerics.random.streams import stream
 from refbnn.numerics.softplus import inverse_softplus, softplus, softplus_and_slope
 from refbnn.prior import GaussianPrior, StudentTPrior
-from refbnn.training.elbo import Objective, loss_and_gradient
+from refbnn.training.elbo import loss_and_gradient
 from refbnn.training.optimise import Adam
+from refbnn.training.options import Options
 from refbnn.training.run import Epoch
 
 LAWS = [Gaussian(), DeviceLaw(-0.5, 0.5, (0.3,))]
@@ -32,7 +33,7 @@ def test_gradient_is_that_of_the_loss_at_fixed_noise(law, prior, n_samples):
 
     def loss():
         return loss_and_gradient(
-            net, x, y, 50, np.random.default_rng(2), Objective(n_samples=n_samples)
+            net, x, y, 50, np.random.default_rng(2), Options(n_samples=n_samples)
         )
 
     _, grad = loss()

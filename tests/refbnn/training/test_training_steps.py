@@ -1,5 +1,7 @@
 """What each step of a run does: rate, order, batches, samples, weight of KL, clipping, stopping."""
 
+import os
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,7 @@ from refbnn.numerics.softplus import inverse_softplus
 from refbnn.prior import DevicePrior, GaussianPrior
 from refbnn.training import elbo
 from refbnn.training import run as module
-from refbnn.training.elbo import Objective, loss_and_gradient
-from refbnn.training.likelihood import Categorical
+from refbnn.training.elbo import loss_and_gradient
 from refbnn.training.optimise import Adam, clip
 from refbnn.training.options import Options
 from refbnn.training.run import Training
@@ -46,10 +47,10 @@ class Recorder:
             self.grads.append({name: g.copy() for name, g in grads.items()})
             adam(optimiser, grads, rate)
 
-        def flat(net, mean, scale, x, y, n_data, rng, objective, kl_weight):
+        def flat(net, mean, scale, x, y, n_data, rng, options, kl_weight):
             self.batches.append(x.copy())
-            self.calls.append((len(x), n_data, objective.n_samples, kl_weight))
-            return loss(net, mean, scale, x, y, n_data, rng, objective, kl_weight)
+            self.calls.append((len(x), n_data, options.n_samples, kl_weight))
+            return loss(net, mean, scale, x, y, n_data, rng, options, kl_weight)
 
         monkeypatch.setattr(Adam, "step", step)
         monkeypatch.setattr(module, "flat_loss_and_gradient", flat)
@@ -284,7 +285,7 @@ def test_gradients_in_single_precision_agree():
                 y,
                 40,
                 np.random.default_rng(0),
-                Objective(Categorical(), 2),
+                Options(n_samples=2),
                 0.5,
             )
         )
@@ -389,7 +390,8 @@ def test_a_weight_outside_its_prior_is_named():
         ("schedule", None, "schedule None"),
         ("schedule", [], "schedule"),
         ("dtype", "float16", "dtype 'float16'; expected one of float32, float64"),
-        ("dtype", np.float32, "dtype"),
+        ("dtype", np.float16, "dtype 'float16'"),
+        ("dtype", None, "dtype None"),
         ("local", "no", "local is 'no'; expected True or False"),
         ("local", 1, "local is 1"),
     ],
@@ -408,12 +410,47 @@ def test_options_take_the_numbers_of_numpy():
     assert type(chosen.learning_rate) is type(chosen.clip_norm) is float
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), "float64"])
+def test_a_type_is_taken_by_itself_or_by_name(dtype):
+    assert Options(dtype=dtype).dtype == "float64"
+
+
+def test_lists_train_as_arrays_do():
+    x, y = data()
+    nets = small_network(), small_network()
+    train(nets[0], x, y, epochs=1)
+    train(nets[1], x.tolist(), y.tolist(), epochs=np.int64(1), dtype=np.float32)
+    for name, p in nets[0].parameters().items():
+        np.testing.assert_array_equal(p.mean, nets[1].parameters()[name].mean)
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_one():
+    with pytest.raises(InputError, match=r"^train: no option 'epoch'; did you mean 'epochs'\?$"):
+        train(small_network(), *data(), epoch=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_trains_with_threads():
+    """No pool of the parent is left that the child would wait for."""
+    x, y = data()
+    train(small_network(), x, y, epochs=1, threads=2)
+    child = get_context("fork").Process(
+        target=train, args=(small_network(), x, y), kwargs={"epochs": 1, "threads": 2}
+    )
+    child.start()
+    child.join(60)
+    exited = child.exitcode
+    child.kill()
+    assert exited == 0
+
+
 def test_options_that_do_not_fit_each_other_are_refused():
     x, y = data()
     targets = np.zeros((10, 3))
     with pytest.raises(InputError, match="patience without validation"):
         train(small_network(), x, y, patience=2)
-    with pytest.raises(InputError, match="n_samples is 1; expected at least 2 for EnergyScore"):
+    with pytest.raises(InputError, match="n_samples is 1; expected at least 2 for the like"):
         train(small_network(), x, targets, likelihood="energy", n_samples=1)
     with pytest.raises(InputError, match="local reparameterisation: expected the Gaussian law"):
         train(small_network(law=Bimodal()), x, y, local=True)

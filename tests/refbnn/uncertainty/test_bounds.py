@@ -5,14 +5,17 @@ import pytest
 from scipy import integrate, stats
 
 from figures.support.sum_density import standardised_sum
-from refbnn import Posterior
+from refbnn import Network, Posterior
 from refbnn.errors import InputError
+from refbnn.layers import Conv2d, Dense, Flatten, ReLU
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, cumulants
 from refbnn.uncertainty.diagnostics.bounds import (
+    bounds_rows,
     third_absolute_moment,
     wasserstein_from_divergence,
-    wasserstein_of_dense,
+    wasserstein_of_sum,
 )
+from refbnn.uncertainty.diagnostics.diagnose import diagnose
 
 LAWS = {
     "bimodal": Bimodal(0.9),
@@ -115,12 +118,42 @@ def test_bound_of_a_dense_layer():
     weight = Posterior(rng.standard_normal((2, 3)), rng.random((2, 3)))
     bias = Posterior(np.zeros(2), rng.random(2))
     x = rng.standard_normal((4, 3))
-    found = wasserstein_of_dense(x, weight, bias, LAWS["device"])
+    found = wasserstein_of_sum(Dense(3, 2), x, {"weight": weight, "bias": bias}, LAWS["device"])
     terms = np.array([*(weight.scale[1] * np.abs(x[2])), bias.scale[1]])
     want = third_absolute_moment(LAWS["device"]) * (terms**3).sum() / (terms**2).sum()
     assert found[2, 1] == pytest.approx(want, rel=1e-12)
     none = Posterior(np.ones((1, 3)), np.zeros((1, 3)))
     known = Posterior(np.zeros(1), np.zeros(1))
-    np.testing.assert_array_equal(wasserstein_of_dense(x, none, known, Gaussian()), 0.0)
-    with pytest.raises(InputError, match=r"expected \(B, 3\)"):
-        wasserstein_of_dense(x[:, :2], weight, bias, Gaussian())
+    own = {"weight": none, "bias": known}
+    np.testing.assert_array_equal(wasserstein_of_sum(Dense(3, 1), x, own, Gaussian()), 0.0)
+
+
+def test_a_convolution_is_bounded_as_the_dense_layer_of_its_window():
+    rng = np.random.default_rng(5)
+    law = LAWS["skewed"]
+    net = Network([Conv2d(2, 3, 2), ReLU(), Flatten(), Dense(3, 2)], input_shape=(2, 2, 2), law=law)
+    own = net.by_layer(net.parameters())[0]
+    x = rng.standard_normal((4, 2, 2, 2))
+    rows = Posterior(own["weight"].mean.reshape(3, 8), own["weight"].scale.reshape(3, 8))
+    dense = {"weight": rows, "bias": own["bias"]}
+    found = wasserstein_of_sum(Conv2d(2, 3, 2), x, own, law).reshape(4, 3)
+    want = wasserstein_of_sum(Dense(8, 3), x.reshape(4, 8), dense, law)
+    np.testing.assert_allclose(found, want, rtol=1e-12)
+
+
+def test_rows_are_of_the_first_layer_with_weights_alone():
+    net = Network(
+        [Flatten(), Dense(4, 3), ReLU(), Dense(3, 2)], input_shape=(1, 2, 2), law=Bimodal(0.9)
+    )
+    x = np.random.default_rng(6).standard_normal((5, 1, 2, 2))
+    (row,) = bounds_rows(net, x)
+    assert (row["layer"], row["kind"]) == (1, "Dense")
+    own = net.by_layer(net.parameters())[1]
+    sd = np.sqrt(Dense(4, 3).moments(x.reshape(5, 4), own).var)
+    bound = wasserstein_of_sum(Dense(4, 3), x.reshape(5, 4), own, net.law) / sd
+    assert row["w1_bound_in_deviations"]["max"] == pytest.approx(bound.max(), rel=1e-12)
+    kl = diagnose(net, x, n_samples=0)[0].first_order.divergence
+    assert row["w2_bound_in_deviations"]["median"] == pytest.approx(np.median(np.sqrt(2 * kl)))
+    assert bounds_rows(Network([ReLU()], input_shape=(3,)), np.ones((2, 3))) == []
+    with pytest.raises(InputError, match="layer 1"):
+        bounds_rows(net, np.ones((2, 1, 3, 3)))

@@ -5,7 +5,7 @@ import pytest
 
 from refbnn import InputError, Network, Posterior, predict
 from refbnn.layers import Dense, ReLU
-from refbnn.prediction.result import auroc
+from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.evaluation import of_classes
 from refbnn.uncertainty.pfp_vs_svi import BLOCKS, Measure, compare, placements
 

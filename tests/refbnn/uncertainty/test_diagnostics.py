@@ -8,13 +8,14 @@ from refbnn import Moments, Network, Posterior, cli, data, save
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed
+from refbnn.uncertainty.diagnostics.bounds import bounds_rows
 from refbnn.uncertainty.diagnostics.diagnose import (
     THRESHOLD,
-    Shape,
     diagnose,
-    rectified_shape,
+    rectified,
     weighted_sum,
 )
+from refbnn.uncertainty.diagnostics.non_gaussianity import NonGaussianity
 
 LAWS = (Gaussian(), Bimodal(0.9), DeviceLaw(-0.3, 1.2, (0.3, 0.8)), HeavyTailed(0.7, 0.2))
 
@@ -42,7 +43,7 @@ def test_cumulants_of_products_against_atoms(law):
         "bias": Posterior(np.zeros(1), np.array([b])),
     }
     moments = Moments(np.array([[m]]), np.array([[v]]))
-    shape = Shape(np.array([[x3 / v**1.5]]), np.array([[x4 / v**2]]))
+    shape = NonGaussianity(np.array([[x3 / v**1.5]]), np.array([[x4 / v**2]]))
     found = weighted_sum(0, Dense(1, 1), moments, shape, posteriors, law)
     assert found[0].item() == pytest.approx(third + z3 * b**3, rel=1e-11)
     assert found[1].item() == pytest.approx(fourth + z4 * b**4, rel=1e-11)
@@ -58,11 +59,16 @@ def test_convolution_is_the_dense_layer_of_its_patches():
     flat = [a.reshape(1, -1) for a in arrays]
     rows = Posterior(weight.mean.reshape(2, -1), weight.scale.reshape(2, -1))
     conv = weighted_sum(
-        0, Conv2d(3, 2, 2), Moments(*arrays[:2]), Shape(*arrays[2:]),
+        0, Conv2d(3, 2, 2), Moments(*arrays[:2]), NonGaussianity(*arrays[2:]),
         {"weight": weight, "bias": bias}, law,
     )  # fmt: skip
     dense = weighted_sum(
-        0, Dense(12, 2), Moments(*flat[:2]), Shape(*flat[2:]), {"weight": rows, "bias": bias}, law
+        0,
+        Dense(12, 2),
+        Moments(*flat[:2]),
+        NonGaussianity(*flat[2:]),
+        {"weight": rows, "bias": bias},
+        law,
     )
     for c, d in zip(conv, dense, strict=True):
         np.testing.assert_allclose(c[:, :, 0, 0], d, rtol=1e-12, atol=1e-12)
@@ -71,7 +77,7 @@ def test_convolution_is_the_dense_layer_of_its_patches():
 @pytest.mark.parametrize("a", [-5.0, -1.3, 0.0, 0.4, 3.0, 5.5])
 def test_shape_of_a_rectified_gaussian(a):
     s = 2.5
-    shape = rectified_shape(Moments(np.array([a * s]), np.array([s * s])))
+    shape = rectified(Moments(np.array([a * s]), np.array([s * s])))
 
     def about(c, n):
         z = np.linspace(-a, max(-a, 0.0) + 14.0, 40_001)  # Simpson: the fourth power of 4e-4
@@ -86,9 +92,7 @@ def test_shape_of_a_rectified_gaussian(a):
 
 
 def test_known_and_extreme_inputs_of_relu():
-    shape = rectified_shape(
-        Moments(np.array([2.0, 0.0, 1e5, -1e5]), np.array([0.0, 0.0, 1.0, 1.0]))
-    )
+    shape = rectified(Moments(np.array([2.0, 0.0, 1e5, -1e5]), np.array([0.0, 0.0, 1.0, 1.0])))
     np.testing.assert_array_equal(shape.skewness, 0.0)
     np.testing.assert_array_equal(shape.kurtosis, 0.0)
 
@@ -104,7 +108,7 @@ def test_first_layer_is_exact_for_known_inputs():
     skewness = stats.skew(parts, axis=1)
     error = skewness.std(axis=0, ddof=1) / np.sqrt(40)
     # 1000 samples bias a skewness by O(1/1000).
-    assert (np.abs(skewness.mean(axis=0) - found.shape.skewness) < 5 * error + 0.05).all()
+    assert (np.abs(skewness.mean(axis=0) - found.first_order.skewness) < 5 * error + 0.05).all()
     assert found.variance_ratio is not None
     np.testing.assert_allclose(found.variance_ratio, 1.0, rtol=1e-12)
 
@@ -121,7 +125,7 @@ def test_second_layer_behind_independent_units():
     own["3.weight"] = Posterior(np.array([[1.0, 0.5, 0.2], [-1.0, 0.1, 0.6]]), np.full((2, 3), 0.2))
     net.set_parameters(own)
     x = np.array([[[[1.0, -0.5], [0.3, 0.8]]]])
-    found = diagnose(net, x)[1].shape
+    found = diagnose(net, x)[1].first_order
 
     def draw(name):
         return own[name].mean + own[name].scale * rng.standard_normal((400_000, *own[name].shape))
@@ -144,7 +148,7 @@ def test_divergence_falls_with_the_width():
         for n in (512, 1024):
             net = Network([Dense(n, 1)], law=law)
             (found,) = diagnose(net, np.ones((1, n)))
-            kl.append(found.shape.divergence.item())
+            kl.append(found.first_order.divergence.item())
         assert np.log2(kl[1] / kl[0]) == pytest.approx(slope, abs=0.02)  # the bias, O(1/n)
 
 
@@ -154,7 +158,7 @@ def test_what_is_flagged():
     assert (first.index, last.index) == (0, 2)
     # One term of the law's own shape: κ₄²/48 of 0.95⁴·(−2).
     kl = (2 * 0.95**4 / 4 * 2) ** 2 / 48  # weight and bias of equal scale: κ₄ halves
-    np.testing.assert_allclose(first.shape.divergence[0], kl, rtol=1e-9)
+    np.testing.assert_allclose(first.first_order.divergence[0], kl, rtol=1e-9)
     assert pytest.approx(1 / 60) == THRESHOLD
     assert first.flagged(kl / 2)[0].all()
     assert not first.flagged(kl * 2)[0].any()
@@ -166,14 +170,14 @@ def test_images_and_weights_without_noise():
     )
     x = np.random.default_rng(0).random((60, 1, 4, 4))
     conv, dense = diagnose(net, x)
-    assert conv.shape.skewness.shape == (60, 2, 2, 2)
-    assert dense.shape.kurtosis.shape == (60, 3)
+    assert conv.first_order.skewness.shape == (60, 2, 2, 2)
+    assert dense.first_order.kurtosis.shape == (60, 3)
     assert conv.variance_ratio is None
     net.set_parameters(
         {n: Posterior(p.mean, np.zeros(p.shape)) for n, p in net.parameters().items()}
     )
     for layer in diagnose(net, x):
-        np.testing.assert_array_equal(layer.shape.divergence, 0.0)
+        np.testing.assert_array_equal(layer.first_order.divergence, 0.0)
 
 
 def test_refusals():
@@ -188,18 +192,21 @@ def test_the_command(tmp_path, capsys):
     save(tmp_path / "net.npz", net)
     words = ["diagnose", str(tmp_path / "net.npz"), "--data", "mnist-subset", "--inputs", "20"]
     assert cli.main([*words, "--json", str(tmp_path / "out.json"), "--threshold", "1e-9"]) == 0
-    assert "inputs with a flagged output: 20 of 20" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "inputs with a flagged output: 20 of 20" in out
+    assert "layer 0: Wasserstein distance from a Gaussian" in out
     numbers = json.loads((tmp_path / "out.json").read_text())
     assert [layer["layer"] for layer in numbers["layers"]] == [0, 2]
     assert numbers["flagged_inputs"] == list(range(20))
     x = data.load("mnist-subset", "test").x[:20].reshape(20, 784)
+    assert numbers["bounds"] == bounds_rows(net, x)
     for layer, row in zip(diagnose(net, x), numbers["layers"], strict=True):
         assert layer.sampled is not None
         got = row["sampled"]
         ratio = got["variance_ratio_sampled_to_propagated"]
         assert ratio["median"] == pytest.approx(np.median(layer.sampled.variance_ratio))
         assert got["excess_kurtosis"]["max"] == pytest.approx(
-            np.abs(layer.sampled.shape.kurtosis).max()
+            np.abs(layer.sampled.non_gaussianity.kurtosis).max()
         )
         assert got["flagged_percent"] == 100.0 * layer.sampled.flagged(1e-9).mean()
     assert cli.main([*words, "--json", str(tmp_path / "out.json"), "--samples", "0"]) == 0

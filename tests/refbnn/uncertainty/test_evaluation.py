@@ -8,8 +8,9 @@ import pytest
 from scipy import integrate, stats
 
 from refbnn import Moments
-from refbnn.prediction.result import Prediction, TargetPrediction, auroc
+from refbnn.prediction.result import Prediction, TargetPrediction
 from refbnn.uncertainty import evaluation
+from refbnn.uncertainty.auroc import auroc
 
 
 def classes(probabilities, aleatoric=None):
@@ -30,7 +31,7 @@ Y = np.array([[4.0, -2.0], [0.0, 1.0]])
 
 def test_log_score_of_classes():
     by_hand = (math.log(2.0) + math.log(8.0) + math.log(1.25)) / 3.0
-    assert evaluation.log_score(THREE, LABELS) == pytest.approx(by_hand, rel=1e-14)
+    assert evaluation.log_scores(THREE, LABELS).mean() == pytest.approx(by_hand, rel=1e-14)
     np.testing.assert_allclose(
         evaluation.log_scores(THREE, LABELS), np.log([2.0, 8.0, 1.25]), rtol=1e-14
     )
@@ -46,7 +47,7 @@ def test_log_score_of_targets():
         for b in range(2)
     ]
     np.testing.assert_allclose(evaluation.log_scores(TARGETS, Y), by_example, rtol=1e-14)
-    assert evaluation.log_score(TARGETS, Y) == pytest.approx(np.mean(by_example), rel=1e-14)
+    assert evaluation.log_scores(TARGETS, Y).mean() == pytest.approx(np.mean(by_example), rel=1e-14)
 
 
 def test_measures_of_targets():
@@ -122,3 +123,15 @@ def test_standard_error_is_that_of_exponential_scores(n, m, shift):
     )[0]
     variance = a * (1.0 - a) + (m - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)
     assert error == pytest.approx(math.sqrt(variance / (n * m)), rel=1e-7)  # that of quad: 1.5e-8
+
+
+def test_auroc_counts_pairs():
+    rng = np.random.default_rng(0)
+    inside, outside = rng.integers(0, 5, 40).astype(float), rng.integers(1, 7, 30).astype(float)
+    wins = (outside[:, None] > inside).mean() + 0.5 * (outside[:, None] == inside).mean()
+    got, error = auroc(inside, outside)
+    assert got == pytest.approx(wins)
+    # The bootstrap's standard error agrees with Hanley and McNeil's to some ten per cent.
+    draws = [auroc(rng.choice(inside, 40), rng.choice(outside, 30))[0] for _ in range(400)]
+    assert error == pytest.approx(np.std(draws), rel=0.3)
+    assert auroc(np.zeros(3), np.ones(3))[0] == 1.0

@@ -72,7 +72,7 @@ def test_shape_behind_pooling():
     n = 2000
     conv, dense = diagnose(net, x, n_samples=n)
     assert not conv.flagged().any()
-    assert not (dense.shape.divergence > 0.0).any()
+    assert not (dense.first_order.divergence > 0.0).any()
     assert dense.sampled is not None
     assert dense.flagged().all()
     mean, var, skewness, kurtosis = stats.halfnorm.stats(moments="mvsk")
@@ -83,8 +83,8 @@ def test_shape_behind_pooling():
     repeated = np.abs(np.random.default_rng(3).standard_normal((n, 300)))
     spread = [s(repeated).std() for s in (_var, stats.skew, stats.kurtosis)]
     assert own.variance_ratio.item() == pytest.approx(var / 0.49172, abs=4 * spread[0] / 0.49172)
-    assert own.shape.skewness.item() == pytest.approx(skewness, abs=4 * spread[1])
-    assert own.shape.kurtosis.item() == pytest.approx(kurtosis, abs=4 * spread[2])
+    assert own.non_gaussianity.skewness.item() == pytest.approx(skewness, abs=4 * spread[1])
+    assert own.non_gaussianity.kurtosis.item() == pytest.approx(kurtosis, abs=4 * spread[2])
     shift = (mean - 1.02938) / np.sqrt(0.49172)
     assert own.mean_shift.item() == pytest.approx(shift, abs=4 * np.sqrt(var / n / 0.49172))
     # The default number is enough to see it: D is 0.1, six times the threshold.
@@ -110,8 +110,8 @@ def test_outputs_without_variance_have_no_shape():
     assert found.sampled is not None
     np.testing.assert_array_equal(found.sampled.variance_ratio, 1.0)
     np.testing.assert_array_equal(found.sampled.mean_shift, 0.0)
-    np.testing.assert_array_equal(found.sampled.shape.skewness, 0.0)
-    np.testing.assert_array_equal(found.sampled.shape.kurtosis, 0.0)
+    np.testing.assert_array_equal(found.sampled.non_gaussianity.skewness, 0.0)
+    np.testing.assert_array_equal(found.sampled.non_gaussianity.kurtosis, 0.0)
     assert not found.flagged(1e-9).any()
 
 

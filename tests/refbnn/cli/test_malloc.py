@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from refbnn.training.malloc import keep_freed_memory
+from refbnn.cli.malloc import keep_freed_memory
 
 MMAP, TRIM = -3, -1  # malloc.h
 

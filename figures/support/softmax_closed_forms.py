@@ -1,4 +1,4 @@
-"""Softmax statistics of Gaussian logits in closed form: approximations, for want of an integral.
+"""Softmax statistics of Gaussian logits in closed form: approximations to compare with.
 
 Logits ℓ_c ~ N(m_c, v_c) independent, C classes; p = softmax(m) at the means.
 
@@ -46,18 +46,18 @@ from scipy.special import digamma, entr, logsumexp, softmax
 from refbnn.errors import InputError
 from refbnn.layers.moments import Moments
 from refbnn.prediction.result import Prediction
-from refbnn.prediction.softmax.logits import checked
+from refbnn.prediction.softmax.logits import centred
 
 
 def scaled_softmax(logits: Moments) -> np.ndarray:
     """Mean of the softmax by scaling each logit; (B, C)."""
-    m, v = checked(logits)
+    m, v = centred(logits)
     return softmax(_kappa(v) * (m - m.mean(axis=1, keepdims=True)), axis=1)
 
 
 def pairwise_softmax(logits: Moments) -> np.ndarray:
     """Mean of the softmax by scaling each difference of logits; (B, C), B·C² numbers in memory."""
-    m, v = checked(logits)
+    m, v = centred(logits)
     difference = m[:, np.newaxis] - m[:, :, np.newaxis]  # [b, c, j]: m_j − m_c
     kappa = _kappa(v[:, :, np.newaxis] + v[:, np.newaxis])
     return softmax(-logsumexp(kappa * difference, axis=2), axis=1)
@@ -72,7 +72,7 @@ def laplace_bridge(logits: Moments) -> Prediction:
         If a variance is zero (α would be infinite), there is one class, or α overflows: logits
         differ by hundreds.
     """
-    m, v = checked(logits)
+    m, v = centred(logits)
     n_classes = m.shape[1]
     if not v.all() or n_classes == 1:
         raise InputError(
@@ -93,7 +93,7 @@ def laplace_bridge(logits: Moments) -> Prediction:
 
 def delta_method(logits: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Second-order E[p] (B, C), SME (B,) and MI (B,), in nats."""
-    m, v = checked(logits)
+    m, v = centred(logits)
     p = softmax(m, axis=1)
     H = entr(p).sum(axis=1, keepdims=True)
     # Σ_j v_j [(δ_cj − p_j)² − p_j(1 − p_j)] = v_c(1 − 2p_c) + Σ_j v_j (2p_j² − p_j)

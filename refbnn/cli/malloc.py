@@ -1,13 +1,13 @@
-"""Memory of a training step: kept by the process, not returned to the system and asked for again.
+"""Keep freed memory in the process: a training step frees and asks for the same arrays each time.
 
-A step makes and frees the same arrays of some megabytes each time. The C library of Linux hands
-freed memory back to the system, which then has to clear every page anew: about a fifth of the time
-of a step of LeNet-5. Two of its settings (`mallopt`, in glibc) keep it: blocks below the threshold
-come from the heap, and the heap is not trimmed while less than 1 GiB of it is free. Elsewhere
-nothing is changed.
+The C library of Linux returns freed blocks of some megabytes to the system, which has to clear
+every page again: about a fifth of the time of a LeNet-5 step. Two settings of glibc (`mallopt`)
+keep them: blocks below the threshold come from the heap, and the heap is not trimmed while less
+than 1 GiB of it is free. They hold for the whole process, so commands set them, not the library.
+Other systems are left as they are.
 
-Older glibc refuses a threshold of blocks above half the size of a thread's heap, 32 MiB on 64-bit
-machines: there larger blocks go back to the system still.
+Older glibc refuses a threshold above half the size of a thread's heap, 32 MiB on 64-bit machines:
+larger blocks still return to the system there.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 from scipy.special import entr, softmax
 
-from figures import high_epistemic
+from figures.support import conditional, high_epistemic
 from refbnn import Network, Posterior, predict
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, ReLU
 from refbnn.noise import Bimodal
-from refbnn.prediction import conditional
 from refbnn.prediction.softmax import by_quadrature
 
 

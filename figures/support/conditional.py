@@ -2,18 +2,17 @@
 
 Formula
 -------
-Draw the weights θ₁ of the first layer that has any, and of all behind it up to the next dense one,
-run the network up to there, then propagate through the rest; with K draws,
+Draw the weights θ₁ of the first layer with weights and of those behind it up to the next dense one,
+run the network up to there, then propagate through the rest. With K draws,
 
     p(y | x) = E_θ₁ p(y | x, θ₁) ≈ (1/K) Σ_k N(y; m_k(x), v_k(x)).
 
-Given θ₁ the inputs of that dense layer are known. So its outputs *are* independent, and neither the
-correlation that the layers before make nor the shape of their law is approximated any more: logits
-may have several modes, as where sampled networks contradict each other, which one Gaussian cannot
-say. (Rao–Blackwell: what is integrated exactly does not add to the variance of the K draws.) The
-outputs of a convolution share their kernel, and so depend on one another even for known inputs:
-that is why a second one is drawn too. Without a dense layer behind the first one nothing is left
-to propagate, and the draws are those of `Network.sample`.
+Given θ₁ the inputs of that dense layer are known, so its outputs *are* independent. Neither the
+correlation from the layers before nor the shape of their law is approximated: logits may have
+several modes, as where sampled networks contradict each other, which one Gaussian cannot represent.
+(Rao–Blackwell: exact integrals add nothing to the variance of the K draws.) The outputs of a
+convolution share their kernel and depend on one another even for known inputs, so a second
+convolution is drawn too. Without a second dense layer the draws are those of `Network.sample`.
 
 Weights have the posterior's own variances, without a variance factor.
 
@@ -31,7 +30,7 @@ from refbnn.layers.moments import Moments, deterministic
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction.predict import SVI_SAMPLES
-from refbnn.prediction.result import Prediction, from_logit_samples
+from refbnn.prediction.result import Prediction, from_logit_draws
 
 _LOGIT_SAMPLES = 40  # a draw
 _BLOCK = 256  # inputs at a time, to bound the memory of their draws
@@ -84,23 +83,15 @@ def propagate(net: Network, x: np.ndarray, n_draws: int, rng: np.random.Generato
 def predict(
     net: Network, x: np.ndarray, *, n_draws: int = SVI_SAMPLES, seed: int = 0
 ) -> Prediction:
-    """Predict classes from n_draws Gaussians an input, 40 draws of logits from each.
-
-    Raises
-    ------
-    InputError
-        As `propagate`.
-    """
+    """Predict classes from n_draws Gaussians an input, 40 draws of logits from each."""
     rng = stream(seed, "predict")
     given = propagate(net, x, n_draws, rng)
     # Of the mixture: E[y] = E[m_k], Var y = E[v_k] + Var m_k.
     logits = Moments(given.mean.mean(axis=0), given.var.mean(axis=0) + given.mean.var(axis=0))
     z = rng.standard_normal((_LOGIT_SAMPLES, n_draws, 1, logits.shape[1]))
-    probabilities, aleatoric = np.empty(logits.shape), np.empty(logits.shape[0])
-    for start in range(0, logits.shape[0], _BLOCK):
-        rows = slice(start, start + _BLOCK)
+
+    def draws(rows: slice) -> np.ndarray:
         samples = given.mean[:, rows] + np.sqrt(given.var[:, rows]) * z
-        part = Moments(logits.mean[rows], logits.var[rows])
-        block = from_logit_samples(samples.reshape(-1, *part.shape), part)
-        probabilities[rows], aleatoric[rows] = block.probabilities, block.aleatoric
-    return Prediction(logits, probabilities, aleatoric)
+        return samples.reshape(-1, *samples.shape[2:])
+
+    return from_logit_draws(logits, draws, _BLOCK)
