@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import entr, softmax
 
-from figures.support import conditional, high_epistemic
+from figures import high_epistemic
+from figures.support import conditional
 from refbnn import Network, Posterior, predict
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, ReLU
