@@ -11,7 +11,12 @@ from scipy.stats import kstest
 from refbnn.data import packaged
 from refbnn.errors import InputError
 from refbnn.noise.junction import simulate as module
-from refbnn.noise.junction.junction import Junction, correlation_time
+from refbnn.noise.junction.junction import (
+    Junction,
+    boltzmann_cdf,
+    boltzmann_density,
+    correlation_time,
+)
 from refbnn.noise.junction.simulate import simulate, time_step
 
 GAMMA = 1.760859630e11  # rad/(s T), CODATA, and k_B below: written out, not imported
@@ -153,6 +158,29 @@ def test_cold_moment_falls_to_the_nearer_pole():
         assert m_z[-1] == pytest.approx(np.sign(start), abs=1e-12)
 
 
+@pytest.mark.parametrize(("B_k", "B_bias"), [(0.03955, 0.003955), (0.2, -0.05), (2.5, 0.3)])
+def test_boltzmann_against_the_closed_form(B_k, B_bias):
+    j = Junction(B_k=B_k, B_bias=B_bias)
+    Δ, h = barrier_and_bias(j)
+    z = np.linspace(-1, 1, 41)
+    # γ and k_B above carry ten digits, and Δ + |h| up to 120 multiplies that in the exponent.
+    np.testing.assert_allclose(boltzmann_cdf(z, j), closed_cdf(z, Δ, h), rtol=0, atol=1e-12)
+    density = (
+        np.exp(Δ * z**2 + h * z - Δ)
+        / quad(lambda z: np.exp(Δ * z**2 + h * z - Δ), -1, 1, epsabs=0, epsrel=1e-12, limit=200)[0]
+    )
+    np.testing.assert_allclose(boltzmann_density(z, j), density, rtol=1e-11)
+
+
+def test_boltzmann_limits():
+    flat = Junction(B_k=0, B_bias=0)
+    np.testing.assert_allclose(boltzmann_density([-1, 0.3, 1], flat), 0.5, rtol=1e-13)
+    np.testing.assert_allclose(boltzmann_cdf([-1, 0, 0.5, 1], flat), [0, 0.5, 0.75, 1], rtol=1e-13)
+    np.testing.assert_array_equal(boltzmann_density([-1.1, 1.1, np.inf]), [0, 0, 0])
+    np.testing.assert_array_equal(boltzmann_cdf([-2, 2]), [0, 1])
+    assert boltzmann_cdf(np.zeros((2, 3))).shape == boltzmann_density(np.zeros((2, 3))).shape
+
+
 @pytest.mark.parametrize("name", JUNCTIONS)
 def test_correlation_time_against_a_spectral_method(name):
     # Galerkin with Legendre polynomials: ∫(1−z²) P_i′ P_j′ p = λ ∫ P_i P_j p, τ = 1/(D_r λ).
@@ -220,6 +248,8 @@ def test_bad_junctions(name, bad):
         (lambda: simulate(2, dt=1e-8), "dt: 1e-08; expected"),
         (lambda: simulate(2, Junction(T=0)), "junction T: 0; expected above 0"),
         (lambda: simulate(2, Junction(B_k=1)), "junction barrier: 38.2 k_B T; expected at most 8"),
+        (lambda: boltzmann_cdf(0, Junction(T=0)), "junction T: 0"),
+        (lambda: boltzmann_density(0, Junction(T=0)), "junction T: 0"),
         (lambda: correlation_time(Junction(T=0)), "junction T: 0"),
         (lambda: time_step(Junction(T=0, B_k=0, B_bias=0)), "all 0"),
     ],
