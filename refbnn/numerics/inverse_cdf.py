@@ -46,7 +46,6 @@ from functools import cached_property
 import numpy as np
 from numba import njit
 from numpy.polynomial import chebyshev
-from scipy.optimize.elementwise import find_root
 
 from refbnn.errors import InputError
 
@@ -399,6 +398,8 @@ def _open_tail(side: Side, distance) -> Pieces:
 
 def _solver(side: Side):
     """Function that solves mass(d) = u for d."""
+    from scipy.optimize.elementwise import find_root
+
     if side.exponent is None:
         grid = np.linspace(side.start, side.stop, 4097)
     else:  # every power of two down to the edge

@@ -34,7 +34,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import entr, softmax
-from scipy.stats import mannwhitneyu
 
 from refbnn.layers.moments import Moments
 
@@ -119,6 +118,8 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float]:
     inside, outside : (n,), (m,)
         Scores of in- and out-of-distribution inputs.
     """
+    from scipy.stats import mannwhitneyu
+
     n, m = len(inside), len(outside)
     a = float(mannwhitneyu(outside, inside).statistic) / (n * m)
     q1, q2 = a / (2.0 - a), 2.0 * a**2 / (1.0 + a)

@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import k0e, k1e
 
 from refbnn.errors import InputError
@@ -93,6 +92,7 @@ class HeavyTailed(WholeLineLaw):
     @cached_property
     def _ends(self) -> tuple[float, float]:
         """Where the density has fallen by e^LEAST_LOG; at ρ = ±1, e^(−(α ∓ β)|x|) rules there."""
+        from scipy.optimize import brentq
 
         def above(x):
             return float(self.log_pdf(np.array(x)) - self.log_pdf(np.array(0.0))) - LEAST_LOG

@@ -24,7 +24,6 @@ Source: Barndorff-Nielsen 1997 (density), Barndorff-Nielsen et al. 1985 (the tri
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import k0e, k1e
 
 from refbnn.noise.families.heavy_tailed import MAX_SHARE, MAX_STEEPNESS, MIN_STEEPNESS
@@ -38,6 +37,8 @@ _STARTS = ((5.0, 0.0), (1.0, 0.4), (1.0, -0.4), (0.2, 0.0), (20.0, 0.8), (20.0, 
 
 def fit_heavy_tailed(sample: Sample) -> Estimate:
     """Maximise the likelihood over mean, scale, steepness and asymmetry."""
+    from scipy.optimize import minimize
+
     unit, centre = sample.deviation, sample.mean
     x = (sample.points - centre) / unit
     mean = sample.weights / sample.n

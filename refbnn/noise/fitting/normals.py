@@ -22,7 +22,6 @@ which is split or which a peak joins.
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import softmax
 
 from refbnn.noise.fitting.estimate import AT_BOUND, FIRST, LAST, Estimate
@@ -119,6 +118,8 @@ class _Search:
 
     def best(self, k: int, starts) -> tuple[float, np.ndarray]:
         """Greatest log-likelihood per value and its (m, s, w), m increasing."""
+        from scipy.optimize import minimize
+
         least_weight = self.least_weight(k)
         bounds = [self.span] * k + [(self.narrowest, self.broadest)] * k + [(-15.0, 15.0)] * k
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-from scipy.stats import differential_entropy
 
 from refbnn.errors import InputError
 from refbnn.noise.fitting.bounded import EDGES, MAX_DEGREE, fit_device
@@ -155,6 +154,8 @@ def _parameters(estimate: Estimate, cells: Cells, n: int) -> tuple[Parameter, ..
 
 
 def _divergence(estimate: Estimate, sample: Sample) -> float:
+    from scipy.stats import differential_entropy
+
     # Equal values take the places (k + ½)/count − ½ of a step around theirs.
     _, first, counts = np.unique(sample.values, return_index=True, return_counts=True)
     rank = np.arange(sample.n) - np.repeat(first, counts)
