@@ -9,7 +9,6 @@ from pathlib import Path
 from refbnn.errors import InputError
 from refbnn.files.atomic import require_writable
 
-MONTE_CARLO_SAMPLES = 1_000_000
 # The rarest event that a check looks at has probability 1/44 (verification.relu): fewer samples
 # would not see enough of them for a z-score to be normal. More than the most would not fit memory.
 _FEWEST_SAMPLES, _MOST_SAMPLES = 50_000, 50_000_000
@@ -61,6 +60,18 @@ def add_integer(
     parser.add_argument(
         option, type=integer_from(least, most), default=default, metavar="N", help=text
     )
+
+
+def add_out(
+    parser: argparse.ArgumentParser,
+    metavar: str,
+    text: str,
+    suffix: str = "",
+    required: bool = False,
+) -> None:
+    """-o, --out: a file to write, whose name ends in `suffix`."""
+    kind = output_file(suffix)
+    parser.add_argument("-o", "--out", metavar=metavar, type=kind, required=required, help=text)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +160,7 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
 def add_mc_samples(parser: argparse.ArgumentParser) -> None:
     """--mc-samples."""
     text = "Monte Carlo samples behind each check"
-    add_integer(parser, "--mc-samples", _FEWEST_SAMPLES, MONTE_CARLO_SAMPLES, text, _MOST_SAMPLES)
+    add_integer(parser, "--mc-samples", _FEWEST_SAMPLES, 1_000_000, text, _MOST_SAMPLES)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:

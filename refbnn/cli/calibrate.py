@@ -30,14 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="epistemic: meet the epistemic uncertainty of sampled passes; log_score: minimise the "
         "log score (default: %(default)s)",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.npz",
-        type=shared.output_file(".npz"),
-        help="save the network with its factor; this may be MODEL.npz, but the file then no longer "
-        "holds an unfinished training run (default: save nothing)",
+    text = (
+        "save the network with its factor; this may be MODEL.npz, but the file then no longer "
+        "holds an unfinished training run (default: save nothing)"
     )
+    shared.add_out(parser, "FILE.npz", text, ".npz")
     shared.add_threads(parser)
     shared.add_seed(parser)
 

@@ -37,14 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing.add_argument(
         "--split", choices=("train", "test"), default="test", help="(default: %(default)s)"
     )
-    showing.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.png",
-        type=shared.output_file(".png"),
-        required=True,
-        help="picture to write",
-    )
+    shared.add_out(showing, "FILE.png", "picture to write", ".png", required=True)
     showing.set_defaults(act=_show)
 
 

@@ -80,7 +80,19 @@ def _print_first_order(rows: list[dict]) -> None:
     header = ["first order", "", "|skewness| 50 %", "95 %", "max"]
     header += ["|excess kurtosis| 50 %", "95 %", "max", "KL 50 % (nats)", "95 %", "flagged %"]
     header += ["variance, full/diagonal"]
-    print(tabulate([list(_flat(row)) for row in rows], header, floatfmt=".3g"))
+    cells = [
+        [
+            row["layer"],
+            row["kind"],
+            *row["skewness"].values(),
+            *row["excess_kurtosis"].values(),
+            *list(row["divergence_nats"].values())[:2],
+            row["flagged_percent"],
+            row["median_variance_ratio_full_to_diagonal"],
+        ]
+        for row in rows
+    ]
+    print(tabulate(cells, header, floatfmt=".3g"))
 
 
 def _print_sampled(rows: list[dict], n: int) -> None:
@@ -91,8 +103,17 @@ def _print_sampled(rows: list[dict], n: int) -> None:
     header = [f"{n} samples", "", "variance, sampled/PFP 50 %", "5 %", "95 %", "|mean shift|"]
     header += ["|skewness| 50 %", "95 %", "|excess kurtosis| 50 %", "95 %"]
     header += ["KL 50 % (nats)", "95 %", "flagged %"]
+    cells = []
+    for row in rows:
+        found = row["sampled"]
+        ratio = found["variance_ratio_sampled_to_propagated"]
+        cell = [row["layer"], row["kind"], ratio["median"], ratio["q05"], ratio["q95"]]
+        cell.append(found["mean_shift_in_standard_deviations"]["q95"])
+        for key in ("skewness", "excess_kurtosis", "divergence_less_chance_nats"):
+            cell += [found[key]["median"], found[key]["q95"]]
+        cells.append([*cell, found["flagged_percent"]])
     print()
-    print(tabulate([list(_flat_sampled(row)) for row in rows], header, floatfmt=".3g"))
+    print(tabulate(cells, header, floatfmt=".3g"))
     error = standard_errors(n)
     variance = 100.0 * (2.0 / (n - 1)) ** 0.5
     print(
@@ -120,15 +141,16 @@ def _is_followed(layer) -> bool:
 
 
 def _row(layer, threshold: float) -> dict:
+    """Numbers of one layer, for JSON and the tables."""
     import numpy as np
 
     ratio = layer.variance_ratio
     return {
         "layer": layer.index,
         "kind": layer.layer,
-        "skewness": _quantiles(layer.shape.skewness),
-        "excess_kurtosis": _quantiles(layer.shape.kurtosis),
-        "divergence_nats": _quantiles(layer.shape.divergence),
+        "skewness": _quantiles(np.abs(layer.shape.skewness)),
+        "excess_kurtosis": _quantiles(np.abs(layer.shape.kurtosis)),
+        "divergence_nats": _quantiles(np.abs(layer.shape.divergence)),
         "flagged_percent": 100.0 * float((layer.shape.divergence > threshold).mean()),
         "median_variance_ratio_full_to_diagonal": None
         if ratio is None
@@ -140,53 +162,24 @@ def _row(layer, threshold: float) -> dict:
 def _sampled_row(sampled, threshold: float) -> dict:
     import numpy as np
 
-    lower, median, upper = np.quantile(sampled.variance_ratio, [0.05, 0.5, 0.95])
-    divergence = np.quantile(sampled.divergence, [0.5, 0.95, 1.0])
     return {
-        "variance_ratio_sampled_to_propagated": {
-            "q05": float(lower),
-            "median": float(median),
-            "q95": float(upper),
-        },
-        "mean_shift_in_standard_deviations": _quantiles(sampled.mean_shift),
-        "skewness": _quantiles(sampled.shape.skewness),
-        "excess_kurtosis": _quantiles(sampled.shape.kurtosis),
-        "divergence_less_chance_nats": dict(
-            zip(("median", "q95", "max"), map(float, divergence), strict=True)
+        "variance_ratio_sampled_to_propagated": _quantiles(
+            sampled.variance_ratio, q05=0.05, median=0.5, q95=0.95
         ),
+        "mean_shift_in_standard_deviations": _quantiles(np.abs(sampled.mean_shift)),
+        "skewness": _quantiles(np.abs(sampled.shape.skewness)),
+        "excess_kurtosis": _quantiles(np.abs(sampled.shape.kurtosis)),
+        "divergence_less_chance_nats": _quantiles(sampled.divergence),
         "flagged_percent": 100.0 * float(sampled.flagged(threshold).mean()),
     }
 
 
-def _quantiles(values) -> dict[str, float]:
-    """Median, 95 % quantile and maximum of the absolute values."""
+def _quantiles(values, **levels: float) -> dict[str, float]:
+    """Quantiles by name; by default the median, the 95 % quantile and the maximum."""
     import numpy as np
 
-    median, upper, greatest = np.quantile(np.abs(values), [0.5, 0.95, 1.0])
-    return {"median": float(median), "q95": float(upper), "max": float(greatest)}
-
-
-def _flat(row: dict):
-    yield row["layer"]
-    yield row["kind"]
-    for key in ("skewness", "excess_kurtosis"):
-        yield from row[key].values()
-    yield row["divergence_nats"]["median"]
-    yield row["divergence_nats"]["q95"]
-    yield row["flagged_percent"]
-    yield row["median_variance_ratio_full_to_diagonal"]
-
-
-def _flat_sampled(row: dict):
-    yield row["layer"]
-    yield row["kind"]
-    found = row["sampled"]
-    ratio = found["variance_ratio_sampled_to_propagated"]
-    yield from (ratio["median"], ratio["q05"], ratio["q95"])
-    yield found["mean_shift_in_standard_deviations"]["q95"]
-    for key in ("skewness", "excess_kurtosis", "divergence_less_chance_nats"):
-        yield from (found[key]["median"], found[key]["q95"])
-    yield found["flagged_percent"]
+    levels = levels or {"median": 0.5, "q95": 0.95, "max": 1.0}
+    return {name: float(np.quantile(values, level)) for name, level in levels.items()}
 
 
 def _positive(text: str) -> float:

@@ -19,14 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="tool that saved it: pyro, numpyro, bayesian-torch or torchbnn",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.npz",
-        type=shared.output_file(),
-        required=True,
-        help="checkpoint to write",
-    )
+    shared.add_out(parser, "FILE.npz", "checkpoint to write", required=True)
     parser.add_argument(
         "--arch",
         metavar="NAME",

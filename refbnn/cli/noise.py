@@ -35,22 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(float("-inf"), float("inf")),
         help="physical limits that a bounded support stays within, such as 0,inf",
     )
-    fitting.add_argument(
-        "-o", "--out", metavar="LAW.json", type=shared.output_file(), help="file to save the law in"
-    )
+    shared.add_out(fitting, "LAW.json", "file to save the law in")
     shared.add_json(fitting, "the tables")
     shared.add_seed(fitting)
     fitting.set_defaults(act=_fit)
 
     showing = actions.add_parser("show", help="print a saved law and draw it")
     showing.add_argument("law", metavar="LAW.json", type=Path)
-    showing.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.png",
-        type=shared.output_file(),
-        help="picture to write (default: the law's name with .png, in the current folder)",
-    )
+    text = "picture to write (default: the law's name with .png, in the current folder)"
+    shared.add_out(showing, "FILE.png", text)
     showing.set_defaults(act=_show)
 
     sampling = actions.add_parser("sample", help="draw from a saved law")
@@ -62,14 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="number of values",
     )
-    sampling.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.npy",
-        type=shared.output_file(".npy"),
-        required=True,
-        help="NumPy file to write",
-    )
+    shared.add_out(sampling, "FILE.npy", "NumPy file to write", ".npy", required=True)
     sampling.add_argument(
         "--standardised",
         action="store_true",

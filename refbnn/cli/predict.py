@@ -24,13 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "number of targets of a regression; by default the outputs are logits of classes"
     shared.add_integer(parser, "--targets", 1, None, text)
-    parser.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.csv",
-        type=shared.output_file(),
-        help="(default: standard output)",
-    )
+    shared.add_out(parser, "FILE.csv", "(default: standard output)")
     shared.add_method(parser, "pfp")
     shared.add_threads(parser)
     shared.add_seed(parser)

@@ -21,14 +21,8 @@ _PRIORS = {  # class of refbnn.prior, and the meaning of its numbers
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command; the defaults are those of `refbnn.train`."""
-    parser.add_argument(
-        "-o",
-        "--out",
-        metavar="MODEL.npz",
-        type=shared.output_file(".npz"),
-        required=True,
-        help="checkpoint, written after every epoch",
-    )
+    text = "checkpoint, written after every epoch"
+    shared.add_out(parser, "MODEL.npz", text, ".npz", required=True)
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -238,10 +232,7 @@ def _print(history) -> None:
 
     stride = -(-len(history) // _ROWS)
     shown = [epoch for epoch in history if epoch.number % stride == 0 or epoch is history[-1]]
-    rows = [
-        [e.number, e.loss.nll, e.loss.kl, e.kl_weight, "" if e.validation is None else e.validation]
-        for e in shown
-    ]
+    rows = [list(row.values()) for row in _rows(shown)]
     print("Loss for the whole data set, nats: mean over each epoch's minibatches\n")
     header = ["epoch", "NLL", "KL", "weight of KL", "validation, nats per example"]
     print(tabulate(rows, header, floatfmt=("d", ".1f", ".1f", ".3g", ".4f")))

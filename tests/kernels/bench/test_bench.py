@@ -16,6 +16,7 @@ from kernels.devices import local, targets
 from kernels.network import program
 from kernels.program import loops
 from refbnn import cli
+from refbnn.cli.bench import command as bench_command
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
 from refbnn.layers.moments import deterministic
 from refbnn.network.file import save
