@@ -1,6 +1,15 @@
 """refbnn: reference Bayesian neural networks with device-shaped weights.
 
-The names below load on first use, so that the command line answers at once.
+Names and sub-packages load on first use, so that the command line answers at once.
+
+Examples
+--------
+>>> import numpy as np
+>>> import refbnn
+>>> layers = [refbnn.layers.Dense(4, 8), refbnn.layers.ReLU(), refbnn.layers.Dense(8, 3)]
+>>> net = refbnn.Network(layers, law=refbnn.noise.Gaussian(), seed=0)
+>>> net.propagate(np.ones((2, 4))).mean.shape
+(2, 3)
 """
 
 from __future__ import annotations
@@ -9,7 +18,10 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from refbnn.files.cache import cache_folder
+
 if TYPE_CHECKING:
+    from refbnn import data, layers, noise, prior
     from refbnn.errors import InputError
     from refbnn.layers.moments import Moments
     from refbnn.layers.posterior import Posterior
@@ -18,12 +30,11 @@ if TYPE_CHECKING:
     from refbnn.prediction.predict import predict
     from refbnn.training.train import train
 
+    __version__: str
+
 # By default Numba keeps what it has compiled beside the sources. In an installed package pip does
 # not remove those files, and the folder that stays hides an editable install made afterwards.
-_CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(_CACHE, "refbnn", "numba"))
-
-__all__ = ["InputError", "Moments", "Network", "Posterior", "load", "predict", "save", "train"]
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))
 
 _HOME = {
     "InputError": "refbnn.errors",
@@ -35,9 +46,38 @@ _HOME = {
     "save": "refbnn.network.file",
     "train": "refbnn.training.train",
 }
+_PACKAGES = ("data", "layers", "noise", "prior")
+
+__all__ = [
+    "InputError",
+    "Moments",
+    "Network",
+    "Posterior",
+    "data",
+    "layers",
+    "load",
+    "noise",
+    "predict",
+    "prior",
+    "save",
+    "train",
+]
 
 
 def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'refbnn' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"refbnn.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "__version__":
+        from importlib import metadata
+
+        try:
+            return metadata.version("refbnn")
+        except metadata.PackageNotFoundError:
+            return "0+uninstalled"
+    raise AttributeError(f"module 'refbnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

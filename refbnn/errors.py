@@ -1,9 +1,19 @@
-"""The error for wrong input, and the suggestion of a right name that goes into its message."""
+"""Errors for wrong input and for packages that are not installed; suggestions for messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+# Extras: their modules, and the packages that hold these.
+_EXTRAS = {
+    "kernels": {"tvm": "apache-tvm", "tvm_ffi": "apache-tvm-ffi", "psutil": "psutil"}
+    | {"cloudpickle": "cloudpickle"},
+    "figures": {"matplotlib": "matplotlib", "jinja2": "jinja2"},
+    "data": {"pooch": "pooch", "requests": "requests", "PIL": "pillow"},
+    "arm": {"unicorn": "unicorn", "elftools": "pyelftools", "capstone": "capstone"},
+    "rpc": {"tornado": "tornado"},
+}
 
 
 class InputError(ValueError):
@@ -24,5 +34,36 @@ class InputError(ValueError):
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Name the nearest known word, to append to a message: "; did you mean 'epochs'?", or ""."""
+    from difflib import get_close_matches
+
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class MissingPackageError(ImportError, InputError):
+    """A package of an extra is not installed; the message says how to install it."""
+
+
+@contextmanager
+def naming_the_extra() -> Iterator[None]:
+    """Turn the absence of an optional package into a MissingPackageError.
+
+    Examples
+    --------
+    >>> from refbnn.errors import MissingPackageError, naming_the_extra
+    >>> try:
+    ...     with naming_the_extra():
+    ...         raise ModuleNotFoundError(name="tvm.te")
+    ... except MissingPackageError as error:
+    ...     print(error)
+    needs apache-tvm: pip install 'refbnn[kernels]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        for extra, packages in _EXTRAS.items():
+            if module in packages:
+                message = f"needs {packages[module]}: pip install 'refbnn[{extra}]'"
+                raise MissingPackageError(message, name=module) from None
+        raise

@@ -22,12 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pooch
-
 from kernels.devices.targets import Target
 from kernels.program.program import Step
 from refbnn.errors import InputError
 from refbnn.files.atomic import write_text
+from refbnn.files.cache import cache_folder
 
 PACKAGED = Path(__file__).parents[1] / "tuning" / "records"
 SECONDS, PROXY_CYCLES = "seconds", "proxy_cycles"  # measures, and names of the costs in files
@@ -78,7 +77,7 @@ def processor(target: Target) -> dict[str, object]:
 
 def default_folder() -> Path:
     """Default folder of records: `records` in the user's cache of refbnn."""
-    return Path(pooch.os_cache("refbnn")) / "records"
+    return cache_folder() / "records"
 
 
 def path(folder: Path, target: Target) -> Path:

@@ -1,99 +1,136 @@
 """The command line: one program, few words.
 
-Exit codes: 0 done; 1 a check did not hold; 2 the input or the call is wrong, one line on standard
-error. Everything heavy is imported by the command that needs it, so that help answers at once.
+Exit codes: 0 done; 1 a check failed; 2 the input or the call is wrong, one line on standard error.
+Only the module of the command that runs is imported, and it imports what is heavy inside `run`:
+help answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from refbnn.cli import (
-    calibrate,
-    compare,
-    compile,
-    data,
-    diagnose,
-    evaluate,
-    figures,
-    import_,
-    noise,
-    predict,
-    train,
-    tune,
-    verify,
-)
-from refbnn.cli.bench import command as bench
-from refbnn.cli.reproduce import command as reproduce
-from refbnn.errors import InputError
+from refbnn.errors import InputError, naming_the_extra, suggestion
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
-COMMANDS: dict[str, Any] = {
-    "reproduce": reproduce,
-    "verify": verify,
-    "figures": figures,
-    "noise": noise,
-    "data": data,
-    "train": train,
-    "calibrate": calibrate,
-    "evaluate": evaluate,
-    "compare": compare,
-    "predict": predict,
-    "diagnose": diagnose,
-    "import": import_,
-    "compile": compile,
-    "tune": tune,
-    "bench": bench,
+GROUPS = {
+    "measure noise": {"noise": "fit a law to measured device noise, show it, sample it"},
+    "train and predict": {
+        "data": "list the data sets, fetch their files, draw examples",
+        "train": "train a network by mean-field variational inference, with checkpoints",
+        "predict": "predict inputs from a file, with uncertainty, as CSV",
+        "import": "turn a posterior of Pyro, NumPyro, bayesian-torch or torchbnn into a checkpoint",
+    },
+    "judge uncertainty": {
+        "evaluate": "measure accuracy, log score, and uncertainty in and out of distribution",
+        "compare": "compare propagation with many sampled passes; exit code 1 if a limit is missed",
+        "calibrate": "choose the factor on the weights' variance that propagation uses",
+        "diagnose": "show where propagation's Gaussian assumption is poor, layer by layer",
+    },
+    "run on hardware": {
+        "compile": "compile a network to a C library for a board without Python",
+        "tune": "search the fastest schedule of a network's kernels",
+        "bench": "measure a network's kernels beside NumPy, Numba and other tools",
+    },
+    "check and reproduce": {
+        "verify": "hold every operator against Monte Carlo, every kernel against the reference",
+        "reproduce": "run the whole chain, from measured noise to a verified kernel",
+        "figures": "draw the figures, as PNG, with their numbers as JSON",
+    },
 }
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+_MODULES = {"import": "import_", "bench": "bench.command", "reproduce": "reproduce.command"}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argument parser whose errors are one line."""
+    """Argument parser without abbreviations, whose errors are one line."""
+
+    def __init__(self, **settings):
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def parse_known_args(self, args=None, namespace=None):
+        # Before everything else: a misspelt option would be reported as one that is missing.
+        for word in [] if self._subparsers else args:
+            option = word.partition("=")[0]
+            if option.startswith("--") and option not in {"--", *self._option_string_actions}:
+                self.error(f"no option {option!r}{suggestion(option, self._option_string_actions)}")
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action, value):
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += suggestion(str(value), map(str, action.choices))
+            raise
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned."""
-    parser = _Parser(
-        prog="refbnn",
-        description="Reference Bayesian neural networks with device-shaped weights: "
-        "noise laws, variational inference, moment propagation and TVM kernels.",
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    arguments = parser.parse_args(argv)
-    # A polite kill unwinds like an interrupt, so that nothing half-written stays.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # "−" on a terminal that knows ASCII alone
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in COMMANDS:
+        _answer_without_command(words)
+    name, *words = words
     try:
-        failed = arguments.run(arguments)
+        with naming_the_extra():
+            failed = _run(name, words)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone; so that closing standard output is silent too:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (InputError, OSError) as error:  # the latter: standard output on a full disk, say
         message = " ".join(str(error).splitlines())  # one line, whatever a file is called
-        message = message.removeprefix(f"{arguments.command}: ")
-        print(f"refbnn {arguments.command}: {message}", file=sys.stderr)
+        print(f"refbnn {name}: {message.removeprefix(f'{name}: ')}", file=sys.stderr)
         return WRONG_INPUT
     except MemoryError as error:
-        print(f"refbnn {arguments.command}: not enough memory ({error})", file=sys.stderr)
+        print(f"refbnn {name}: not enough memory ({error})", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print(f"refbnn {arguments.command}: interrupted", file=sys.stderr)
+        print(f"refbnn {name}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT  # as the shell reports a program ended by a signal
-    for name in failed:
-        print(f"refbnn {arguments.command}: check failed: {name}", file=sys.stderr)
+    for check in failed:
+        print(f"refbnn {name}: check failed: {check}", file=sys.stderr)
     return FAILED if failed else HELD
+
+
+def _run(name: str, words: list[str]) -> list[str]:
+    """Run a command; the checks that failed are returned."""
+    module = importlib.import_module(f"refbnn.cli.{_MODULES.get(name, name)}")
+    parser = _Parser(prog=f"refbnn {name}", description=COMMANDS[name])
+    module.add_arguments(parser)
+    arguments = parser.parse_args(words)
+    # A polite kill unwinds like an interrupt, so that nothing half-written stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # "−" on a terminal that knows ASCII alone
+    return module.run(arguments)
+
+
+def _answer_without_command(words: list[str]) -> NoReturn:
+    """Print help or the version, or say that there is no such command."""
+    import refbnn
+
+    lines = ["Reference Bayesian neural networks with device-shaped weights: noise laws,"]
+    lines += ["variational inference, moment propagation and TVM kernels."]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<10} {text}" for name, text in commands.items())]
+    parser = _Parser(
+        prog="refbnn",
+        usage="refbnn COMMAND ...",
+        description="\n".join(lines),
+        epilog="`refbnn COMMAND --help` explains a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"refbnn {refbnn.__version__}")
+    _, others = parser.parse_known_args(words)
+    if not others:
+        parser.error("no command; expected one of those that --help lists")
+    parser.error(f"no command {others[0]!r}{suggestion(others[0], COMMANDS)}")

@@ -1,4 +1,4 @@
-"""Argument types and options that several commands share."""
+"""Argument types and options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from refbnn.errors import InputError
+from refbnn.files.atomic import require_writable
 
-MONTE_CARLO_SAMPLES = 1_000_000
 # The rarest event that a check looks at has probability 1/44 (verification.activations): fewer
 # samples would not see enough of them for a z-score to be normal. More than the most would not fit
 # memory.
@@ -31,45 +31,105 @@ def integer_from(least: int, most: int | None = None):
     return parse
 
 
+def output_file(suffix: str = ""):
+    """Argument type: the path of a file that can be written and whose name ends in `suffix`."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        try:
+            if suffix and path.suffix != suffix:
+                raise InputError(f"{path}: expected a name that ends in {suffix}")
+            require_writable(path)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return path
+
+    return parse
+
+
+def add_integer(
+    parser: argparse.ArgumentParser,
+    option: str,
+    least: int,
+    default: int | None,
+    text: str,
+    most: int | None = None,
+) -> None:
+    """Add an option with an integer; the help shows its default, if there is one."""
+    if default is not None:
+        text += " (default: %(default)s)"
+    parser.add_argument(
+        option, type=integer_from(least, most), default=default, metavar="N", help=text
+    )
+
+
+def add_out(
+    parser: argparse.ArgumentParser,
+    metavar: str,
+    text: str,
+    suffix: str = "",
+    required: bool = False,
+) -> None:
+    """-o, --out: a file to write, whose name ends in `suffix`."""
+    kind = output_file(suffix)
+    parser.add_argument("-o", "--out", metavar=metavar, type=kind, required=required, help=text)
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """--seed."""
-    parser.add_argument(
-        "--seed",
-        type=integer_from(0),
-        default=0,
-        metavar="N",
-        help="seed of every random number (default: %(default)s)",
-    )
+    add_integer(parser, "--seed", 0, 0, "seed of every random number")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """--threads."""
+    text = (
+        "threads for linear algebra; more of them speed up large networks on idle cores, and sums "
+        "then round differently"
+    )
+    add_integer(parser, "--threads", 1, 1, text)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """MODEL.npz."""
     parser.add_argument(
-        "--threads",
-        type=integer_from(1),
-        default=1,
-        metavar="N",
-        help="threads for linear algebra; more help large networks on idle cores, and sums then "
-        "round differently (default: %(default)s)",
+        "model", metavar="MODEL.npz", type=Path, help="network that `refbnn train` saved"
     )
 
 
-def add_method(parser: argparse.ArgumentParser, more: tuple[str, ...], default: str) -> None:
-    """--method, with more choices than pfp and svi, and --samples."""
+def add_json(parser: argparse.ArgumentParser, what: str = "the numbers") -> None:
+    """--json."""
+    parser.add_argument(
+        "--json", metavar="FILE", type=output_file(), help=f"also write {what} as JSON"
+    )
+
+
+def add_data_sets(parser: argparse.ArgumentParser) -> None:
+    """--id, --ood."""
+    parser.add_argument(
+        "--id",
+        metavar="NAME",
+        required=True,
+        help="data set in distribution, of those that `refbnn data list` prints: its test split",
+    )
+    parser.add_argument(
+        "--ood", metavar="NAME", help="data set out of distribution, its test split, for AUROC"
+    )
+
+
+def add_method(parser: argparse.ArgumentParser, default: str, more: str = "") -> None:
+    """--method, where the help names more methods than pfp, full and svi, and --samples."""
     parser.add_argument(
         "--method",
-        choices=("pfp", "full", "svi", *more),
+        metavar="METHOD",
         default=default,
-        help="by propagation, by propagation with all covariances (dense networks) or by sampling "
-        "(default: %(default)s)",
+        help="pfp: propagation; full: propagation with all covariances (dense networks); svi: "
+        f"sampled weights{more} (default: %(default)s)",
     )
-    parser.add_argument(
-        "--samples",
-        type=integer_from(2),
-        metavar="N",
-        help="svi: passes with sampled weights (default: 30); full: draws of the logits "
-        "(default: 1000); pfp: draws of the logits in place of quadrature",
+    text = (
+        "svi: passes with sampled weights (default: 30); full: draws of the logits "
+        "(default: 1000); pfp: draws of the logits in place of quadrature"
     )
+    add_integer(parser, "--samples", 2, None, text)
 
 
 def add_noise(parser: argparse.ArgumentParser) -> None:
@@ -98,15 +158,10 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_samples(parser: argparse.ArgumentParser) -> None:
+def add_mc_samples(parser: argparse.ArgumentParser) -> None:
     """--mc-samples."""
-    parser.add_argument(
-        "--mc-samples",
-        type=integer_from(_FEWEST_SAMPLES, _MOST_SAMPLES),
-        default=MONTE_CARLO_SAMPLES,
-        metavar="N",
-        help="Monte Carlo samples behind each check (default: %(default)s)",
-    )
+    text = "Monte Carlo samples behind each check"
+    add_integer(parser, "--mc-samples", _FEWEST_SAMPLES, 1_000_000, text, _MOST_SAMPLES)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -120,25 +175,25 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     """--device, --tracker, --key."""
     parser.add_argument(
         "--device",
-        choices=("local", "emulated", "rpc"),
-        help="run on this machine, on an emulated Arm core or on a board (default: local; rpc with "
-        "--tracker)",
+        metavar="DEVICE",
+        help="local: run on this machine; emulated: on an emulated Arm core; rpc: on a board "
+        "(default: local; rpc with --tracker)",
     )
     parser.add_argument(
         "--tracker",
         metavar="HOST:PORT",
-        help="TVM's tracker, which knows the boards; by default as TVM_TRACKER_HOST and "
-        "TVM_TRACKER_PORT say",
+        help="TVM's tracker, which knows the boards (default: TVM_TRACKER_HOST and "
+        "TVM_TRACKER_PORT of the environment)",
     )
     parser.add_argument(
         "--key",
         metavar="KEY",
-        help="what the boards are called there; by default as TVM_TRACKER_KEY says",
+        help="name of the boards at the tracker (default: TVM_TRACKER_KEY of the environment)",
     )
 
 
 def device(arguments: argparse.Namespace):
-    """What add_device's options say, as `kernels.compile_network` takes it: a name or a board."""
+    """Read add_device's options as `kernels.compile_network` takes them: a name or a board."""
     name = arguments.device or ("local" if arguments.tracker is None else "rpc")
     if name == "rpc":
         from kernels.devices import board_from_environment as board
@@ -173,7 +228,7 @@ def add_records(parser: argparse.ArgumentParser) -> None:
 
 
 def read_noise(arguments: argparse.Namespace):
-    """Values, their column's name and a description of their source, as add_noise's options say."""
+    """Read values, their column's name and their source in words, as add_noise's options say."""
     from refbnn.data import packaged
     from refbnn.noise import read_measurements
 
@@ -190,15 +245,16 @@ def read_noise(arguments: argparse.Namespace):
 
 
 def described(path: str, where: Mapping[str, float] | None) -> str:
-    """A file and the rows chosen from it."""
+    """Name a file and the rows chosen from it."""
     conditions = ", ".join(f"{k} = {v:g}" for k, v in (where or {}).items())
     return f"{path} where {conditions}" if conditions else path
 
 
-def fit_noise(values, column: str, source: str, **options):
-    """Fit a law, with options of `refbnn.noise.fit`, to what read_noise returns.
+def fit_noise(values, column: str, source: str, **settings):
+    """Fit a law, with the settings of `refbnn.noise.fit`, to what read_noise returns.
 
-    Errors name the source. On one thread: the sums are small, threads would wait for each other.
+    Errors name the source. The fit runs on one thread: its sums are small, and several threads
+    would wait for each other.
     """
     from threadpoolctl import threadpool_limits
 
@@ -206,7 +262,7 @@ def fit_noise(values, column: str, source: str, **options):
 
     try:
         with threadpool_limits(1):
-            return fit(values, **options)
+            return fit(values, **settings)
     except InputError as error:
         raise InputError(f"{source}, {column}: {error}") from None
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from refbnn.cli import arguments as options
-from refbnn.errors import InputError
-from refbnn.files.atomic import require_writable
-
-HELP = "choose the factor on the weights' variance that propagation uses, on validation data"
-_VALIDATION = 0.1
-_EXAMPLES = 1000
-_CRITERIA = ("epistemic", "log_score")
+from refbnn.cli import arguments as shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, data, criterion."""
-    parser.add_argument("model", metavar="MODEL.npz", type=Path)
+    """Add the options of the command."""
+    shared.add_model(parser)
     parser.add_argument(
         "--data", metavar="NAME", required=True, help="data set that the model was trained on"
     )
@@ -25,35 +17,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--validation",
         metavar="SHARE",
         type=float,
-        default=_VALIDATION,
-        help="use this share of the training data: with the share and seed of `refbnn train`, what "
-        "was held out there (default: %(default)s)",
+        default=0.1,
+        help="share of the training data to use; with the share and seed of `refbnn train` these "
+        "are the examples that it held out (default: %(default)s)",
     )
-    parser.add_argument(
-        "--examples",
-        metavar="N",
-        type=options.integer_from(1),
-        default=_EXAMPLES,
-        help="of these at most so many, evenly spaced: each is propagated some 25 times "
-        "(default: %(default)s)",
-    )
+    text = "greatest number of these examples, evenly spaced; each is propagated some 25 times"
+    shared.add_integer(parser, "--examples", 1, 1000, text)
     parser.add_argument(
         "--criterion",
-        choices=_CRITERIA,
-        default=_CRITERIA[0],
-        help="the epistemic uncertainty of sampled passes is met, or the log score is least "
-        "(default: %(default)s)",
+        metavar="NAME",
+        default="epistemic",
+        help="epistemic: meet the epistemic uncertainty of sampled passes; log_score: minimise the "
+        "log score (default: %(default)s)",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.npz",
-        type=Path,
-        help="save the network with its factor; may be MODEL.npz, a run of training in it is not "
-        "kept then (default: report alone)",
+    text = (
+        "save the network with its factor; this may be MODEL.npz, but the file then no longer "
+        "holds an unfinished training run (default: save nothing)"
     )
-    options.add_threads(parser)
-    options.add_seed(parser)
+    shared.add_out(parser, "FILE.npz", text, ".npz")
+    shared.add_threads(parser)
+    shared.add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
@@ -63,46 +46,43 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load, save
+    from refbnn.cli.models import require_classes
     from refbnn.training.data import held_out
     from refbnn.uncertainty.variance_factor import BOUNDS, choose
 
-    if arguments.out is not None:
-        if arguments.out.suffix != ".npz":
-            raise InputError(f"{arguments.out}: expected a name that ends in .npz")
-        require_writable(arguments.out)
     net = load(arguments.model)
     examples = data.load(arguments.data, "train")
     held = held_out(examples.x, arguments.validation, arguments.seed).nonzero()[0]
     held = held[:: -(-len(held) // arguments.examples)]
-    x, y = net.shaped(examples.x[held]), examples.y[held]
-    if examples.task == "classes" and net.check_input(x.shape[1:]) != (examples.n_outputs,):
-        raise InputError(
-            f"{arguments.model}: outputs {net.check_input(x.shape[1:])}; expected "
-            f"{examples.n_outputs} classes, as {arguments.data} has"
-        )
+    if examples.task == "classes":
+        require_classes(net, arguments.model, examples)
     with (
         threadpool_limits(arguments.threads, "blas"),
         tqdm(desc="calibrate", unit="propagation", disable=None) as bar,
     ):
         found = choose(
-            net, x, y, criterion=arguments.criterion, seed=arguments.seed, on_step=bar.update
+            net,
+            net.shaped(examples.x[held]),
+            examples.y[held],
+            criterion=arguments.criterion,
+            seed=arguments.seed,
+            on_step=bar.update,
         )
     unit = "nats" if found.criterion == "log_score" else "|log ratio|"
     rows = [
         ["variance factor", 1.0, found.factor],
         [f"{found.criterion}, {unit}", found.before, found.after],
     ]
-    print(tabulate(rows, [f"{len(y)} examples", "before", "after"], floatfmt=".4f"))
-    if not found.on_bound:
-        print(
-            f"standard error of the factor: {found.standard_error:.2g} (choice of examples "
-            f"{found.error_examples:.2g}, SVI's passes {found.error_passes:.2g})"
-        )
+    print(tabulate(rows, [f"{len(held)} examples", "before", "after"], floatfmt=".4f"))
     if found.on_bound:
         return [
-            f"{found.criterion} still falls at the bound {found.factor:g} of {BOUNDS[0]:g} to "
+            f"{found.criterion} still falls at {found.factor:g}, a bound of {BOUNDS[0]:g} to "
             f"{BOUNDS[1]:g}: no factor serves, nothing is saved"
         ]
+    print(
+        f"standard error of the factor: {found.standard_error:.2g} (choice of examples "
+        f"{found.error_examples:.2g}, SVI's passes {found.error_passes:.2g})"
+    )
     if arguments.out is not None:
         save(arguments.out, net.with_variance_factor(found.factor))
     return []

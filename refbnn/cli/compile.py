@@ -7,25 +7,24 @@ import sys
 from pathlib import Path
 from shlex import quote
 
-from refbnn.cli import arguments as options
-
-HELP = "compile a network to a C library, with a header and a check, for a board without Python"
+from refbnn.cli import arguments as shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, target, how it is compiled, where it goes."""
+    """Add the options of the command."""
     parser.epilog = (
         "Writes NAME.h, libNAME.a, a test vector of the float64 reference (NAME_test.h) and "
         "main.c, which checks the library with it and says whether its bits are those of the "
         "kernel as Python drives it. The library calls nothing but memcpy and memset of the C "
-        "library and takes no memory from a heap. With --c, NAME.c in place of the library, for "
-        "any processor with a C11 compiler: the schedule is the same, for the lanes of --target, "
-        "but of vectors plain loops are made, and results differ by rounding from compiler to "
-        "compiler. Moments are propagated: of sampling there is no library. A folder that has "
-        "other files is left alone. Exit code 1 if the kernel itself is not within the tolerance."
+        "library and takes no memory from a heap. --c writes NAME.c instead of the library, for "
+        "any processor with a C11 compiler. The C source has the same schedule, for the lanes of "
+        "--target, but plain loops instead of vectors, and its results differ by rounding from "
+        "compiler to compiler. The library propagates moments; it cannot sample. A folder that "
+        "holds other files is left alone. Exit code 1 if the kernel itself is not within the "
+        "tolerance."
     )
-    parser.add_argument("model", metavar="MODEL.npz", type=Path)
-    options.add_target(parser)
+    shared.add_model(parser)
+    shared.add_target(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -40,33 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="C identifier that begins the names of files, function and constants "
         "(default: after the model's file)",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=options.integer_from(1),
-        default=1,
-        metavar="N",
-        help="examples of one call (default: %(default)s)",
-    )
+    shared.add_integer(parser, "--batch-size", 1, 1, "examples of one call")
     parser.add_argument(
         "--schedule",
-        choices=("hand", "tuned", "default"),
+        metavar="NAME",
         default="hand",
-        help="loops by hand, with decisions from records of tuning, or as TVM has them "
-        "(default: %(default)s)",
+        help="hand: loops by hand; tuned: with decisions from records of tuning; default: TVM's "
+        "own loops (default: %(default)s)",
     )
     parser.add_argument(
         "--form",
-        choices=("variance", "raw", "separate", "mean"),
+        metavar="NAME",
         default="variance",
-        help="of the moments of dense layers and convolutions; mean: the deterministic network of "
-        "the means, with variance 0 (default: %(default)s)",
+        help="form of the moments of dense layers and convolutions: variance, raw or separate; "
+        "mean: the deterministic network of the means, with variance 0 (default: %(default)s)",
     )
-    options.add_records(parser)
+    shared.add_records(parser)
     parser.add_argument("--c", action="store_true", help="write C source instead of a library")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Write the folder; print what is in it and how to check it."""
+    """Write the folder; print its files and how to check them."""
     from kernels.deploy import deploy
     from kernels.deploy.names import name_after
     from refbnn import load

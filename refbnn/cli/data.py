@@ -1,19 +1,16 @@
-"""`refbnn data`: which data sets there are, fetch their files, look at them."""
+"""`refbnn data`: list the data sets, fetch their files, look at them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from refbnn.errors import InputError
-
-HELP = "list the data sets, fetch their files, draw examples"
-_PUBLISHED = ("mnist", "fashion-mnist", "ambiguous-mnist")
+from refbnn.cli import arguments as shared
+from refbnn.errors import InputError, suggestion
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The three actions and their options."""
+    """Add the three actions and their options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="print every data set and whether it is here")
@@ -29,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         metavar="NAME",
         nargs="+",
-        choices=_PUBLISHED,
-        help=f"one or several of {', '.join(_PUBLISHED)}",
+        help="mnist, fashion-mnist or ambiguous-mnist, or several of them",
     )
     fetching.set_defaults(act=_fetch)
 
@@ -41,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing.add_argument(
         "--split", choices=("train", "test"), default="test", help="(default: %(default)s)"
     )
-    showing.add_argument(
-        "-o", "--out", metavar="FILE.png", type=Path, required=True, help="picture to write"
-    )
+    shared.add_out(showing, "FILE.png", "picture to write", ".png", required=True)
     showing.set_defaults(act=_show)
 
 
@@ -54,8 +48,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from tabulate import tabulate
-
+    from refbnn.cli.output import print_table
     from refbnn.data.catalogue import ENTRIES, FACES, SPLITS
 
     rows = []
@@ -66,15 +59,21 @@ def _list(arguments: argparse.Namespace) -> None:
         rows.append([entry.name, *sizes, entry.task, state, entry.origin, entry.licence])
     rows.append([f"{FACES}FOLDER", "90 %", "10 %", "regression", "—", "a folder of UTKFace", "—"])
     header = ["name", "train", "test", "task", "here", "origin", "licence"]
-    align = ["left", "right", "right", "left", "left", "left", "left"]
-    print(tabulate(rows, header, colalign=align, disable_numparse=True))
+    print_table(header, rows, left=(0, 3, 4, 5, 6))
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
     from refbnn.data.published import PUBLICATIONS, fetch
 
-    for publication in PUBLICATIONS:
-        if publication.name in arguments.names:
+    published = {publication.name: publication for publication in PUBLICATIONS}
+    for name in arguments.names:
+        if name not in published:
+            raise InputError(
+                f"no publication {name!r}; expected some of {', '.join(published)}"
+                f"{suggestion(name, published)}"
+            )
+    for name, publication in published.items():
+        if name in arguments.names:
             for path in fetch(publication, progress=sys.stderr.isatty()):
                 print(path)
 
@@ -82,11 +81,8 @@ def _fetch(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from figures.pictures import data_grid
     from refbnn.data import load
-    from refbnn.files.atomic import require_writable, written_atomically
+    from refbnn.files.atomic import written_atomically
 
-    if arguments.out.suffix != ".png":
-        raise InputError(f"{arguments.out}: expected a name that ends in .png")
-    require_writable(arguments.out)
     dataset = load(arguments.name, arguments.split)
     with written_atomically(arguments.out) as path:
         data_grid.draw(dataset, path)

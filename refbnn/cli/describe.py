@@ -11,18 +11,19 @@ from refbnn.cli.report import Table
 from refbnn.noise import Law, NoiseFit, cumulants
 from refbnn.noise.storage import Measured, as_data
 
-ORDER = 6  # of the cumulants shown
+_ORDER = 6  # of the cumulants shown
 
 
 def measured(found: NoiseFit, column: str) -> Measured:
-    """Where a fitted law lies on its instrument's scale."""
+    """Location and scale of a fitted law in the measurements' unit."""
     return Measured(column, found.location, found.scale)
 
 
 def law_table(law: Law, place: Measured) -> Table:
-    """Numbers of a law: support, cumulants, entropy."""
+    """Show a law in numbers: support, cumulants, entropy, quantiles."""
     low, high = (place.location + place.scale * edge for edge in law.support)
-    kappa = cumulants(law, ORDER)
+    kappa = cumulants(law, _ORDER)
+    quantiles = place.location + place.scale * law.icdf(np.array([0.01, 0.5, 0.99]))
     rows = [
         [f"mean, {place.quantity}", f"{place.location:.6g}"],
         [f"standard deviation, {place.quantity}", f"{place.scale:.6g}"],
@@ -31,28 +32,13 @@ def law_table(law: Law, place: Measured) -> Table:
         ["excess kurtosis κ₄", f"{kappa[3]:.4f}"],
         ["κ₅, κ₆ (standardised)", f"{kappa[4]:.4g}, {kappa[5]:.4g}"],
         ["entropy of the standardised law (Gaussian: 1.4189)", f"{law.entropy:.4f} nats"],
-        ["quantiles 1 %, 50 %, 99 %", ", ".join(f"{q:.5g}" for q in _quantiles(law, place))],
+        ["quantiles 1 %, 50 %, 99 %", ", ".join(f"{q:.5g}" for q in quantiles)],
     ]
     return Table("Law", ["quantity", "value"], rows)
 
 
-def _quantiles(law: Law, place: Measured) -> np.ndarray:
-    return place.location + place.scale * law.icdf(np.array([0.01, 0.5, 0.99]))
-
-
-def law_numbers(law: Law) -> dict[str, Any]:
-    """What `law_table` shows, for JSON."""
-    kappa = cumulants(law, ORDER)
-    return {
-        "cumulants_standardised": kappa,
-        "skewness": kappa[2],
-        "excess_kurtosis": kappa[3],
-        "entropy_nats": law.entropy,
-    }
-
-
 def fit_tables(found: NoiseFit) -> list[Table]:
-    """Parameters with their uncertainty; the evidence; the families compared."""
+    """Show a fit: parameters with their uncertainty, the evidence, the families compared."""
     parameters = [
         [p.name, f"{p.value:.5g}", "" if p.uncertainty is None else f"{p.uncertainty:.2g}", p.note]
         for p in found.parameters
@@ -91,10 +77,13 @@ def fit_tables(found: NoiseFit) -> list[Table]:
 
 def fit_numbers(found: NoiseFit, column: str, source: str) -> dict[str, Any]:
     """A fit and its evidence, for JSON; `law` is what `refbnn.noise.load_law` reads."""
-    place = measured(found, column)
+    kappa = cumulants(found.law, _ORDER)
     return {
-        **as_data(found.law, place),
-        **law_numbers(found.law),
+        **as_data(found.law, measured(found, column)),
+        "cumulants_standardised": kappa,
+        "skewness": kappa[2],
+        "excess_kurtosis": kappa[3],
+        "entropy_nats": found.law.entropy,
         "source": source,
         "column": column,
         "n_values": found.n_values,

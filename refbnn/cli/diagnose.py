@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from refbnn.cli import arguments as options
-from refbnn.files.atomic import require_writable, write_text
-
-_SAMPLES, _FEWEST = 200, 20  # as of `refbnn.uncertainty.diagnostics.sampled`
-
-HELP = "show where propagation's Gaussian assumption is poor, layer by layer"
+from refbnn.cli import arguments as shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, data, threshold, samples."""
+    """Add the options of the command."""
     parser.epilog = (
-        "First order: skewness and kurtosis by formulas, of independent inputs. Sampled: an entry "
+        "First order: skewness and kurtosis by formulas, for independent inputs. Sampled: an entry "
         "is flagged if its divergence, less what chance adds, is above the threshold and chance is "
         "refuted (Benjamini-Hochberg, 5 % of a layer's flags)."
     )
-    parser.add_argument("model", metavar="MODEL.npz", type=Path)
+    shared.add_model(parser)
     parser.add_argument("--data", metavar="NAME", required=True, help="data set, its test split")
-    parser.add_argument(
-        "--inputs",
-        type=options.integer_from(1),
-        default=200,
-        metavar="N",
-        help="the first N examples (default: %(default)s)",
-    )
+    shared.add_integer(parser, "--inputs", 1, 200, "use the first N examples")
     parser.add_argument(
         "--threshold",
         type=_positive,
@@ -36,69 +24,110 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="divergence from a Gaussian to flag (default: 1/60, below which 30 samples would "
         "not show it)",
     )
-    parser.add_argument(
-        "--samples",
-        type=_samples,
-        default=_SAMPLES,
-        metavar="N",
-        help="sampled passes, at least 20: they see the correlation of a layer's inputs and the "
-        "shapes behind pooling, which the first order does not; 0 for none (default: %(default)s)",
+    text = (
+        "sampled passes, at least 20: they see the correlation of a layer's inputs and the shapes "
+        "behind pooling, which the first order does not; 0 for none (default: 200)"
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the numbers as JSON")
-    options.add_threads(parser)
-    options.add_seed(parser)
+    shared.add_integer(parser, "--samples", 0, None, text)
+    shared.add_json(parser)
+    shared.add_threads(parser)
+    shared.add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Print a row a layer with weights, to first order and by sampled passes."""
-    from tabulate import tabulate
+    """Print one row for each layer with weights, to first order and by sampled passes."""
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.report import as_json
+    from refbnn.cli.output import write_json
     from refbnn.uncertainty.diagnostics.bounds import bounds_rows
     from refbnn.uncertainty.diagnostics.diagnose import THRESHOLD, diagnose
-    from refbnn.uncertainty.diagnostics.non_gaussianity import standard_errors
+    from refbnn.uncertainty.diagnostics.sampled import SAMPLES
 
-    if arguments.json is not None:
-        require_writable(arguments.json)
     net = load(arguments.model)
     examples = data.load(arguments.data, "test")
     x = net.shaped(examples.x[: arguments.inputs])
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
-    n = arguments.samples
+    n = SAMPLES if arguments.samples is None else arguments.samples
     with (
         threadpool_limits(arguments.threads, "blas"),
         tqdm(total=len(x), desc="diagnose", unit="input", disable=None) as bar,
     ):
         layers = diagnose(net, x, n_samples=n, seed=arguments.seed, on_inputs=bar.update)
     rows = [_row(layer, threshold) for layer in layers]
-    header = ["first order", "", "|skewness| 50 %", "95 %", "max"]
-    header += ["|excess kurtosis| 50 %", "95 %", "max", "KL 50 % (nats)", "95 %", "flagged %"]
-    header += ["variance, full/diagonal"]
-    print(tabulate([list(_flat(row)) for row in rows], header, floatfmt=".3g"))
+    _print_first_order(rows)
     if n:
-        header = [f"{n} samples", "", "variance, sampled/PFP 50 %", "5 %", "95 %", "|mean shift|"]
-        header += ["|skewness| 50 %", "95 %", "|excess kurtosis| 50 %", "95 %"]
-        header += ["KL 50 % (nats)", "95 %", "flagged %"]
-        print()
-        print(tabulate([list(_flat_sampled(row)) for row in rows], header, floatfmt=".3g"))
-        error = standard_errors(n)
-        variance = 100.0 * (2.0 / (n - 1)) ** 0.5
-        print(
-            f"standard errors of a Gaussian entry: variance {variance:.0f} %, skewness "
-            f"{error.skewness:.2f}, excess kurtosis {error.kurtosis:.2f}; KL less what chance adds"
-        )
-        print("mean shift: of the sampled from the propagated mean, in standard deviations, 95 %")
+        _print_sampled(rows, n)
     last = layers[-1].flagged(threshold).reshape(len(x), -1)
     inputs = [index for index, row in enumerate(last) if row.any()]
     print(f"inputs with a flagged output: {len(inputs)} of {len(x)}")
-    print("first order: without what the correlation of a layer's inputs adds")
-    reset = [str(i) for i, layer in enumerate(net.layers[:-1]) if not _is_followed(layer)]
-    if reset:
-        print(f"first order: outputs of the layers {', '.join(reset)} are taken for Gaussian")
     bounds = bounds_rows(net, x)
+    _print_bounds(bounds)
+    _print_limits(net)
+    numbers = {
+        "data": examples.source,
+        "inputs": len(x),
+        "threshold_nats": threshold,
+        "samples": n,
+        "layers": rows,
+        "bounds": bounds,
+        "flagged_inputs": inputs,
+    }
+    write_json(arguments.json, numbers)
+    return []
+
+
+def _print_first_order(rows: list[dict]) -> None:
+    from tabulate import tabulate
+
+    header = ["first order", "", "|skewness| 50 %", "95 %", "max"]
+    header += ["|excess kurtosis| 50 %", "95 %", "max", "KL 50 % (nats)", "95 %", "flagged %"]
+    header += ["variance, full/diagonal"]
+    cells = [
+        [
+            row["layer"],
+            row["kind"],
+            *row["skewness"].values(),
+            *row["excess_kurtosis"].values(),
+            *list(row["divergence_nats"].values())[:2],
+            row["flagged_percent"],
+            row["median_variance_ratio_full_to_diagonal"],
+        ]
+        for row in rows
+    ]
+    print(tabulate(cells, header, floatfmt=".3g"))
+
+
+def _print_sampled(rows: list[dict], n: int) -> None:
+    from tabulate import tabulate
+
+    from refbnn.uncertainty.diagnostics.non_gaussianity import standard_errors
+
+    header = [f"{n} samples", "", "variance, sampled/PFP 50 %", "5 %", "95 %", "|mean shift|"]
+    header += ["|skewness| 50 %", "95 %", "|excess kurtosis| 50 %", "95 %"]
+    header += ["KL 50 % (nats)", "95 %", "flagged %"]
+    cells = []
+    for row in rows:
+        found = row["sampled"]
+        ratio = found["variance_ratio_sampled_to_propagated"]
+        cell = [row["layer"], row["kind"], ratio["median"], ratio["q05"], ratio["q95"]]
+        cell.append(found["mean_shift_in_standard_deviations"]["q95"])
+        for key in ("skewness", "excess_kurtosis", "divergence_less_chance_nats"):
+            cell += [found[key]["median"], found[key]["q95"]]
+        cells.append([*cell, found["flagged_percent"]])
+    print()
+    print(tabulate(cells, header, floatfmt=".3g"))
+    error = standard_errors(n)
+    variance = 100.0 * (2.0 / (n - 1)) ** 0.5
+    print(
+        f"standard errors of a Gaussian entry: variance {variance:.0f} %, skewness "
+        f"{error.skewness:.2f}, excess kurtosis {error.kurtosis:.2f}; KL less what chance adds"
+    )
+    print("mean shift: of the sampled from the propagated mean, in standard deviations, 95 %")
+
+
+def _print_bounds(bounds: list[dict]) -> None:
     for row in bounds:
         w1, w2 = row["w1_bound_in_deviations"], row["w2_bound_in_deviations"]
         print(
@@ -106,20 +135,16 @@ def run(arguments: argparse.Namespace) -> list[str]:
             f"at most {w1['median']:.2g} (50 %), {w1['max']:.2g} (max); to leading order "
             f"{w2['median']:.2g}, {w2['max']:.2g}; the mean of a ReLU errs by at most half of it"
         )
+
+
+def _print_limits(net) -> None:
+    """Say what the numbers leave out."""
+    print("first order: without what the correlation of a layer's inputs adds")
+    reset = [str(i) for i, layer in enumerate(net.layers[:-1]) if not _is_followed(layer)]
+    if reset:
+        print(f"first order: outputs of the layers {', '.join(reset)} are taken for Gaussian")
     if net.variance_factor != 1.0:
         print("without the network's variance factor")
-    if arguments.json is not None:
-        numbers = {
-            "data": examples.source,
-            "inputs": len(x),
-            "threshold_nats": threshold,
-            "samples": n,
-            "layers": rows,
-            "bounds": bounds,
-            "flagged_inputs": inputs,
-        }
-        write_text(arguments.json, as_json(numbers))
-    return []
 
 
 def _is_followed(layer) -> bool:
@@ -130,15 +155,16 @@ def _is_followed(layer) -> bool:
 
 
 def _row(layer, threshold: float) -> dict:
+    """Numbers of one layer, for JSON and the tables."""
     import numpy as np
 
     ratio = layer.variance_ratio
     return {
         "layer": layer.index,
         "kind": layer.layer,
-        "skewness": _quantiles(layer.first_order.skewness),
-        "excess_kurtosis": _quantiles(layer.first_order.kurtosis),
-        "divergence_nats": _quantiles(layer.first_order.divergence),
+        "skewness": _quantiles(np.abs(layer.first_order.skewness)),
+        "excess_kurtosis": _quantiles(np.abs(layer.first_order.kurtosis)),
+        "divergence_nats": _quantiles(np.abs(layer.first_order.divergence)),
         "flagged_percent": 100.0 * float((layer.first_order.divergence > threshold).mean()),
         "median_variance_ratio_full_to_diagonal": None
         if ratio is None
@@ -150,60 +176,24 @@ def _row(layer, threshold: float) -> dict:
 def _sampled_row(sampled, threshold: float) -> dict:
     import numpy as np
 
-    lower, median, upper = np.quantile(sampled.variance_ratio, [0.05, 0.5, 0.95])
-    divergence = np.quantile(sampled.divergence, [0.5, 0.95, 1.0])
     return {
-        "variance_ratio_sampled_to_propagated": {
-            "q05": float(lower),
-            "median": float(median),
-            "q95": float(upper),
-        },
-        "mean_shift_in_standard_deviations": _quantiles(sampled.mean_shift),
-        "skewness": _quantiles(sampled.non_gaussianity.skewness),
-        "excess_kurtosis": _quantiles(sampled.non_gaussianity.kurtosis),
-        "divergence_less_chance_nats": dict(
-            zip(("median", "q95", "max"), map(float, divergence), strict=True)
+        "variance_ratio_sampled_to_propagated": _quantiles(
+            sampled.variance_ratio, q05=0.05, median=0.5, q95=0.95
         ),
+        "mean_shift_in_standard_deviations": _quantiles(np.abs(sampled.mean_shift)),
+        "skewness": _quantiles(np.abs(sampled.non_gaussianity.skewness)),
+        "excess_kurtosis": _quantiles(np.abs(sampled.non_gaussianity.kurtosis)),
+        "divergence_less_chance_nats": _quantiles(sampled.divergence),
         "flagged_percent": 100.0 * float(sampled.flagged(threshold).mean()),
     }
 
 
-def _quantiles(values) -> dict[str, float]:
-    """Of the absolute values."""
+def _quantiles(values, **levels: float) -> dict[str, float]:
+    """Quantiles by name; by default the median, the 95 % quantile and the maximum."""
     import numpy as np
 
-    median, upper, greatest = np.quantile(np.abs(values), [0.5, 0.95, 1.0])
-    return {"median": float(median), "q95": float(upper), "max": float(greatest)}
-
-
-def _flat(row: dict):
-    yield row["layer"]
-    yield row["kind"]
-    for key in ("skewness", "excess_kurtosis"):
-        yield from row[key].values()
-    yield row["divergence_nats"]["median"]
-    yield row["divergence_nats"]["q95"]
-    yield row["flagged_percent"]
-    yield row["median_variance_ratio_full_to_diagonal"]
-
-
-def _flat_sampled(row: dict):
-    yield row["layer"]
-    yield row["kind"]
-    found = row["sampled"]
-    ratio = found["variance_ratio_sampled_to_propagated"]
-    yield from (ratio["median"], ratio["q05"], ratio["q95"])
-    yield found["mean_shift_in_standard_deviations"]["q95"]
-    for key in ("skewness", "excess_kurtosis", "divergence_less_chance_nats"):
-        yield from (found[key]["median"], found[key]["q95"])
-    yield found["flagged_percent"]
-
-
-def _samples(text: str) -> int:
-    value = options.integer_from(0)(text)
-    if 0 < value < _FEWEST:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected 0, or at least {_FEWEST}")
-    return value
+    levels = levels or {"median": 0.5, "q95": 0.95, "max": 1.0}
+    return {name: float(np.quantile(values, level)) for name, level in levels.items()}
 
 
 def _positive(text: str) -> float:

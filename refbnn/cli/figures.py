@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from refbnn.cli import arguments as options
-from refbnn.errors import InputError
+from refbnn.cli import arguments as shared
+from refbnn.errors import InputError, suggestion
 
-HELP = "make the figures, as PNG, with their numbers as JSON"
 # Each is a module of `figures`: make(...) saves the pictures and returns the numbers.
 NAMES = (
     "fits",
@@ -27,7 +26,7 @@ NAMES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Names and options."""
+    """Add the options of the command."""
     parser.add_argument(
         "names",
         metavar="NAME",
@@ -43,25 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("figures-out"),
         help="folder to write to (default: %(default)s)",
     )
-    options.add_samples(parser)
-    options.add_seed(parser)
+    shared.add_mc_samples(parser)
+    shared.add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Make the figures, in the order given."""
-    unknown = [name for name in arguments.names if name not in NAMES]
-    if unknown:
-        raise InputError(
-            f"no figure {', '.join(map(repr, unknown))}; expected some of {', '.join(NAMES)}"
-        )
     from importlib import import_module
 
     from threadpoolctl import threadpool_limits
-    from tqdm import tqdm
 
-    from refbnn.cli.report import as_json
-    from refbnn.files.atomic import write_text
+    from refbnn.cli.output import progress, write_json
 
+    for name in arguments.names:
+        if name not in NAMES:
+            raise InputError(
+                f"no figure {name!r}; expected some of {', '.join(NAMES)}{suggestion(name, NAMES)}"
+            )
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,15 +66,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     names = list(dict.fromkeys(arguments.names)) or list(NAMES)
     modules = {name: import_module(f"figures.{name}") for name in names}
     total = sum(module.STEPS for module in modules.values())
-    with threadpool_limits(1), tqdm(total=total, desc="figures", disable=None) as bar:
-
-        def tick(what: str) -> None:
-            bar.set_postfix_str(what, refresh=False)
-            bar.update()
-
+    with threadpool_limits(1), progress("figures", total) as tick:
         for name, module in modules.items():
             numbers = module.make(arguments.out, arguments.seed, arguments.mc_samples, tick)
-            write_text(arguments.out / f"{name}.json", as_json(numbers))
+            write_json(arguments.out / f"{name}.json", numbers)
     for name in names:
         print(arguments.out / f"{name}.json")
     return []

@@ -5,23 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from refbnn.errors import InputError
-from refbnn.files.atomic import require_writable
-
-HELP = "turn a posterior trained with Pyro, NumPyro, bayesian-torch or torchbnn into a checkpoint"
-# As in refbnn.network.interchange.READERS, which is imported late.
-TOOLS = ("pyro", "numpyro", "bayesian-torch", "torchbnn")
+from refbnn.cli import arguments as shared
+from refbnn.errors import InputError, suggestion
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """File, tool and what the file does not say."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="what the tool saved")
+    """Add the options of the command."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="file that the tool saved")
     parser.add_argument(
-        "--from", dest="tool", choices=TOOLS, required=True, help="the tool that saved it"
+        "--from",
+        dest="tool",
+        metavar="TOOL",
+        required=True,
+        help="tool that saved it: pyro, numpyro, bayesian-torch or torchbnn",
     )
-    parser.add_argument(
-        "-o", "--out", metavar="FILE", type=Path, required=True, help="checkpoint to write, .npz"
-    )
+    shared.add_out(parser, "FILE.npz", "checkpoint to write", required=True)
     parser.add_argument(
         "--arch",
         metavar="NAME",
@@ -45,35 +43,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Write the checkpoint; print the sites and the layers."""
-    from tabulate import tabulate
-
+    from refbnn.cli.output import print_table
     from refbnn.network.architectures import architecture_named
     from refbnn.network.file import save
     from refbnn.network.interchange import READERS
     from refbnn.network.interchange.assembly import assemble
     from refbnn.prior import GaussianPrior
 
-    require_writable(arguments.out)
+    tool = arguments.tool
+    if tool not in READERS:
+        raise InputError(
+            f"--from {tool}: expected one of {', '.join(READERS)}{suggestion(tool, READERS)}"
+        )
     prior = GaussianPrior(arguments.prior_scale)
     architecture = None if arguments.arch is None else architecture_named(arguments.arch)
-    sites = READERS[arguments.tool](arguments.file)
+    sites = READERS[tool](arguments.file)
     try:
         net = assemble(sites, prior=prior, architecture=architecture, transpose=arguments.transpose)
     except InputError as error:
         raise InputError(f"{arguments.file}: {error}") from None
     save(arguments.out, net)
     rows = [
-        (site, "×".join(map(str, p.shape)), abs(p.mean).mean(), p.scale.mean())
+        [site, "×".join(map(str, p.shape)), f"{abs(p.mean).mean():.4g}", f"{p.scale.mean():.4g}"]
         for site, p in sites.items()
     ]
-    print(
-        tabulate(
-            rows,
-            headers=("site", "shape", "mean |µ|", "mean σ"),
-            floatfmt=".4g",
-            disable_numparse=[0, 1],
-        )
-    )
+    print_table(["site", "shape", "mean |µ|", "mean σ"], rows, left=(0, 1))
     layers = "layers assumed" if architecture is None else f"layers of {arguments.arch}"
     print(f"\n{layers}: {', '.join(map(str, net.layers))}")
     print(f"{arguments.out}: Gaussian law, prior N(0, {prior.scale:g}²)")

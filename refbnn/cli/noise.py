@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from refbnn.cli import arguments as options
-from refbnn.errors import InputError
+from refbnn.cli import arguments as shared
+from refbnn.errors import MissingPackageError, naming_the_extra
 
-HELP = "fit a law to measured device noise, show it, sample it"
 _MOST_SAMPLES = 1_000_000_000
 _BLOCK = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The three actions and their options."""
+    """Add the three actions and their options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     fitting = actions.add_parser("fit", help="fit a law to one column of a CSV file")
     fitting.add_argument(
         "file", metavar="FILE", help="CSV file (.csv or .csv.gz) with a header row"
     )
-    options.add_rows(fitting)
+    shared.add_rows(fitting)
     fitting.add_argument(
         "--family",
         metavar="NAME",
@@ -35,22 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(float("-inf"), float("inf")),
         help="physical limits that a bounded support stays within, such as 0,inf",
     )
-    fitting.add_argument(
-        "-o", "--out", metavar="LAW.json", type=Path, help="file to save the law in"
-    )
-    fitting.add_argument("--json", metavar="FILE", type=Path, help="also write the tables as JSON")
-    options.add_seed(fitting)
+    shared.add_out(fitting, "LAW.json", "file to save the law in")
+    shared.add_json(fitting, "the tables")
+    shared.add_seed(fitting)
     fitting.set_defaults(act=_fit)
 
     showing = actions.add_parser("show", help="print a saved law and draw it")
     showing.add_argument("law", metavar="LAW.json", type=Path)
-    showing.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE.png",
-        type=Path,
-        help="picture to write (default: the law's name with .png, in the current folder)",
-    )
+    text = "picture to write (default: the law's name with .png, in the current folder)"
+    shared.add_out(showing, "FILE.png", text)
     showing.set_defaults(act=_show)
 
     sampling = actions.add_parser("sample", help="draw from a saved law")
@@ -58,19 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "-n",
         metavar="N",
-        type=options.integer_from(1, _MOST_SAMPLES),
+        type=shared.integer_from(1, _MOST_SAMPLES),
         required=True,
-        help="how many values",
+        help="number of values",
     )
-    sampling.add_argument(
-        "-o", "--out", metavar="FILE.npy", type=Path, required=True, help="NumPy file to write"
-    )
+    shared.add_out(sampling, "FILE.npy", "NumPy file to write", ".npy", required=True)
     sampling.add_argument(
         "--standardised",
         action="store_true",
-        help="values of mean 0 and variance 1; by default in the unit that was measured",
+        help="draw values of mean 0 and variance 1; by default in the unit that was measured",
     )
-    options.add_seed(sampling)
+    shared.add_seed(sampling)
     sampling.set_defaults(act=_sample)
 
 
@@ -81,17 +72,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 def _fit(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import describe
-    from refbnn.cli.report import as_json
-    from refbnn.files.atomic import require_writable, write_text
+    from refbnn.cli.output import write_json
     from refbnn.noise import read_measurements
     from refbnn.noise.fitting import FAMILIES
 
-    for path in (arguments.out, arguments.json):
-        if path is not None:
-            require_writable(path)
     values, column = read_measurements(arguments.file, arguments.column, arguments.where)
-    source = options.described(arguments.file, arguments.where)
-    found = options.fit_noise(
+    source = shared.described(arguments.file, arguments.where)
+    found = shared.fit_noise(
         values,
         column,
         source,
@@ -99,25 +86,30 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
         bounds=arguments.bounds,
         seed=arguments.seed,
     )
-    tables = [describe.law_table(found.law, describe.measured(found, column))]
-    _print([*describe.fit_tables(found)[::-1], *tables])
+    law = describe.law_table(found.law, describe.measured(found, column))
+    _print([*describe.fit_tables(found)[::-1], law])
     print(found.verdict)
-    text = as_json(describe.fit_numbers(found, column, source))
     for path in (arguments.out, arguments.json):
-        if path is not None:
-            write_text(path, text)
+        write_json(path, describe.fit_numbers(found, column, source))
     return [] if found.fits else [found.verdict]
 
 
 def _show(arguments: argparse.Namespace) -> list[str]:
-    from figures.pictures import law as law_picture
     from refbnn.cli import describe
     from refbnn.files.atomic import written_atomically
     from refbnn.noise import load_law
 
     law, place = load_law(arguments.law)
-    out = arguments.out or Path(arguments.law.with_suffix(".png").name)
     _print([describe.law_table(law, place)])
+    try:
+        with naming_the_extra():
+            from figures.pictures import law as law_picture
+    except MissingPackageError as error:
+        if arguments.out is not None:
+            raise
+        print(f"refbnn noise: no picture, which {error}", file=sys.stderr)
+        return []
+    out = arguments.out or Path(arguments.law.with_suffix(".png").name)
     with written_atomically(out) as path:
         law_picture.draw(law, place, path)
     print(out)
@@ -133,8 +125,6 @@ def _sample(arguments: argparse.Namespace) -> list[str]:
     from refbnn.noise.storage import Measured
     from refbnn.numerics.random.streams import stream
 
-    if arguments.out.suffix != ".npy":
-        raise InputError(f"{arguments.out}: expected a name that ends in .npy")
     law, place = load_law(arguments.law)
     if arguments.standardised:
         place = Measured()
@@ -151,12 +141,12 @@ def _sample(arguments: argparse.Namespace) -> list[str]:
 
 
 def _print(tables) -> None:
-    from tabulate import tabulate
+    from refbnn.cli.output import print_table
 
     for table in tables:
-        align = ["left" if i in table.words else "right" for i in range(len(table.header))]
         print(f"{table.caption}\n")
-        print(tabulate(table.rows, table.header, colalign=align, disable_numparse=True), end="\n\n")
+        print_table(table.header, table.rows, table.words)
+        print()
 
 
 def _bounds(text: str) -> tuple[float, float]:

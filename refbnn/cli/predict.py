@@ -8,45 +8,35 @@ import io
 import sys
 from pathlib import Path
 
-from refbnn.cli import arguments as options
+from refbnn.cli import arguments as shared
 from refbnn.errors import InputError
-from refbnn.files.atomic import require_writable, write_text
-
-HELP = "predict inputs from a file, with uncertainty, as CSV"
+from refbnn.files.atomic import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, inputs, method."""
-    parser.add_argument("model", metavar="MODEL.npz", type=Path)
+    """Add the options of the command."""
+    shared.add_model(parser)
     parser.add_argument(
         "inputs",
         metavar="INPUTS",
         type=Path,
         help="inputs (N, ...): .npy, or IDX, plain or gzip; uint8 pixels are divided by 255",
     )
-    parser.add_argument(
-        "--targets",
-        metavar="D",
-        type=options.integer_from(1),
-        help="number of targets of a regression; by default the outputs are logits of classes",
-    )
-    parser.add_argument(
-        "-o", "--out", metavar="FILE.csv", type=Path, help="(default: standard output)"
-    )
-    options.add_method(parser, (), "pfp")
-    options.add_threads(parser)
-    options.add_seed(parser)
+    text = "number of targets of a regression; by default the outputs are logits of classes"
+    shared.add_integer(parser, "--targets", 1, None, text)
+    shared.add_out(parser, "FILE.csv", "(default: standard output)")
+    shared.add_method(parser, "pfp")
+    shared.add_threads(parser)
+    shared.add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Write one row an input."""
+    """Write one row for each input."""
     from threadpoolctl import threadpool_limits
 
     from refbnn import load, predict
     from refbnn.prediction.predict import predict_targets
 
-    if arguments.out is not None:
-        require_writable(arguments.out)
     net = load(arguments.model)
     x = _read(arguments.inputs)
     try:
@@ -75,7 +65,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _read(path: Path):
-    """Inputs as float64, (N, ...), N ≥ 1."""
+    """Read inputs as float64, (N, ...), N ≥ 1."""
     import numpy as np
 
     from refbnn.data import read_idx

@@ -3,56 +3,52 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from refbnn.cli import arguments as options
-
-HELP = "search the fastest schedule of a network's kernels, on this machine, a board or by proxy"
+from refbnn.cli import arguments as shared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, target, effort, place."""
+    """Add the options of the command."""
     parser.epilog = (
-        "Every finished operator is saved at once. A search that was interrupted goes on where it "
-        "was; one that is done with as many trials is not done again. What is searched is "
-        "propagation of moments; the kernels of sampled weights and of the deterministic network "
-        "have schedules by hand. On an emulated core no time is measured but proxy cycles: "
-        "executed instructions, weighted by what that core can do in one cycle. Choose small "
-        "batches there. On a board time is measured, and records of time go before those by proxy."
+        "The search saves every operator as soon as it is finished. After an interruption it goes "
+        "on where it was, and it skips operators that were searched with as many trials. It "
+        "searches the propagation of moments; the kernels of sampled weights and of the "
+        "deterministic network have schedules by hand. An emulated core has no clock: there the "
+        "search minimises proxy cycles, that is executed instructions, weighted by what that core "
+        "can do in one cycle. Choose small batches there. On a board the search measures time, and "
+        "records of time take precedence over those by proxy."
     )
-    parser.add_argument("model", metavar="MODEL.npz", type=Path)
-    options.add_target(parser)
-    options.add_device(parser)
-    options.add_batch_sizes(parser)
-    parser.add_argument(
-        "--trials",
-        type=options.integer_from(1),
-        default=64,
-        metavar="N",
-        help="schedules to measure of each operator, at most (default: %(default)s)",
+    shared.add_model(parser)
+    shared.add_target(parser)
+    shared.add_device(parser)
+    shared.add_batch_sizes(parser)
+    shared.add_integer(
+        parser, "--trials", 1, 64, "greatest number of schedules to measure, per operator"
     )
-    options.add_records(parser)
-    options.add_seed(parser)
+    shared.add_records(parser)
+    shared.add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Search what has no record yet; print the records."""
-    from tabulate import tabulate
     from tqdm import tqdm
 
+    from kernels import devices
     from kernels.devices import targets
     from kernels.network import program
     from kernels.program import records
     from kernels.tuning import tune
     from kernels.tuning.measuring import measure_of
     from refbnn import load
+    from refbnn.cli.output import print_table
 
     net = load(arguments.model)
-    target, device = targets.target(arguments.target), options.device(arguments)
+    target, place = targets.target(arguments.target), shared.device(arguments)
+    devices.find(place, target)
     folder = arguments.records or records.default_folder()
     networks = [program(net, batch, target) for batch in dict.fromkeys(arguments.batch_size)]
     found = tune.workloads(networks)
-    by_proxy = measure_of(device) == records.PROXY_CYCLES
+    by_proxy = measure_of(place) == records.PROXY_CYCLES
     unit = "proxy cycles" if by_proxy else "µs"
     number = "{:.0f}".format if by_proxy else lambda seconds: f"{1e6 * seconds:.2f}"
     total = sum(tune.n_candidates(step, arguments.trials) for _, step in found.values())
@@ -61,20 +57,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
         for workload, (alone, step) in found.items():
             bar.set_postfix_str(workload)
             record = tune.tune(
-                alone, step, arguments.trials, folder, arguments.seed, bar.update, device
+                alone, step, arguments.trials, folder, arguments.seed, bar.update, place
             )
-            rows.append(
-                [
-                    workload,
-                    _words(step.by_hand),
-                    number(record.cost_by_hand),
-                    _words(record.decisions),
-                    number(record.cost),
-                    record.trials,
-                ]
-            )
-    header = ["operator", "by hand", unit, "tuned", unit, "trials"]
-    print(tabulate(rows, header, disable_numparse=True, colalign=_ALIGNED))
+            by_hand = [_words(step.by_hand), number(record.cost_by_hand)]
+            tuned = [_words(record.decisions), number(record.cost), str(record.trials)]
+            rows.append([workload, *by_hand, *tuned])
+    print_table(["operator", "by hand", unit, "tuned", unit, "trials"], rows, left=(0, 1, 3))
     if by_proxy:
         print(
             f"\nproxy cycles: executed instructions, weighted by what {target.name} can do in one "
@@ -82,9 +70,6 @@ def run(arguments: argparse.Namespace) -> list[str]:
         )
     print(f"\n{records.path(folder, target)}")
     return []
-
-
-_ALIGNED = ("left", "left", "right", "left", "right", "right")
 
 
 def _words(decisions) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from refbnn.data.dataset import Dataset
-from refbnn.errors import InputError
+from refbnn.errors import InputError, naming_the_extra
 
 AGE_UNIT = 100.0  # years; y = 1
 _NAME = re.compile(r"([0-9]{1,3})_[01]_[0-4]_[0-9]+\.jpg(\.chip\.jpg)?", re.IGNORECASE)
@@ -91,7 +91,8 @@ def _is_test(name: str) -> bool:
 
 def _picture(path: Path, side: int) -> np.ndarray:
     """Read a picture as float32 of shape (3, side, side) in [0, 1]."""
-    from PIL import Image
+    with naming_the_extra():
+        from PIL import Image
 
     try:
         with warnings.catch_warnings():

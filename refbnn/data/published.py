@@ -16,7 +16,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, naming_the_extra
+from refbnn.files.cache import cache_folder
 
 _TIMEOUT = 30.0  # s without a byte
 
@@ -85,13 +86,6 @@ AMBIGUOUS_MNIST = Publication(
 PUBLICATIONS = (MNIST, FASHION_MNIST, AMBIGUOUS_MNIST)
 
 
-def cache_folder() -> Path:
-    """The user's cache for this library, which need not exist: ~/.cache/refbnn on Linux."""
-    import pooch
-
-    return Path(pooch.os_cache("refbnn"))
-
-
 def find(publication: Publication, name: str) -> Path | None:
     """Path of a published file, as published or unpacked (without .gz); None if it is not here.
 
@@ -133,8 +127,9 @@ def fetch(publication: Publication, *, progress: bool = False) -> list[Path]:
     InputError
         A file cannot be reached, has another checksum, or cannot be written.
     """
-    import pooch
-    import requests
+    with naming_the_extra():
+        import pooch
+        import requests
 
     pooch.get_logger().setLevel("WARNING")
     folder = cache_folder() / publication.folder

@@ -49,7 +49,6 @@ from typing import cast
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy.signal import find_peaks
 
 from refbnn.errors import InputError
 from refbnn.noise.law import Law
@@ -119,6 +118,8 @@ def exact(law: Law, words: np.ndarray) -> np.ndarray:
 
 def gaps(law: Law) -> np.ndarray:
     """Gaps of a law's density, as values of Q, ascending."""
+    from scipy.signal import find_peaks
+
     u = np.arange(1, _QUANTILES) / _QUANTILES
     z = np.unique(np.concatenate([law.reach, law.icdf(u)]))
     grid = np.arange(_PER_QUANTILE) / _PER_QUANTILE

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy.optimize.elementwise import find_root
 
 from refbnn.errors import InputError
 from refbnn.numerics.inverse_cdf import (
@@ -189,6 +188,8 @@ def _open_tail(side: Side, distance) -> Pieces:
 
 def _solver(side: Side):
     """Function that solves mass(d) = u for d."""
+    from scipy.optimize.elementwise import find_root
+
     if side.exponent is None:
         grid = np.linspace(side.start, side.stop, 4097)
     else:  # every power of two down to the edge

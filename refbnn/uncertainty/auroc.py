@@ -7,7 +7,6 @@ pairs (Hanley & McNeil 1982, with the standard error of their equation 1).
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import mannwhitneyu
 
 
 def auroc(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float]:
@@ -19,6 +18,8 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float]:
     >>> round(area, 3), round(error, 3)
     (0.833, 0.218)
     """
+    from scipy.stats import mannwhitneyu
+
     n, m = len(inside), len(outside)
     a = float(mannwhitneyu(outside, inside).statistic) / (n * m)
     q1, q2 = a / (2.0 - a), 2.0 * a**2 / (1.0 + a)

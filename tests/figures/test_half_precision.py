@@ -11,7 +11,7 @@ from figures import half_precision
 from figures.support.half_precision import kernel as half_kernel
 from figures.support.half_precision import layers as half_layers
 from figures.support.half_precision import sums as half_sums
-from refbnn.cli.report import as_json
+from refbnn.cli.output import as_json
 from refbnn.layers import Conv2d, Dense
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior

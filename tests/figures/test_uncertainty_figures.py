@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from figures import reliability, softmax_error
-from refbnn.cli.report import as_json
+from refbnn.cli.output import as_json
 
 
 def no_tick(what):

@@ -1,64 +1,61 @@
 """`refbnn bench`: how long a network takes, by operator, schedule and batch size, beside others.
 
-On the emulated core, which has no clock: how many instructions it executes.
+On the emulated core, which has no clock, it counts executed instructions instead. `latency` and
+`instructions` measure, each with the same functions; `tables` holds what both show.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from refbnn.cli import arguments as options
-from refbnn.cli.report import as_json
+from refbnn.cli import arguments as shared
+from refbnn.cli.bench import instructions, latency, tables
+from refbnn.cli.bench.tables import Job
 from refbnn.errors import InputError
-from refbnn.files.atomic import require_writable, write_text
-
-HELP = "measure a network's kernels by operator and batch size, beside NumPy, Numba and other tools"
-_SCHEDULES = ("default", "hand", "tuned")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Model, what to measure, where to write."""
+    """Add the options of the command."""
     parser.epilog = (
-        "Whole calls from Python on one core, in turns in one run: medians. Operators by "
-        "themselves, without the call from Python, on what the network hands them of an input of "
-        "random numbers. The limit is the time in which this core could "
-        "move their bytes at its bandwidth, or do their operations at its rate of fused "
-        'multiply-adds. Records of tuning are of propagation: where there are none, "tuned" '
-        "is by hand, as it is for the mean and for sampling. On a board, kernels alone, by its "
-        "clock. On the emulated core, executed instructions by class, beside the fused "
-        "multiply-adds of whole vectors that are needed; and for each operator the innermost loop "
-        "that executes most, with the cycles that OSACA and llvm-mca predict of it, where they are "
-        "installed."
+        "Measures whole calls from Python on one core, in turns in one run: medians. Measures "
+        "operators alone, without the call from Python, on what the network hands them for an "
+        "input of random numbers. The limit is the time in which this core could move their bytes "
+        "at its bandwidth, or do their operations at its rate of fused multiply-adds. Records of "
+        'tuning are of propagation: without one, "tuned" is by hand, as it is for the mean and for '
+        "sampling. A board runs kernels alone, by its clock. The emulated core counts executed "
+        "instructions by class, beside the fused multiply-adds of whole vectors that are needed; "
+        "for each operator it shows the innermost loop that executes most, with the cycles that "
+        "OSACA and llvm-mca predict for it, where they are installed."
     )
-    parser.add_argument("model", metavar="MODEL.npz", type=Path)
-    options.add_target(parser)
-    options.add_device(parser)
-    options.add_batch_sizes(parser, "1 10 256; 1 10 on the emulated core")
+    shared.add_model(parser)
+    shared.add_target(parser)
+    shared.add_device(parser)
+    shared.add_batch_sizes(parser, "1 10 256; 1 10 on the emulated core")
     parser.set_defaults(batch_size=None)
     parser.add_argument(
         "--schedule",
-        choices=_SCHEDULES,
+        metavar="NAME",
         nargs="+",
-        default=list(_SCHEDULES),
-        help="schedules to measure (default: all)",
+        help="schedules to measure: default, hand, tuned (default: all)",
     )
     parser.add_argument(
         "--max-pool",
         metavar="METHOD",
-        help="moments of max pooling by this method, instead of the network's own, everywhere in "
-        "this run: exact, by quadrature; tree or chain, by Clark's approximation in pairs or one "
-        "by one, faster and less accurate",
+        help="take the moments of max pooling by this method everywhere in this run, instead of "
+        "the network's own: exact, by quadrature; tree or chain, by Clark's approximation in pairs "
+        "or one by one, faster and less accurate",
     )
-    options.add_records(parser)
+    shared.add_records(parser)
     parser.add_argument(
-        "--peers", action="store_true", help="also measure other tools, those that are installed"
+        "--peers", action="store_true", help="also measure other tools, where they are installed"
     )
     parser.add_argument(
         "--ablation", action="store_true", help="also show what each decision of a schedule brings"
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the numbers as JSON")
+    shared.add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
@@ -66,37 +63,26 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from importlib.metadata import version
 
     from threadpoolctl import threadpool_limits
-    from tqdm import tqdm
 
     from kernels import devices
     from kernels.devices import targets
-    from kernels.program import records
-    from refbnn.cli.bench import instructions as bench_instructions
-    from refbnn.cli.bench import latency as bench_latency
+    from kernels.program import kernel, records
+    from refbnn.cli.output import progress, write_json
 
-    target, device = targets.target(arguments.target), options.device(arguments)
+    target, device = targets.target(arguments.target), shared.device(arguments)
     devices.find(device, target)  # before the work, not after it
-    emulated = device == "emulated"
     if arguments.peers and device != "local":
         raise InputError("--peers: other tools run on this machine alone; expected --device local")
-    if arguments.json is not None:
-        require_writable(arguments.json)
     net = _network(arguments.model, arguments.max_pool)
-    schedules = list(dict.fromkeys(arguments.schedule))
-    batches = list(dict.fromkeys(arguments.batch_size or ([1, 10] if emulated else [1, 10, 256])))
-    measure = bench_instructions if emulated else bench_latency
-    total = 4 * len(batches) + 1
-    with threadpool_limits(1), tqdm(total=total, desc="bench", disable=None) as bar:
-
-        def tick(what: str) -> None:
-            bar.set_postfix_str(what, refresh=False)
-            bar.update()
-
-        core = measure.core(target, device)
+    schedules = list(dict.fromkeys(arguments.schedule or kernel.SCHEDULES))
+    job = Job(net, target, device, schedules, arguments.records, arguments.peers)
+    measure, sizes = (instructions, [1, 10]) if device == "emulated" else (latency, [1, 10, 256])
+    batches = list(dict.fromkeys(arguments.batch_size or sizes))
+    with threadpool_limits(1), progress("bench", 4 * len(batches) + 1) as tick:
+        core = measure.core(job)
         tick("core")
         results = [
-            measure.numbers(net, batch, target, device, core, schedules, arguments, tick)
-            for batch in batches
+            _numbers(measure, job, batch, core, arguments.ablation, tick) for batch in batches
         ]
     processor = records.processor(target)
     versions = {name: version(name) for name in ("apache-tvm", "numpy", "numba")}
@@ -105,14 +91,40 @@ def run(arguments: argparse.Namespace) -> list[str]:
     for result in results:
         print(f"\nBatch size {result['batch_size']}\n")
         measure.show(result, schedules)
+        tables.show_sizes(result["size_bytes"])
+        if (values := result.get(measure.ABLATION)) is not None:
+            print()
+            tables.show_ablation(values, *measure.UNIT)
     machine = {"processor": processor, "device": str(device), **core, "versions": versions}
-    if arguments.json is not None:
-        write_text(arguments.json, as_json({"machine": machine, "by_batch_size": results}))
+    write_json(arguments.json, {"machine": machine, "by_batch_size": results})
     return []
 
 
+def _numbers(
+    measure, job: Job, batch: int, core: dict, with_ablation: bool, tick: Callable[[str], None]
+) -> dict:
+    """Measure one batch size."""
+    import numpy as np
+
+    from kernels.network import program
+
+    whole = program(job.net, batch, job.target)
+    x = np.random.default_rng(0).random((batch, *whole.inputs[0][0].shape))
+    result = tables.head(job.net, whole, job.schedules, job.records)
+    result |= measure.networks(job, x)
+    tick(f"networks, batch {batch}")
+    result |= measure.operators(job, x, core)
+    tick(f"operators, batch {batch}")
+    result["size_bytes"] = tables.sizes(whole, job)
+    tick(f"sizes, batch {batch}")
+    if with_ablation:
+        result[measure.ABLATION] = measure.ablation(job, batch)
+    tick(f"decisions, batch {batch}")
+    return result
+
+
 def _network(model: Path, max_pool: str | None):
-    """The network, its max pooling by another method if one is named."""
+    """Load the network; max pooling by another method if one is named."""
     from refbnn import load
     from refbnn.layers import MaxPool2d
 

@@ -1,58 +1,69 @@
-"""`refbnn bench` on the emulated core: executed instructions, predicted cycles, memory."""
+"""`refbnn bench` on the emulated core: executed instructions, predicted cycles."""
 
 from __future__ import annotations
 
-from refbnn.cli.bench import tables as bench_tables
+from refbnn.cli.bench import tables
+from refbnn.cli.bench.tables import Job
+from refbnn.cli.output import print_table
 from refbnn.errors import InputError
 
-_CLASSES = ("load", "store", "fma", "vector", "scalar")
+
+def _thousand(n: float) -> str:
+    return f"{n / 1e3:.1f}"
 
 
-def core(target, device) -> dict:
-    """Analysers that are not here, and why."""
+ABLATION = "ablation_instructions"
+UNIT = "1000 instructions", "fewer", _thousand  # of the ablation, as in `latency`
+_CLASSES = {"in all": "total", "load": "load", "store": "store", "FMA": "fma"}
+_CLASSES |= {"vector": "vector", "scalar": "scalar"}
+_COLUMNS = (*_CLASSES, "floor", "weights", "× both")
+
+
+def core(job: Job) -> dict:
+    """Describe the core, and name the absent analysers with the reason."""
     from kernels.devices.emulated_arm import cycles
 
-    _, absent = cycles.analysers(str(target.llvm["mcpu"]))
-    return {"cores_used": 1, "lanes": target.lanes, "absent": absent}
+    _, absent = cycles.analysers(_name(job))
+    return {"cores_used": 1, "lanes": job.target.lanes, "absent": absent}
+
+
+def _name(job: Job) -> str:
+    return str(job.target.llvm["mcpu"])
 
 
 def described(core: dict) -> str:
-    """The same in words."""
+    """Describe the core in words."""
     absent = "".join(f"\n{name}: absent, {reason}" for name, reason in core["absent"].items())
     return f"emulated core: executed instructions, not time{absent}"
 
 
-def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dict:
-    """All numbers of one batch size."""
-    import numpy as np
+def networks(job: Job, x) -> dict:
+    """Count the instructions of whole networks."""
+    from kernels.bench import comparison
 
-    from kernels.bench import ablation, comparison, operators
-    from kernels.network import program
+    found, absent = comparison.instructions(job.net, x, job.target, job.schedules, job.records)
+    counts = {name: _by_class(count) for name, count in found.items()}
+    return {"executed_instructions": counts, "absent": absent}
 
-    folder = arguments.records
-    whole = program(net, batch, target)
-    x = np.random.default_rng(0).random((batch, *whole.inputs[0][0].shape))
-    result = bench_tables.head(net, whole, schedules, folder)
-    networks, absent = comparison.instructions(net, x, target, schedules, folder)
-    tick(f"networks, batch {batch}")
-    counted = operators.counted(net, x, target, schedules, folder)
-    result |= {
-        "executed_instructions": {name: _by_class(count) for name, count in networks.items()},
-        "floor_instructions": sum(o.floor for o in counted),
-        "weight_vectors": sum(o.weight_vectors for o in counted),
-        "absent": absent,
-        "operators": [_operator(o, str(target.llvm["mcpu"])) for o in counted],
+
+def operators(job: Job, x, core: dict) -> dict:
+    """Count the instructions of operators one by one."""
+    from kernels.bench.operators import counted
+
+    found = counted(job.net, x, job.target, job.schedules, job.records)
+    return {
+        "floor_instructions": sum(o.floor for o in found),
+        "weight_vectors": sum(o.weight_vectors for o in found),
+        "operators": [_operator(o, _name(job)) for o in found],
     }
-    tick(f"operators, batch {batch}")
-    result["size_bytes"] = bench_tables.sizes(whole, device, schedules, folder)
-    tick(f"sizes, batch {batch}")
-    if arguments.ablation:
-        built = ablation.kernels(net, batch, target, folder, "emulated")
-        result["ablation_instructions"] = {
-            name: kernel.instruction_count(*kernel.inputs).total for name, kernel in built.items()
-        }
-    tick(f"decisions, batch {batch}")
-    return result
+
+
+def ablation(job: Job, batch: int) -> dict[str, int]:
+    """Count the instructions of one decision of the schedule after the other."""
+    from kernels.bench import ablation
+
+    built = ablation.kernels(job.net, batch, job.target, job.records, "emulated")
+    return {name: k.instruction_count(*k.inputs).total for name, k in built.items()}
 
 
 def _by_class(count) -> dict[str, int]:
@@ -60,7 +71,6 @@ def _by_class(count) -> dict[str, int]:
 
 
 def _operator(o, core: str) -> dict:
-    per_product = {s: n.total / o.products for s, n in o.instructions.items() if o.products}
     loops = {
         schedule: _loop(loop, o.instructions[schedule].total, core)
         for schedule, loop in o.loops.items()
@@ -72,7 +82,9 @@ def _operator(o, core: str) -> dict:
         "floor_instructions": o.floor,
         "weight_vectors": o.weight_vectors,
         "multiply_accumulates": o.products,
-        "instructions_per_multiply_accumulate": per_product,
+        "instructions_per_multiply_accumulate": {
+            s: n.total / o.products for s, n in o.instructions.items() if o.products
+        },
         "largest_loop": loops,
     }
 
@@ -100,54 +112,40 @@ def _loop(loop, total: int, core: str) -> dict:
 
 def show(result: dict, schedules: list[str]) -> None:
     """Print the tables of one batch size."""
-    floor, weights = result["floor_instructions"], result["weight_vectors"]
-    rows = [
-        [name, *_thousands(n), *(_relative(n, floor, weights) if name.startswith("PFP") else [])]
-        for name, n in result["executed_instructions"].items()
-    ]
-    rows += [[name, "absent", reason] for name, reason in result["absent"].items()]
-    bench_tables.show(["network, 1000 instructions", *_HEADER, *_RELATIVE], _filled(rows))
-    bench_tables.show_untuned(result)
-    print()
-    rows = [
-        [
-            o["operator"] if schedule == schedules[0] else "",
-            schedule,
-            *_thousands(n),
-            *_relative(n, o["floor_instructions"], o["weight_vectors"]),
-            _number(o["instructions_per_multiply_accumulate"].get(schedule)),
-        ]
-        for o in result["operators"]
-        for schedule, n in o["executed_instructions"].items()
-    ]
-    header = ["operator", "1000 instructions", *_HEADER, *_RELATIVE, "a multiply-accumulate"]
-    bench_tables.show(header, rows, n_left=2)
+    rows = []
+    for name, count in result["executed_instructions"].items():
+        columns = _columns(count, result)  # the floor is that of propagation
+        rows.append([name, *(columns if name.startswith("PFP") else columns[: len(_CLASSES)])])
+    tables.show_networks(["network, 1000 instructions", *_COLUMNS], rows, result)
+    rows = []
+    for o in result["operators"]:
+        for schedule, count in o["executed_instructions"].items():
+            per_product = o["instructions_per_multiply_accumulate"].get(schedule)
+            name = o["operator"] if schedule == schedules[0] else ""
+            last = "" if per_product is None else f"{per_product:.2f}"
+            rows.append([name, schedule, *_columns(count, o), last])
+    header = ["operator", "1000 instructions", *_COLUMNS, "a multiply-accumulate"]
+    print_table(header, rows, left=(0, 1))
     print()
     _show_loops(result["operators"])
-    bench_tables.show_sizes(result["size_bytes"])
-    if "ablation_instructions" in result:
-        print()
-        values = result["ablation_instructions"]
-        bench_tables.show_ablation(values, "1000 instructions", "fewer", _thousand)
 
 
-_HEADER = ("in all", "load", "store", "FMA", "vector", "scalar")
-_RELATIVE = ("floor", "weights", "× both")
+def _columns(count: dict[str, int], needed: dict) -> list[str]:
+    """Text of `_COLUMNS`: instructions by class beside those that are needed."""
+    floor, weights = needed["floor_instructions"], needed["weight_vectors"]
+    both = floor + weights
+    share = f"{count['total'] / both:.2f}" if both else ""
+    by_class = [_thousand(count[key]) for key in _CLASSES.values()]
+    return [*by_class, _thousand(floor), _thousand(weights), share]
 
 
 def _show_loops(operators: list[dict]) -> None:
-    """Print what is predicted of loops."""
-    names = list(
-        dict.fromkeys(
-            name
-            for o in operators
-            for loop in o["largest_loop"].values()
-            for name in loop["predicted_cycles"]
-        )
-    )
+    """Print the predicted cycles of loops, and why some are not predicted."""
+    loops = [(o["operator"], *item) for o in operators for item in o["largest_loop"].items()]
+    names = list(dict.fromkeys(name for *_, loop in loops for name in loop["predicted_cycles"]))
     rows = [
         [
-            o["operator"],
+            operator,
             schedule,
             f"{100 * loop['share_of_instructions']:.0f} %",
             str(loop["iterations"]),
@@ -155,50 +153,20 @@ def _show_loops(operators: list[dict]) -> None:
             *(_cycles(loop, name, "predicted_cycles_per_iteration", 1.0) for name in names),
             *(_cycles(loop, name, "predicted_cycles", 1e-3) for name in names),
         ]
-        for o in operators
-        for schedule, loop in o["largest_loop"].items()
+        for operator, schedule, loop in loops
     ]
     header = ["loop of most instructions", "", "of all", "iterations", "instructions in one"]
     header += [f"cycles, {name}" for name in names]
-    bench_tables.show([*header, *(f"1000 in all, {name}" for name in names)], rows, n_left=2)
-    reasons = [
-        r
-        for o in operators
-        for loop in o["largest_loop"].values()
-        for r in loop["not_predicted"].values()
-    ]
-    for reason in dict.fromkeys(reasons):
+    header += [f"1000 in all, {name}" for name in names]
+    print_table(header, rows, left=(0, 1))
+    for reason in dict.fromkeys(r for *_, loop in loops for r in loop["not_predicted"].values()):
         print(reason)
     print()
 
 
 def _cycles(loop: dict, name: str, key: str, unit: float) -> str:
-    """A prediction, at least that where instructions were left out."""
+    """A prediction; "≥" where instructions were left out."""
     if name not in loop[key]:
         return "none"
     least = "≥ " if loop["instructions_left_out"][name] else ""
     return f"{least}{unit * loop[key][name]:.1f}"
-
-
-def _thousand(n: float) -> str:
-    return f"{n / 1e3:.1f}"
-
-
-def _thousands(count: dict[str, int]) -> list[str]:
-    return [_thousand(count[name]) for name in ("total", *_CLASSES)]
-
-
-def _relative(count: dict[str, int], floor: int, weights: int) -> list[str]:
-    both = floor + weights
-    share = f"{count['total'] / both:.2f}" if both else ""
-    return [_thousand(floor), _thousand(weights), share]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _filled(rows: list[list[str]]) -> list[list[str]]:
-    """Rows of the same length."""
-    longest = max(map(len, rows))
-    return [row + [""] * (longest - len(row)) for row in rows]

@@ -1,55 +1,66 @@
-"""`refbnn bench` on this machine and on boards: latencies, limits of the machine, memory."""
+"""`refbnn bench` on this machine and on boards: latencies, limits of the machine."""
 
 from __future__ import annotations
 
-from refbnn.cli.bench import tables as bench_tables
+from refbnn.cli.bench import tables
+from refbnn.cli.bench.tables import Job
+from refbnn.cli.output import print_table
 
 
-def core(target, device) -> dict:
-    """What one core can do."""
+def _us(seconds: float) -> str:
+    return f"{1e6 * seconds:.2f}"
+
+
+ABLATION = "ablation_seconds"
+UNIT = "µs", "faster", _us  # of the ablation: its name, what a greater number means, its text
+
+
+def core(job: Job) -> dict:
+    """Measure one core."""
     from kernels.bench import roofline
 
-    return {"cores_used": 1, "fma_operations_per_second": roofline.rate(target, device)}
+    rate = roofline.rate(job.target, job.device)
+    return {"cores_used": 1, "fma_operations_per_second": rate}
 
 
 def described(core: dict) -> str:
-    """The same in words."""
+    """Describe the core in words."""
     return f"one core: {core['fma_operations_per_second'] / 1e9:.0f} Gflop/s in multiply-adds"
 
 
-def numbers(net, batch, target, device, core, schedules, arguments, tick) -> dict:
-    """All numbers of one batch size."""
-    import numpy as np
+def networks(job: Job, x) -> dict:
+    """Measure whole networks."""
+    from kernels.bench import comparison, peers
+    from kernels.bench.latency import latency
 
-    from kernels.bench import ablation, comparison, operators, peers
-    from kernels.bench.latency import latency, on_device
-    from kernels.network import program
-
-    folder = arguments.records
-    whole = program(net, batch, target)
-    x = np.random.default_rng(0).random((batch, *whole.inputs[0][0].shape))
-    result = bench_tables.head(net, whole, schedules, folder)
-    if device == "local":
-        calls, absent = comparison.calls(net, x, target, schedules, folder)
-        if arguments.peers:
-            found, missing = peers.calls(net, x)
+    where = job.net, x, job.target, job.schedules, job.records
+    if job.device != "local":
+        seconds, absent = comparison.latencies(*where, job.device)
+    else:
+        calls, absent = comparison.calls(*where)
+        if job.peers:
+            found, missing = peers.calls(job.net, x)
             calls |= found
             absent |= missing
         seconds = latency(calls)
-    else:
-        seconds, absent = comparison.latencies(net, x, target, schedules, folder, device)
-    result |= {"latency_seconds": seconds, "absent": absent}
-    tick(f"networks, batch {batch}")
+    return {"latency_seconds": seconds, "absent": absent}
+
+
+def operators(job: Job, x, core: dict) -> dict:
+    """Measure operators one by one."""
+    from kernels.bench import operators
+
     rate = core["fma_operations_per_second"]
-    result["operators"] = operators.timed(net, x, target, schedules, folder, rate, device)
-    tick(f"operators, batch {batch}")
-    result["size_bytes"] = bench_tables.sizes(whole, device, schedules, folder)
-    tick(f"sizes, batch {batch}")
-    if arguments.ablation:
-        built = ablation.kernels(net, batch, target, folder, device)
-        result["ablation_seconds"] = on_device(built)
-    tick(f"decisions, batch {batch}")
-    return result
+    where = job.net, x, job.target, job.schedules, job.records
+    return {"operators": operators.timed(*where, rate, job.device)}
+
+
+def ablation(job: Job, batch: int) -> dict[str, float]:
+    """Measure one decision of the schedule after the other."""
+    from kernels.bench import ablation
+    from kernels.bench.latency import on_device
+
+    return on_device(ablation.kernels(job.net, batch, job.target, job.records, job.device))
 
 
 def show(result: dict, schedules: list[str]) -> None:
@@ -59,10 +70,7 @@ def show(result: dict, schedules: list[str]) -> None:
         (f"PFP, kernel, {s}" for s in ("tuned", "hand") if s in schedules), next(iter(seconds))
     )
     rows = [[name, _us(t), f"{t / seconds[best]:.2f}"] for name, t in seconds.items()]
-    rows += [[name, "absent", reason] for name, reason in result["absent"].items()]
-    bench_tables.show(["network", "µs a call", f"× {best}"], rows)
-    bench_tables.show_untuned(result)
-    print()
+    tables.show_networks(["network", "µs a call", f"× {best}"], rows, result)
     rows = [
         [
             o["operator"],
@@ -76,13 +84,5 @@ def show(result: dict, schedules: list[str]) -> None:
         for o in result["operators"]
     ]
     header = ["operator", *(f"{s}, µs" for s in schedules), "kB", "1000 operations"]
-    bench_tables.show([*header, "limit, µs", "by", "reached"], rows)
+    print_table([*header, "limit, µs", "by", "reached"], rows)
     print()
-    bench_tables.show_sizes(result["size_bytes"])
-    if "ablation_seconds" in result:
-        print()
-        bench_tables.show_ablation(result["ablation_seconds"], "µs", "faster", _us)
-
-
-def _us(seconds: float) -> str:
-    return f"{1e6 * seconds:.2f}"

@@ -1,16 +1,30 @@
-"""What the tables of `refbnn bench` have in common, of latencies and of instructions."""
+"""Numbers and tables that `refbnn bench` has both of latencies and of instructions."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refbnn.cli.output import print_table
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A network, where it is measured, and with what; typed loosely, as TVM is imported late."""
+
+    net: Any
+    target: Any
+    device: Any
+    schedules: list[str]
+    records: Path | None
+    peers: bool
 
 
 def head(net, whole, schedules, folder) -> dict:
-    """What is measured: batch size, way of max pooling, how decisions were found.
-
-    Workloads without a record of tuning, and those with one by proxy.
-    """
+    """Batch size, method of max pooling, and the workloads without a record of time."""
     from kernels.program import kernel, records
     from refbnn.layers import MaxPool2d
 
@@ -26,11 +40,11 @@ def head(net, whole, schedules, folder) -> dict:
     return result
 
 
-def sizes(whole, device, schedules, folder) -> dict:
-    """Bytes by schedule and by what they are for."""
+def sizes(whole, job: Job) -> dict:
+    """Bytes by schedule and by purpose."""
     from kernels.bench import memory
 
-    found = {s: memory.size(whole, s, folder, device) for s in schedules}
+    found = {s: memory.size(whole, s, job.records, job.device) for s in job.schedules}
     return {
         schedule: {
             "weights": size.weights,
@@ -43,30 +57,24 @@ def sizes(whole, device, schedules, folder) -> dict:
     }
 
 
-def show(header: list[str], rows: list[list[str]], n_left: int = 1) -> None:
-    """Print a table, all but the first columns to the right."""
-    from tabulate import tabulate
-
-    aligned = ["left" if index < n_left else "right" for index in range(len(header))]
-    print(tabulate(rows, header, disable_numparse=True, colalign=aligned))
-
-
-def show_untuned(result: dict) -> None:
-    """Print the workloads without a record in real time, if there are any."""
+def show_networks(header: list[str], rows: list[list[str]], result: dict) -> None:
+    """Print whole networks, those that are absent, and the workloads without a record of time."""
+    rows = rows + [[name, "absent", reason] for name, reason in result["absent"].items()]
+    print_table(header, [row + [""] * (max(map(len, rows)) - len(row)) for row in rows])
     if result.get("tuned_by_proxy"):
         print(f"tuned by proxy cycles, not by time: {'; '.join(result['tuned_by_proxy'])}")
     if result.get("untuned"):
         names = "; ".join(result["untuned"])
         print(f"refbnn bench: no record of tuning, by hand: {names}", file=sys.stderr)
+    print()
 
 
 def show_sizes(size_bytes: Mapping[str, Mapping[str, int]]) -> None:
     """Print the result of `sizes`."""
     names = list(next(iter(size_bytes.values())))
-    show(
-        ["schedule", *(f"{name.replace('_', ' ')}, kB" for name in names)],
-        [[s, *(f"{of[name] / 1e3:.1f}" for name in names)] for s, of in size_bytes.items()],
-    )
+    header = ["schedule", *(f"{name.replace('_', ' ')}, kB" for name in names)]
+    rows = [[s, *(f"{n[name] / 1e3:.1f}" for name in names)] for s, n in size_bytes.items()]
+    print_table(header, rows)
 
 
 def show_ablation(
@@ -78,4 +86,4 @@ def show_ablation(
         gain = "" if previous is None else f"{previous / value:.2f}"
         rows.append([name, text(value), gain, f"{first / value:.2f}"])
         previous = value
-    show(["decision, added to those above", unit, f"× {better}", "× in all"], rows)
+    print_table(["decision, added to those above", unit, f"× {better}", "× in all"], rows)

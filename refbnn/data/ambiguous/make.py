@@ -29,9 +29,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from refbnn.data.ambiguous.barycentre import barycentres
-from refbnn.data.published import cache_folder
 from refbnn.errors import InputError
 from refbnn.files.atomic import written_atomically
+from refbnn.files.cache import cache_folder
 from refbnn.numerics.random.streams import stream
 
 N_LABELS = 10  # a picture

@@ -34,7 +34,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import k0e, k1e
 
 from refbnn.errors import InputError
@@ -100,6 +99,7 @@ class HeavyTailed(WholeLineLaw):
     @cached_property
     def _ends(self) -> tuple[float, float]:
         """Ends where the density has fallen by e^LEAST_LOG; near ρ = ±1 as e^(−(α ∓ β)|x|)."""
+        from scipy.optimize import brentq
 
         def above(x):
             return float(self.log_pdf(np.array(x)) - self.log_pdf(np.array(0.0))) - LEAST_LOG

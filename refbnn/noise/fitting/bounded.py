@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy.optimize import minimize
 
 from refbnn.errors import InputError
 from refbnn.noise.fitting import exponential
@@ -125,6 +124,8 @@ class _Profile:
 
 def _best_support(profile: _Profile, degree: int, previous):
     """Maximise the profile over the support: (log L, log gaps, η)."""
+    from scipy.optimize import minimize
+
     t_grid = exponential.statistics(
         profile.grid.y, profile.grid.log_lower, profile.grid.log_upper, degree
     )

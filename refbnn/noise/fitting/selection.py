@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-from scipy.stats import differential_entropy
 
 from refbnn.errors import InputError
 from refbnn.noise.fitting.bounded import EDGES, MAX_DEGREE, fit_device
@@ -161,6 +160,8 @@ def _parameters(estimate: Estimate, cells: Cells, n: int) -> tuple[Parameter, ..
 
 def _divergence(estimate: Estimate, sample: Sample) -> float:
     """KL(data ‖ fit)."""
+    from scipy.stats import differential_entropy
+
     # Equal values move by (k + ½)/count − ½ of a step.
     _, first, counts = np.unique(sample.values, return_index=True, return_counts=True)
     rank = np.arange(sample.n) - np.repeat(first, counts)

@@ -22,7 +22,6 @@ concave in p̄; the bias of a Sobol sequence is smaller.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import qmc
 
 from refbnn.errors import InputError
 from refbnn.layers.moments import Moments
@@ -48,6 +47,8 @@ def by_sampling(logits: Moments, n_samples: int, rng: np.random.Generator) -> Pr
     InputError
         If the logits are not of shape (B, C), 1 ≤ C ≤ 21201, or n_samples < 1.
     """
+    from scipy.stats import qmc
+
     m, var = centred(logits)
     n_classes = m.shape[1]
     if n_classes > qmc.Sobol.MAXDIM:

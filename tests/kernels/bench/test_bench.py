@@ -16,6 +16,7 @@ from kernels.devices import local, targets
 from kernels.network import program
 from kernels.program import loops
 from refbnn import cli
+from refbnn.cli.bench import command as bench_command
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
 from refbnn.layers.moments import deterministic
 from refbnn.network.file import save
@@ -252,7 +253,7 @@ def test_bench_with_another_max_pooling(tmp_path, short_turns):
     (numbers,) = json.loads(file.read_text())["by_batch_size"]
     assert numbers["max_pool"] == ["tree"]
     for method in ("tree", None):
-        pool, *others = cli.bench._network(model, method).layers
+        pool, *others = bench_command._network(model, method).layers
         assert pool == MaxPool2d((1, 3), method=method or "chain")
         assert others == layers[1:]
     assert cli.main(["bench", str(model), "--max-pool", "median"]) == 2

@@ -496,8 +496,11 @@ def test_command_line(tmp_path, capsys):
         (["--name", "a-b"], "name 'a-b' is no prefix for C; expected letters, digits"),
         (["--name", ""], "name '' is no prefix for C; expected letters, digits"),
         (["--batch-size", "0"], "'0'; expected an integer, at least 1"),
-        (["--schedule", "best"], "invalid choice: 'best'"),
-        (["--form", "both"], "invalid choice: 'both'"),
+        (
+            ["--schedule", "best"],
+            "schedule 'best' is unknown; expected one of: default, hand, tuned",
+        ),
+        (["--form", "both"], "form 'both' is unknown; expected one of: variance, raw"),
     ],
 )
 def test_command_line_refuses(tmp_path, capsys, words, message):

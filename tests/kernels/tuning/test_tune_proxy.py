@@ -339,7 +339,7 @@ def test_bench_says_what_is_tuned_by_proxy(tmp_path, capsys):
     records.keep(record(step), file)
     result = bench_tables.head(NET, whole, ["tuned"], tmp_path)
     assert (result["tuned_by_proxy"], result["untuned"]) == ([WORKLOAD], [other])
-    bench_tables.show_untuned(result)
+    bench_tables.show_networks(["network"], [["PFP"]], result | {"absent": {}})
     assert f"tuned by proxy cycles, not by time: {WORKLOAD}\n" in capsys.readouterr().out
     records.keep(record(step, measure=SECONDS), file)
     assert not bench_tables.head(NET, whole, ["tuned"], tmp_path)["tuned_by_proxy"]

@@ -11,6 +11,7 @@ import pytest
 
 from refbnn import cli
 from refbnn.cli import report
+from refbnn.cli.output import as_json
 from refbnn.errors import InputError
 from refbnn.files.atomic import write_text
 
@@ -141,7 +142,7 @@ BAD_CALLS = {
     "samples": (["--mc-samples", "1000000000000"], "expected an integer, 50000 to 50000000"),
     "current folder": (["-o", "."], "is the current folder"),
     "long name": (["-o", "x" * 300], "File name too long"),
-    "unknown option": (["--colour"], "unrecognized arguments: --colour"),
+    "unknown option": (["--colour"], "no option '--colour'"),
 }
 
 
@@ -181,7 +182,7 @@ def test_a_folder_that_is_no_report_is_kept(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("years of work")
     code, _, err = run(capsys, "reproduce", "-o", tmp_path, *QUICK)
     assert code == 2
-    assert "exists and is no report" in err
+    assert "exists and is not a report" in err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -193,16 +194,16 @@ def test_a_folder_with_anybody_elses_files_is_kept(tmp_path):
         report.write(work, "title", [], {})
     (tmp_path / "ours" / "notes.txt").write_text("years of work")
     for name in ("other", "ours"):
-        with pytest.raises(InputError, match="no report"), report.folder(tmp_path / name):
+        with pytest.raises(InputError, match="not a report"), report.folder(tmp_path / name):
             pass
     # Also if the files come while the work is under way.
-    with pytest.raises(InputError, match="no report"), report.folder(tmp_path / "late"):
+    with pytest.raises(InputError, match="not a report"), report.folder(tmp_path / "late"):
         shutil.copytree(tmp_path / "ours", tmp_path / "late")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["late", "other", "ours"]
 
 
 def test_what_is_no_number_is_null():
-    text = report.as_json({"a": [float("nan"), 1.5], "b": {"c": float("inf")}})
+    text = as_json({"a": [float("nan"), 1.5], "b": {"c": float("inf")}})
     assert json.loads(text) == {"a": [None, 1.5], "b": {"c": None}}
 
 
@@ -266,7 +267,7 @@ def test_a_full_disk_leaves_the_earlier_report(tmp_path):
     target = tmp_path / "report"
     with report.folder(target) as work:
         report.write(work, "title", [], {"n": 1})
-    message = "No space left on device; expected to write there"
+    message = "No space left on device; expected a folder to write to"
     with pytest.raises(InputError, match=message), report.folder(target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert json.loads((target / "report.json").read_text())["n"] == 1

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from refbnn import Network, Posterior, cli, data, save
-from refbnn.cli import compare as command
 from refbnn.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU
 from refbnn.uncertainty.pfp_vs_svi import BLOCKS, compare
 
@@ -92,8 +91,8 @@ def test_what_cannot_be_compared(capsys, tmp_path):
         assert err.count("\n") == 1
         return err
 
-    assert "expected an integer, at least 32" in refused(*WORDS[:-1], "31")
-    assert "invalid choice: 'svi'" in refused(*WORDS, "--method", "svi")
+    assert f"n_samples is 31; expected at least {2 * BLOCKS}" in refused(*WORDS[:-1], "31")
+    assert "method 'svi'; expected 'pfp' or 'full'" in refused(*WORDS, "--method", "svi")
     assert "nothing.npz" in refused("compare", "nothing.npz", "--id", "mnist-subset")
     assert "no-such-set" in refused("compare", "m.npz", "--id", "no-such-set")
     save("m.npz", Network([Dense(784, 3)]))
@@ -115,5 +114,5 @@ def _correlated() -> Network:
     )
 
 
-def test_fewest_samples_are_those_of_the_blocks():
-    assert 2 * BLOCKS == command._LEAST  # said again there, for --help
+def test_help_states_the_fewest_samples(capsys):
+    assert f"at least {2 * BLOCKS}" in " ".join(run(capsys, "compare", "--help")[1].split())

@@ -190,7 +190,7 @@ def test_a_finished_checkpoint_is_not_overwritten(capsys):
     assert train(capsys, "--epochs", 1)[0] == 0
     before = Path("m.npz").read_bytes()
     for words, said in (
-        ([], "expected --resume"),
+        ([], "m.npz already exists: continue it with --resume"),
         (["--resume", "--epochs", 2], "other options (epochs)"),
         (["--resume", "--epochs", 1, "--prior", "laplace:1"], "other network (prior)"),
         (["--resume", "--epochs", 1, "--validation", 0.1], "other data"),

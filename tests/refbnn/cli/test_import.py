@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from refbnn import cli
-from refbnn.cli import import_
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
 from refbnn.layers.layer import Shape
@@ -180,5 +179,10 @@ def test_wrong_calls_are_one_line_and_write_nothing(capsys, tmp_path, words, sai
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_knows_every_reader():
-    assert tuple(READERS) == import_.TOOLS
+def test_the_command_names_every_reader(capsys, tmp_path):
+    code, out, err = run(capsys, PYRO, "--from", "pyrro", "-o", tmp_path / "m.npz")
+    assert (code, out) == (2, "")
+    assert f"expected one of {', '.join(READERS)}; did you mean 'pyro'?" in err
+    with pytest.raises(SystemExit):
+        cli.main(["import", "--help"])
+    assert set(READERS) <= set(re.findall(r"[\w-]+", capsys.readouterr().out))

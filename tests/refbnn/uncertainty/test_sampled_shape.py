@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from refbnn import Network, Posterior
-from refbnn.cli import diagnose as command
+from refbnn import Network, Posterior, cli
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, MaxPool2d
 from refbnn.prediction.accumulation import CentralSums
@@ -150,8 +149,12 @@ def test_blocks_of_inputs_share_their_draws(monkeypatch):
     assert not np.allclose(other.variance_ratio, whole.sampled.variance_ratio)
 
 
-def test_numbers_of_draws():
+def test_numbers_of_draws(capsys):
     net, x = folded()
     with pytest.raises(InputError, match="n_samples is 19; expected 0, or at least 20"):
         diagnose(net, x, n_samples=19)
-    assert (command._SAMPLES, command._FEWEST) == (SAMPLES, FEWEST)  # said again there, for --help
+    with pytest.raises(SystemExit):
+        cli.main(["diagnose", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"at least {FEWEST}:" in text
+    assert f"(default: {SAMPLES})" in text

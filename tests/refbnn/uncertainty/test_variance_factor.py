@@ -225,5 +225,10 @@ def test_the_command(tmp_path, capsys):
         (["-o", "x.txt"], "ends in .npz"),
         (["--data", "digits"], "digits"),
     ):
-        assert cli.main([*words, *wrong]) == 2
+        code: object
+        try:
+            code = cli.main([*words, *wrong])
+        except SystemExit as exit_:
+            code = exit_.code
+        assert code == 2
         assert message in capsys.readouterr().err

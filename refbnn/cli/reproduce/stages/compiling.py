@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from kernels import compile_network
-from kernels.bench import latency as bench
-from kernels.layers.layer import build_layer
-from refbnn import Moments, Network
+from kernels.bench.latency import latency, on_device
+from kernels.bench.operators import one_by_one
+from kernels.devices.targets import target as find_target
+from refbnn import Network
 from refbnn.cli.report import Section, Table
+from refbnn.cli.reproduce.part import Part
 from refbnn.data import mnist_subset
 from refbnn.noise import Gaussian
 from refbnn.numerics.random.streams import stream
@@ -25,26 +26,16 @@ _BATCHES = (1, 100)
 _HAND = "kernel, hand schedule"
 
 
-@dataclass(frozen=True)
-class CompilationResult:
-    """Part of the report; `timings` differ from run to run, `numbers` do not."""
-
-    section: Section
-    numbers: dict
-    checks: list[Check]
-    timings: dict
-
-
 def run(
     networks: Mapping[str, Network], target: str, seed: int, tick: Callable[[str], None]
-) -> CompilationResult:
+) -> Part:
     """Compile the first network, hold it against the reference, and time everything in one run."""
     label, net = next(iter(networks.items()))
     _, _, x, y = mnist_subset()
     network_times = {}
     for batch in _BATCHES:
         calls = _network_calls(label, net, x[:batch], target, stream(seed, "latency"))
-        network_times[batch] = bench.latency(calls)
+        network_times[batch] = latency(calls)
     operator_times = {batch: _operator_times(net, x[:batch], target) for batch in _BATCHES}
     numbers, check = _compare(label, net, x, y, target)
     tick("compile and time")
@@ -53,7 +44,7 @@ def run(
         "operator_seconds_by_batch": operator_times,
     }
     section = _section(label, target, network_times, operator_times, numbers)
-    return CompilationResult(section, {"kernels": numbers}, [check], timings)
+    return Part(section, {"kernels": numbers}, [check], timings)
 
 
 def _network_calls(label, net, x, target, rng) -> dict[str, Callable[[], object]]:
@@ -73,32 +64,17 @@ def _network_calls(label, net, x, target, rng) -> dict[str, Callable[[], object]
 
 
 def _operator_times(net: Network, x: np.ndarray, target: str) -> dict[str, dict[str, float]]:
-    """Seconds of each layer's kernel on the moments it meets in the network, by schedule."""
-    parameters = net.parameters()
-    first, relu, second = zip(net.layers[:3], net.by_layer(parameters)[:3], strict=True)
-    batch = len(x)
-    pre = Network(net.layers[:1])
-    pre.set_parameters({name: parameters[name] for name in pre.parameters()})
-    before = pre.propagate(x)
-    after: Moments = net.layers[1].moments(before, {})
-    calls: dict[tuple[str, str], Callable[[], object]] = {}
-    for schedule in SCHEDULES:
-        dense_known = build_layer(*first, x.shape[1:], batch, target, schedule, known=True)
-        rectify = build_layer(*relu, before.shape[1:], batch, target, schedule)
-        dense_random = build_layer(*second, before.shape[1:], batch, target, schedule)
-        dense_known(x), rectify(before.mean, before.var), dense_random(after.mean, after.var)
-        # The inputs are in place now: time the compiled function alone.
-        calls[schedule, "dense 784→100, known input"] = dense_known.run
-        calls[schedule, "ReLU, 100"] = rectify.run
-        calls[schedule, "dense 100→100, random input"] = dense_random.run
+    """Seconds of each layer's kernel on the moments that the network hands it, by schedule."""
     times: dict[str, dict[str, float]] = {schedule: {} for schedule in SCHEDULES}
-    for (schedule, name), seconds in bench.latency(calls).items():
-        times[schedule][name] = seconds
+    for operator in one_by_one(net, x, find_target(target)):
+        kernels = {schedule: operator.kernel(schedule, None, "local") for schedule in SCHEDULES}
+        for schedule, seconds in on_device(kernels).items():
+            times[schedule][operator.name] = seconds
     return times
 
 
 def _compare(label, net, x, y, target) -> tuple[dict, Check]:
-    """The kernel's predictions for all test digits against the reference's."""
+    """Compare the kernel's predictions for all test digits with the reference's."""
     fast = compile_network(net, len(x), target)(x)
     exact = net.propagate(x)
     by_kernel, by_reference = by_quadrature(fast), by_quadrature(exact)
@@ -140,13 +116,13 @@ def _section(label, target, network_times, operator_times, numbers) -> Section:
     return Section(
         "Compile",
         [
-            f"The network trained with the {label}, compiled by TVM for the target “{target}” as "
-            "one function with weights packed ahead of time, float32. Latencies are medians of "
-            "whole calls from Python, measured in one run, the calls in turns, on one core (linear "
-            "algebra is held to one thread); NumPy computes in float64. “Relative” is to the hand "
-            "schedule. Much of the time of sampling goes into drawing weights: 90 thousand a pass.",
-            f"Kernel predictions for all packaged test digits: accuracy {numbers['accuracy']:.1%}, "
-            "class probabilities within "
+            f"TVM compiled the network trained with the {label} for the target “{target}” into one "
+            "function in float32, with weights packed ahead of time. Latencies are medians of "
+            "whole calls from Python, in turns in one run, on one core; NumPy computes in float64. "
+            "“Relative” is to the hand schedule. Sampling spends much of its time on drawing "
+            "weights: 90 thousand per pass.",
+            f"Predictions of the kernel for all packaged test digits: accuracy "
+            f"{numbers['accuracy']:.1%}, class probabilities within "
             f"{numbers['greatest_difference_in_probability']:.1e} of the float64 reference.",
         ],
         [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,13 @@ import numpy as np
 from figures.pictures import law as law_picture
 from refbnn.cli import describe
 from refbnn.cli.report import Picture, Section
+from refbnn.cli.reproduce.part import Part
 from refbnn.noise import NoiseFit
 from refbnn.noise.fitting import REFUTED
 from verification import Check
 
 
-@dataclass(frozen=True)
-class NoiseResult:
-    """Part of the report."""
-
-    section: Section
-    numbers: dict
-    checks: list[Check]
-
-
-def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Path) -> NoiseResult:
+def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Path) -> Part:
     """Describe the law fitted to the values of one column and draw it over them."""
     place = describe.measured(found, column)
     law_picture.draw(found.law, place, work / "noise_fit.png", values)
@@ -38,7 +29,7 @@ def run(found: NoiseFit, values: np.ndarray, column: str, source: str, work: Pat
         n_samples=0,
     )
     numbers = describe.fit_numbers(found, column, source)
-    return NoiseResult(_section(found, source, column), {"noise": numbers}, [check])
+    return Part(_section(found, source, column), {"noise": numbers}, [check])
 
 
 def _section(found: NoiseFit, source: str, column: str) -> Section:
@@ -47,11 +38,11 @@ def _section(found: NoiseFit, source: str, column: str) -> Section:
         "Noise",
         [
             f"{found.n_values} values of {column}: {source}. Laws of several families were fitted "
-            "by maximum likelihood; the chosen one is the first, in the order of the Bayesian "
+            "by maximum likelihood. The chosen law is the first, in order of the Bayesian "
             "information criterion, that a Kolmogorov–Smirnov test does not refute. Weights use "
-            "its standardised form, mean 0 and variance 1.",
-            "The p-value knows that the law was fitted to the same values; a small one refutes the "
-            "fit, a large one only fails to.",
+            "its standardised form, mean 0 and variance 1. The p-value takes into account that the "
+            "law was fitted to the same values: a small one refutes the fit, a large one proves "
+            "nothing.",
         ],
         [describe.law_table(found.law, place), *describe.fit_tables(found)],
         [

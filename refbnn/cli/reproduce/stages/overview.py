@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import argparse
 import platform
-from dataclasses import dataclass
 from importlib.metadata import version
 
+import refbnn
 from refbnn.cli.report import Section, Table
+from refbnn.cli.reproduce.part import Part
 from refbnn.cli.reproduce.stages.verifying import table
 from verification import Check
 
-_PACKAGES = ("refbnn", "numpy", "scipy", "numba", "apache-tvm", "apache-tvm-ffi")
-
-
-@dataclass(frozen=True)
-class Overview:
-    """The first section and what identifies the run."""
-
-    section: Section
-    numbers: dict
+_PACKAGES = ("numpy", "scipy", "numba", "apache-tvm", "apache-tvm-ffi")
 
 
 def run(
@@ -28,9 +21,10 @@ def run(
     own: list[Check],
     checks: list[Check],
     elapsed: float,
-) -> Overview:
+) -> Part:
     """Sum up; `own` are the checks of the chain itself, beside those of verification."""
-    versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    versions = {"python": platform.python_version(), "refbnn": refbnn.__version__}
+    versions |= {name: version(name) for name in _PACKAGES}
     settings = {
         "seed": arguments.seed,
         "epochs": arguments.epochs,
@@ -59,4 +53,4 @@ def run(
             table("Checks of the chain itself (those of the operators are under Verify)", own),
         ],
     )
-    return Overview(section, {"settings": settings, "versions": versions})
+    return Part(section, {"settings": settings, "versions": versions})

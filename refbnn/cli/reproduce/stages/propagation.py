@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from figures.pictures.propagation import draw_moments, draw_uncertainty
 from refbnn import Moments, Network, predict
+from refbnn.cli.evaluate import measure_rows
 from refbnn.cli.report import Picture, Section, Table
+from refbnn.cli.reproduce.part import Part
 from refbnn.data import fashion_subset, mnist_subset
 from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.result import Prediction
@@ -24,18 +25,9 @@ _LEAST_ACCURACY = 0.90
 _GREATEST_GAP = 0.01
 
 
-@dataclass(frozen=True)
-class PropagationResult:
-    """Part of the report."""
-
-    section: Section
-    numbers: dict
-    checks: list[Check]
-
-
 def run(
     networks: Mapping[str, Network], seed: int, work: Path, tick: Callable[[str], None]
-) -> PropagationResult:
+) -> Part:
     """Predict packaged test digits and, as out-of-distribution input, garments."""
     _, _, x_in, y_in = mnist_subset()
     x_out, _ = fashion_subset()
@@ -61,7 +53,7 @@ def run(
     agreement = {name: _agreement(*pair) for name, pair in pairs.items()}
     draw_moments(pairs, _MOMENT_SAMPLES, work / "predictive_moments.png")
     tick("predictive moments")
-    return PropagationResult(
+    return Part(
         _section(numbers, agreement, first, len(x_in), len(x_out)),
         {"propagation": {"by_law": numbers, "logit_moments": agreement}},
         [check for label, values in numbers.items() for check in _checks(label, values)],
@@ -74,7 +66,7 @@ def _both_moments(net: Network, x: np.ndarray, seed: int) -> tuple[Moments, Mome
 
 
 def _agreement(propagated: Moments, sampled: Moments) -> dict[str, float]:
-    """Of the means: rms difference over rms spread; of the spreads: median ratio."""
+    """Rms difference of the means over the rms spread, and median ratio of the spreads."""
     rms_gap = np.sqrt(np.mean((propagated.mean - sampled.mean) ** 2))
     return {
         "mean_rms_gap_over_spread": float(rms_gap / np.sqrt(np.mean(sampled.var))),
@@ -108,57 +100,46 @@ def _checks(label: str, numbers: Mapping[str, Mapping[str, float]]) -> list[Chec
     ]
 
 
-def _section(numbers, agreement, first, n_in, n_out) -> Section:
-    header = ["", *(f"{m.upper()}, {label}" for label in numbers for m in numbers[label])]
-    columns = [values for by_method in numbers.values() for values in by_method.values()]
-    spread = [np.sqrt(v["accuracy"] * (1.0 - v["accuracy"]) / n_in) for v in columns]
+def _accuracy_table(numbers) -> Table:
+    """Accuracy and uncertainty, two columns for each law and method: measure and error."""
+    columns = {
+        f"{method.upper()}, {label}": measures
+        for label, by_method in numbers.items()
+        for method, measures in by_method.items()
+    }
+    header = ["", *(cell for name in columns for cell in (name, ""))]
+    return Table("Accuracy and uncertainty", header, measure_rows(columns))
+
+
+def _moments_table(agreement, first) -> Table:
+    """Agreement of propagated with sampled moments, one row for each data set."""
     rows = [
-        [
-            "accuracy",
-            *(f"{v['accuracy']:.1%} ± {s:.1%}" for v, s in zip(columns, spread, strict=True)),
-        ]
-    ]
-    for name in evaluation.SCORES:
-        key = name.replace(" ", "_")
-        for place, where in (("inside", _INSIDE), ("outside", _OUTSIDE)):
-            rows.append(
-                [
-                    f"mean {name}, {where} (nats)",
-                    *(f"{v[f'{key}_{place}_nats']:.3f}" for v in columns),
-                ]
-            )
-        rows.append(
-            [
-                f"AUROC by {name}",
-                *(f"{v[f'auroc_{key}']:.3f} ± {v[f'auroc_{key}_se']:.3f}" for v in columns),
-            ]
-        )
-    moments = [
         [name, f"{a['mean_rms_gap_over_spread']:.3f}", f"{a['median_spread_ratio']:.3f}"]
         for name, a in agreement.items()
     ]
+    return Table(
+        f"Logit moments, PFP against {_MOMENT_SAMPLES} sampled passes ({first})",
+        ["inputs", "rms gap of means / rms spread", "median ratio of spreads"],
+        rows,
+    )
+
+
+def _section(numbers, agreement, first, n_in, n_out) -> Section:
     return Section(
         "Propagate",
         [
-            f"{n_in} packaged MNIST test digits and {n_out} Fashion-MNIST test images as "
-            "out-of-distribution input. PFP: one pass of means and variances, then the integrals "
-            f"over independent Gaussian logits by quadrature. SVI: {SVI_SAMPLES} passes with "
-            "weights drawn from the law. AUROC tells the two data sets apart by the score named; "
-            "± is one standard error from the choice of images (binomial; Hanley and McNeil), not "
-            "from that of posterior samples or of the training run.",
+            f"Inputs: {n_in} packaged MNIST test digits, and {n_out} Fashion-MNIST test images out "
+            "of distribution. PFP: one pass of means and variances, then the integrals over "
+            f"independent Gaussian logits by quadrature. SVI: {SVI_SAMPLES} passes with weights "
+            "drawn from the law. AUROC: how well the score named tells the two data sets apart. ±: "
+            "one standard error from the choice of images (AUROC: Hanley and McNeil), not from "
+            "that of posterior samples or of the training run.",
             "PFP treats the activations of a layer as independent. They share the layer's inputs, "
-            "so in truth they are correlated, and PFP reports too little variance behind several "
-            "layers: the last table says by how much for this network. Of the gap of the means, "
-            f"{1.0 / np.sqrt(_MOMENT_SAMPLES):.3f} is expected from sampling alone.",
+            "so they are correlated, and behind several layers PFP reports too little variance: "
+            "the last table shows how much too little for this network. Sampling alone explains "
+            f"{1.0 / np.sqrt(_MOMENT_SAMPLES):.3f} of the gap of the means.",
         ],
-        [
-            Table("Accuracy and uncertainty", header, rows),
-            Table(
-                f"Logit moments, PFP against {_MOMENT_SAMPLES} sampled passes ({first})",
-                ["inputs", "rms gap of means / rms spread", "median ratio of spreads"],
-                moments,
-            ),
-        ],
+        [_accuracy_table(numbers), _moments_table(agreement, first)],
         [
             Picture(
                 "predictive_moments.png",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from refbnn import Network, train
 from refbnn.cli.report import Section, Table
+from refbnn.cli.reproduce.part import Part
 from refbnn.data import mnist_subset
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Law
@@ -16,18 +16,9 @@ from refbnn.training.run import Epoch
 PRIOR_SCALE = 0.3  # 0.1 underfits the packaged subset, 1 hardly regularises
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """The trained networks by law, and this part of the report."""
-
-    networks: dict[str, Network]
-    section: Section
-    numbers: dict
-
-
 def run(
     laws: Mapping[str, Law], epochs: int, seed: int, tick: Callable[[str], None]
-) -> TrainingResult:
+) -> tuple[dict[str, Network], Part]:
     """Train 784-100-100-10 on the packaged MNIST subset with every law, from the same start."""
     x, y, _, _ = mnist_subset()
     networks, histories = {}, {}
@@ -51,7 +42,7 @@ def run(
         }
         for label, history in histories.items()
     }
-    return TrainingResult(networks, _section(histories, len(x), epochs), {"training": numbers})
+    return networks, Part(_section(histories, len(x), epochs), {"training": numbers})
 
 
 def _section(histories: Mapping[str, list[Epoch]], n_data: int, epochs: int) -> Section:
@@ -69,15 +60,15 @@ def _section(histories: Mapping[str, list[Epoch]], n_data: int, epochs: int) -> 
     return Section(
         "Train",
         [
-            f"A 784-100-100-10 network with ReLU, {n_data} packaged MNIST digits (the first 500 of "
-            "each class of the training set), mean-field variational inference with pathwise "
-            "gradients through θ = µ + σz, z drawn from the law through its inverse CDF. Every "
-            "weight and bias has a mean and a scale; the prior is N(0, "
-            f"{PRIOR_SCALE}²), its KL counted in full, no tempering; one posterior sample a step, "
-            "minibatches of 128, Adam with a cosine schedule. Both networks start from the same "
-            "means. The KL terms of two laws differ mostly by their entropies, the same for every "
-            "weight: compare the likelihoods. The prior's scale was chosen from 0.1, 0.2, 0.3, 0.5 "
-            "and 1 with the packaged test digits in view: accuracy is slightly flattered.",
+            f"A 784-100-100-10 network with ReLU learns {n_data} packaged MNIST digits (the first "
+            "500 of each class of the training set) by mean-field variational inference, with "
+            "pathwise gradients through θ = µ + σz, where z is drawn from the law through its "
+            "inverse CDF. Every weight and bias has a mean and a scale. The prior is N(0, "
+            f"{PRIOR_SCALE}²); its KL counts in full, without tempering. Each step takes one "
+            "posterior sample and a minibatch of 128; Adam has a cosine schedule. All networks "
+            "start from the same means. KL terms of two laws differ mostly by the laws' entropies, "
+            "equal for every weight: compare the likelihoods. The prior's scale was chosen from "
+            "0.1, 0.2, 0.3, 0.5 and 1 on the packaged test digits: accuracy is slightly flattered.",
         ],
         [Table("Loss over all data, nats (mean over the epoch's minibatches)", header, rows)],
     )

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from refbnn.cli.report import Section, Table
+from refbnn.cli.reproduce.part import Part
 from verification import Check, Step
 from verification.check import FALSE_ALARM
 
 
-@dataclass(frozen=True)
-class VerificationResult:
-    """Part of the report."""
-
-    section: Section
-    checks: list[Check]
-
-
-def run(
-    steps: list[Step], n_samples: int, seed: int, tick: Callable[[str], None]
-) -> VerificationResult:
+def run(steps: list[Step], n_samples: int, seed: int, tick: Callable[[str], None]) -> Part:
     """Run every step."""
     checks = []
     for step in steps:
         checks += step.run(n_samples, seed)
         tick(f"verify, {step.name}")
-    return VerificationResult(_section(checks, n_samples), checks)
+    return Part(_section(checks, n_samples), checks=checks)
 
 
 def table(caption: str, checks: list[Check]) -> Table:
-    """Checks as a table of the report; what concerns sampling is left out where none is."""
+    """Show checks as a table; columns on sampling are left out if no check samples."""
     sampled = any(check.worst is not None for check in checks)
     header = ["check", "deviation", "limit", "unit", "holds", "numbers"]
     header += ["samples", "claimed", "estimated"] if sampled else []
@@ -50,7 +40,7 @@ def table(caption: str, checks: list[Check]) -> Table:
 
 
 def _worst(check: Check) -> tuple[str, str]:
-    """What is claimed and what is estimated of the number that deviates most."""
+    """Claimed and estimated value of the number that deviates most."""
     if check.worst is None:
         return "—", "—"
     claimed, estimate, error = check.worst
