@@ -43,19 +43,9 @@ def check(
 ) -> None:
     """Check before long work that a file could be written, and read again.
 
-    Parameters
-    ----------
-    path : path
-    net : Network
-    options : Options, optional
-        Options of a run of training that is to be saved with the network.
-    validated : bool
-        Whether the run has validation data, so that the best epoch is kept.
-
-    Raises
-    ------
-    InputError
-        If no file could be written there, or it would be larger than `load` reads.
+    With options, the file also holds a run of training; `validated` says whether it has validation
+    data, so that the best epoch is kept. InputError if nothing could be written there, or if the
+    file would be larger than `load` reads.
     """
     require_writable(path)
     header = len(encoded(schema.of_network(net)))

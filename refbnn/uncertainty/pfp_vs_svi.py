@@ -43,6 +43,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from itertools import compress
 from operator import add
 
 import numpy as np
@@ -52,7 +53,6 @@ from scipy.stats import rankdata
 from refbnn.errors import InputError
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
-from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.predict import class_sums, predict
 from refbnn.prediction.result import Prediction
 from refbnn.training.likelihood import Categorical
@@ -139,7 +139,7 @@ def compare(
     ]
     sampled = _split(reduce(add, parts).classes, len(y))
     halves = [
-        _measures(propagated, _split(_sum_of(parts, signs > 0).classes, len(y)), y)
+        _measures(propagated, _split(reduce(add, compress(parts, signs > 0)).classes, len(y)), y)
         for signs in np.concatenate([hadamard(BLOCKS)[1:], -hadamard(BLOCKS)[1:]])
     ]
     measures, errors = {}, _input_errors(propagated, sampled, y)
@@ -169,10 +169,6 @@ def _limit(key: str) -> float | None:
     if key == "accuracy":
         return ACCURACY_LIMIT
     return AUROC_LIMIT if key.startswith("auroc_") else None
-
-
-def _sum_of(parts: list[OutputSums], chosen: np.ndarray) -> OutputSums:
-    return reduce(add, (part for part, one in zip(parts, chosen, strict=True) if one))
 
 
 def _split(p: Prediction, n: int) -> list[Prediction]:
