@@ -441,7 +441,7 @@ def too_large(field):
         (
             Network([Dense(3, 2), FOREIGN]),
             {},
-            "layer 1: SimpleNamespace has no kernel; expected Dense",
+            "layer 1: SimpleNamespace has no kernel; expected a layer of refbnn.layers",
         ),
         (Network([Dense(3, 2)]), {"form": "x"}, "form 'x' is unknown; expected one of: variance"),
         (Network([ReLU()], input_shape=(3,)), {"form": "x"}, "form 'x' is unknown"),

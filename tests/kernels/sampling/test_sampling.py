@@ -307,5 +307,5 @@ def test_bad_call(net, options, message):
 def test_a_prediction_needs_samples_and_classes():
     for outputs, n_samples in ((1, 5), (2, 1)):
         svi = compile_sampled(Network([Dense(3, outputs)]), 1, n_samples)
-        with pytest.raises(InputError, match="2 samples and 2 classes at least"):
+        with pytest.raises(InputError, match="at least 2 samples and 2 classes"):
             svi.predict(np.zeros((1, 3)), 0)
