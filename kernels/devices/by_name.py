@@ -77,6 +77,6 @@ def _require(extra: str, device: str) -> None:
     absent = [package for module, package in _EXTRAS[extra].items() if find_spec(module) is None]
     if absent:
         raise InputError(
-            f"device {device!r} needs {', '.join(absent)}; "
+            f"device {device!r} cannot run without {', '.join(absent)}; "
             f"install the extra: pip install 'refbnn[{extra}]'"
         )
