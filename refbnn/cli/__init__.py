@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NoReturn
 
 from refbnn.errors import InputError, naming_the_extra, suggestion
@@ -59,9 +60,9 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         # Before everything else: a misspelt option would be reported as one that is missing.
-        for word in [] if self._subparsers else args:
+        for word in [] if self._subparsers else takewhile(lambda word: word != "--", args):
             option = word.partition("=")[0]
-            if option.startswith("--") and option not in {"--", *self._option_string_actions}:
+            if option.startswith("--") and option not in self._option_string_actions:
                 self.error(f"no option {option!r}{suggestion(option, self._option_string_actions)}")
         return super().parse_known_args(args, namespace)
 
@@ -101,17 +102,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FAILED if failed else HELD
 
 
-def _run(name: str, words: list[str]) -> list[str]:
-    """Run a command; the checks that failed are returned."""
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Build the parser of a command, which sets `run_command`."""
     module = importlib.import_module(f"refbnn.cli.{_MODULES.get(name, name)}")
     parser = _Parser(prog=f"refbnn {name}", description=COMMANDS[name])
     module.add_arguments(parser)
-    arguments = parser.parse_args(words)
+    parser.set_defaults(run_command=module.run)
+    return parser
+
+
+def _run(name: str, words: list[str]) -> list[str]:
+    """Run a command; the checks that failed are returned."""
+    arguments = parser_of(name).parse_args(words)
     # A polite kill unwinds like an interrupt, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # "−" on a terminal that knows ASCII alone
-    return module.run(arguments)
+    return arguments.run_command(arguments)
 
 
 def _answer_without_command(words: list[str]) -> NoReturn:

@@ -57,8 +57,9 @@ def commands_in(text):
 def parser_of(words):
     """Parser of a command, and its words after the name; KeyError if there is none."""
     command, *words = words
-    parser = argparse.ArgumentParser()
-    cli.COMMANDS[command].add_arguments(parser)
+    if command not in cli.COMMANDS:
+        raise KeyError(command)
+    parser = cli.parser_of(command)
     actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     if actions and words:
         parser, words = actions[0].choices[words[0]], words[1:]
