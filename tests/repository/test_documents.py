@@ -50,7 +50,7 @@ def commands_in(text):
             words = shlex.split(call, comments=True) if "refbnn" in call else []
             while words and not words[0].endswith("refbnn"):
                 words = words[1:]
-            if len(words) > 1 and words[0] in ("refbnn", ".venv/bin/refbnn"):
+            if len(words) > 1 and words[0] in ("refbnn", ".venv/bin/refbnn") and words[1][0] != "-":
                 yield words[1:]
 
 
