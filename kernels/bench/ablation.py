@@ -1,4 +1,4 @@
-"""What each decision of the hand schedule brings: a network compiled with one more at a time.
+"""Ablation of the hand schedule: a network compiled with one decision more at a time.
 
 The rows follow Table 2 of arXiv 2511.23440: each adds its decision to all before it, over all
 operators of the network at once. Fused multiply-adds have no row: TVM writes a product and a sum as

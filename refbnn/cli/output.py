@@ -1,4 +1,4 @@
-"""What commands print and write: tables, progress bars, JSON."""
+"""Output of commands: tables, progress bars, JSON."""
 
 from __future__ import annotations
 

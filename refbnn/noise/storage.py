@@ -105,6 +105,7 @@ def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> No
     --------
     >>> import tempfile
     >>> from refbnn.noise import Bimodal, load_law, save_law
+    >>> from refbnn.noise.storage import Measured
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_law(f"{folder}/law.json", Bimodal(0.8), Measured("current_nA", 5.0, 0.2))
     ...     law, measured = load_law(f"{folder}/law.json")

@@ -13,7 +13,7 @@ from refbnn.prediction.softmax import by_quadrature
 
 @pytest.mark.parametrize("more", [[], [ReLU(), Dense(2, 2)]])
 def test_known_first_weights_leave_propagation(more):
-    """Of all layers behind, also of a third dense one: no more than the first is drawn."""
+    """Only the first layer is drawn, whatever follows, a third dense layer included."""
     net = Network([Dense(3, 4), ReLU(), Dense(4, 2), *more])
     known = net.parameters()
     for name in ("0.weight", "0.bias"):

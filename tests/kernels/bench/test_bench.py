@@ -1,4 +1,4 @@
-"""What `refbnn bench` measures: counted work, limits, sizes, ways to compute a network."""
+"""Measurements of `refbnn bench`: counted work, limits, sizes, ways to compute a network."""
 
 import json
 from math import prod
@@ -243,7 +243,7 @@ def test_bench_from_the_command_line(tmp_path, capsys, short_turns):
 
 
 def test_bench_with_another_max_pooling(tmp_path, short_turns):
-    """That of all results: the one named, and the network's own by default."""
+    """Every result uses the method named, by default the network's own."""
     model, file = tmp_path / "m.npz", tmp_path / "b.json"
     layers: list[Layer] = [MaxPool2d((1, 3), method="chain"), Flatten(), Dense(2, 2)]
     net = Network(layers, input_shape=(1, 1, 6), seed=1)

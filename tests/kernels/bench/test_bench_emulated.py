@@ -1,4 +1,4 @@
-"""What `refbnn bench` counts on the emulated core, and what it refuses."""
+"""Counts of `refbnn bench` on the emulated core, and calls that it refuses."""
 
 import json
 import os

@@ -22,7 +22,7 @@ emulated = pytest.mark.skipif(
 
 
 def dense_kernel(n_in, n_out, batch, schedule="hand"):
-    """Of random inputs, and such inputs."""
+    """Program for random inputs, and inputs for it."""
     rng = np.random.default_rng(5)
     weight = Posterior(rng.standard_normal((n_out, n_in)), rng.random((n_out, n_in)))
     bias = Posterior(rng.standard_normal(n_out), rng.random(n_out))

@@ -181,7 +181,7 @@ def arm(fleet):
 
 @cache
 def on_this_machine():
-    """What NET makes of X here."""
+    """Output of NET for X on this machine."""
     return compile_network(NET, 3)(X)
 
 

@@ -325,7 +325,7 @@ def test_a_known_entry_makes_it_rectified():
     ],
 )
 def test_the_stated_errors_of_tree_and_chain(k, method, rms, most, mean_rms, mean_most):
-    """Those of the module's table, in windows of another seed.
+    """The module's table holds in windows of another seed.
 
     Of 10,000 windows 1 % ± 0.1 % exceed the 99 % quantile; four standard errors.
     """

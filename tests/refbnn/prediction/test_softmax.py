@@ -84,7 +84,7 @@ def against_a_known_logit(m, s):
 @pytest.mark.parametrize("s", [16.1, 100.0, 1e4, 1e8, 1e150])
 @pytest.mark.parametrize("known", [[0.0], [0.3, 0.0, -1.0, 0.2, -40.0]])
 def test_one_wide_logit_beside_known_ones(s, known):
-    """Of known logits L, Λ = log Σ e^L stands for one, with an entropy of its own to add."""
+    """Known logits L count as one, Λ = log Σ e^L, whose own entropy is added."""
     total, share = special.logsumexp(known), softmax(known)
     for z in (0.0, 1.3, -2.0, -7.0):
         q = by_quadrature(logits([z * s, *known], [s**2, *[0.0] * len(known)]))

@@ -500,7 +500,7 @@ TOTAL_PRIORS: list[Prior] = [
 
 
 def total(mean, scale, law, prior, weight, start=0.0):
-    """What `add_total` returns, and what it adds to gradients that begin at some number."""
+    """`add_total` returns the sum, and adds to gradients that begin at some number."""
     grads = {"mean": np.full_like(mean, start), "scale": np.full_like(scale, start)}
     layout = Layout({"weights": mean.shape})
     value = kl.add_total(mean, scale, law, prior, weight, grads, layout)

@@ -74,7 +74,7 @@ def test_predictive_score_against_loops(name):
 
 @NAMES
 def test_gradient_by_complex_step(name):
-    """Of the value written in functions that are analytic; |a| as √(a·a)."""
+    """Complex step through the value, written in analytic functions; |a| as √(a·a)."""
     outputs, y = case(name, n_samples=3, batch=2)
 
     def categorical(f):

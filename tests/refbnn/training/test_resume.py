@@ -77,7 +77,7 @@ def assert_same(ours, theirs):
 
 
 class Interrupted(KeyboardInterrupt):
-    """As from Ctrl-C, but no other."""
+    """Interrupted as by Ctrl-C."""
 
 
 def stop(number, at_step=None):

@@ -1,4 +1,4 @@
-"""What each step of a run does: rate, order, batches, samples, weight of KL, clipping, stopping."""
+"""Steps of a run: rate, order, batches, samples, weight of KL, clipping, stopping."""
 
 import os
 from multiprocessing import get_context
@@ -402,7 +402,7 @@ def test_options_out_of_range_are_refused(option, value, words):
 
 
 def test_options_take_the_numbers_of_numpy():
-    """As a loop over np.arange gives them; kept as plain numbers, which a file can hold."""
+    """NumPy numbers are kept as plain ones, which a file can hold."""
     given: dict[str, Any] = {"epochs": np.int64(3), "seed": np.uint8(1), "clip_norm": 2}
     chosen = Options(learning_rate=np.float32(0.5), **given)  # type: ignore[arg-type]
     assert (chosen.epochs, chosen.seed, chosen.learning_rate, chosen.clip_norm) == (3, 1, 0.5, 2.0)
