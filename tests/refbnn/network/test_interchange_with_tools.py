@@ -54,7 +54,7 @@ def test_what_else_torch_saves_is_refused(tmp_path):
 
 
 def test_softplus_of_torch_is_within_2_ulp():
-    """The accuracy that refbnn.network.interchange.pyro states, where e^ρ is no subnormal float32."""
+    """The accuracy that `interchange.pyro` states holds where e^ρ is no subnormal float32."""
     from refbnn.numerics.softplus import softplus
 
     rho = np.random.default_rng(0).uniform(-87.0, 60.0, 200_003).astype(np.float32)
