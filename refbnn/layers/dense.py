@@ -25,13 +25,13 @@ import numpy as np
 from numba import njit
 
 from refbnn.errors import InputError
-from refbnn.layers.layer import Arrays, Shape
+from refbnn.layers.layer import Arrays, Shape, short_repr, whole_number
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 
 
 def forward(x, weight, bias):
-    """Y = x Wᵀ + b; x (..., B, in), weight (..., out, in), bias (..., out) -> (..., B, out)."""
+    """x Wᵀ + b; x (..., B, in), weight (..., out, in), bias (..., out) -> (..., B, out)."""
     return x @ np.swapaxes(weight, -1, -2) + bias[..., np.newaxis, :]
 
 
@@ -53,13 +53,13 @@ def moments(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
 
 
 def moments_of_known(x: np.ndarray, weight: Posterior, bias: Posterior) -> Moments:
-    """Moments of y for known inputs, as in a first layer; shapes as in `moments`."""
+    """Moments of y for known inputs, such as those of a first layer; shapes as in `moments`."""
     return Moments(x @ weight.mean.T + bias.mean, x**2 @ weight.var.T + bias.var)
 
 
 @njit(cache=True)
 def moments_loops(m, v, w_mean, w_scale, b_mean, b_scale):
-    """The sums of `moments` written out, one product at a time: the check of the matrix form.
+    """Compute the sums of `moments` one product at a time: the check of the matrix form.
 
     Parameters
     ----------
@@ -88,20 +88,29 @@ def moments_loops(m, v, w_mean, w_scale, b_mean, b_scale):
     return mean, var
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dense:
-    """Dense layer of the given sizes; see the formulas at the top of the file."""
+    """Dense layer of the given sizes; see the formulas at the top of the file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn.layers import Dense
+    >>> layer = Dense(2, 1)
+    >>> weights = {"weight": np.array([[3.0, -1.0]]), "bias": np.array([0.5])}
+    >>> layer.forward(np.array([[1.0, 2.0]]), weights)
+    array([[1.5]])
+    """
 
     in_features: int
     out_features: int
 
     def __post_init__(self):
-        for size in (self.in_features, self.out_features):
-            if not isinstance(size, int) or size < 1:
-                raise InputError(
-                    f"Dense({self.in_features!r}, {self.out_features!r}): "
-                    "expected whole numbers of at least 1"
-                )
+        for name in ("in_features", "out_features"):
+            size = whole_number(getattr(self, name), 1, f"Dense: {name}")
+            object.__setattr__(self, name, size)
+
+    __repr__ = short_repr
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Shapes of `weight` and `bias`."""
@@ -110,10 +119,7 @@ class Dense:
     def output_shape(self, shape: Shape) -> Shape:
         """(in,) -> (out,)."""
         if shape != (self.in_features,):
-            raise InputError(
-                f"Dense({self.in_features}, {self.out_features}): input has shape {shape}; "
-                f"expected ({self.in_features},)"
-            )
+            raise InputError(f"{self}: input has shape {shape}; expected ({self.in_features},)")
         return (self.out_features,)
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:

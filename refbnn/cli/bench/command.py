@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pool",
         metavar="METHOD",
         help="moments of max pooling by this method, instead of the network's own, everywhere in "
-        "this run: exact, by quadrature; tree or chain, by Clark's approximation in pairs or one "
-        "by one, faster and less accurate",
+        "this run: exact, by quadrature; tree, by Clark's approximation in "
+        "pairs, faster and less accurate",
     )
     options.add_records(parser)
     parser.add_argument(

@@ -28,16 +28,14 @@ they underflow. 8 µs an entry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import legendre
 from scipy.special import owens_t
 
-from refbnn.layers.layer import Arrays, Shape
-from refbnn.layers.moments import Moments, deterministic
-from refbnn.layers.posterior import Posterior
+from refbnn.layers.activations.elementwise import Elementwise
+from refbnn.layers.moments import Moments
 from refbnn.numerics import gaussian_expectation as gaussian_panels
 from refbnn.numerics.normal import cdf, lower_rectified, pdf
 
@@ -47,41 +45,21 @@ _CLOSE = 0.1
 _NODES, _WEIGHTS = legendre.leggauss(5)
 
 
-def forward(x):
-    """xΦ(x); any shape."""
+def _gelu(x):
     return x * cdf(x)
-
-
-def backward(x, grad_y):
-    """∂L/∂x from x and g = ∂L/∂y; any shape."""
-    t = np.clip(x, -_REACH, _REACH)  # no square overflows
-    return grad_y * (cdf(t) + t * pdf(t)).astype(x.dtype, copy=False)
 
 
 def _difference(m, t):
     """y(m + t) − y(m), for m > 0 from y(x) = x + y(−x)."""
     x = m + t
     right = m > 0
-    d = np.where(right, t, 0.0) + forward(np.where(right, -x, x)) - forward(-np.abs(m))
+    d = np.where(right, t, 0.0) + _gelu(np.where(right, -x, x)) - _gelu(-np.abs(m))
     close = np.abs(t) * (1.0 + np.abs(m)) < _CLOSE
     m, t, x = m[close], t[close], x[close]
     u = 0.5 * t * (1.0 + _NODES[:, np.newaxis])
     step = pdf(m) * (0.5 * _WEIGHTS @ np.exp(-u * (m + 0.5 * u)))
     d[close] = t * (cdf(m) + x * step)
     return d
-
-
-def moments(x: Moments) -> Moments:
-    """Moments of xΦ(x) for Gaussian x; any shape."""
-    m, v = x.mean.astype(float), x.var.astype(float)
-    s1 = np.sqrt(1.0 + v)
-    h = m / s1
-    phi = pdf(np.clip(h, -_REACH, _REACH))
-    with np.errstate(over="ignore", under="ignore"):
-        left = s1 * lower_rectified(np.maximum(-h, 0.0))[1] - phi / s1
-    mean = np.where(h < -1.0, left, m * cdf(h) + v / s1 * phi)
-    var = gaussian_panels.shift_and_variance(m, v, _difference, _KNOTS)[1]
-    return Moments(mean, var)
 
 
 def variance_closed_form(m, v):
@@ -94,28 +72,35 @@ def variance_closed_form(m, v):
     return (m**2 + v) * g + 2.0 * m * v * dg + v**2 * d2g - (m * cdf(h) + v / s1 * pdf(h)) ** 2
 
 
-@dataclass(frozen=True)
-class GELU:
-    """GELU layer; see the formulas at the top of the file."""
+@dataclass(frozen=True, repr=False)
+class GELU(Elementwise):
+    """GELU layer; see the formulas at the top of the file.
 
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """No weights."""
-        return {}
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn.layers import GELU
+    >>> GELU().forward(np.array([-1.0, 0.0, 1.0]), {}).round(4)
+    array([-0.1587,  0.    ,  0.8413])
+    """
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Any shape, kept."""
-        return shape
+    def value(self, x):
+        """xΦ(x)."""
+        return _gelu(x)
 
-    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
-        """See `forward` of this module."""
-        return forward(x)
+    def grad_input(self, x, grad_y):
+        """(Φ(x) + xφ(x)) ∂L/∂y."""
+        t = np.clip(x, -_REACH, _REACH)  # no square overflows
+        return grad_y * (cdf(t) + t * pdf(t)).astype(x.dtype, copy=False)
 
-    def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See `backward` of this module."""
-        return backward(x, grad_y), {}
-
-    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-        """See `moments` of this module."""
-        return moments(x if isinstance(x, Moments) else deterministic(x))
+    def propagated(self, x: Moments) -> Moments:
+        """Moments of xΦ(x) for Gaussian x."""
+        m, v = x.mean.astype(float), x.var.astype(float)
+        s1 = np.sqrt(1.0 + v)
+        h = m / s1
+        phi = pdf(np.clip(h, -_REACH, _REACH))
+        with np.errstate(over="ignore", under="ignore"):
+            left = s1 * lower_rectified(np.maximum(-h, 0.0))[1] - phi / s1
+        mean = np.where(h < -1.0, left, m * cdf(h) + v / s1 * phi)
+        var = gaussian_panels.shift_and_variance(m, v, _difference, _KNOTS)[1]
+        return Moments(mean, var)

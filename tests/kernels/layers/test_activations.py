@@ -13,12 +13,7 @@ from kernels.devices import targets
 from kernels.layers.activations import elementwise, elu, gelu, leaky_relu, relu, sigmoid, tanh
 from kernels.program.kernel import build
 from kernels.program.program import Program, Rows
-from refbnn.layers.activations import elu as elu_reference
-from refbnn.layers.activations import gelu as gelu_reference
-from refbnn.layers.activations import leaky_relu as leaky_relu_reference
-from refbnn.layers.activations import relu as relu_reference
-from refbnn.layers.activations import sigmoid as sigmoid_reference
-from refbnn.layers.activations import tanh as tanh_reference
+from refbnn.layers import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from refbnn.layers.moments import Moments
 from refbnn.numerics.normal import rectified_moments
 
@@ -27,16 +22,12 @@ FEW = settings(max_examples=6, deadline=None, derandomize=True, database=None)  
 
 # Name, the kernel, the value of a known element, and the reference.
 PANELS: dict[str, tuple[Any, Any, Any]] = {
-    "sigmoid": (sigmoid.build, sigmoid.value, sigmoid_reference),
-    "tanh": (tanh.build, tanh.value, tanh_reference),
-    "gelu": (gelu.build, gelu.value, gelu_reference),
-    "elu": (partial(elu.build, alpha=1.0), partial(elu.value, alpha=1.0), elu_reference),
-    "elu_small": (partial(elu.build, alpha=0.3), partial(elu.value, alpha=0.3), elu_reference),
+    "sigmoid": (sigmoid.build, sigmoid.value, Sigmoid()),
+    "tanh": (tanh.build, tanh.value, Tanh()),
+    "gelu": (gelu.build, gelu.value, GELU()),
+    "elu": (partial(elu.build, alpha=1.0), partial(elu.value, alpha=1.0), ELU()),
+    "elu_small": (partial(elu.build, alpha=0.3), partial(elu.value, alpha=0.3), ELU(0.3)),
 }
-
-
-def options(name):
-    return {"elu": (1.0,), "elu_small": (0.3,)}.get(name, ())
 
 
 def spread(rng, batch, n, least, greatest):
@@ -47,9 +38,9 @@ def spread(rng, batch, n, least, greatest):
     return mean, var
 
 
-def exact(reference, mean, var, *parameters):
+def exact(reference, mean, var):
     x = Moments(mean.astype(float), var.astype(float))
-    return reference.moments(x, *parameters), reference.forward(x.mean, *parameters)
+    return reference.propagated(x), reference.value(x.mean)
 
 
 @SCHEDULES
@@ -59,7 +50,7 @@ def test_moments_by_quadrature_are_as_accurate_as_stated(name, schedule):
     rng = np.random.default_rng(1)
     mean, var = spread(rng, 3, 1501, -6, 5)
     got_mean, got_var = make(3, 1501, schedule=schedule)(mean, var)
-    want, at_mean = exact(reference, mean, var, *options(name))
+    want, at_mean = exact(reference, mean, var)
     assert (np.abs(got_var - want.var) <= gaussian_panels.RELATIVE_ERROR * want.var).all()
     size = np.abs(at_mean) + np.sqrt(want.var)
     assert (np.abs(got_mean - want.mean) <= 1e-6 * size).all()
@@ -92,7 +83,7 @@ def test_quadrature_for_any_size_and_lanes(name, batch, n, lanes, seed):
     program.give(gaussian_panels.add(program, name, function, x))
     mean, var = spread(np.random.default_rng(seed), batch, n, -2, 2)
     got_mean, got_var = build(program, "hand")(mean, var)
-    want, at_mean = exact(reference, mean, var, *options(name))
+    want, at_mean = exact(reference, mean, var)
     assert (np.abs(got_var - want.var) <= gaussian_panels.RELATIVE_ERROR * want.var).all()
     assert (np.abs(got_mean - want.mean) <= 1e-6 * (np.abs(at_mean) + np.sqrt(want.var))).all()
 
@@ -111,7 +102,7 @@ def test_quadrature_at_the_ends_of_float32(name):
     assert not got_var[var == 0].any()
     # Without spread: the value, whose own formulas err by a few roundings.
     known = var == 0
-    want = reference.forward(mean[known].astype(float), *options(name))
+    want = reference.value(mean[known].astype(float))
     np.testing.assert_allclose(got_mean[known], want, rtol=1e-6, atol=1e-37)
 
 
@@ -124,7 +115,7 @@ def test_values_of_known_elements(name):
     known = program.known(Rows(x.size, program.target.lanes))
     program.give(elementwise.add(program, name, name, value, lambda m, v: (m, v), known))
     (got,) = build(program, "hand")(x)
-    want = reference.forward(x.astype(float), *options(name))
+    want = reference.value(x.astype(float))
     # Roundings of x²/2 in the exponent of GELU's tail: 72 of them at −12.
     np.testing.assert_allclose(got, want, rtol=1e-5 if name == "gelu" else 1e-6, atol=1e-37)
 
@@ -136,7 +127,7 @@ def test_leaky_relu_is_as_accurate_as_stated(slope, schedule):
     mean, var = spread(rng, 5, 1999, -18, 18)
     var[0, :500] = 0.0
     got_mean, got_var = leaky_relu.build(5, 1999, slope, schedule=schedule)(mean, var)
-    want, at_mean = exact(leaky_relu_reference, mean, var, slope)
+    want, at_mean = exact(LeakyReLU(slope), mean, var)
     limit = leaky_relu.RELATIVE_ERROR * (1 if slope >= 0 else 4)
     assert (np.abs(got_var - want.var) <= limit * want.var + 2.0**-149).all()
     m, v = mean.astype(float), var.astype(float)
@@ -144,9 +135,7 @@ def test_leaky_relu_is_as_accurate_as_stated(slope, schedule):
     size = np.abs(at_mean) + abs(1 - slope) * near
     assert (np.abs(got_mean - want.mean) <= 2e-6 * size + 2.0**-149).all()
     known = var == 0
-    np.testing.assert_array_equal(
-        got_mean[known], leaky_relu_reference.forward(mean[known], np.float32(slope))
-    )
+    np.testing.assert_array_equal(got_mean[known], LeakyReLU(slope).value(mean[known]))
     assert not got_var[known].any()
 
 
@@ -160,7 +149,7 @@ def test_relu_for_narrower_registers(lanes, n, seed):
     program.give(elementwise.add(program, "relu", "relu", relu.value, relu.moments, x))
     mean, var = spread(np.random.default_rng(seed), 3, n, -10, 10)
     got_mean, got_var = build(program, "hand")(mean, var)
-    want, _ = exact(relu_reference, mean, var)
+    want, _ = exact(ReLU(), mean, var)
     assert (np.abs(got_mean - want.mean) <= relu.RELATIVE_ERROR * want.mean + 2.0**-149).all()
     assert (np.abs(got_var - want.var) <= relu.RELATIVE_ERROR * want.var + 2.0**-149).all()
 

@@ -256,7 +256,7 @@ def pooled(x, image, kernel, stride, padding, method, schedule="hand"):
         ("tree", WINDOWS[0], "hand"),
         ("tree", ((2, 3, 9), (2, 1), (1, 1), (0, 0)), "default"),
         ("tree", ((1, 5, 18), (1, 3), (1, 2), (0, 1)), "hand"),
-        ("chain", ((2, 4, 9), (2, 2), (2, 1), (1, 1)), "hand"),
+        ("tree", ((2, 4, 9), (2, 2), (2, 1), (1, 1)), "hand"),
         ("exact", WINDOWS[0], "hand"),
         ("exact", WINDOWS[1], "hand"),
         ("exact", WINDOWS[2], "hand"),
