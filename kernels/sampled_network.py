@@ -1,6 +1,6 @@
 """A network under sampled weights as one kernel: all layers and all samples in one function.
 
-What `refbnn.prediction.counter_sampling.sample` computes, in float32: sample s of a seed has the
+What `refbnn.Network.sample` computes by seed, in float32: sample s of a seed has the
 same weights here, there and on every target. The function does one sample after the other, from the
 first layer with weights on: no weight matrix is stored, and activations are those of one sample, of
 B inputs in place of S·B. (A LeNet-5, 30 samples of 10 inputs: 0.7 MB of memory, and 6.5 ms, with
@@ -37,7 +37,7 @@ from refbnn.prediction.result import Prediction, from_logit_samples
 
 @dataclass(frozen=True)
 class SampledNetwork:
-    """A compiled network of sampled weights; `reproducible.sample(net, x, S, seed)` in float32.
+    """A compiled network of sampled weights; `net.sample(x, S, seed=seed)` in float32.
 
     Not for two threads at once: calls share one memory for inputs and outputs.
 

@@ -339,7 +339,7 @@ def build(
     parameter : {"scale", "rho"}
         Whether it is called with σ and gives ∂L/∂σ, or with ρ, σ = softplus(ρ), and gives ∂L/∂ρ.
     law : Law, optional
-        Noise is drawn from it in the kernel, as `refbnn.prediction.counter_sampling` does; else it
+        Noise is drawn from it in the kernel, as `refbnn.network.counter_sampling` does; else it
         is given.
     layer : int
         Index in the network that noise is drawn for.

@@ -1,6 +1,6 @@
 """Sampled weights, θ = µ + σz, made where they are used: what dense layers and convolutions share.
 
-Noise z is that of `refbnn.prediction.counter_sampling`, a function of a weight's place, sample and
+Noise z is that of `refbnn.network.counter_sampling`, a function of a weight's place, sample and
 seed. No weight matrix is stored: the weights of one vector of outputs and one sample are made, used
 for the whole batch, and overwritten. A bias is the last number in the row of its output's weights.
 

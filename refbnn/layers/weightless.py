@@ -21,7 +21,8 @@ from refbnn.layers.posterior import Posterior
 class Weightless(ABC):
     """A layer without weights."""
 
-    __repr__ = short_repr
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @abstractmethod
     def output_shape(self, shape: Shape) -> Shape:

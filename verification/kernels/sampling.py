@@ -12,10 +12,10 @@ from kernels.sampling import noise
 from refbnn import Network
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.posterior import Posterior
+from refbnn.network import counter_sampling
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law
 from refbnn.noise.word_table import SINGLE_ERROR, bit_table, exact
 from refbnn.numerics.random.philox import key_of
-from refbnn.prediction import counter_sampling as reproducible
 from verification.check import Check
 from verification.rounding import U, gamma
 
@@ -85,7 +85,7 @@ def _check_dense(
     (y,) = kernel(key_of(seed), x)
     z = np.stack(
         [
-            exact(Bimodal(), reproducible.words(seed, 0, s, n_out, n_in + 1))
+            exact(Bimodal(), counter_sampling.words(seed, 0, s, n_out, n_in + 1))
             for s in range(n_samples)
         ]
     )
@@ -112,7 +112,7 @@ def _check_conv2d(
         f"kernel: sampled conv2d ({schedule})",
         "two groups, stride and padding; share of the probabilistic rounding bound",
         y,
-        reproducible.sample(net, x, 2, seed=7),
+        net.sample(x, 2, seed=7),
         network_bound(net, x, 2, seed=7),
     )
 
@@ -135,7 +135,7 @@ def _check_networks(
                 f"kernel: sampled network {label} ({schedule})",
                 "4 samples, share of the probabilistic rounding bound, passed through the layers",
                 y,
-                reproducible.sample(net, x, 4, seed=9),
+                net.sample(x, 4, seed=9),
                 network_bound(net, x, 4, seed=9),
             )
         )
@@ -175,7 +175,7 @@ def network_bound(net: Network, x: np.ndarray, n_samples: int, seed: int) -> np.
     """
     bounds = []
     for number in range(n_samples):
-        weights, noise_ = reproducible.draw(net, seed, number)
+        weights, noise_ = counter_sampling.draw(net, seed, number)
         _, inputs = net.forward(x, weights)
         parameters = net.parameters()
         error = U * np.abs(x)

@@ -15,7 +15,7 @@ Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1
 constants and the known answers that tests hold this to are those of their Random123 library.
 
 Here the key is a 64-bit seed, lower word first, and the counter says what a number is for: see
-`refbnn.prediction.counter_sampling`.
+`refbnn.network.counter_sampling`.
 """
 
 from __future__ import annotations
