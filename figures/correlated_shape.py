@@ -24,7 +24,7 @@ from scipy.stats import ks_2samp, kstwobign
 
 from figures.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, train
-from refbnn.data import mnist_subset
+from refbnn.data import load
 from refbnn.layers import Dense, ReLU
 from refbnn.network import correlated_weights as correlation
 from refbnn.noise import Bimodal, DeviceLaw, HeavyTailed, Law
@@ -61,7 +61,7 @@ def measure(
     folder: Path, seed: int, tick: Callable[[str], None], widths: Sequence[int], epochs: int
 ) -> dict:
     """As `make`, for these widths and so many epochs."""
-    x, y, x_test, _ = mnist_subset()
+    digits, test = load("mnist-subset", "train"), load("mnist-subset", "test")
     distances: dict[str, dict[str, list[float]]] = {}
     spreads = []
     for kind, correlated in _KINDS.items():
@@ -73,9 +73,11 @@ def measure(
                 seed=seed,
                 correlated=correlated,
             )
-            train(net, x, y, epochs=epochs, learning_rate=_RATE, seed=seed)
+            x = net.shaped(digits.x)
+            train(net, x, digits.y, epochs=epochs, learning_rate=_RATE, seed=seed)
             if correlated:
                 spreads.append(_rms_correlation(net.correlation[_LAST]))
+            x_test = net.shaped(test.x)
             samples = _logits(net, x_test, seed)
             for label, law in LAWS.items():
                 others = _logits(net.with_noise(law), x_test, seed + 1)

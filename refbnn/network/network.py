@@ -326,7 +326,7 @@ class Network:
         return None if self.input_shape is None else self.check_input(self.input_shape)
 
     def shaped(self, x: np.ndarray) -> np.ndarray:
-        """x (N, ...) in shape (N, *input_shape): images become rows for a dense network, rows images.
+        """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
         Raises
         ------
