@@ -62,6 +62,7 @@ def measure(
 ) -> dict:
     """As `make`, for these widths and so many epochs."""
     digits, test = load("mnist-subset", "train"), load("mnist-subset", "test")
+    x, x_test = (examples.x.reshape(len(examples), -1) for examples in (digits, test))
     distances: dict[str, dict[str, list[float]]] = {}
     spreads = []
     for kind, correlated in _KINDS.items():
@@ -73,11 +74,9 @@ def measure(
                 seed=seed,
                 correlated=correlated,
             )
-            x = net.shaped(digits.x)
             train(net, x, digits.y, epochs=epochs, learning_rate=_RATE, seed=seed)
             if correlated:
                 spreads.append(_rms_correlation(net.correlation[_LAST]))
-            x_test = net.shaped(test.x)
             samples = _logits(net, x_test, seed)
             for label, law in LAWS.items():
                 others = _logits(net.with_noise(law), x_test, seed + 1)
@@ -106,7 +105,7 @@ def _median_ks(a: np.ndarray, b: np.ndarray) -> float:
 
 def _rms_correlation(A: np.ndarray) -> float:
     """Root mean square of the correlations of two weights."""
-    R = correlation.covariance_factor(A)
+    R = correlation.mix(A, np.eye(len(A))).T
     return float(np.sqrt(np.mean((R @ R.T)[np.tril_indices(len(A), -1)] ** 2)))
 
 

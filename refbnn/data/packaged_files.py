@@ -10,18 +10,7 @@ from refbnn.errors import InputError
 
 
 def packaged(name: str) -> Path:
-    """Path of a packaged file.
-
-    Parameters
-    ----------
-    name
-        Its name, such as ``mtj_conductance.csv``.
-
-    Raises
-    ------
-    InputError
-        No file of that name is packaged.
-    """
+    """Path of a packaged file, such as mtj_conductance.csv; InputError if there is none."""
     folder = Path(str(files("refbnn.data").joinpath("files")))
     names = sorted(path.name for path in folder.iterdir())
     if name not in names:

@@ -119,18 +119,10 @@ def require(publication: Publication, name: str) -> Path:
 
 
 def fetch(publication: Publication, *, progress: bool = False) -> list[Path]:
-    """Download what is not here already; a file in the cache that was altered is replaced.
+    """Download the files that are not here yet; an altered file in the cache is replaced.
 
-    Parameters
-    ----------
-    publication
-    progress
-        Show a bar for each file on standard error.
-
-    Returns
-    -------
-    list of Path
-        The files, in the cache or where REFBNN_DATA has them.
+    With `progress`, each file shows a bar on standard error. The paths returned lie in the cache,
+    or in the folder that REFBNN_DATA names.
 
     Raises
     ------

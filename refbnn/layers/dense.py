@@ -35,16 +35,6 @@ def forward(x, weight, bias):
     return x @ np.swapaxes(weight, -1, -2) + bias[..., np.newaxis, :]
 
 
-def grad_input(weight, grad_y):
-    """∂L/∂x (..., B, in) from g = ∂L/∂y (..., B, out)."""
-    return grad_y @ weight
-
-
-def grad_weights(x, grad_y):
-    """∂L/∂W (..., out, in) and ∂L/∂b (..., out), summed over the batch."""
-    return np.swapaxes(grad_y, -1, -2) @ x, grad_y.sum(axis=-2)
-
-
 def moments(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
     """Moments of y for random inputs; x (B, in), weight (out, in), bias (out,) -> (B, out)."""
     mean = x.mean @ weight.mean.T + bias.mean
@@ -61,15 +51,7 @@ def moments_of_known(x: np.ndarray, weight: Posterior, bias: Posterior) -> Momen
 def moments_loops(m, v, w_mean, w_scale, b_mean, b_scale):
     """Compute the sums of `moments` one product at a time: the check of the matrix form.
 
-    Parameters
-    ----------
-    m, v : (B, in), moments of the inputs
-    w_mean, w_scale : (out, in)
-    b_mean, b_scale : (out,)
-
-    Returns
-    -------
-    mean, var : (B, out)
+    m, v (B, in) are the inputs' moments; w_* (out, in), b_* (out,) -> mean, var (B, out).
     """
     n_batch, n_in = m.shape
     n_out = w_mean.shape[0]
@@ -94,7 +76,6 @@ class Dense:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import Dense
     >>> layer = Dense(2, 1)
     >>> weights = {"weight": np.array([[3.0, -1.0]]), "bias": np.array([0.5])}
@@ -129,10 +110,9 @@ class Dense:
     def backward(
         self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
     ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-        """See `grad_input` and `grad_weights` of this module."""
-        grad_weight, grad_bias = grad_weights(x, grad_y)
-        grad_x = grad_input(weights["weight"], grad_y) if need_grad_x else None
-        return grad_x, {"weight": grad_weight, "bias": grad_bias}
+        """∂L/∂x (..., B, in), and ∂L/∂W and ∂L/∂b summed over the batch."""
+        grads = {"weight": np.swapaxes(grad_y, -1, -2) @ x, "bias": grad_y.sum(axis=-2)}
+        return grad_y @ weights["weight"] if need_grad_x else None, grads
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` and `moments_of_known` of this module."""

@@ -36,7 +36,7 @@ Two convolutions of 1 and 4 channels of 4×4, random means, J = 0: 1.06, 0.30 an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ class Residual:
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
 
-    layers: tuple[Layer, ...]
+    layers: Sequence[Layer]
 
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers))

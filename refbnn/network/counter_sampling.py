@@ -35,17 +35,9 @@ def row_blocks(n: int) -> int:
 
 
 def words(seed: int, layer: int, sample: int, n_out: int, n: int) -> np.ndarray:
-    """Random words of one sample of a layer's weights, (n_out, n) uint32.
+    """Random words of a layer's weights in sample number `sample`: n_out rows of n, uint32.
 
-    Parameters
-    ----------
-    seed : int
-    layer : int
-        Index of the layer in the network.
-    sample : int
-        Number of the sample, from 0.
-    n_out, n : int
-        Number of rows, and numbers in each.
+    `layer` is the layer's index in the network.
     """
     counter = np.zeros((n_out * row_blocks(n), 4), np.uint32)
     counter[:, 0] = np.arange(len(counter))

@@ -82,7 +82,7 @@ class Network:
         law: Law | None = None,
         prior: Prior | None = None,
         seed: int = 0,
-        input_shape: Shape | None = None,
+        input_shape: Sequence[int] | None = None,
         correlated: Sequence[int] = (),
     ):
         if not layers:
@@ -90,9 +90,9 @@ class Network:
         self.layers = list(layers)
         if input_shape is None and isinstance(self.layers[0], Dense):
             input_shape = (self.layers[0].in_features,)
-        self.input_shape = input_shape
-        if input_shape is not None:
-            self.check_input(input_shape)
+        self.input_shape: Shape | None = None if input_shape is None else tuple(input_shape)
+        if self.input_shape is not None:
+            self.check_input(self.input_shape)
         self.law: Law = _GAUSSIAN if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
         rng = stream(seed, "initial means")
@@ -267,10 +267,10 @@ class Network:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
         outputs = np.empty((n_samples, len(x), *shape))
         for number, output in enumerate(outputs):  # one set of weights in memory at a time
-            if rng is not None:
-                weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
-            else:
+            if seed is not None:
                 weights, _ = counter_sampling.draw(self, seed, number)
+            elif rng is not None:
+                weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
             for rows in _blocks(len(x)):
                 output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
@@ -279,10 +279,6 @@ class Network:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
         Every weight has the variance σ² times `variance_factor`.
-
-        Parameters
-        ----------
-        x : ndarray or Moments
 
         Raises
         ------
@@ -319,11 +315,6 @@ class Network:
             except InputError as error:
                 raise InputError(f"layer {index}: {error}") from None
         return shape
-
-    @property
-    def output_shape(self) -> Shape | None:
-        """Shape of one output, where that of the input is known."""
-        return None if self.input_shape is None else self.check_input(self.input_shape)
 
     def shaped(self, x: np.ndarray) -> np.ndarray:
         """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.

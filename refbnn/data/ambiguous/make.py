@@ -115,7 +115,7 @@ def mixtures(first: np.ndarray, second: np.ndarray, t: np.ndarray) -> np.ndarray
 def cached_ambiguous(
     images: np.ndarray, labels: np.ndarray, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of `make_ambiguous`, made once for the same digits and kept in the cache."""
+    """Images and labels of `make_ambiguous`, made once for the same digits and then cached."""
     digits = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16]
     folder = cache_folder() / "ambiguous"
     path = folder / f"ambiguous-v{_VERSION}-{split}-{digits}.npz"

@@ -24,7 +24,7 @@ N_TRAIN = 60_000  # examples
 def read_original(
     samples_path: Path, labels_path: Path, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read one split, "train" or "test": x (examples, 1, 28, 28), float32, and y (examples,), int64.
+    """Read a split, "train" or "test": x (examples, 1, 28, 28), float32, and y (examples,), int64.
 
     Pictures of uint8 (0 to 255), pictures without an axis of channels, and one label a picture, of
     shape (N,), are read too.

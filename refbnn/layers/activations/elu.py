@@ -41,7 +41,6 @@ class ELU(Elementwise):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import ELU
     >>> ELU(2.0).forward(np.array([-np.inf, 0.0, 3.0]), {})
     array([-2.,  0.,  3.])

@@ -35,7 +35,6 @@ class LeakyReLU(Elementwise):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import LeakyReLU
     >>> LeakyReLU(0.25).forward(np.array([-8.0, 3.0]), {})
     array([-2.,  3.])

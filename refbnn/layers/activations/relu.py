@@ -24,7 +24,6 @@ class ReLU(Elementwise):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn import Moments
     >>> from refbnn.layers import ReLU
     >>> y = ReLU().moments(Moments([0.0, -1.0], [1.0, 0.0]), {})

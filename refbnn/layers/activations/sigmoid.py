@@ -51,7 +51,6 @@ class Sigmoid(Elementwise):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import Sigmoid
     >>> Sigmoid().forward(np.array([-1.0, 0.0, 1.0]), {}).round(4)
     array([0.2689, 0.5   , 0.7311])

@@ -30,7 +30,6 @@ class Tanh(Elementwise):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import Tanh
     >>> Tanh().forward(np.array([-1.0, 0.0, 1.0]), {}).round(4)
     array([-0.7616,  0.    ,  0.7616])

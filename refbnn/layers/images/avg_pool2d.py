@@ -27,20 +27,10 @@ from refbnn.layers.moments import Moments
 class AvgPool2d(Pool2d):
     """Average pooling; see the formulas at the top of the file.
 
-    Parameters
-    ----------
-    kernel_size, stride, padding : int or (int, int)
-        (K, L), (s, t) and (p, q); one number stands for both. Kept as pairs. The stride is the
-        kernel size where none is given.
-
-    Raises
-    ------
-    InputError
-        If a size is below 1 or the padding below 0.
+    Parameters and errors are those of `refbnn.layers.images.pooling.Pool2d`.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import AvgPool2d
     >>> AvgPool2d(2).forward(np.arange(8.0).reshape(1, 2, 4), {})
     array([[[2.5, 4.5]]])

@@ -43,7 +43,6 @@ class BatchNorm2d(Weightless):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import BatchNorm2d
     >>> layer = BatchNorm2d(mean=[1.0], var=[4.0], gamma=[1.0], beta=[0.5], eps=0.0)
     >>> layer.forward(np.full((1, 1, 2), 5.0), {})

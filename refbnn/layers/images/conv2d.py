@@ -42,18 +42,7 @@ from refbnn.layers.posterior import Posterior
 
 
 def forward(x, weight, bias, stride: Pair, padding: Pair, groups: int):
-    """W ∗ x + b.
-
-    Parameters
-    ----------
-    x : (..., B, C, H, W)
-    weight : (..., O, C/g, K, L)
-    bias : (..., O)
-
-    Returns
-    -------
-    (..., B, O, OH, OW)
-    """
+    """W ∗ x + b; x (..., B, C, H, W), weight (..., O, C/g, K, L), bias (..., O)."""
     kernel = weight.shape[-2:]
     columns = _grouped(windows(padded(x, padding), kernel, stride), groups, axis=-5)
     y = np.einsum("...ngcijab,...gocab->...ngoij", columns, _grouped(weight, groups, axis=-4))

@@ -23,7 +23,6 @@ class Flatten(Weightless):
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn.layers import Flatten
     >>> Flatten().forward(np.zeros((5, 3, 28, 28)), {}).shape
     (5, 2352)

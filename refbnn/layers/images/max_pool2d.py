@@ -40,31 +40,12 @@ from numba import njit
 
 from refbnn.errors import InputError
 from refbnn.layers.images.pooling import Pool2d
-from refbnn.layers.images.windows import Pair, padded, windows
+from refbnn.layers.images.windows import padded, windows
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.numerics import gaussian_maximum as maximum
 
 METHODS = {"exact": maximum.exact, "tree": maximum.tree}
-
-
-def forward(x, kernel: Pair, stride: Pair, padding: Pair):
-    """Greatest entry of every window; x (..., H, W) -> (..., OH, OW)."""
-    return windows(padded(x, padding, -np.inf), kernel, stride).max(axis=(-2, -1))
-
-
-def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
-    """∂L/∂x (..., H, W) from x (..., H, W) and g = ∂L/∂y (..., OH, OW)."""
-    window = windows(padded(x, padding, -np.inf), kernel, stride)
-    first = window.reshape(*window.shape[:-2], -1).argmax(axis=-1)
-    a, b = np.divmod(first, kernel[1])
-    *leading, i, j = np.indices(first.shape, sparse=True)
-    (p, q), (s, t) = padding, stride
-    grad_x = np.zeros(x.shape, grad_y.dtype)
-    # Where all of a window is −∞, the first is one of padding: moved inside, as in the loops.
-    row, column = np.maximum(s * i - p + a, 0), np.maximum(t * j - q + b, 0)
-    np.add.at(grad_x, (*leading, row, column), grad_y)
-    return grad_x
 
 
 @njit(cache=True, nogil=True)
@@ -133,19 +114,14 @@ class MaxPool2d(Pool2d):
 
     Parameters
     ----------
-    kernel_size : int or (int, int)
-        Height and width of a window.
-    stride : int or (int, int), optional
-        Steps between windows; the kernel's size by default.
-    padding : int or (int, int)
-        Rows and columns of −∞ on either side, at most half the kernel's: every window must reach
-        into the image.
+    kernel_size, stride, padding : int or (int, int)
+        Sizes as in `refbnn.layers.images.pooling.Pool2d`. The padding, −∞, is at most half the
+        kernel: every window must reach into the image.
     method : {"exact", "tree"}
         How moments are computed; the errors stand at the top of the file.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from refbnn import Moments
     >>> from refbnn.layers import MaxPool2d
     >>> MaxPool2d(2).forward(np.arange(8.0).reshape(1, 2, 4), {})

@@ -18,6 +18,11 @@ class Pool2d(WindowSizes, Weightless):
     kernel_size, stride, padding : int or (int, int)
         (K, L), (s, t) and (p, q); one number stands for both. Kept as pairs. The stride is the
         kernel size where none is given.
+
+    Raises
+    ------
+    InputError
+        If a size is below 1 or the padding below 0.
     """
 
     kernel_size: int | Pair
