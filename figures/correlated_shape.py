@@ -24,7 +24,7 @@ from scipy.stats import ks_2samp, kstwobign
 
 from figures.support.style import AMBER, BLUE, GREEN, GREY, figure, save
 from refbnn import Network, train
-from refbnn.data import mnist_subset
+from refbnn.data import load
 from refbnn.layers import Dense, Layer, ReLU
 from refbnn.network import correlated_weights as correlation
 from refbnn.noise import Bimodal, DeviceLaw, HeavyTailed, Law
@@ -50,7 +50,8 @@ STEPS = 2 * len(WIDTHS)  # calls of `tick`
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
     """Save the picture; return the distances over the widths."""
-    x, y, x_test, _ = mnist_subset()
+    digits, test = load("mnist-subset", "train"), load("mnist-subset", "test")
+    x, x_test = (examples.x.reshape(len(examples), -1) for examples in (digits, test))
     distances: dict[str, dict[str, list[float]]] = {}
     spreads = []
     for kind, correlated in _KINDS.items():
@@ -58,7 +59,7 @@ def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) 
         for width in WIDTHS:
             layers: list[Layer] = [Dense(784, width), ReLU(), Dense(width, 10)]
             net = Network(layers, prior=GaussianPrior(0.3), seed=seed, correlated=correlated)
-            train(net, x, y, epochs=EPOCHS, learning_rate=_RATE, seed=seed)
+            train(net, x, digits.y, epochs=EPOCHS, learning_rate=_RATE, seed=seed)
             if correlated:
                 spreads.append(_rms_correlation(net.correlation[_LAST]))
             samples = _logits(net, x_test, seed)
@@ -89,7 +90,7 @@ def _median_ks(a: np.ndarray, b: np.ndarray) -> float:
 
 def _rms_correlation(A: np.ndarray) -> float:
     """Root mean square of the correlations of two weights."""
-    R = correlation.covariance_factor(A)
+    R = correlation.mix(A, np.eye(len(A))).T
     return float(np.sqrt(np.mean((R @ R.T)[np.tril_indices(len(A), -1)] ** 2)))
 
 

@@ -1,6 +1,6 @@
 """A network under sampled weights as one kernel: all layers and all samples in one function.
 
-It computes `refbnn.prediction.counter_sampling.sample` in float32: sample s of a seed has the same
+It computes `refbnn.Network.sample` with a seed, in float32: sample s of a seed has the same
 weights here, there and on every target. The function does one sample after the other, from the
 first layer with weights on. It stores no weight matrix, and activations of one sample only: of B
 inputs in place of S·B. A LeNet-5 with 30 samples of 10 inputs takes 0.7 MB of memory and 6.5 ms,
@@ -37,7 +37,7 @@ from refbnn.prediction.result import Prediction, from_logit_samples
 
 @dataclass(frozen=True, eq=False)
 class SampledNetwork:
-    """A compiled network of sampled weights: `counter_sampling.sample(net, x, S, seed)` in float32.
+    """A compiled network of sampled weights; `net.sample(x, S, seed=seed)` in float32.
 
     Not safe in two threads at once: calls share one memory for inputs and outputs.
 
@@ -127,7 +127,7 @@ def compile_sampled(
     >>> import numpy as np
     >>> from refbnn import Network
     >>> from refbnn.layers import Dense
-    >>> from refbnn.prediction import counter_sampling
+    >>> from refbnn.network import counter_sampling
     >>> net, x = Network([Dense(4, 3)], seed=0), np.ones((2, 4))
     >>> fast = compile_sampled(net, batch_size=2, n_samples=5)
     >>> np.allclose(fast(x, seed=1), counter_sampling.sample(net, x, 5, seed=1), atol=1e-5)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from refbnn.layers import ReLU
 from refbnn.layers import dense as dense_layer
-from refbnn.layers.activations import relu
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
 from refbnn.prediction import covariance
@@ -42,7 +42,7 @@ def check_rectified(n_samples: int, rng: np.random.Generator) -> list[Check]:
     claim = JointMoments(*covariance.rectified_covariance(x.mean, x.cov))
 
     def outputs(size: int) -> np.ndarray:
-        return relu.forward(draw(size))
+        return ReLU().value(draw(size))
 
     return [_against("relu covariance (Gaussian input)", "max(0, x)", claim, outputs, n_samples)]
 

@@ -41,7 +41,7 @@ def build(
         With "scale" the kernel takes σ and gives ∂L/∂σ; with "rho" it takes ρ, σ = softplus(ρ),
         and gives ∂L/∂ρ.
     law : Law, optional
-        The kernel draws noise from this law, as `refbnn.prediction.counter_sampling` does. By
+        The kernel draws noise from this law, as `refbnn.network.counter_sampling` does. By
         default noise is an input.
     layer : int
         Index of the layer in the network, by which noise is drawn.

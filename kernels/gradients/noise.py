@@ -1,7 +1,7 @@
 """The noise z of weights in a gradient: given as an array, or made again where it is used.
 
 Forward and backward pass see the same noise without storing it: z is a function of a weight's
-place, sample and seed (`refbnn.prediction.counter_sampling`), so the backward pass makes it once
+place, sample and seed (`refbnn.network.counter_sampling`), so the backward pass makes it once
 more. A weight is number i in the row of its output o, in the order of the layer's array; a bias is
 the last one.
 """

@@ -87,7 +87,7 @@ class CompiledNetwork:
             if bits.item() >= INFINITY_BITS:
                 raise InputError(message)
         mean, *var = kernel.outputs
-        return Moments.checked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+        return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
     def instruction_count(self, x: np.ndarray) -> InstructionCount:
         """Count the instructions executed for these inputs: `.total`, and by class.

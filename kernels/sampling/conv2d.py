@@ -2,7 +2,7 @@
 
 Formula
 -------
-With the noise z of `refbnn.prediction.counter_sampling`, for output channel o and places (a, b) of
+With the noise z of `refbnn.network.counter_sampling`, for output channel o and places (a, b) of
 the kernel,
 
     y_soij = Σ_cab x_s,c,ti+a−p,uj+b−q (µ_ocab + σ_ocab z_socab) + (µ_o + σ_o z_so),

@@ -2,7 +2,7 @@
 
 Formula
 -------
-With the noise z of `refbnn.prediction.counter_sampling`, a function of a weight's place, sample and
+With the noise z of `refbnn.network.counter_sampling`, a function of a weight's place, sample and
 seed (`kernels.sampling.weights`),
 
     y_sbo = Σ_i x_sbi (µ_oi + σ_oi z_soi) + (µ_o + σ_o z_so).

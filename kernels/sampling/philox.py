@@ -26,8 +26,8 @@ from __future__ import annotations
 import tvm
 from tvm import te, tirx
 
+from refbnn.network.counter_sampling import PURPOSE, row_blocks
 from refbnn.numerics.random.philox import MULTIPLIERS, ROUNDS, WEYL
-from refbnn.prediction.counter_sampling import PURPOSE, row_blocks
 
 GROUP = 8  # words that are made together
 
@@ -47,7 +47,7 @@ def n_groups(n: int) -> int:
 def words(
     name: str, seed: te.Tensor, shape: tuple[int, int, int, int], row: int, layer: int
 ) -> te.Tensor:
-    """Words for one layer's weights, those of `refbnn.prediction.counter_sampling.words`.
+    """Words for one layer's weights, those of `refbnn.network.counter_sampling.words`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Sampled weights, θ = µ + σz, made where dense layers and convolutions use them.
 
-The noise z is that of `refbnn.prediction.counter_sampling`, a function of a weight's place, sample
+The noise z is that of `refbnn.network.counter_sampling`, a function of a weight's place, sample
 and seed. No weight matrix is stored: the weights of one vector of outputs and one sample are made,
 used for the whole batch, and overwritten. A bias is the last number in the row of its output's
 weights.

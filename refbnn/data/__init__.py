@@ -1,16 +1,8 @@
-"""Data: `load` gives every data set by name; some come with the library, others are fetched."""
+"""Data sets. `load` returns one by its name; start reading with `catalogue`."""
 
 from refbnn.data.catalogue import load
 from refbnn.data.dataset import Dataset
 from refbnn.data.idx import read_idx, write_idx
-from refbnn.data.packaged_files import fashion_subset, mnist_subset, packaged
+from refbnn.data.packaged_files import packaged
 
-__all__ = [
-    "Dataset",
-    "fashion_subset",
-    "load",
-    "mnist_subset",
-    "packaged",
-    "read_idx",
-    "write_idx",
-]
+__all__ = ["Dataset", "load", "packaged", "read_idx", "write_idx"]

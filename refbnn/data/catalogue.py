@@ -1,8 +1,8 @@
 """The data sets by name: `load("mnist-subset", "train")`.
 
 A name that ends in `-subset` stands for data that come with the library or are made from them, so
-it works everywhere; the other names stand for the full files, which `refbnn data fetch` downloads.
-One never stands in for the other. `ambiguous-mnist` is the published one where its files are here,
+it works everywhere. The other names stand for the full files, which `refbnn data fetch` downloads.
+One never replaces the other. `ambiguous-mnist` is the published data set where its files are here,
 and is made from MNIST otherwise; `Dataset.source` says which.
 """
 
@@ -20,14 +20,21 @@ from refbnn.data.dataset import Dataset
 from refbnn.data.faces import load_faces
 from refbnn.data.labelled import N_CLASSES, read_labelled
 from refbnn.data.packaged_files import packaged_split
-from refbnn.data.published import AMBIGUOUS_MNIST, FASHION_MNIST, MNIST, Publication, find, require
+from refbnn.data.published import (
+    AMBIGUOUS_MNIST,
+    FASHION_MNIST,
+    IDX_FILES,
+    MNIST,
+    Publication,
+    find,
+    require,
+)
 from refbnn.data.rotated import rotated
-from refbnn.errors import InputError
+from refbnn.errors import InputError, suggestion
 from refbnn.numerics.random.streams import stream
 
 SPLITS = ("train", "test")
 FACES = "utkface:"  # a folder's name follows
-_CC, _MIT = "CC BY-SA 3.0", "MIT"
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,15 @@ class Entry:
 
     Attributes
     ----------
-    name : str
     kind : str
-        What is done with the images: "plain" nothing, "rotated" `refbnn.data.rotated`, "ambiguous"
-        `refbnn.data.ambiguous.make`, "dirty" plain and ambiguous together.
+        "plain" images, "rotated" ones (`refbnn.data.rotated`), "ambiguous" ones made from them
+        (`refbnn.data.ambiguous.make`), or "dirty": plain and ambiguous together.
     images : Publication or str
-        Where the images are from: a publication, or the name of a packaged subset.
+        Source of the images: a publication, or the name of a packaged subset.
     sizes : dict of str to int
         Examples in each split.
-    origin : str
-        In words, for the table.
-    licence : str
+    name, origin, licence : str
+        Columns of the table that `refbnn data list` prints.
     """
 
     name: str
@@ -54,7 +59,7 @@ class Entry:
     images: Publication | str
     sizes: dict[str, int]
     origin: str
-    licence: str
+    licence: str = "CC BY-SA 3.0"
 
     @property
     def task(self) -> str:
@@ -72,51 +77,21 @@ class Entry:
         return all(find(self.images, name) for name in _file_names(split))
 
 
-def _sizes(train: int, test: int) -> dict[str, int]:
-    return {"train": train, "test": test}
-
+_FULL, _PART = {"train": 60_000, "test": 10_000}, {"train": 5_000, "test": 1_000}
+_FULL_DIRTY, _PART_DIRTY = ({split: 2 * n for split, n in one.items()} for one in (_FULL, _PART))
+_FETCH, _SUBSET, _MADE = "refbnn data fetch", "mnist-subset", "made from mnist"
 
 ENTRIES = (
-    Entry("mnist", "plain", MNIST, _sizes(60_000, 10_000), "refbnn data fetch mnist", _CC),
-    Entry("mnist-subset", "plain", "mnist-subset", _sizes(5_000, 1_000), "packaged", _CC),
-    Entry(
-        "fashion-mnist",
-        "plain",
-        FASHION_MNIST,
-        _sizes(60_000, 10_000),
-        "refbnn data fetch fashion-mnist",
-        _MIT,
-    ),
-    Entry("fashion-subset", "plain", "fashion-subset", {"test": 1_000}, "packaged", _MIT),
-    Entry(
-        "ambiguous-mnist",
-        "ambiguous",
-        MNIST,
-        _sizes(60_000, 10_000),
-        "refbnn data fetch ambiguous-mnist, or made from mnist",
-        _CC,
-    ),
-    Entry(
-        "ambiguous-mnist-subset",
-        "ambiguous",
-        "mnist-subset",
-        _sizes(5_000, 1_000),
-        "made from mnist-subset",
-        _CC,
-    ),
-    Entry("dirty-mnist", "dirty", MNIST, _sizes(120_000, 20_000), "mnist and ambiguous-mnist", _CC),
-    Entry(
-        "dirty-mnist-subset", "dirty", "mnist-subset", _sizes(10_000, 2_000), "the two subsets", _CC
-    ),
-    Entry("rotated-mnist", "rotated", MNIST, _sizes(60_000, 10_000), "made from mnist", _CC),
-    Entry(
-        "rotated-mnist-subset",
-        "rotated",
-        "mnist-subset",
-        _sizes(5_000, 1_000),
-        "made from mnist-subset",
-        _CC,
-    ),
+    Entry("mnist", "plain", MNIST, _FULL, f"{_FETCH} mnist"),
+    Entry("mnist-subset", "plain", _SUBSET, _PART, "packaged"),
+    Entry("fashion-mnist", "plain", FASHION_MNIST, _FULL, f"{_FETCH} fashion-mnist", "MIT"),
+    Entry("fashion-subset", "plain", "fashion-subset", {"test": 1_000}, "packaged", "MIT"),
+    Entry("ambiguous-mnist", "ambiguous", MNIST, _FULL, f"{_FETCH} ambiguous-mnist, or {_MADE}"),
+    Entry("ambiguous-mnist-subset", "ambiguous", _SUBSET, _PART, f"{_MADE}-subset"),
+    Entry("dirty-mnist", "dirty", MNIST, _FULL_DIRTY, "mnist and ambiguous-mnist"),
+    Entry("dirty-mnist-subset", "dirty", _SUBSET, _PART_DIRTY, "the two subsets"),
+    Entry("rotated-mnist", "rotated", MNIST, _FULL, _MADE),
+    Entry("rotated-mnist-subset", "rotated", _SUBSET, _PART, f"{_MADE}-subset"),
 )
 
 
@@ -140,6 +115,13 @@ def load(name: str, split: str) -> Dataset:
     InputError
         The name or the split is unknown, or a file is absent (the message says what to do) or is
         not what it should be.
+
+    Examples
+    --------
+    >>> from refbnn.data import load
+    >>> digits = load("mnist-subset", "test")
+    >>> digits.x.shape, digits.y[:5]
+    ((1000, 1, 28, 28), array([7, 2, 1, 0, 4]))
     """
     if split not in SPLITS:
         raise InputError(f"{name}: split {split!r}; expected train or test")
@@ -147,8 +129,11 @@ def load(name: str, split: str) -> Dataset:
         return load_faces(Path(name.removeprefix(FACES)), split)
     entry = next((entry for entry in ENTRIES if entry.name == name), None)
     if entry is None:
-        names = ", ".join(entry.name for entry in ENTRIES)
-        raise InputError(f"{name}: no data set of that name; expected {names} or {FACES}FOLDER")
+        names = [entry.name for entry in ENTRIES]
+        raise InputError(
+            f"{name}: no data set of that name; expected {', '.join(names)} or {FACES}FOLDER"
+            f"{suggestion(name, names)}"
+        )
     if split not in entry.sizes:
         raise InputError(
             f"{name}: has no {split} split; expected {' or '.join(entry.sizes)}, "
@@ -188,7 +173,7 @@ def _scaled(images: np.ndarray) -> np.ndarray:
 
 
 def _images(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Images (N, 28, 28) and labels (N,) in uint8, and where they are from."""
+    """Images (N, 28, 28) and labels (N,) in uint8, and their source in words."""
     if isinstance(entry.images, str):
         return *packaged_split(entry.images, split), "comes with the library"
     paths = [require(entry.images, name) for name in _file_names(split)]
@@ -196,7 +181,7 @@ def _images(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def _ambiguous(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Ambiguous examples: x (N, 1, 28, 28), labels (N,), and where they are from."""
+    """Ambiguous examples: x (N, 1, 28, 28), labels (N,), and their source in words."""
     names = list(AMBIGUOUS_MNIST.checksums)
     if entry.images is MNIST and any(map(_find_original, names)):
         samples, labels = (require(AMBIGUOUS_MNIST, name) for name in names)
@@ -214,6 +199,6 @@ def _find_original(name: str) -> Path | None:
     return find(AMBIGUOUS_MNIST, name)
 
 
-def _file_names(split: str) -> tuple[str, str]:
-    part = "train" if split == "train" else "t10k"
-    return f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"
+def _file_names(split: str) -> list[str]:
+    """Names of the published files of images and labels."""
+    return IDX_FILES[:2] if split == "train" else IDX_FILES[2:]

@@ -1,4 +1,4 @@
-"""One set of examples: what goes into a network and what should come out."""
+"""One set of examples: inputs of a network, and the outputs that they should have."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ class Dataset:
     Attributes
     ----------
     name : str
-        As `refbnn.data.load` takes it.
-    x : ndarray
-        Inputs, shape (N, *shape), float32 in [0, 1]; images as (N, channels, height, width).
-    y : ndarray
-        Classes: shape (N,), int64 in 0 ... n_outputs - 1.
-        Regression: shape (N, n_outputs), float32.
+        Name that `refbnn.data.load` takes.
+    x : (N, *shape) float32
+        Inputs in [0, 1]; images as (N, channels, height, width).
+    y : (N,) int64 in 0 ... n_outputs - 1, or (N, n_outputs) float32
+        Classes, or targets of a regression.
     task : "classes" or "regression"
     n_outputs : int
         Number of classes, or of targets an example.
     source : str
-        In words, where these examples came from.
+        Where these examples came from, in words.
 
     Raises
     ------

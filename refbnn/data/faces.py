@@ -6,8 +6,8 @@ are called): age 0 to 116 years, gender 0 or 1, race 0 to 4, date and time as di
     x = picture in RGB, resized (bilinear), / 255;    y = age / 100 years
 
 A file is for testing if the first byte of the SHA-256 of its name is below 26 (one in ten), so its
-split depends on its name alone. Some names in the published folder lack a
-field; such files are left out, and their number is stated in `Dataset.source`.
+split depends on its name alone. Some names in the published folder lack a field; such files are
+left out, and `Dataset.source` states their number.
 
 Source: Z. Zhang, Y. Song, H. Qi, "Age Progression/Regression by Conditional Adversarial
 Autoencoder" (2017); <https://susanqq.github.io/UTKFace/>, for non-commercial research only, not
@@ -33,21 +33,10 @@ _MOST_PIXELS = 2**24
 
 
 def load_faces(folder: Path, split: str, side: int = 32) -> Dataset:
-    """Load one split of a folder of faces.
+    """Load one split, "train" or "test", of a folder that holds pictures of faces.
 
-    Parameters
-    ----------
-    folder
-        Holds the pictures, not in folders below it.
-    split
-        "train" or "test".
-    side
-        Of the pictures after resizing, in pixels.
-
-    Returns
-    -------
-    Dataset
-        x of shape (N, 3, side, side), y of shape (N, 1), in the order of the names.
+    The examples, x of shape (N, 3, side, side) and y of shape (N, 1), are in the order of the
+    files' names; `side` is that of the pictures after resizing, in pixels.
 
     Raises
     ------
@@ -74,7 +63,7 @@ def load_faces(folder: Path, split: str, side: int = 32) -> Dataset:
     for i, name in enumerate(chosen):
         x[i] = _picture(folder / name, side)
     y = np.array([[ages[name]] for name in chosen], np.float32) / np.float32(AGE_UNIT)
-    source = f"{folder}, without {n_bad} of {len(names)} files whose name is another"
+    source = f"{folder}, without {n_bad} of {len(names)} files of other names"
     return Dataset(f"utkface:{folder}", x, y, "regression", 1, source)
 
 

@@ -13,10 +13,9 @@ bytes, never by its name.
 Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits" (1998),
 section "The IDX file format".
 
-A file that comes from outside is hostile until it is parsed: its header may claim any size, so
-nothing is allocated on the strength of a claim. The payload is read in pieces of one mebibyte and
-never more than one byte past the claim, which is what shows that a file is too long (and, for
-gzip, what makes the checksum be verified).
+A file from outside is hostile until it is parsed: its header may claim any size, so nothing is
+allocated because of a claim. The payload is read in pieces of one mebibyte, and up to one byte past
+the claim: that byte shows that a file is too long, and makes gzip verify its checksum.
 """
 
 import gzip
@@ -46,17 +45,7 @@ _PIECE = 2**20
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an IDX file, plain or gzip-compressed.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    ndarray
-        Of the sizes and the type the header names, native byte order, writable.
+    """Read an IDX file, plain or gzip-compressed, as a writable array of native byte order.
 
     Raises
     ------
@@ -81,17 +70,11 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
-    """Write an array as a gzip-compressed IDX file, whole or not at all.
+    """Write an array as a gzip-compressed IDX file, whole or not at all; replace one that exists.
 
-    The same array gives the same bytes wherever the same zlib compresses them: the gzip header
-    holds neither time nor name. The file appears under its name only when it is complete.
-
-    Parameters
-    ----------
-    path
-        The file; one that exists is replaced.
-    array
-        One to 32 dimensions; uint8, int8, int16, int32, float32 or float64, any byte order.
+    The array has one to 32 dimensions and is of type uint8, int8, int16, int32, float32 or float64,
+    in any byte order. The same array gives the same bytes wherever the same zlib compresses them:
+    the gzip header holds neither time nor name.
 
     Raises
     ------

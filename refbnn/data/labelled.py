@@ -18,25 +18,13 @@ N_CLASSES = 10
 
 
 def read_labelled(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read images and their labels.
-
-    Parameters
-    ----------
-    images_path, labels_path
-        IDX files, plain or gzip.
-
-    Returns
-    -------
-    images : ndarray
-        Shape (N, 28, 28), uint8.
-    labels : ndarray
-        Shape (N,), uint8 in 0..9.
+    """Read images (N, 28, 28) and their labels (N,), both uint8, from IDX files, plain or gzip.
 
     Raises
     ------
     InputError
         A file is absent, broken, empty or of another kind; the two differ in length; a label is
-        beyond 9.
+        above 9.
     """
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or images.dtype != np.uint8:

@@ -2,8 +2,8 @@
 
 A file is looked for first in the folder that the environment variable REFBNN_DATA names, then in
 the cache; `fetch` puts it into the cache. Both have one folder for each publication. A downloaded
-file is compared with its SHA-256 (MD5 where the authors give no other) before it takes its name:
-an interrupted or altered download leaves nothing behind.
+file takes its name only after its SHA-256 (MD5 where the authors give no other) was compared, so an
+interrupted or altered download leaves nothing behind.
 
 Sources of the checksums: MNIST as mirrored by TensorFlow and PyTorch (the MD5 sums that torchvision
 lists belong to the same files); Fashion-MNIST, README of zalandoresearch/fashion-mnist (MD5) and
@@ -29,11 +29,11 @@ class Publication:
     Attributes
     ----------
     name : str
-        What `refbnn data fetch` calls them.
+        Name that `refbnn data fetch` takes.
     folder : str
-        Below REFBNN_DATA and below the cache.
+        Name of the folder in REFBNN_DATA and in the cache.
     url : str
-        What comes before a file's name.
+        Address, to which a file's name is appended.
     checksums : dict of str to str
         File name to "algorithm:hexadecimal digest".
     """
@@ -44,35 +44,39 @@ class Publication:
     checksums: dict[str, str]
 
 
+IDX_FILES = [
+    f"{part}-{kind}-ubyte.gz"
+    for part in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
+]
+
+
+def _idx_files(*sha256: str) -> dict[str, str]:
+    digests = zip(IDX_FILES, sha256, strict=True)
+    return {name: f"sha256:{digest}" for name, digest in digests}
+
+
 MNIST = Publication(
     "mnist",
     "mnist",
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    {
-        "train-images-idx3-ubyte.gz": "sha256:"
+    _idx_files(
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        "train-labels-idx1-ubyte.gz": "sha256:"
         "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        "t10k-images-idx3-ubyte.gz": "sha256:"
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        "t10k-labels-idx1-ubyte.gz": "sha256:"
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-    },
+    ),
 )
 FASHION_MNIST = Publication(
     "fashion-mnist",
     "fashion_mnist",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    {
-        "train-images-idx3-ubyte.gz": "sha256:"
+    _idx_files(
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-        "train-labels-idx1-ubyte.gz": "sha256:"
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-        "t10k-images-idx3-ubyte.gz": "sha256:"
         "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-        "t10k-labels-idx1-ubyte.gz": "sha256:"
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-    },
+    ),
 )
 AMBIGUOUS_MNIST = Publication(
     "ambiguous-mnist",
@@ -109,18 +113,10 @@ def require(publication: Publication, name: str) -> Path:
 
 
 def fetch(publication: Publication, *, progress: bool = False) -> list[Path]:
-    """Download what is not here already; a file in the cache that was altered is replaced.
+    """Download the files that are not here yet; an altered file in the cache is replaced.
 
-    Parameters
-    ----------
-    publication
-    progress
-        Show a bar for each file on standard error.
-
-    Returns
-    -------
-    list of Path
-        The files, in the cache or where REFBNN_DATA has them.
+    With `progress`, each file shows a bar on standard error. The paths returned lie in the cache,
+    or in the folder that REFBNN_DATA names.
 
     Raises
     ------

@@ -1,4 +1,7 @@
-"""Layers, one file each: forward, backward and moments side by side."""
+"""Layers, one file each: forward pass, backward pass and moments side by side.
+
+Start with `layer` (the interface) and `dense`; `moments` and `posterior` are the arrays they take.
+"""
 
 from refbnn.layers.activations.elu import ELU
 from refbnn.layers.activations.gelu import GELU

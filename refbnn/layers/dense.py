@@ -25,24 +25,14 @@ import numpy as np
 from numba import njit
 
 from refbnn.errors import InputError
-from refbnn.layers.layer import Arrays, Shape
+from refbnn.layers.layer import Arrays, Shape, short_repr, whole_number
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 
 
 def forward(x, weight, bias):
-    """Y = x Wᵀ + b; x (..., B, in), weight (..., out, in), bias (..., out) -> (..., B, out)."""
+    """x Wᵀ + b; x (..., B, in), weight (..., out, in), bias (..., out) -> (..., B, out)."""
     return x @ np.swapaxes(weight, -1, -2) + bias[..., np.newaxis, :]
-
-
-def grad_input(weight, grad_y):
-    """∂L/∂x (..., B, in) from g = ∂L/∂y (..., B, out)."""
-    return grad_y @ weight
-
-
-def grad_weights(x, grad_y):
-    """∂L/∂W (..., out, in) and ∂L/∂b (..., out), summed over the batch."""
-    return np.swapaxes(grad_y, -1, -2) @ x, grad_y.sum(axis=-2)
 
 
 def moments(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
@@ -53,23 +43,15 @@ def moments(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
 
 
 def moments_of_known(x: np.ndarray, weight: Posterior, bias: Posterior) -> Moments:
-    """Moments of y for known inputs, as in a first layer; shapes as in `moments`."""
+    """Moments of y for known inputs, such as those of a first layer; shapes as in `moments`."""
     return Moments(x @ weight.mean.T + bias.mean, x**2 @ weight.var.T + bias.var)
 
 
 @njit(cache=True)
 def moments_loops(m, v, w_mean, w_scale, b_mean, b_scale):
-    """The sums of `moments` written out, one product at a time: the check of the matrix form.
+    """Compute the sums of `moments` one product at a time: the check of the matrix form.
 
-    Parameters
-    ----------
-    m, v : (B, in), moments of the inputs
-    w_mean, w_scale : (out, in)
-    b_mean, b_scale : (out,)
-
-    Returns
-    -------
-    mean, var : (B, out)
+    m, v (B, in) are the inputs' moments; w_* (out, in), b_* (out,) -> mean, var (B, out).
     """
     n_batch, n_in = m.shape
     n_out = w_mean.shape[0]
@@ -88,20 +70,28 @@ def moments_loops(m, v, w_mean, w_scale, b_mean, b_scale):
     return mean, var
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dense:
-    """Dense layer of the given sizes; see the formulas at the top of the file."""
+    """Dense layer of the given sizes; see the formulas at the top of the file.
+
+    Examples
+    --------
+    >>> from refbnn.layers import Dense
+    >>> layer = Dense(2, 1)
+    >>> weights = {"weight": np.array([[3.0, -1.0]]), "bias": np.array([0.5])}
+    >>> layer.forward(np.array([[1.0, 2.0]]), weights)
+    array([[1.5]])
+    """
 
     in_features: int
     out_features: int
 
     def __post_init__(self):
-        for size in (self.in_features, self.out_features):
-            if not isinstance(size, int) or size < 1:
-                raise InputError(
-                    f"Dense({self.in_features!r}, {self.out_features!r}): "
-                    "expected whole numbers of at least 1"
-                )
+        for name in ("in_features", "out_features"):
+            size = whole_number(getattr(self, name), 1, f"Dense: {name}")
+            object.__setattr__(self, name, size)
+
+    __repr__ = short_repr
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Shapes of `weight` and `bias`."""
@@ -110,10 +100,7 @@ class Dense:
     def output_shape(self, shape: Shape) -> Shape:
         """(in,) -> (out,)."""
         if shape != (self.in_features,):
-            raise InputError(
-                f"Dense({self.in_features}, {self.out_features}): input has shape {shape}; "
-                f"expected ({self.in_features},)"
-            )
+            raise InputError(f"{self}: input has shape {shape}; expected ({self.in_features},)")
         return (self.out_features,)
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
@@ -123,10 +110,9 @@ class Dense:
     def backward(
         self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
     ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-        """See `grad_input` and `grad_weights` of this module."""
-        grad_weight, grad_bias = grad_weights(x, grad_y)
-        grad_x = grad_input(weights["weight"], grad_y) if need_grad_x else None
-        return grad_x, {"weight": grad_weight, "bias": grad_bias}
+        """∂L/∂x (..., B, in), and ∂L/∂W and ∂L/∂b summed over the batch."""
+        grads = {"weight": np.swapaxes(grad_y, -1, -2) @ x, "bias": grad_y.sum(axis=-2)}
+        return grad_y @ weights["weight"] if need_grad_x else None, grads
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` and `moments_of_known` of this module."""

@@ -12,15 +12,16 @@ Layer by layer, with C_k = Cov(x_i, h_k) of the layer's inputs h:
 *dense*, weights independent of one another and of h, of mean µ: Cov(x_i, Σ_k w_ok h_k + b_o) =
 Σ_k µ_ok C_k, exactly, for any law;
 
-*ReLU, leaky ReLU g*: (x_i, h_k) taken for jointly Gaussian, Cov(x_i, g(h_k)) = C_k E[g′(h_k)],
-E[g′] = λ + (1 − λ) Φ(m_k/√v_k), with the slope λ (0 for ReLU) below 0.
+*ReLU, leaky ReLU g*, slope λ below 0 (0 for ReLU), with (x_i, h_k) taken as jointly Gaussian:
+Cov(x_i, g(h_k)) = C_k E[g′(h_k)], E[g′] = λ + (1 − λ) Φ(m_k/√v_k).
 
 So E[∂f_i/∂x_i] is the i-th diagonal entry of a product of the mean weights and diagonal matrices of
-E[g′]. Nothing is approximated but what propagation does anyway: x independent, pre-activations
-Gaussian, with propagated moments.
+E[g′]. The only approximations are those of propagation: x independent, pre-activations Gaussian,
+with propagated moments.
 
-Cost: of the product of all factors but the last for every input, the diagonal alone of the last.
-For two dense layers of n and h units nh operations an input, of three (n, h, k) nhk.
+Cost: for every input, the product of all factors but the last, and the diagonal of the product with
+the last. Two dense layers of n and h units take nh operations an input; three, of n, h and k units,
+take nhk.
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ def diagonal(
     inputs: Sequence[Moments],
     posteriors: Sequence[Mapping[str, Posterior]],
 ) -> np.ndarray:
-    """E[∂f_i/∂x_i], of the shape of f's input.
+    """E[∂f_i/∂x_i], in the shape of f's input.
 
     Parameters
     ----------
-    layers : of Dense, ReLU and LeakyReLU
-    inputs : the moments that each layer is given, (B, n) where there is a dense one
-    posteriors : of each layer's weights, by name
+    layers : sequence of Dense, ReLU and LeakyReLU
+    inputs : sequence of Moments
+        The input of each layer, (B, n) where there is a dense one.
+    posteriors : sequence of mapping
+        Posteriors of each layer's weights, by name.
     """
     factors = [
         own["weight"].mean if isinstance(layer, Dense) else _mean_slope(layer, x)
@@ -79,7 +82,7 @@ def diagonal(
 
 
 def _mean_slope(layer: Layer, x: Moments) -> np.ndarray:
-    """E[g′(x)] of a ReLU or leaky one; the slope of a known x is that of the layer's backward."""
+    """E[g′(x)] of a ReLU or LeakyReLU; a known x has the slope that the layer's backward uses."""
     below = layer.slope if isinstance(layer, LeakyReLU) else 0.0
     s = np.sqrt(x.var)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

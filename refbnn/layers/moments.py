@@ -1,4 +1,4 @@
-"""Moments: the one thing that propagation hands from layer to layer."""
+"""Moments: the means and variances that propagation hands from layer to layer."""
 
 from __future__ import annotations
 
@@ -17,58 +17,87 @@ NO_VARIANCE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Mean and variance of every entry of an array of independent random variables.
 
+    An index or a slice gives the moments of those rows.
+
     Parameters
     ----------
-    mean : ndarray, any shape
+    mean : array_like, any shape
         E[x].
-    var : ndarray, same shape
+    var : array_like, same shape
         E[(x − E[x])²]; zero where an entry is deterministic.
 
     Raises
     ------
     InputError
         If the shapes differ, a variance is negative, or an entry is NaN or infinite.
+
+    Examples
+    --------
+    >>> from refbnn import Moments
+    >>> x = Moments([[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]])
+    >>> x.shape
+    (2, 2)
+    >>> x[1]
+    Moments(mean=array([3., 4.]), var=array([0.3, 0.4]))
     """
 
     mean: np.ndarray
     var: np.ndarray
 
     def __post_init__(self):
-        mean, var = self.mean, self.var
-        for part in (mean, var):
-            if not isinstance(part, _ARRAYS) or part.dtype.kind not in "fiu":
-                raise InputError(
-                    f"moments: {getattr(part, 'dtype', type(part).__name__)}; expected arrays of "
-                    "real numbers"
-                )
-        if mean.shape != var.shape:
-            raise InputError(
-                f"moments: mean has shape {mean.shape} and variance {var.shape}; "
-                "expected the same shape"
-            )
+        mean, var = real_arrays(self, "mean", "var", "moments")
         if not all_finite(mean):
             raise InputError(MEAN_NOT_FINITE)
         if var.size and not (all_finite(var) and var.min() >= 0.0):
             raise InputError(NO_VARIANCE)
 
     @classmethod
-    def checked(cls, mean: np.ndarray, var: np.ndarray) -> Moments:
-        """Moments of arrays that whoever made them has checked, as a compiled network does.
+    def unchecked(cls, mean: np.ndarray, var: np.ndarray) -> Moments:
+        """Moments of arrays that are known to be right, such as a compiled network's outputs.
 
-        Checking them again would take as long as a small network.
+        The checks would take as long as a small compiled network.
         """
         moments = object.__new__(cls)
         moments.__dict__.update(mean=mean, var=var)
         return moments
 
+    def __getitem__(self, rows) -> Moments:
+        return Moments.unchecked(self.mean[rows], self.var[rows])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the mean, and of the variance."""
         return self.mean.shape
+
+
+def real_arrays(pair: object, first: str, second: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The two fields of a frozen dataclass as arrays of real numbers; lists become arrays.
+
+    Raises
+    ------
+    InputError
+        If a field is no array of real numbers, or the shapes differ; the message opens with `name`.
+    """
+    for field in (first, second):
+        part = getattr(pair, field)
+        if not isinstance(part, _ARRAYS):
+            try:
+                object.__setattr__(pair, field, np.asarray(part))
+            except ValueError:
+                raise InputError(f"{name}: {field} is no array; expected numbers") from None
+        dtype = getattr(pair, field).dtype
+        if dtype.kind not in "fiu":
+            raise InputError(f"{name}: {field} is of type {dtype}; expected real numbers")
+    a, b = getattr(pair, first), getattr(pair, second)
+    if a.shape != b.shape:
+        raise InputError(
+            f"{name}: {first} has shape {a.shape} and {second} {b.shape}; expected the same shape"
+        )
+    return a, b
 
 
 def all_finite(x: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Posterior: mean and scale of every weight of one array."""
+"""Posterior: the mean and scale of every weight in one array."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.layers.moments import real_arrays
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """Mean-field posterior of an array of weights, θ = µ + σ z with z from a standardised law.
 
     Parameters
     ----------
-    mean : ndarray, any shape
+    mean : array_like, any shape
         µ.
-    scale : ndarray, same shape
+    scale : array_like, same shape
         σ ≥ 0, the standard deviation of the weight whatever the law; zero for a known weight.
 
     Raises
     ------
     InputError
         If the shapes differ, a scale is negative, or an entry is NaN or infinite.
+
+    Examples
+    --------
+    >>> from refbnn import Posterior
+    >>> weights = Posterior([[1.0, -2.0]], [[0.1, 0.3]])
+    >>> weights.shape, weights.var.round(4)
+    ((1, 2), array([[0.01, 0.09]]))
     """
 
     mean: np.ndarray
     scale: np.ndarray
 
     def __post_init__(self):
-        if self.mean.shape != self.scale.shape:
-            raise InputError(
-                f"posterior: mean has shape {self.mean.shape} and scale {self.scale.shape}; "
-                "expected the same shape"
-            )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all()):
+        mean, scale = real_arrays(self, "mean", "scale", "posterior")
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
             raise InputError("posterior: NaN or infinity in mean or scale; expected finite numbers")
-        if (self.scale < 0.0).any():
+        if (scale < 0.0).any():
             raise InputError("posterior: negative scale; expected numbers of at least 0")
 
     @property
@@ -56,6 +60,6 @@ class Posterior:
         Parameters
         ----------
         shift, ratio : float
-            As `refbnn.noise.DriftingLaw.change` gives them.
+            The numbers that `refbnn.noise.DriftingLaw.change` returns.
         """
         return Posterior(self.mean + shift * self.scale, ratio * self.scale)

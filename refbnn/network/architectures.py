@@ -10,28 +10,24 @@ narrow12, input 784:
     12 dense layers, 16 wide: deep and narrow, where the shape of the law may matter
     (arXiv 2501.05564, outlook).
 
-ReLU between layers with weights; where there is pooling, after it. The greatest of rectified
-numbers is the rectified greatest one: known and sampled outputs are the same either way, but ReLU
-then works on a quarter of the numbers, and the moments of the maximum are taken of Gaussian
-numbers, as they assume, not of rectified ones. Inputs are those of digits; for other images the
-first layer, and the dense one behind convolutions, have other sizes.
+ReLU stands between layers with weights, and after pooling where there is some. Pooling and ReLU
+commute, so that known and sampled outputs are the same in both orders. But after pooling ReLU works
+on a quarter of the numbers, and pooling meets Gaussian numbers, as its moments assume. The sizes
+above are those for digits; other images change the first layer, and the dense one behind
+convolutions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, suggestion
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.layer import Shape
 
 DIGITS: Shape = (1, 28, 28)  # channels, height, width of an image
-
-
-class _Layers(Protocol):
-    def __call__(self, n_outputs: int, image: Shape = DIGITS) -> list[Layer]: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Architecture:
         Whether the network takes images as rows.
     """
 
-    layers: _Layers
+    layers: Callable[..., list[Layer]]
     flat: bool = False
 
     def input_shape(self, image: Shape = DIGITS) -> Shape:
@@ -61,23 +57,10 @@ def mlp(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
 
 def lenet5(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
     """Two convolutions, three dense layers."""
-    layers: list[Layer] = [
-        Conv2d(image[0], 6, 5, padding=2),
-        MaxPool2d(2),
-        ReLU(),
-        Conv2d(6, 16, 5),
-        MaxPool2d(2),
-        ReLU(),
-        Flatten(),
-    ]
-    return [
-        *layers,
-        Dense(_features(layers, image), 120),
-        ReLU(),
-        Dense(120, 84),
-        ReLU(),
-        Dense(84, n_outputs),
-    ]
+    layers: list[Layer] = [Conv2d(image[0], 6, 5, padding=2), MaxPool2d(2), ReLU()]
+    layers += [Conv2d(6, 16, 5), MaxPool2d(2), ReLU(), Flatten()]
+    layers += [Dense(_features(layers, image), 120), ReLU()]
+    return [*layers, Dense(120, 84), ReLU(), Dense(84, n_outputs)]
 
 
 def vgg7(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
@@ -111,12 +94,15 @@ ARCHITECTURES: dict[str, Architecture] = {
 def architecture_named(name: str) -> Architecture:
     """The architecture of that name; InputError if there is none."""
     if name not in ARCHITECTURES:
-        raise InputError(f"architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+        raise InputError(
+            f"architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}"
+            f"{suggestion(name, ARCHITECTURES)}"
+        )
     return ARCHITECTURES[name]
 
 
 def _features(layers: list[Layer], shape: Shape) -> int:
-    """Entries of what the layers make of one input; InputError if it is too small for them."""
+    """Entries of the layers' output for one input; InputError if it is too small for them."""
     for layer in layers:
         shape = layer.output_shape(shape)
     return prod(shape)

@@ -1,4 +1,4 @@
-"""Correlated weights of one layer: a full covariance with the mean field's means and scales.
+"""Correlated weights of one layer: a full covariance beside the means and scales.
 
 Formulas
 --------
@@ -25,8 +25,8 @@ of R z are no longer of the law's shape, and KL is refused.
     ∂KL/∂A_ij = A_ij/D_i².
 
 Cost: n² numbers and n² operations a sample; n up to 4096. For a Gaussian law this is the usual
-full-covariance Gaussian posterior; another law asks whether its shape matters once weights are
-correlated.
+full-covariance Gaussian posterior; with other laws one can measure whether the law's shape still
+matters once weights are correlated.
 """
 
 from __future__ import annotations
@@ -68,11 +68,6 @@ def mix(A: np.ndarray, z: np.ndarray) -> np.ndarray:
     return (z + z @ A.T) / _row_lengths(A)
 
 
-def covariance_factor(A: np.ndarray) -> np.ndarray:
-    """R, (n, n)."""
-    return (np.eye(len(A), dtype=A.dtype) + A) / _row_lengths(A)[:, np.newaxis]
-
-
 def mix_backward(A: np.ndarray, z: np.ndarray, u: np.ndarray, grad_u: np.ndarray) -> np.ndarray:
     """∂L/∂A (n, n) from z, u = mix(A, z) and ∂L/∂u, all (S, n)."""
     D = _row_lengths(A)
@@ -81,7 +76,7 @@ def mix_backward(A: np.ndarray, z: np.ndarray, u: np.ndarray, grad_u: np.ndarray
 
 
 def divergence(A: np.ndarray) -> tuple[float, np.ndarray]:
-    """What correlation adds to KL, in nats, and its gradient in A."""
+    """Contribution of the correlation to KL, in nats, and its gradient in A."""
     square = 1 + (A * A).sum(axis=1)
     return 0.5 * float(np.log(square).sum(dtype=float)), A / square[:, np.newaxis]
 

@@ -1,6 +1,6 @@
 """Networks as files: one versioned .npz file each.
 
-The file is a plain NumPy archive, nothing in it is compressed or pickled:
+The file is a plain NumPy archive without compression and pickles:
 
     header             UTF-8 bytes of a JSON object: format, version, layers, input shape, law,
                        prior, names of all arrays
@@ -10,10 +10,10 @@ The file is a plain NumPy archive, nothing in it is compressed or pickled:
 
 A run of training adds members of its own (`refbnn.training.checkpoint`).
 
-Files from outside are hostile until parsed: the header is read first; from it follow the names,
-shapes and types of all arrays; each must be there, in exactly this form, and no larger than the
-file. Writing is whole or not at all, and refuses what could not be read again: files above
-`refbnn.files.archive.LARGEST` bytes.
+Files from outside are hostile until they are parsed. The header is read first; names, shapes and
+types of all arrays follow from it. Each array must be there, in exactly this form, and no larger
+than the file. A file is written whole or not at all. A file that could not be read again, above
+`refbnn.files.archive.LARGEST` bytes, is refused before it is written.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ from refbnn.network import schema
 from refbnn.network.network import Network
 
 _LARGEST_HEADER = 50_000_000  # bytes; laws may have thousands of panels, runs thousands of epochs
-# Bytes of an array in the file beside its numbers, at most: two zip entries of 76 bytes and its
-# name each, NumPy's header of 128.
-_BESIDE_ARRAY = 512
+_BESIDE_ARRAY = 512  # bytes at most: NumPy's header of 128, two zip entries of 76 and the name each
 Arrays = dict[str, np.ndarray]
 
 
@@ -45,6 +43,16 @@ def save(path: str | Path, net: Network) -> None:
     ------
     InputError
         If the file cannot be written, or law, prior or a layer is of no kind that can be loaded.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from refbnn import Network, load, save
+    >>> from refbnn.layers import Dense
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/net.npz", Network([Dense(3, 2)]))
+    ...     load(f"{folder}/net.npz").layers
+    [Dense(3, 2)]
     """
     write(path, schema.of_network(net), network_arrays(net))
 
@@ -55,7 +63,11 @@ def load(path: str | Path) -> Network:
     Raises
     ------
     InputError
-        If the file cannot be read or is no such network.
+        If the file cannot be read or holds no network.
+
+    Examples
+    --------
+    See `save`.
     """
     return read_network(Archive(path))
 
@@ -81,8 +93,8 @@ def read_network(file: Archive) -> Network:
             posteriors[name] = Posterior(mean, scale)
         except InputError as error:
             raise InputError(f"{source}: {name}: {error}") from None
-    factor = net.variance_factor  # of these weights, which are only now its
-    net.set_parameters(posteriors)
+    factor = net.variance_factor
+    net.set_parameters(posteriors)  # resets the factor
     net.variance_factor = factor
     for index, A in net.correlation.items():
         stored = file.array(f"correlation/{index}", A.shape, "<f8")
@@ -105,7 +117,7 @@ def write(path: str | Path, header: dict[str, Any], arrays: Arrays) -> None:
 
 
 def encoded(header: dict[str, Any]) -> bytes:
-    """Encode a header as bytes of JSON."""
+    """Bytes of a header as JSON."""
     return json.dumps(header, allow_nan=False).encode()
 
 
@@ -123,15 +135,9 @@ def check_sizes(path: str | Path, header: int, sizes: list[int]) -> None:
 
 
 class Archive:
-    """What a file holds, checked as far as can be without knowing what it should hold.
+    """The members of a file: its header, parsed, and arrays that are checked when asked for.
 
-    Attributes
-    ----------
-    source : str
-        Its path, for errors.
-    size : int
-        Bytes of the file: no array in it is larger.
-    header : dict
+    `source` is the path, for errors; `size` is the file's in bytes, which no array exceeds.
     """
 
     def __init__(self, path: str | Path):

@@ -1,4 +1,4 @@
-"""Network: layers, the mean and scale of every weight, the law of their noise, and their prior."""
+"""Network: layers, the mean and scale of every weight, the law of the noise, and the prior."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from refbnn.layers.layer import Shape
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
+from refbnn.network import counter_sampling
 from refbnn.network.layout import Layout
+from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
 from refbnn.numerics.random.streams import stream
@@ -38,7 +40,7 @@ class Network:
     prior : Prior
         Prior of every weight; N(0, 1) by default.
     seed : int
-        Of the initial means: He 2015, N(0, 2/fan_in) for weights, 0 for biases.
+        Seed of the initial means: N(0, 2/fan_in) for weights (He et al. 2015), 0 for biases.
     input_shape : tuple of int, optional
         Shape of one input; by default that of a dense first layer, else unknown.
     correlated : sequence of int
@@ -52,14 +54,25 @@ class Network:
     correlation : dict of int to ndarray
         A of each correlated layer, zero at first; training changes it.
     variance_factor : float
-        What `propagate` multiplies the variance of every weight by, 1 at first; `sample` does not.
-        See `refbnn.uncertainty.variance_factor`.
+        `propagate` multiplies the variance of every weight by this factor, 1 at first; `sample`
+        does not. See `refbnn.uncertainty.variance_factor`.
 
     Raises
     ------
     InputError
         If there is no layer, the input does not pass through them, or a correlated layer has no
         weights or too many.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refbnn import Network
+    >>> from refbnn.layers import Dense, ReLU
+    >>> net = Network([Dense(3, 4), ReLU(), Dense(4, 2)], seed=0)
+    >>> net.propagate(np.ones((5, 3))).shape
+    (5, 2)
+    >>> net.sample(np.ones((5, 3)), n_samples=10, rng=np.random.default_rng(0)).shape
+    (10, 5, 2)
     """
 
     def __init__(
@@ -69,7 +82,7 @@ class Network:
         law: Law | None = None,
         prior: Prior | None = None,
         seed: int = 0,
-        input_shape: Shape | None = None,
+        input_shape: Sequence[int] | None = None,
         correlated: Sequence[int] = (),
     ):
         if not layers:
@@ -77,58 +90,68 @@ class Network:
         self.layers = list(layers)
         if input_shape is None and isinstance(self.layers[0], Dense):
             input_shape = (self.layers[0].in_features,)
-        self.input_shape = input_shape
-        if input_shape is not None:
-            self.check_input(input_shape)
+        self.input_shape: Shape | None = None if input_shape is None else tuple(input_shape)
+        if self.input_shape is not None:
+            self.check_input(self.input_shape)
         self.law: Law = _GAUSSIAN if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
-        self.variance_factor = 1.0
         rng = stream(seed, "initial means")
-        self._posteriors = {
-            f"{index}.{name}": _initial_posterior(shape, rng)
+        shapes = {
+            f"{index}.{name}": shape
             for index, layer in enumerate(self.layers)
             for name, shape in layer.parameter_shapes().items()
         }
-        self.layout = Layout({name: p.shape for name, p in self._posteriors.items()})
+        self.layout = Layout(shapes)
+        self._keep({name: _initial_posterior(shape, rng) for name, shape in shapes.items()})
         self.correlation: dict[int, np.ndarray] = {}
         for index in correlated:
             part = self.slice_of_layer(index)
             self.correlation[index] = correlation.uncorrelated(part.stop - part.start)
 
+    def __repr__(self) -> str:
+        return table(self)
+
     def parameters(self) -> dict[str, Posterior]:
-        """Posterior of every weight array, by name: "0.weight", "0.bias", "2.weight" and so on."""
+        """Posterior of every weight array, by name: "0.weight", "0.bias", "2.weight" and so on.
+
+        The arrays are read-only: `set_parameters` replaces them.
+        """
         return dict(self._posteriors)
 
     def set_parameters(self, posteriors: Mapping[str, Posterior]) -> None:
-        """Replace the means and scales of every weight; the variance factor is 1 again.
+        """Replace the means and scales of every weight by copies; the variance factor is 1 again.
 
         Raises
         ------
         InputError
             If a name is missing or unknown, or a shape differs; nothing is replaced then.
         """
-        for name in [*self._posteriors, *posteriors]:
-            if name not in posteriors or name not in self._posteriors:
-                raise InputError(
-                    f"parameter {name!r}: expected the names {', '.join(self._posteriors)}"
-                )
-            if posteriors[name].shape != self._posteriors[name].shape:
+        shapes = self.layout.shapes
+        for name in [*shapes, *posteriors]:
+            if name not in posteriors or name not in shapes:
+                raise InputError(f"parameter {name!r}: expected the names {', '.join(shapes)}")
+            if posteriors[name].shape != shapes[name]:
                 raise InputError(
                     f"parameter {name!r} has shape {posteriors[name].shape}; "
-                    f"expected {self._posteriors[name].shape}"
+                    f"expected {shapes[name]}"
                 )
-        self._posteriors = {name: posteriors[name] for name in self._posteriors}
-        self.variance_factor = 1.0  # that of other weights would not be theirs
+        self._keep({name: posteriors[name] for name in shapes})
+
+    def _keep(self, posteriors: Mapping[str, Posterior]) -> None:
+        self._posteriors = {
+            name: Posterior(_frozen(p.mean), _frozen(p.scale)) for name, p in posteriors.items()
+        }
+        self.variance_factor = 1.0  # the factor was computed for the weights before
 
     def with_noise(self, law: Law) -> Network:
-        """Return a network of the same means and scales with another shape of noise.
+        """Return a network of the same means and scales with another law of the noise.
 
-        Its variance factor is kept: propagation does not see the shape.
+        The variance factor is kept: propagation does not depend on the law.
         """
         other = copy.copy(self)
         other.law = law
-        other._posteriors = dict(self._posteriors)
-        other.correlation = dict(self.correlation)
+        other.layers = list(self.layers)
+        other.correlation = {index: A.copy() for index, A in self.correlation.items()}
         return other
 
     def with_variance_factor(self, factor: float) -> Network:
@@ -146,7 +169,7 @@ class Network:
         return other
 
     def propagated_parameters(self) -> dict[str, Posterior]:
-        """As `parameters`, with the variances that `propagate` uses: σ² times the factor."""
+        """Parameters with the variances that `propagate` uses: σ² times the variance factor."""
         ratio = np.sqrt(self.variance_factor)
         if ratio == 1.0:
             return self.parameters()
@@ -172,7 +195,7 @@ class Network:
         return u
 
     def slice_of_layer(self, index: int) -> slice:
-        """Where the weights of one layer lie in a flat array; InputError if it has none."""
+        """Slice of a flat array that holds one layer's weights; InputError if it has none."""
         known = isinstance(index, int | np.integer) and 0 <= index < len(self.layers)
         if not known or not self.layers[index].parameter_shapes():
             raise InputError(f"layer {index!r}: expected the index of a layer with weights")
@@ -184,6 +207,7 @@ class Network:
 
         Weights with a leading axis of S samples give outputs (S, B, ...).
         """
+        x = np.asarray(x)
         inputs = []
         for layer, own in zip(self.layers, self.by_layer(weights), strict=True):
             inputs.append(x)
@@ -204,26 +228,49 @@ class Network:
                 grad_y = grad_x
         return grads
 
-    def sample(self, x: np.ndarray, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def sample(
+        self,
+        x: np.ndarray,
+        n_samples: int = 30,
+        rng: np.random.Generator | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
         """Outputs under n_samples independent posterior samples.
 
         Parameters
         ----------
         x : (B, ...)
         n_samples : int, at least 1
-        rng : numpy.random.Generator
+        rng : numpy.random.Generator, optional
+            Source of the weights' noise; give this or `seed`.
+        seed : int, optional
+            Samples 0 to n_samples − 1 of this seed, the weights that the compiled kernels draw
+            too (`refbnn.network.counter_sampling`).
 
         Returns
         -------
         (n_samples, B, ...)
+
+        Raises
+        ------
+        InputError
+            If x does not fit, n_samples is below 1, or not exactly one of `rng` and `seed` is
+            given; with `seed`, also if weights are correlated.
         """
+        if (rng is None) == (seed is None):
+            raise InputError(
+                "sample: expected either rng=, a generator of NumPy, or seed=, an integer"
+            )
         x = np.asarray(x)
         shape = self.check_input(x.shape[1:])
         if n_samples < 1:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
         outputs = np.empty((n_samples, len(x), *shape))
-        for output in outputs:  # never more than one set of weights in memory
-            weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
+        for number, output in enumerate(outputs):  # one set of weights in memory at a time
+            if seed is not None:
+                weights, _ = counter_sampling.draw(self, seed, number)
+            elif rng is not None:
+                weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
             for rows in _blocks(len(x)):
                 output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
@@ -232,10 +279,6 @@ class Network:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
         Every weight has the variance σ² times `variance_factor`.
-
-        Parameters
-        ----------
-        x : ndarray or Moments
 
         Raises
         ------
@@ -252,7 +295,7 @@ class Network:
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
         own = self.by_layer(self.propagated_parameters())
-        parts = [self._propagated(_rows(x, rows), own) for rows in _blocks(x.shape[0])]
+        parts = [self._propagated(x[rows], own) for rows in _blocks(x.shape[0])]
         return Moments(
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.var for part in parts]),
@@ -273,13 +316,8 @@ class Network:
                 raise InputError(f"layer {index}: {error}") from None
         return shape
 
-    @property
-    def output_shape(self) -> Shape | None:
-        """Shape of one output, where that of the input is known."""
-        return None if self.input_shape is None else self.check_input(self.input_shape)
-
     def shaped(self, x: np.ndarray) -> np.ndarray:
-        """x (N, ...) as (N, *input_shape): images for a dense network become rows, rows images.
+        """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
         Raises
         ------
@@ -295,7 +333,7 @@ class Network:
         return x.reshape(len(x), *self.input_shape)
 
     def by_layer(self, arrays: Mapping) -> list[dict]:
-        """What is named "2.weight" under "weight" in the dictionary of layer 2, and so on."""
+        """One dictionary for each layer: "2.weight" becomes "weight" in that of layer 2."""
         return [
             {name: arrays[f"{index}.{name}"] for name in self._names(index)}
             for index in range(len(self.layers))
@@ -309,8 +347,11 @@ def _blocks(n: int) -> list[slice]:
     return [slice(start, start + _BLOCK) for start in range(0, max(n, 1), _BLOCK)]
 
 
-def _rows(x: np.ndarray | Moments, rows: slice) -> np.ndarray | Moments:
-    return Moments(x.mean[rows], x.var[rows]) if isinstance(x, Moments) else x[rows]
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """A copy that nobody can write to: a view of a read-only array."""
+    own = np.array(array)
+    own.flags.writeable = False
+    return own.view()
 
 
 def _initial_posterior(shape: tuple[int, ...], rng: np.random.Generator) -> Posterior:

@@ -1,12 +1,12 @@
-"""The structure of a network as plain data for JSON, and back: all but its weights.
+"""Structure of a network as plain data for JSON, and back: everything but its weights.
 
     {"format": "refbnn network", "version": 1, "layers": [{"type": "Dense", ...}, ...],
      "input_shape": [784], "law": {...}, "prior": {"family": "GaussianPrior", "scale": 0.3},
      "correlated": []}
 
-Layers and priors are dataclasses: their fields by name. Laws are as `refbnn.noise.storage` keeps
-them. Residual blocks hold layers, the device-shaped prior a law. Where the network's variance
-factor is not 1, "variance_factor" holds it.
+Layers and priors are dataclasses, stored field by field; laws are stored by `refbnn.noise.storage`.
+Residual blocks hold layers, the device-shaped prior a law. "variance_factor" is there where the
+network's variance factor is not 1.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def of_network(net: Network) -> dict[str, Any]:
     InputError
         If law, prior or a layer is of no kind that can be read back.
     """
-    calibrated = net.variance_factor != 1.0  # left out otherwise, as in files before there was one
+    calibrated = net.variance_factor != 1.0  # files of version 1 may lack it
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -68,16 +68,16 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
     Parameters
     ----------
     header : mapping
-        As `of_network` gives it; keys of other names are for others.
+        The dictionary that `of_network` returns; other keys are ignored.
     source : str
-        Names it in errors.
+        Name of the file, for errors.
     most_bytes : int
-        What all means, scales and correlations may take, in float64: asked before they are made.
+        Limit for all means, scales and correlations in float64, checked before they are made.
 
     Raises
     ------
     InputError
-        If the data is no such structure, or a network of it would take more.
+        If the data is no such structure, or its network would take more.
     """
     if header.get("format") != FORMAT:
         raise InputError(f'{source}: expected a network, "format": "{FORMAT}"')
@@ -125,10 +125,16 @@ def _check_activations(net: Network) -> None:
             )
 
 
+def _known(thing: object, kinds: Mapping[str, type], what: str) -> str:
+    """Name of the thing's type; InputError unless it is one of those that can be read back."""
+    name = type(thing).__name__
+    if kinds.get(name) is not type(thing):
+        raise InputError(f"{what} {name}: cannot be saved; expected one of {', '.join(kinds)}")
+    return name
+
+
 def _layer_data(layer: Layer) -> dict[str, Any]:
-    kind = type(layer).__name__
-    if _LAYERS.get(kind) is not type(layer):
-        raise InputError(f"layer {kind}: cannot be saved; expected one of {', '.join(_LAYERS)}")
+    kind = _known(layer, _LAYERS, "layer")
     if isinstance(layer, Residual):
         return {"type": kind, "layers": [_layer_data(inner) for inner in layer.layers]}
     return {"type": kind} | as_fields(layer)
@@ -153,10 +159,7 @@ def _layers(data: Any, source: str, depth: int = 0) -> list[Layer]:
 
 
 def _prior_data(prior: Prior) -> dict[str, Any]:
-    family = type(prior).__name__
-    if _PRIORS.get(family) is not type(prior):
-        raise InputError(f"prior {family}: cannot be saved; expected one of {', '.join(_PRIORS)}")
-    data = {"family": family} | as_fields(prior)
+    data = {"family": _known(prior, _PRIORS, "prior")} | as_fields(prior)
     if isinstance(prior, DevicePrior):
         data["law"] = storage.as_data(prior.law)
     return data

@@ -17,10 +17,10 @@ from kernels.gradients import kernel as gradients
 from kernels.kl import kernel as kl
 from refbnn.layers import Conv2d, Dense
 from refbnn.layers.posterior import Posterior
+from refbnn.network.counter_sampling import words
 from refbnn.noise import DeviceLaw, Gaussian, Law
 from refbnn.noise.word_table import SINGLE_ERROR, exact
 from refbnn.numerics.random.philox import key_of
-from refbnn.prediction.counter_sampling import words
 from refbnn.prior import (
     DevicePrior,
     GaussianPrior,
@@ -174,7 +174,7 @@ def case(
 def drawn_noise(
     layer: Dense | Conv2d, law: Law, seed: int, index: int, samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Noise that `refbnn.prediction.counter_sampling` draws: (S, *weights) and (S, *bias)."""
+    """Noise that `refbnn.network.counter_sampling` draws: (S, *weights) and (S, *bias)."""
     shape = layer.parameter_shapes()["weight"]
     row = int(np.prod(shape[1:])) + 1
     z = np.stack([exact(law, words(seed, index, s, shape[0], row)) for s in range(samples)])

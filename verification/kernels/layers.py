@@ -15,7 +15,6 @@ from kernels.layers.layer import build_layer
 from refbnn import Moments, Posterior
 from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, MaxPool2d, ReLU
 from refbnn.layers import dense as dense_reference
-from refbnn.layers.activations import relu as relu_reference
 from refbnn.layers.images import conv2d as conv2d_reference
 from verification.check import Check
 from verification.kernels.compare import SCHEDULES, compare, grid, single
@@ -67,7 +66,7 @@ def _check_relu(target, device, schedule) -> Check:
     x = grid(np.linspace(-10.0, 10.0, 2001), np.array([1e-3, 1.0, 1e3]))
     rows, columns = x.shape
     kernel = build_layer(ReLU(), {}, (columns,), rows, target, schedule, device=device)
-    reference = relu_reference.moments(x)
+    reference = ReLU().propagated(x)
     return compare(
         f"kernel: relu ({schedule})",
         f"mean/scale from −10 to 10 at three scales, share of {relu.RELATIVE_ERROR:g} relative",

@@ -15,10 +15,10 @@ from kernels.sampling import noise
 from refbnn import Network
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.posterior import Posterior
+from refbnn.network import counter_sampling
 from refbnn.network.architectures import mlp
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Law
 from refbnn.noise.word_table import SINGLE_ERROR, exact, word_table
-from refbnn.prediction import counter_sampling
 from verification.check import Check
 from verification.kernels.compare import SCHEDULES, compare
 from verification.rounding import U, gamma
@@ -99,7 +99,7 @@ def _check_conv2d(target, device, schedule, rng) -> Check:
         f"kernel: sampled conv2d ({schedule})",
         "two groups, stride and padding; share of the probabilistic rounding bound",
         [compile_sampled(net, 3, 2, target, schedule, device)(x, seed=7)],
-        [counter_sampling.sample(net, x, 2, seed=7)],
+        [net.sample(x, 2, seed=7)],
         [network_bound(net, x, 2, seed=7)],
     )
 
@@ -119,7 +119,7 @@ def _check_networks(target, device, schedule, rng) -> list[Check]:
                 f"kernel: sampled network {label} ({schedule})",
                 "4 samples, share of the probabilistic rounding bound, passed through the layers",
                 [y],
-                [counter_sampling.sample(net, x, 4, seed=9)],
+                [net.sample(x, 4, seed=9)],
                 [network_bound(net, x, 4, seed=9)],
             )
         )

@@ -3,9 +3,9 @@
     picture = grey levels of (1 - t) p + t q in the order of the barycentre of p and q,  t ~ U(¼, ¾)
     ten labels a picture, each the digit of q with probability t, of p otherwise
 
-p is a random digit; q is, of the digits of another class, the one that looks most like p (least
-squared distance after a Gaussian blur) among up to 4000 random ones: a picture half-way between a
-thin 1 and a round 0 would be like neither. The barycentre (`refbnn.data.ambiguous.barycentre`) says
+p is a random digit. q is the digit of another class that looks most like p (least squared distance
+after a Gaussian blur) among up to 4000 random ones: a picture half-way between a thin 1 and a round
+0 would look like neither. The barycentre (`refbnn.data.ambiguous.barycentre`) says
 where the ink goes; its k-th darkest pixel gets the mean (1 - t) p₍ₖ₎ + t q₍ₖ₎ of the k-th darkest
 pixels of both. So strokes are as thick and as black as those of the digits, and the ink is their
 weighted mean exactly (before rounding to 256 levels).
@@ -37,9 +37,9 @@ from refbnn.numerics.random.streams import stream
 N_LABELS = 10  # a picture
 _EPSILON, _N_ITERATIONS = 4.0, 50  # chosen by eye: smooth strokes, and details as in the digits
 _POOL = 4000
-_BLUR = 1.5  # pixels, of pictures that are compared
+_BLUR = 1.5  # pixels, before pictures are compared
 _BLOCK = 100  # pictures at once: they stay in the processor's cache
-_VERSION = 1  # of the pictures; a change of anything above is another version
+_VERSION = 1  # to be raised when anything above changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +48,13 @@ class AmbiguousDigits:
 
     Attributes
     ----------
-    images : ndarray
-        Shape (N, 28, 28), uint8.
-    labels : ndarray
-        Shape (N, 10), uint8: ten draws from the two classes.
-    classes : ndarray
-        Shape (N, 2), uint8: the classes of p and q.
-    weights : ndarray
-        Shape (N,), t above.
+    images : (N, 28, 28) uint8
+    labels : (N, 10) uint8
+        Ten draws from the two classes.
+    classes : (N, 2) uint8
+        Classes of p and q.
+    weights : (N,)
+        t above.
     """
 
     images: np.ndarray
@@ -69,13 +68,7 @@ def make_ambiguous(
 ) -> AmbiguousDigits:
     """Make a tenth as many ambiguous pictures as there are digits.
 
-    Parameters
-    ----------
-    images
-        Shape (M, 28, 28), uint8; none empty.
-    labels
-        Shape (M,), of at least two classes.
-    rng
+    The digits are images (M, 28, 28), uint8, none empty, with labels (M,) of at least two classes.
 
     Raises
     ------
@@ -103,19 +96,9 @@ def make_ambiguous(
 
 
 def mixtures(first: np.ndarray, second: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Pictures between digits: where their barycentre is, as dark as they are.
+    """Pictures between two digits each: ink where the barycentre is, as dark as the digits.
 
-    Parameters
-    ----------
-    first, second
-        Shape (N, 28, 28), uint8; none empty.
-    t
-        Shape (N,), the weight of the second.
-
-    Returns
-    -------
-    ndarray
-        Shape (N, 28, 28), uint8.
+    All pictures are (N, 28, 28), uint8, none empty; t (N,) is the weight of the second digit.
     """
     p, q = (
         digits / digits.sum(axis=(1, 2), keepdims=True, dtype=np.float64)
@@ -132,15 +115,7 @@ def mixtures(first: np.ndarray, second: np.ndarray, t: np.ndarray) -> np.ndarray
 def cached_ambiguous(
     images: np.ndarray, labels: np.ndarray, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of `make_ambiguous`, made once for the same digits and kept in the cache.
-
-    Returns
-    -------
-    images : ndarray
-        Shape (N, 28, 28), uint8.
-    labels : ndarray
-        Shape (N, 10), uint8.
-    """
+    """Images and labels of `make_ambiguous`, made once for the same digits and then cached."""
     digits = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()[:16]
     folder = cache_folder() / "ambiguous"
     path = folder / f"ambiguous-v{_VERSION}-{split}-{digits}.npz"

@@ -24,22 +24,10 @@ N_TRAIN = 60_000  # examples
 def read_original(
     samples_path: Path, labels_path: Path, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read one split.
+    """Read a split, "train" or "test": x (examples, 1, 28, 28), float32, and y (examples,), int64.
 
-    Parameters
-    ----------
-    samples_path, labels_path
-        The two files. Pictures of uint8 (0 to 255), without their axis of channels, and one label a
-        picture, shape (N,), are read too.
-    split
-        "train" or "test".
-
-    Returns
-    -------
-    x : ndarray
-        Shape (examples, 1, 28, 28), float32.
-    y : ndarray
-        Shape (examples,), int64.
+    Pictures of uint8 (0 to 255), pictures without an axis of channels, and one label a picture, of
+    shape (N,), are read too.
 
     Raises
     ------

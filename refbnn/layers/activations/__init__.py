@@ -1,1 +1,1 @@
-"""Elementwise layers: forward, backward and moments, one file each."""
+"""Activations, one file each. Start with `relu`; `elementwise` holds what they share."""

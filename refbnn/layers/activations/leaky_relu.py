@@ -20,67 +20,40 @@ the mean itself has a zero for 0 < λ, at m < 0. Exact at v = 0 and for λ = 1.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from refbnn.errors import InputError
-from refbnn.layers.layer import Arrays, Shape
-from refbnn.layers.moments import Moments, deterministic
-from refbnn.layers.posterior import Posterior
+from refbnn.layers.activations.elementwise import Elementwise
+from refbnn.layers.moments import Moments
 from refbnn.numerics.normal import rectified_moments
 
 
-def forward(x, slope):
-    """The input x where x > 0, else λx; any shape."""
-    return np.where(x > 0, x, slope * x)
+@dataclass(frozen=True, repr=False)
+class LeakyReLU(Elementwise):
+    """Leaky ReLU of the given slope λ for x < 0; see the formulas at the top of the file.
 
-
-def backward(x, grad_y, slope):
-    """∂L/∂x from x and g = ∂L/∂y; any shape."""
-    return np.where(x > 0, grad_y, slope * grad_y)
-
-
-def moments(x: Moments, slope) -> Moments:
-    """Moments of y for Gaussian x; any shape."""
-    right, var_right = rectified_moments(x.mean, x.var)
-    left, var_left = rectified_moments(-x.mean, x.var)
-    mean = forward(x.mean, slope) + (1 - slope) * np.minimum(right, left)
-    return Moments(mean, var_right + slope**2 * var_left + 2 * slope * (right * left))
-
-
-@dataclass(frozen=True)
-class LeakyReLU:
-    """Leaky ReLU of the given slope λ for x < 0; see the formulas at the top of the file."""
+    Examples
+    --------
+    >>> from refbnn.layers import LeakyReLU
+    >>> LeakyReLU(0.25).forward(np.array([-8.0, 3.0]), {})
+    array([-2.,  3.])
+    """
 
     slope: float = 0.01
 
-    def __post_init__(self):
-        if not math.isfinite(self.slope):
-            raise InputError(f"LeakyReLU({self.slope}): expected a finite slope")
-        # A NumPy scalar would turn float32 activations into float64.
-        object.__setattr__(self, "slope", float(self.slope))
+    def value(self, x):
+        """The input x where x > 0, else λx."""
+        return np.where(x > 0, x, self.slope * x)
 
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """No weights."""
-        return {}
+    def grad_input(self, x, grad_y):
+        """∂L/∂y where x > 0, else λ ∂L/∂y."""
+        return np.where(x > 0, grad_y, self.slope * grad_y)
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Any shape, kept."""
-        return shape
-
-    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
-        """See `forward` of this module."""
-        return forward(x, self.slope)
-
-    def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See `backward` of this module."""
-        return backward(x, grad_y, self.slope), {}
-
-    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-        """See `moments` of this module."""
-        return moments(x if isinstance(x, Moments) else deterministic(x), self.slope)
+    def propagated(self, x: Moments) -> Moments:
+        """Moments of y for Gaussian x."""
+        slope = self.slope
+        right, var_right = rectified_moments(x.mean, x.var)
+        left, var_left = rectified_moments(-x.mean, x.var)
+        mean = self.value(x.mean) + (1 - slope) * np.minimum(right, left)
+        return Moments(mean, var_right + slope**2 * var_left + 2 * slope * (right * left))

@@ -19,29 +19,16 @@ Range: mean and variance to 1e-12 relative for m ≤ 0 (measured 4e-14 for m/√
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
-from refbnn.layers.layer import Arrays, Shape
-from refbnn.layers.moments import Moments, deterministic
-from refbnn.layers.posterior import Posterior
+from refbnn.layers.activations.elementwise import Elementwise
+from refbnn.layers.moments import Moments
 from refbnn.numerics import gaussian_expectation as gaussian_panels
 
 _KNOTS = np.array([-40.0, -28.0, -18.0, -10.0, -4.0, 0.0, 4.0, 10.0, 18.0, 28.0, 40.0])
-
-
-def forward(x):
-    """1/(1 + e⁻ˣ); any shape."""
-    return expit(x)
-
-
-def backward(x, grad_y):
-    """∂L/∂x from x and g = ∂L/∂y; any shape."""
-    e = np.exp(-np.abs(x))
-    return grad_y * (e / np.square(1 + e))
 
 
 def _difference(m, t):
@@ -58,34 +45,27 @@ def shift_and_variance(x: Moments, k: float) -> tuple[np.ndarray, np.ndarray]:
     return np.where(x.mean > 0, -shift, shift), var
 
 
-def moments(x: Moments) -> Moments:
-    """Moments of σ(x) for Gaussian x; any shape."""
-    shift, var = shift_and_variance(x, 1.0)
-    return Moments(expit(x.mean.astype(float)) + shift, var)
+@dataclass(frozen=True, repr=False)
+class Sigmoid(Elementwise):
+    """Sigmoid layer; see the formulas at the top of the file.
 
+    Examples
+    --------
+    >>> from refbnn.layers import Sigmoid
+    >>> Sigmoid().forward(np.array([-1.0, 0.0, 1.0]), {}).round(4)
+    array([0.2689, 0.5   , 0.7311])
+    """
 
-@dataclass(frozen=True)
-class Sigmoid:
-    """Sigmoid layer; see the formulas at the top of the file."""
+    def value(self, x):
+        """1/(1 + e⁻ˣ)."""
+        return expit(x)
 
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """No weights."""
-        return {}
+    def grad_input(self, x, grad_y):
+        """y(1 − y) ∂L/∂y."""
+        e = np.exp(-np.abs(x))
+        return grad_y * (e / np.square(1 + e))
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Any shape, kept."""
-        return shape
-
-    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
-        """See `forward` of this module."""
-        return forward(x)
-
-    def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See `backward` of this module."""
-        return backward(x, grad_y), {}
-
-    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-        """See `moments` of this module."""
-        return moments(x if isinstance(x, Moments) else deterministic(x))
+    def propagated(self, x: Moments) -> Moments:
+        """Moments of σ(x) for Gaussian x."""
+        shift, var = shift_and_variance(x, 1.0)
+        return Moments(expit(x.mean.astype(float)) + shift, var)

@@ -15,56 +15,36 @@ subtracted. Range: as there, for 1 + E[tanh x] at m ≤ 0; near m = 0 the mean t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.activations.sigmoid import shift_and_variance
-from refbnn.layers.layer import Arrays, Shape
-from refbnn.layers.moments import Moments, deterministic
-from refbnn.layers.posterior import Posterior
+from refbnn.layers.moments import Moments
 
 
-def forward(x):
-    """Tanh x; any shape."""
-    return np.tanh(x)
+@dataclass(frozen=True, repr=False)
+class Tanh(Elementwise):
+    """Tanh layer; see the formulas at the top of the file.
 
+    Examples
+    --------
+    >>> from refbnn.layers import Tanh
+    >>> Tanh().forward(np.array([-1.0, 0.0, 1.0]), {}).round(4)
+    array([-0.7616,  0.    ,  0.7616])
+    """
 
-def backward(x, grad_y):
-    """∂L/∂x from x and g = ∂L/∂y; any shape."""
-    e2 = np.square(np.exp(-np.abs(x)))
-    return grad_y * (4 * e2 / np.square(1 + e2))
+    def value(self, x):
+        """Tanh x."""
+        return np.tanh(x)
 
+    def grad_input(self, x, grad_y):
+        """(1 − y²) ∂L/∂y."""
+        e2 = np.square(np.exp(-np.abs(x)))
+        return grad_y * (4 * e2 / np.square(1 + e2))
 
-def moments(x: Moments) -> Moments:
-    """Moments of tanh x for Gaussian x; any shape."""
-    shift, var = shift_and_variance(x, 2.0)
-    return Moments(np.tanh(x.mean.astype(float)) + 2 * shift, 4 * var)
-
-
-@dataclass(frozen=True)
-class Tanh:
-    """Tanh layer; see the formulas at the top of the file."""
-
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """No weights."""
-        return {}
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Any shape, kept."""
-        return shape
-
-    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
-        """See `forward` of this module."""
-        return forward(x)
-
-    def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See `backward` of this module."""
-        return backward(x, grad_y), {}
-
-    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-        """See `moments` of this module."""
-        return moments(x if isinstance(x, Moments) else deterministic(x))
+    def propagated(self, x: Moments) -> Moments:
+        """Moments of tanh x for Gaussian x."""
+        shift, var = shift_and_variance(x, 2.0)
+        return Moments(np.tanh(x.mean.astype(float)) + 2 * shift, 4 * var)

@@ -1,1 +1,1 @@
-"""Layers of images (NCHW), one file each."""
+"""Layers of images, one file each. Start with `windows`: the sizes that they share."""

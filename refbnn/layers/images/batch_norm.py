@@ -12,39 +12,18 @@ All five are fixed numbers of the layer, not weights: nothing is trained here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.layers.layer import Arrays, Shape
-from refbnn.layers.moments import Moments, deterministic
-from refbnn.layers.posterior import Posterior
+from refbnn.layers.layer import Shape
+from refbnn.layers.moments import Moments
+from refbnn.layers.weightless import Weightless
 
 
-def forward(x, slope, centre, shift):
-    """a (x − m) + β; x (..., C, H, W); slope a, centre m and shift β, each (C,)."""
-    return _like(x, slope) * (x - _like(x, centre)) + _like(x, shift)
-
-
-def backward(grad_y, slope):
-    """∂L/∂x from g = ∂L/∂y, both (..., C, H, W)."""
-    return _like(grad_y, slope) * grad_y
-
-
-def moments(x: Moments, slope, centre, shift) -> Moments:
-    """Moments of y for random inputs of any law; shapes as in `forward`."""
-    return Moments(forward(x.mean, slope, centre, shift), _like(x.var, slope**2) * x.var)
-
-
-def _like(x, by_channel):
-    """A number a channel, shaped for images and of the type of x (of whole numbers, a real)."""
-    return by_channel[:, np.newaxis, np.newaxis].astype(np.result_type(x.dtype, np.float32))
-
-
-@dataclass(frozen=True, eq=False)  # arrays have no single truth value
-class BatchNorm2d:
+@dataclass(frozen=True, eq=False, repr=False)  # arrays have no single truth value
+class BatchNorm2d(Weightless):
     """Batch normalisation with fixed statistics; see the formulas at the top of the file.
 
     Parameters
@@ -61,6 +40,13 @@ class BatchNorm2d:
     InputError
         If the four are not one-dimensional of one length, an entry is NaN or infinite, ε or a
         variance is negative, or s² + ε is zero.
+
+    Examples
+    --------
+    >>> from refbnn.layers import BatchNorm2d
+    >>> layer = BatchNorm2d(mean=[1.0], var=[4.0], gamma=[1.0], beta=[0.5], eps=0.0)
+    >>> layer.forward(np.full((1, 1, 2), 5.0), {})
+    array([[[2.5, 2.5]]])
     """
 
     mean: np.ndarray
@@ -90,9 +76,8 @@ class BatchNorm2d:
         if self.var.min() + self.eps == 0.0:
             raise InputError("BatchNorm2d: eps and a variance are 0; expected a sum above 0")
 
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """No weights."""
-        return {}
+    def __repr__(self):
+        return f"BatchNorm2d({len(self.mean)} channels, eps={self.eps})"
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W), kept."""
@@ -103,22 +88,24 @@ class BatchNorm2d:
             )
         return shape
 
-    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
-        """See `forward` of this module."""
-        return forward(x, self.slope, self.mean, self.beta)
+    def value(self, x: np.ndarray) -> np.ndarray:
+        """a (x − m) + β; x (..., C, H, W)."""
+        return _like(x, self.slope) * (x - _like(x, self.mean)) + _like(x, self.beta)
 
-    def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See `backward` of this module."""
-        return backward(grad_y, self.slope), {}
+    def grad_input(self, x: np.ndarray, grad_y: np.ndarray) -> np.ndarray:
+        """a ∂L/∂y, (..., C, H, W)."""
+        return _like(grad_y, self.slope) * grad_y
 
-    def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-        """See `moments` of this module."""
-        x = x if isinstance(x, Moments) else deterministic(x)
-        return moments(x, self.slope, self.mean, self.beta)
+    def propagated(self, x: Moments) -> Moments:
+        """Moments of y for random inputs of any law."""
+        return Moments(self.value(x.mean), _like(x.var, self.slope**2) * x.var)
 
     @property
     def slope(self) -> np.ndarray:
         """a, (C,)."""
         return self.gamma / np.sqrt(self.var + self.eps)
+
+
+def _like(x, by_channel):
+    """A number a channel, shaped for images and of the type of x (of whole numbers, a real)."""
+    return by_channel[:, np.newaxis, np.newaxis].astype(np.result_type(x.dtype, np.float32))

@@ -18,43 +18,31 @@ variance v), as in the dense layer from Var[wx] = σ²v + σ²m² + µ²v:
     m' = µ ∗ m + µ_b        v' = (µ² + σ²) ∗ v + σ² ∗ m² + σ_b²
 
 Exact for each output by itself: all weights and all pixels in one window are different variables.
-Outputs do depend on one another, as they share weights and pixels; their correlations are not
-passed on, and the next layer takes its inputs as independent. For known inputs v = 0.
+Outputs are correlated, because they share weights and pixels. These correlations are not passed
+on: the next layer takes its inputs as independent. For known inputs v = 0.
 
 The functions of this file are the formulas in NumPy, for any type, complex numbers too.
-`refbnn.layers.images.conv2d_loops` has the same three in Numba, several times as fast; they check
-each other, and the layer computes with the second.
+`refbnn.layers.images.conv2d_loops` has the same three in Numba, several times as fast. The layer
+computes with those of Numba; the two check each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers.images import conv2d_loops
-from refbnn.layers.images.windows import Pair, padded, pair, windowed_shape, windows
-from refbnn.layers.layer import Arrays, Shape
+from refbnn.layers.images.windows import Pair, WindowSizes, padded, windowed_shape, windows
+from refbnn.layers.layer import Arrays, Shape, short_repr, whole_number
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 
 
 def forward(x, weight, bias, stride: Pair, padding: Pair, groups: int):
-    """W ∗ x + b.
-
-    Parameters
-    ----------
-    x : (..., B, C, H, W)
-    weight : (..., O, C/g, K, L)
-    bias : (..., O)
-
-    Returns
-    -------
-    (..., B, O, OH, OW)
-    """
+    """W ∗ x + b; x (..., B, C, H, W), weight (..., O, C/g, K, L), bias (..., O)."""
     kernel = weight.shape[-2:]
     columns = _grouped(windows(padded(x, padding), kernel, stride), groups, axis=-5)
     y = np.einsum("...ngcijab,...gocab->...ngoij", columns, _grouped(weight, groups, axis=-4))
@@ -81,13 +69,13 @@ def grad_weights(x, grad_y, kernel: Pair, stride: Pair, padding: Pair, groups: i
 
 
 def _grouped(array, groups, axis):
-    """The channels at `axis` (negative) as two axes: (..., C, ...) -> (..., g, C/g, ...)."""
+    """Split the channels at `axis` (negative) in two axes: (..., C, ...) -> (..., g, C/g, ...)."""
     before, (channels, *after) = array.shape[:axis], array.shape[axis:]
     return array.reshape(*before, groups, channels // groups, *after)
 
 
 def _merged(array, axis):
-    """`_grouped` undone: (..., g, C/g, ...) -> (..., C, ...), g at `axis`."""
+    """Undo `_grouped`: (..., g, C/g, ...) -> (..., C, ...), g at `axis`."""
     before, (groups, per_group, *after) = array.shape[:axis], array.shape[axis:]
     return array.reshape(*before, groups * per_group, *after)
 
@@ -105,14 +93,14 @@ def moments(
 def moments_of_known(
     x: np.ndarray, weight: Posterior, bias: Posterior, stride: Pair, padding: Pair, groups: int
 ) -> Moments:
-    """Moments of y for known inputs, as in a first layer; shapes as in `moments`."""
+    """Moments of y for known inputs, such as those of a first layer; shapes as in `moments`."""
     sizes = stride, padding, groups
     mean = conv2d_loops.forward(x, weight.mean, bias.mean, *sizes)
     return Moments(mean, conv2d_loops.forward(x**2, weight.var, bias.var, *sizes))
 
 
-@dataclass(frozen=True)
-class Conv2d:
+@dataclass(frozen=True, repr=False)
+class Conv2d(WindowSizes):
     """Convolution of images; see the formulas at the top of the file.
 
     Parameters
@@ -128,6 +116,15 @@ class Conv2d:
     ------
     InputError
         If a size is below 1, the padding below 0, or the groups do not divide the channels.
+
+    Examples
+    --------
+    >>> from refbnn.layers import Conv2d
+    >>> layer = Conv2d(1, 6, 5, padding=2)
+    >>> layer.parameter_shapes()
+    {'weight': (6, 1, 5, 5), 'bias': (6,)}
+    >>> layer.output_shape((1, 28, 28))
+    (6, 28, 28)
     """
 
     in_channels: int
@@ -138,14 +135,14 @@ class Conv2d:
     groups: int = 1
 
     def __post_init__(self):
-        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
-            value = pair(getattr(self, name), least, f"Conv2d: {name}")
-            object.__setattr__(self, name, value)
-        sizes = (self.in_channels, self.out_channels, self.groups)
-        if not all(isinstance(size, int) and size >= 1 for size in sizes):
-            raise InputError(f"{self}: expected whole channels and groups of at least 1")
+        self._make_pairs()
+        for name in ("in_channels", "out_channels", "groups"):
+            number = whole_number(getattr(self, name), 1, f"Conv2d: {name}")
+            object.__setattr__(self, name, number)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise InputError(f"{self}: expected channels that are multiples of groups")
+
+    __repr__ = short_repr
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Shapes of `weight` and `bias`."""
@@ -195,11 +192,6 @@ class Conv2d:
         if isinstance(x, Moments):
             return moments(x, weight, bias, *self.steps)
         return moments_of_known(x, weight, bias, *self.steps)
-
-    @property
-    def sizes(self) -> tuple[Pair, Pair, Pair]:
-        """Kernel, stride and padding, which are pairs since `__post_init__`."""
-        return cast(tuple[Pair, Pair, Pair], (self.kernel_size, self.stride, self.padding))
 
     @property
     def steps(self) -> tuple[Pair, Pair, int]:

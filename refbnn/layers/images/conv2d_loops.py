@@ -7,14 +7,14 @@ x̄_{c, s·i+a, t·j+b} of every window (i, j), so that, with the weights as a m
 
 X carries a last row of ones, so that b is one more column of W, and ∂L/∂b one more of ∂L/∂W.
 
-Why so: X of one image stays in the processor's cache, where that of a batch would pass through
-memory, and BLAS computes the product at close to the processor's peak. What is left is to fill X,
-which has K·L times as many entries as the image. `_fill` does it in two steps: the image is first
-cut to the OW columns that the horizontal shift b sees (short copies, one a row of pixels); of that,
-what the vertical shift a sees is a window of OH·OW contiguous numbers (one long copy). Copying each
-row of every window by itself takes six times as long and more. For strides s > 1 the rows h ≡ 0, 1,
-..., s − 1 (mod s) are kept apart, so that the windows stay contiguous. Images are added up in their
-order, by one thread.
+X of one image stays in the processor's cache, where that of a batch would pass through memory, and
+BLAS computes the product at close to the processor's peak. The remaining cost is that of filling X,
+which has K·L times as many entries as the image. `_fill` does it in two steps. The image is first
+cut to the OW columns that belong to the horizontal shift b (short copies, one a row of pixels). In
+the result, the pixels of a vertical shift a are OH·OW contiguous numbers (one long copy). Copying
+each row of every window by itself takes at least six times as long. For strides s > 1 the rows
+h ≡ 0, 1, ..., s − 1 (mod s) are kept apart, so that the windows stay contiguous. One thread adds
+up the images in their order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from refbnn.layers.images.windows import Pair, output_size
 
 
 def forward(x, weight, bias, stride: Pair, padding: Pair, groups: int):
-    """As `refbnn.layers.images.conv2d.forward`."""
+    """Compute `refbnn.layers.images.conv2d.forward`."""
     n_out, per_group, *kernel = weight.shape[-4:]
     size = output_size(x.shape[-2:], kernel, stride, padding)
     of_weights = np.broadcast_shapes(weight.shape[:-4], bias.shape[:-1])
@@ -40,20 +40,13 @@ def forward(x, weight, bias, stride: Pair, padding: Pair, groups: int):
     matrix = matrix.reshape(*of_weights, groups, n_out // groups, -1)
     x = x.reshape(*x.shape[:-3], groups, per_group, *x.shape[-2:])
     y = np.empty((prod(samples), x.shape[-5], groups, n_out // groups, prod(size)), dtype)
-    _forward(
-        _stacked(x, 5, samples, dtype),
-        _stacked(matrix, 3, samples, dtype),
-        y,
-        (*kernel,),
-        stride,
-        padding,
-        size[1],
-    )
+    steps = (*kernel,), stride, padding, size[1]
+    _forward(_stacked(x, 5, samples, dtype), _stacked(matrix, 3, samples, dtype), y, *steps)
     return y.reshape(*samples, x.shape[-5], n_out, *size)
 
 
 def grad_input(weight, grad_y, image: Pair, stride: Pair, padding: Pair, groups: int):
-    """As `refbnn.layers.images.conv2d.grad_input`."""
+    """Compute `refbnn.layers.images.conv2d.grad_input`."""
     n_out, per_group, *kernel = weight.shape[-4:]
     n_images, _, *size = grad_y.shape[-4:]
     samples = np.broadcast_shapes(weight.shape[:-4], grad_y.shape[:-4])
@@ -61,20 +54,14 @@ def grad_input(weight, grad_y, image: Pair, stride: Pair, padding: Pair, groups:
     matrix = weight.reshape(*weight.shape[:-4], groups, n_out // groups, -1)
     grad_y = grad_y.reshape(*grad_y.shape[:-3], groups, n_out // groups, prod(size))
     grad = np.zeros((prod(samples), n_images, groups, per_group, *image), dtype)
-    _grad_input(
-        _stacked(matrix, 3, samples, dtype),
-        _stacked(grad_y, 4, samples, dtype),
-        grad,
-        (*kernel,),
-        stride,
-        padding,
-        size[1],
-    )
+    steps = (*kernel,), stride, padding, size[1]
+    matrix, grad_y = _stacked(matrix, 3, samples, dtype), _stacked(grad_y, 4, samples, dtype)
+    _grad_input(matrix, grad_y, grad, *steps)
     return grad.reshape(*samples, n_images, groups * per_group, *image)
 
 
 def grad_weights(x, grad_y, kernel: Pair, stride: Pair, padding: Pair, groups: int):
-    """As `refbnn.layers.images.conv2d.grad_weights`."""
+    """Compute `refbnn.layers.images.conv2d.grad_weights`."""
     n_out, *size = grad_y.shape[-3:]
     per_group = x.shape[-3] // groups
     samples = np.broadcast_shapes(x.shape[:-4], grad_y.shape[:-4])
@@ -82,21 +69,14 @@ def grad_weights(x, grad_y, kernel: Pair, stride: Pair, padding: Pair, groups: i
     x = x.reshape(*x.shape[:-3], groups, per_group, *x.shape[-2:])
     grad_y = grad_y.reshape(*grad_y.shape[:-3], groups, n_out // groups, prod(size))
     grad = np.zeros((prod(samples), groups, per_group * prod(kernel) + 1, n_out // groups), dtype)
-    _grad_weights(
-        _stacked(x, 5, samples, dtype),
-        _stacked(grad_y, 4, samples, dtype),
-        grad,
-        kernel,
-        stride,
-        padding,
-        size[1],
-    )
+    steps = (*kernel,), stride, padding, size[1]
+    _grad_weights(_stacked(x, 5, samples, dtype), _stacked(grad_y, 4, samples, dtype), grad, *steps)
     grad = np.swapaxes(grad, -1, -2).reshape(*samples, n_out, -1)
     return grad[..., :-1].reshape(*samples, n_out, per_group, *kernel), grad[..., -1].copy()
 
 
 def _stacked(array, n_own, samples, dtype):
-    """The sample axes, all but the last n_own, as one of length 1 or ∏ samples."""
+    """Merge the sample axes, all but the last n_own, into one of length 1 or ∏ samples."""
     leading, own = array.shape[:-n_own], array.shape[-n_own:]
     if prod(leading) == 1:
         array = array.reshape(1, *own)
@@ -106,9 +86,9 @@ def _stacked(array, n_own, samples, dtype):
 
 
 # The shapes of the arrays below: x (S, B, g, C/g, H, W), weight (S, g, O/g, C/g·K·L), with the bias
-# (S, g, O/g, C/g·K·L + 1), y and grad_y (S, B, g, O/g, OH·OW); width is OW. What all samples share
-# has 1 instead of S. Slices are taken before the innermost loops: an index that counts from 0 is
-# never negative, which lets the compiler use vectors.
+# (S, g, O/g, C/g·K·L + 1), y and grad_y (S, B, g, O/g, OH·OW); width is OW. An array that all
+# samples share has 1 instead of S. Slices are taken before the innermost loops: an index that
+# counts from 0 is never negative, which lets the compiler use vectors.
 
 
 @njit(cache=True, nogil=True)

@@ -7,28 +7,26 @@ Forward, kernel (K, L), stride (s, t), padding (p, q); entries outside the image
     y_ij = max over a < K, b < L of x[s·i − p + a, t·j − q + b],
     i < (H + 2p − K)//s + 1,  j < (W + 2q − L)//t + 1.
 
-Backward: ∂L/∂y_ij goes to the place of the maximum; among equal entries to the first in row
-order. A NaN counts as greatest: it reaches the output, and takes the gradient.
+Backward: ∂L/∂y_ij goes to the pixel of the maximum; among equal entries to the first in row order.
+A NaN counts as greatest: it reaches the output, and takes the gradient.
 
 Moments: those of the greatest of independent Gaussians, `refbnn.numerics.gaussian_maximum`. Windows
-that overlap have dependent outputs; only their own means and variances are right, what follows
-takes them for independent.
+that overlap have dependent outputs: each mean and variance is right, but later layers take the
+outputs for independent.
 
 Method
 ------
 "exact" is the default: mean and variance to 3e-12, at 12 µs a window of 2×2 and 27 µs one of 3×3.
-"tree" and "chain" repeat Clark's approximation, 50 and 25 times faster, and wrong. Errors against
-"exact" in a million windows with means from N(0, 1) and variances uniform on [0.1, 2]; of the
-variance relative, of the mean in standard deviations; root mean square, and what 99 % of windows
-stay below (no bound: the worst of the million were off by 41 to 55 %, and by 0.08 to 0.16):
+"tree" repeats Clark's approximation over pairs, 50 times faster, and wrong. Its errors against
+"exact" in a million windows with means from N(0, 1) and variances uniform on [0.1, 2]: the variance
+relative, the mean in standard deviations; root mean square, and the bound that 99 % of windows keep
+(the worst of the million were off by 41 to 55 %, and by 0.08 to 0.16):
 
-    entries, method    variance, rms   99 %      mean, rms   99 %
-    4, tree            8.6 %           22.7 %    0.007       0.027
-    4, chain           7.3 %           20.7 %    0.008       0.029
-    9, tree            18.9 %          35.7 %    0.023       0.061
-    9, chain           14.7 %          29.7 %    0.014       0.043
+    entries    variance, rms   99 %      mean, rms   99 %
+    4          8.6 %           22.7 %    0.007       0.027
+    9          18.9 %          35.7 %    0.023       0.061
 
-They are for networks too large for "exact", and for comparison with kernels that can afford nothing
+It is for networks too large for "exact", and for comparison with kernels that can afford nothing
 else.
 """
 
@@ -41,40 +39,13 @@ import numpy as np
 from numba import njit
 
 from refbnn.errors import InputError
-from refbnn.layers.images.windows import Pair, padded, pair, windowed_shape, windows
-from refbnn.layers.layer import Arrays, Shape
+from refbnn.layers.images.pooling import Pool2d
+from refbnn.layers.images.windows import padded, windows
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.numerics import gaussian_maximum as maximum
 
-METHODS = {"exact": maximum.exact, "tree": maximum.tree, "chain": maximum.chain}
-
-
-def forward(x, kernel: Pair, stride: Pair, padding: Pair):
-    """Greatest entry of every window; x (..., H, W) -> (..., OH, OW)."""
-    return windows(padded(x, padding, -np.inf), kernel, stride).max(axis=(-2, -1))
-
-
-def backward(x, grad_y, kernel: Pair, stride: Pair, padding: Pair):
-    """∂L/∂x (..., H, W) from x (..., H, W) and g = ∂L/∂y (..., OH, OW)."""
-    window = windows(padded(x, padding, -np.inf), kernel, stride)
-    first = window.reshape(*window.shape[:-2], -1).argmax(axis=-1)
-    a, b = np.divmod(first, kernel[1])
-    *leading, i, j = np.indices(first.shape, sparse=True)
-    (p, q), (s, t) = padding, stride
-    grad_x = np.zeros(x.shape, grad_y.dtype)
-    # Where all of a window is −∞, the first is one of padding: moved inside, as in the loops.
-    row, column = np.maximum(s * i - p + a, 0), np.maximum(t * j - q + b, 0)
-    np.add.at(grad_x, (*leading, row, column), grad_y)
-    return grad_x
-
-
-def moments(x: Moments, kernel: Pair, stride: Pair, padding: Pair, method: str) -> Moments:
-    """Moments of the greatest entries; x (..., H, W) -> (..., OH, OW), method as in MaxPool2d."""
-    mean = windows(padded(x.mean, padding, -np.inf), kernel, stride)
-    var = windows(padded(x.var, padding), kernel, stride)
-    shape = (*mean.shape[:-2], -1)
-    return Moments(*METHODS[method](mean.reshape(shape), var.reshape(shape)))
+METHODS = {"exact": maximum.exact, "tree": maximum.tree}
 
 
 @njit(cache=True, nogil=True)
@@ -108,8 +79,9 @@ def forward_loops(x, y, window, stride, padding):
 def backward_loops(x, grad_y, grad_x, window, stride, padding):
     """Add ∂L/∂y (N, OH, OW) to grad_x (N, H, W), each entry at the maximum of its window.
 
-    The places a·L + b of a row of windows come first, so that the search is vectorised. An index
-    outside is moved as in `forward_loops`; the first of equal entries stays the first.
+    The index a·L + b of the maximum is found for a row of windows first, so that the search is
+    vectorised. An index outside is moved as in `forward_loops`; the first of equal entries stays
+    the first.
     """
     n_images, height, width = x.shape
     _, rows, columns = grad_y.shape
@@ -136,78 +108,69 @@ def backward_loops(x, grad_y, grad_x, window, stride, padding):
                 grad_x[n, np.uint64(r), np.uint64(c)] += grad_y[n, i, j]
 
 
-@dataclass(frozen=True)
-class MaxPool2d:
+@dataclass(frozen=True, repr=False)
+class MaxPool2d(Pool2d):
     """Max pooling; see the formulas at the top of the file.
 
     Parameters
     ----------
-    kernel_size : int or (int, int)
-        Height and width of a window.
-    stride : int or (int, int), optional
-        Steps between windows; the kernel's size by default.
-    padding : int or (int, int)
-        Rows and columns of −∞ on either side, at most half the kernel's: every window must reach
-        into the image.
-    method : {"exact", "tree", "chain"}
-        Of the moments; at the top of the file.
+    kernel_size, stride, padding : int or (int, int)
+        Sizes as in `refbnn.layers.images.pooling.Pool2d`. The padding, −∞, is at most half the
+        kernel: every window must reach into the image.
+    method : {"exact", "tree"}
+        How moments are computed; the errors stand at the top of the file.
+
+    Examples
+    --------
+    >>> from refbnn import Moments
+    >>> from refbnn.layers import MaxPool2d
+    >>> MaxPool2d(2).forward(np.arange(8.0).reshape(1, 2, 4), {})
+    array([[[5., 7.]]])
+    >>> image = Moments(np.zeros((1, 2, 2)), np.ones((1, 2, 2)))
+    >>> MaxPool2d(2).moments(image, {}).var.round(4)
+    array([[[0.4917]]])
     """
 
-    kernel_size: int | Pair
-    stride: int | Pair | None = None
-    padding: int | Pair = 0
     method: str = "exact"
 
     def __post_init__(self):
-        kernel = pair(self.kernel_size, 1, "MaxPool2d: kernel_size")
-        stride = kernel if self.stride is None else pair(self.stride, 1, "MaxPool2d: stride")
-        padding = pair(self.padding, 0, "MaxPool2d: padding")
+        super().__post_init__()
+        kernel, _, padding = self.sizes
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
             raise InputError(
                 f"MaxPool2d: padding {padding} with kernel size {kernel}; "
                 "expected at most half the kernel size, or a window could be all padding"
             )
-        for name, value in (("kernel_size", kernel), ("stride", stride), ("padding", padding)):
-            object.__setattr__(self, name, value)
         if self.method not in METHODS:
             raise InputError(
                 f"MaxPool2d: method {self.method!r}; expected one of {', '.join(METHODS)}"
             )
 
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """No weights."""
-        return {}
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(C, H, W) -> (C, OH, OW)."""
-        return windowed_shape(f"{self}", shape, *self.sizes)
-
-    def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
+    def value(self, x: np.ndarray) -> np.ndarray:
         """See `forward_loops` of this module; x (..., C, H, W)."""
         y = np.empty((*x.shape[:-3], *self.output_shape(x.shape[-3:])), x.dtype)
         forward_loops(_images(x), _images(y), *self._loop_sizes())
         return y
 
-    def backward(
-        self, x: np.ndarray, weights: Arrays, grad_y: np.ndarray, need_grad_x: bool = True
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def grad_input(self, x: np.ndarray, grad_y: np.ndarray) -> np.ndarray:
         """See `backward_loops` of this module; x (..., C, H, W)."""
         x = np.broadcast_to(x, (*grad_y.shape[:-3], *x.shape[-3:]))
         grad_x = np.zeros(x.shape, grad_y.dtype)
         backward_loops(_images(x), _images(grad_y), _images(grad_x), *self._loop_sizes())
-        return grad_x, {}
+        return grad_x
+
+    def propagated(self, x: Moments) -> Moments:
+        """Moments of the greatest entries; x (..., C, H, W)."""
+        kernel, stride, padding = self.sizes
+        self.output_shape(x.shape[-3:])
+        mean = windows(padded(x.mean, padding, -np.inf), kernel, stride)
+        var = windows(padded(x.var, padding), kernel, stride)
+        shape = (*mean.shape[:-2], -1)
+        return Moments(*METHODS[self.method](mean.reshape(shape), var.reshape(shape)))
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
-        """See `moments` of this module; x (..., C, H, W)."""
-        if not isinstance(x, Moments):
-            return deterministic(self.forward(x, {}))
-        self.output_shape(x.shape[-3:])
-        return moments(x, *self.sizes, self.method)
-
-    @property
-    def sizes(self) -> tuple[Pair, Pair, Pair]:
-        """Kernel, stride and padding, all pairs by now."""
-        return self.kernel_size, self.stride, self.padding  # type: ignore[return-value]
+        """See `propagated`; known inputs need no quadrature."""
+        return self.propagated(x) if isinstance(x, Moments) else deterministic(self.value(x))
 
     def _loop_sizes(self):
         kernel, stride, padding = self.sizes

@@ -1,4 +1,4 @@
-"""Windows of an image: what convolution and pooling share, their sizes and the checks of them.
+"""Windows of an image: the sizes that convolution and pooling share, and their checks.
 
 A kernel of K × L entries slides over an image of H × W in strides (s, t), after p rows above and
 below and q columns left and right were added. Window (i, j) begins at row s·i − p, column t·j − q,
@@ -9,13 +9,11 @@ and only whole windows count:
 
 from __future__ import annotations
 
-from operator import index
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from refbnn.errors import InputError
-from refbnn.layers.layer import Shape
+from refbnn.layers.layer import Shape, whole_number
 
 Pair = tuple[int, int]
 
@@ -26,20 +24,30 @@ def pair(value: int | Pair, least: int, name: str) -> Pair:
     Raises
     ------
     InputError
-        If it is neither, or a number is below `least`; the line opens with `name`.
+        If it is neither, or a number is below `least`; the message opens with `name`.
     """
     try:
-        both = value if isinstance(value, tuple | list) else (value, value)
-        if any(isinstance(number, bool) for number in both):
-            raise TypeError
-        vertical, horizontal = (index(number) for number in both)
-    except (TypeError, ValueError):
-        vertical = horizontal = least - 1
-    if min(vertical, horizontal) < least:
+        vertical, horizontal = value if isinstance(value, tuple | list) else (value, value)
+        return whole_number(vertical, least, name), whole_number(horizontal, least, name)
+    except ValueError:
         raise InputError(
             f"{name} is {value!r}; expected a whole number of at least {least}, or a pair of them"
-        )
-    return vertical, horizontal
+        ) from None
+
+
+class WindowSizes:
+    """The fields `kernel_size`, `stride` and `padding` of a layer, as pairs."""
+
+    def _make_pairs(self) -> None:
+        """Replace the three fields by pairs; InputError if one is too small."""
+        for field, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+            both = pair(getattr(self, field), least, f"{type(self).__name__}: {field}")
+            object.__setattr__(self, field, both)
+
+    @property
+    def sizes(self) -> tuple[Pair, Pair, Pair]:
+        """Kernel, stride and padding."""
+        return self.kernel_size, self.stride, self.padding  # type: ignore[attr-defined]
 
 
 def output_size(image: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -64,13 +72,13 @@ def windowed_shape(name: str, shape: Shape, kernel: Pair, stride: Pair, padding:
 
 
 def padded(x: np.ndarray, padding: Pair, outside: float = 0.0) -> np.ndarray:
-    """Images (..., H, W) amid equal numbers -> (..., H + 2p, W + 2q)."""
+    """Surround images (..., H, W) by equal numbers -> (..., H + 2p, W + 2q)."""
     p, q = padding
     around = [(0, 0)] * (x.ndim - 2) + [(p, p), (q, q)]
     return np.pad(x, around, constant_values=outside) if p or q else x
 
 
 def windows(x: np.ndarray, kernel: Pair, stride: Pair) -> np.ndarray:
-    """Windows of padded images, a view: (..., H + 2p, W + 2q) -> (..., OH, OW, K, L)."""
+    """View the windows of padded images: (..., H + 2p, W + 2q) -> (..., OH, OW, K, L)."""
     s, t = stride
     return sliding_window_view(x, kernel, axis=(-2, -1))[..., ::s, ::t, :, :]

@@ -1,17 +1,17 @@
-"""From named arrays to a network.
+"""Make a network of named arrays.
 
-The files of other tools hold weights and neither layers nor activations, so that the layers are
-either those of a named architecture, or assumed:
+The files of other tools hold weights, but neither layers nor activations. The layers are either
+those of a named architecture, or assumed:
 
 * arrays of two dimensions or more are weights, (out, in) of a dense layer or OIHW of a convolution,
-  in their order; arrays of one dimension are biases, the i-th of the i-th weight, or there are none
-  at all, and biases are known to be 0;
-* between layers ReLU, before the first dense layer after convolutions Flatten; convolutions of
-  stride 1 without padding.
+  in their order; arrays of one dimension are biases, the i-th belongs to the i-th weight; without
+  any, all biases are known to be 0;
+* ReLU stands between layers, Flatten before the first dense layer after convolutions; convolutions
+  have stride 1 and no padding.
 
-Models that are written as x @ w keep dense weights as (in, out). Of both orders the one is taken in
-which sizes chain, w₁: in → h₁, w₂: h₁ → h₂, ..., and fit the biases; where both do, as with square
-weights alone, nothing is guessed.
+Models that are written as x @ w keep dense weights as (in, out). The order is chosen in which sizes
+chain, w₁: in → h₁, w₂: h₁ → h₂, ..., and fit the biases. Where both orders fit, as with square
+weights alone, the caller has to say which.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ def assemble(
     Parameters
     ----------
     sites : mapping of str to Posterior
-        In the order of the layers.
+        Posteriors in the order of the layers.
     prior : Prior
-        Which the files do not hold.
+        Prior of the network; the files hold none.
     architecture : Architecture, optional
-        By default layers are assumed, as said at the top of the file.
+        Source of the layers; by default they are assumed, see the top of the file.
     transpose : bool, optional
-        Whether dense weights are (in, out); by default whatever fits.
+        Whether dense weights are (in, out); by default the order that fits.
 
     Raises
     ------
     InputError
-        If the sites fit no network, or, without `transpose`, two; a line that names the site.
+        If the sites fit no network, or, without `transpose`, two; the message names the site.
     """
     weights, biases = _split(sites)
     found: list[Network] = []
@@ -63,8 +63,9 @@ def assemble(
     both = (False, True) if has_dense else (False,)
     for turned in both if transpose is None else (transpose,):
         oriented = {site: _oriented(p, turned) for site, p in weights.items()}
+        *_, last = oriented.values()
         try:
-            layers = _assumed(oriented) if architecture is None else _named(architecture, oriented)
+            layers = architecture.layers(last.shape[0]) if architecture else _assumed(oriented)
             parameters = _placed(layers, oriented, biases)
         except InputError as error:
             errors.append(error)
@@ -107,13 +108,8 @@ def _oriented(p: Posterior, turned: bool) -> Posterior:
     return Posterior(p.mean.T.copy(), p.scale.T.copy()) if turn else p
 
 
-def _named(architecture: Architecture, weights: Sites) -> list[Layer]:
-    *_, last = weights.values()
-    return architecture.layers(last.shape[0])
-
-
 def _assumed(weights: Sites) -> list[Layer]:
-    """The layers that the shapes suggest; InputError if they do not chain."""
+    """Layers that the shapes suggest; InputError if they do not chain."""
     layers: list[Layer] = []
     before = ""
     flat = channels = None

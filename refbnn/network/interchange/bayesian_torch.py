@@ -6,8 +6,8 @@
 
     σ = log1p(exp ρ) = softplus(ρ)
 
-Older versions also save buffers, `eps_…` and `prior_…`, which are ignored: a sample's noise, and
-numbers that the prior was filled with; the prior itself is an argument of the layer's constructor.
+Older versions also save the buffers `eps_…` (a sample's noise) and `prior_…` (numbers that the
+prior was filled with). Both are ignored; the prior is an argument of the layer's constructor.
 
 Source: Krishnan, Esposito, Subedar, "Bayesian-Torch" (2022), release 0.5.0,
 bayesian_torch/layers/variational_layers.
@@ -15,16 +15,10 @@ bayesian_torch/layers/variational_layers.
 Accuracy: as in `refbnn.network.interchange.pyro`.
 """
 
-from __future__ import annotations
-
-import os
-from pathlib import Path
-
-from refbnn.network.interchange.sites import Sites
-from refbnn.network.interchange.state_dict import Convention, read_state_dict
+from refbnn.network.interchange.state_dict import Convention
 from refbnn.numerics.softplus import softplus
 
-_CONVENTION = Convention(
+CONVENTION = Convention(
     library="bayesian-torch",
     pairs={
         "mu_weight": ("rho_weight", "weight"),
@@ -34,8 +28,3 @@ _CONVENTION = Convention(
     to_scale=softplus,
     ignored=("eps_", "prior_"),
 )
-
-
-def read(path: str | os.PathLike[str]) -> Sites:
-    """Posterior of every site; see `read_state_dict`."""
-    return read_state_dict(Path(path), _CONVENTION)

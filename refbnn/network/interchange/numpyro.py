@@ -2,9 +2,9 @@
 
     "fc1.weight_auto_loc": µ,   "fc1.weight_auto_scale": σ,   ...
 
-`get_params` gives them constrained, so that the scales are σ already and nothing is to be done.
-JAX sorts a dict by its keys: the order of the model's sites is lost, "fc10" comes before "fc2".
-Sites come out in the order of their names with numbers in them read as numbers.
+`get_params` gives constrained values: the scales are σ already. JAX sorts a dict by its keys, so
+that the order of the model's sites is lost and "fc10" comes before "fc2". Sites are returned in the
+order of their names, with numbers in names read as numbers.
 
 Source: NumPyro, numpyro/infer/autoguide.py. The file: NumPy, numpy/lib/format.py; arrays of Python
 objects, which are pickles, are refused.
@@ -32,13 +32,7 @@ _LOC, _SCALE = "_auto_loc", "_auto_scale"
 
 
 def read(path: str | os.PathLike[str]) -> Sites:
-    """Posterior of every site, by the site's name, in natural order.
-
-    Raises
-    ------
-    InputError
-        If the file is not as described.
-    """
+    """Posterior of every site, by name, in natural order; InputError if the file differs."""
     path = Path(path)
     members = read_members(path, _EXPECTED, stored=False)
     read_in = {

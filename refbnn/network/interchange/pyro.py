@@ -15,9 +15,9 @@ Source: Pyro 1.9.2, pyro/params/param_store.py, pyro/infer/autoguide/guides.py; 
 constraint_registry.py.
 
 Accuracy: µ is the file's float32, exactly. σ is computed in float64 from the file's float32 ρ, to
-rounding. Pyro itself reports σ in float32, within 2 ulp of float32 of that: PyTorch rounds e^ρ and
-the logarithm, and not in one way: of an array's entries, those that fill vector registers go
-through other routines than the few at its end.
+rounding. Pyro itself reports σ in float32, within 2 ulp of that: PyTorch rounds e^ρ and the
+logarithm, and the entries that fill vector registers go through other routines than the last few of
+an array.
 """
 
 from __future__ import annotations
@@ -44,13 +44,7 @@ _EXPECTED = "the parameter store of a Pyro AutoNormal guide (pyro.get_param_stor
 
 
 def read(path: str | os.PathLike[str]) -> Sites:
-    """Posterior of every site, by the site's name, in the order of the store.
-
-    Raises
-    ------
-    InputError
-        If the file is not as described, or a constraint is another.
-    """
+    """Posterior of every site, by name, in the store's order; InputError if the file differs."""
     path = Path(path)
     store = read_torch(path)
     if not isinstance(store, dict) or not {"params", "constraints"} <= store.keys():

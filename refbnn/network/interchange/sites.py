@@ -1,4 +1,4 @@
-"""Sites: the named arrays of somebody else's posterior, checked."""
+"""Sites: the named arrays of a posterior from another tool, checked."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ with names and f of the library that made them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +32,11 @@ class Convention:
     ----------
     library : str
     pairs : mapping of str to (str, str)
-        Name of a mean -> name of its ρ, and what the site is called here, "weight" or "bias".
+        Name of a mean -> name of its ρ, and name of the site here, "weight" or "bias".
     to_scale : callable
         σ = f(ρ), in float64.
     ignored : tuple of str
-        How names of buffers begin that say nothing of the posterior.
+        First letters of buffers that say nothing of the posterior.
     """
 
     library: str
@@ -44,7 +45,7 @@ class Convention:
     ignored: tuple[str, ...]
 
 
-def read_state_dict(path: Path, convention: Convention) -> Sites:
+def read_state_dict(path: str | os.PathLike[str], convention: Convention) -> Sites:
     """Posterior of every site, "<layer>.weight" and "<layer>.bias", in the order of the module.
 
     Raises
@@ -52,6 +53,7 @@ def read_state_dict(path: Path, convention: Convention) -> Sites:
     InputError
         If the file is not a state dict, or holds parameters that the library does not name so.
     """
+    path = Path(path)
     expected = f"a state dict of {convention.library} layers"
     arrays = require_arrays(path, read_torch(path), expected)
     scales = {scale for scale, _ in convention.pairs.values()}

@@ -10,15 +10,10 @@ argument of the layer's constructor and not saved.
 Source: Harry Kim, torchbnn 1.2, torchbnn/modules/linear.py, conv.py.
 """
 
-from __future__ import annotations
+from refbnn.network.interchange.sites import exponential
+from refbnn.network.interchange.state_dict import Convention
 
-import os
-from pathlib import Path
-
-from refbnn.network.interchange.sites import Sites, exponential
-from refbnn.network.interchange.state_dict import Convention, read_state_dict
-
-_CONVENTION = Convention(
+CONVENTION = Convention(
     library="torchbnn",
     pairs={
         "weight_mu": ("weight_log_sigma", "weight"),
@@ -27,8 +22,3 @@ _CONVENTION = Convention(
     to_scale=exponential,
     ignored=("weight_eps", "bias_eps"),
 )
-
-
-def read(path: str | os.PathLike[str]) -> Sites:
-    """Posterior of every site; see `read_state_dict`."""
-    return read_state_dict(Path(path), _CONVENTION)

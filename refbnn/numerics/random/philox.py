@@ -14,7 +14,7 @@ any device: sampling within a kernel needs this.
 Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"; the
 constants, and the known answers in the tests, are those of their Random123 library.
 
-The key is a 64-bit seed, lower word first. `refbnn.prediction.counter_sampling` says how a counter
+The key is a 64-bit seed, lower word first. `refbnn.network.counter_sampling` says how a counter
 is made from a layer, a sample and an output.
 """
 

@@ -245,17 +245,17 @@ def test_bench_from_the_command_line(tmp_path, capsys, short_turns):
 def test_bench_with_another_max_pooling(tmp_path, short_turns):
     """Every result uses the method named, by default the network's own."""
     model, file = tmp_path / "m.npz", tmp_path / "b.json"
-    layers: list[Layer] = [MaxPool2d((1, 3), method="chain"), Flatten(), Dense(2, 2)]
+    layers: list[Layer] = [MaxPool2d((1, 3), method="tree"), Flatten(), Dense(2, 2)]
     net = Network(layers, input_shape=(1, 1, 6), seed=1)
     save(model, net)
     call = ["bench", str(model), "--batch-size", "1", "--schedule", "hand", "--json", str(file)]
-    assert cli.main([*call, "--max-pool", "tree"]) == 0
+    assert cli.main([*call, "--max-pool", "exact"]) == 0
     (numbers,) = json.loads(file.read_text())["by_batch_size"]
-    assert numbers["max_pool"] == ["tree"]
-    for method in ("tree", None):
+    assert numbers["max_pool"] == ["exact"]
+    for method in ("exact", None):
         pool, *others = bench_command._network(model, method).layers
-        assert pool == MaxPool2d((1, 3), method=method or "chain")
+        assert pool == MaxPool2d((1, 3), method=method or "tree")
         assert others == layers[1:]
     assert cli.main(["bench", str(model), "--max-pool", "median"]) == 2
     save(model, Network([Dense(4, 2)], seed=1))
-    assert cli.main(["bench", str(model), "--max-pool", "tree"]) == 2
+    assert cli.main(["bench", str(model), "--max-pool", "exact"]) == 2

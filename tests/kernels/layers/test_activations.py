@@ -15,30 +15,20 @@ from kernels.layers.layer import build_layer, layer_program
 from kernels.program.kernel import build
 from kernels.program.program import Program, Rows
 from refbnn.layers import ELU, GELU, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
-from refbnn.layers.activations import elu as elu_reference
-from refbnn.layers.activations import gelu as gelu_reference
-from refbnn.layers.activations import leaky_relu as leaky_relu_reference
-from refbnn.layers.activations import relu as relu_reference
-from refbnn.layers.activations import sigmoid as sigmoid_reference
-from refbnn.layers.activations import tanh as tanh_reference
 from refbnn.layers.moments import Moments
 from refbnn.numerics.normal import rectified_moments
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["hand", "default"])
 FEW = settings(max_examples=6, deadline=None, derandomize=True, database=None)  # each compiles
 
-# The layer, its description, and the reference.
-PANELS: dict[str, tuple[Layer, Any, Any]] = {
-    "sigmoid": (Sigmoid(), sigmoid.FUNCTION, sigmoid_reference),
-    "tanh": (Tanh(), tanh.FUNCTION, tanh_reference),
-    "gelu": (GELU(), gelu.FUNCTION, gelu_reference),
-    "elu": (ELU(1.0), elu.function(1.0), elu_reference),
-    "elu_small": (ELU(0.3), elu.function(0.3), elu_reference),
+# The layer and its description.
+PANELS: dict[str, tuple[Any, Any]] = {
+    "sigmoid": (Sigmoid(), sigmoid.FUNCTION),
+    "tanh": (Tanh(), tanh.FUNCTION),
+    "gelu": (GELU(), gelu.FUNCTION),
+    "elu": (ELU(1.0), elu.function(1.0)),
+    "elu_small": (ELU(0.3), elu.function(0.3)),
 }
-
-
-def options(name):
-    return {"elu": (1.0,), "elu_small": (0.3,)}.get(name, ())
 
 
 def identity(value):
@@ -54,19 +44,19 @@ def spread(rng, batch, n, least, greatest):
     return mean, var
 
 
-def exact(reference, mean, var, *parameters):
+def exact(layer, mean, var):
     x = Moments(mean.astype(float), var.astype(float))
-    return reference.moments(x, *parameters), reference.forward(x.mean, *parameters)
+    return layer.propagated(x), layer.value(x.mean)
 
 
 @SCHEDULES
 @pytest.mark.parametrize("name", PANELS)
 def test_moments_by_quadrature_are_as_accurate_as_stated(name, schedule):
-    layer, _, reference = PANELS[name]
+    layer, _ = PANELS[name]
     rng = np.random.default_rng(1)
     mean, var = spread(rng, 3, 1501, -6, 5)
     got_mean, got_var = build_layer(layer, {}, (1501,), 3, schedule=schedule)(mean, var)
-    want, at_mean = exact(reference, mean, var, *options(name))
+    want, at_mean = exact(layer, mean, var)
     assert (np.abs(got_var - want.var) <= gaussian_panels.RELATIVE_ERROR * want.var).all()
     size = np.abs(at_mean) + np.sqrt(want.var)
     assert (np.abs(got_mean - want.mean) <= 1e-6 * size).all()
@@ -86,19 +76,19 @@ def test_moments_by_quadrature_are_as_accurate_as_stated(name, schedule):
     seed=st.integers(0, 99),
 )
 def test_quadrature_for_any_size_and_lanes(name, batch, n, lanes, seed):
-    layer, _, reference = PANELS[name]
+    layer, _ = PANELS[name]
     narrow = targets.Target("narrow", lanes, 16, targets.target("host").llvm)
     program = layer_program(layer, {}, (n,), batch, narrow)
     mean, var = spread(np.random.default_rng(seed), batch, n, -2, 2)
     got_mean, got_var = build(program, "hand")(mean, var)
-    want, at_mean = exact(reference, mean, var, *options(name))
+    want, at_mean = exact(layer, mean, var)
     assert (np.abs(got_var - want.var) <= gaussian_panels.RELATIVE_ERROR * want.var).all()
     assert (np.abs(got_mean - want.mean) <= 1e-6 * (np.abs(at_mean) + np.sqrt(want.var))).all()
 
 
 @pytest.mark.parametrize("name", PANELS)
 def test_quadrature_at_the_ends_of_float32(name):
-    layer, _, reference = PANELS[name]
+    layer, _ = PANELS[name]
     ends = np.array([0.0, 1e-45, 1e-38, 1e-20, 1e-3, 1.0, 20.0, 90.0, 1e6, 1e18])
     mean, scale = (a.ravel() for a in np.meshgrid([*ends, *-ends], ends))
     kernel = build_layer(layer, {}, (mean.size,), 1)
@@ -110,20 +100,20 @@ def test_quadrature_at_the_ends_of_float32(name):
     assert not got_var[var == 0].any()
     # Without spread: the value, whose own formulas err by a few roundings.
     known = var == 0
-    want = reference.forward(mean[known].astype(float), *options(name))
+    want = layer.value(mean[known].astype(float))
     np.testing.assert_allclose(got_mean[known], want, rtol=1e-6, atol=1e-37)
 
 
 @pytest.mark.parametrize("name", PANELS)
 def test_values_of_known_elements(name):
-    _, function, reference = PANELS[name]
+    layer, function = PANELS[name]
     x = np.concatenate([np.linspace(-12, 12, 4001), [0.0, 1e-30, -1e-30, 1e4, -1e4, 1e38, -1e38]])
     x = x.astype(np.float32)[np.newaxis]
     program = Program(targets.target("host"), 1)
     known = program.known(Rows(x.size, program.target.lanes))
     program.give(elementwise.add(program, name, identity(function.value), known))
     (got,) = build(program, "hand")(x)
-    want = reference.forward(x.astype(float), *options(name))
+    want = layer.value(x.astype(float))
     # Roundings of x²/2 in the exponent of GELU's tail: 72 of them at −12.
     np.testing.assert_allclose(got, want, rtol=1e-5 if name == "gelu" else 1e-6, atol=1e-37)
 
@@ -134,9 +124,10 @@ def test_leaky_relu_is_as_accurate_as_stated(slope, schedule):
     rng = np.random.default_rng(3)
     mean, var = spread(rng, 5, 1999, -18, 18)
     var[0, :500] = 0.0
-    kernel = build_layer(LeakyReLU(slope), {}, (1999,), 5, schedule=schedule)
+    layer = LeakyReLU(slope)
+    kernel = build_layer(layer, {}, (1999,), 5, schedule=schedule)
     got_mean, got_var = kernel(mean, var)
-    want, at_mean = exact(leaky_relu_reference, mean, var, slope)
+    want, at_mean = exact(layer, mean, var)
     limit = leaky_relu.RELATIVE_ERROR * (1 if slope >= 0 else 4)
     assert (np.abs(got_var - want.var) <= limit * want.var + 2.0**-149).all()
     m, v = mean.astype(float), var.astype(float)
@@ -144,9 +135,7 @@ def test_leaky_relu_is_as_accurate_as_stated(slope, schedule):
     size = np.abs(at_mean) + abs(1 - slope) * near
     assert (np.abs(got_mean - want.mean) <= 2e-6 * size + 2.0**-149).all()
     known = var == 0
-    np.testing.assert_array_equal(
-        got_mean[known], leaky_relu_reference.forward(mean[known], np.float32(slope))
-    )
+    np.testing.assert_array_equal(got_mean[known], LeakyReLU(slope).value(mean[known]))
     assert not got_var[known].any()
 
 
@@ -159,7 +148,7 @@ def test_relu_for_narrower_registers(lanes, n, seed):
     program = layer_program(ReLU(), {}, (n,), 3, narrow)
     mean, var = spread(np.random.default_rng(seed), 3, n, -10, 10)
     got_mean, got_var = build(program, "hand")(mean, var)
-    want, _ = exact(relu_reference, mean, var)
+    want, _ = exact(ReLU(), mean, var)
     assert (np.abs(got_mean - want.mean) <= relu.RELATIVE_ERROR * want.mean + 2.0**-149).all()
     assert (np.abs(got_var - want.var) <= relu.RELATIVE_ERROR * want.var + 2.0**-149).all()
 

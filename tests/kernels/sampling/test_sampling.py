@@ -19,11 +19,11 @@ from kernels.sampling import dense, noise, weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Tanh
 from refbnn.layers.posterior import Posterior
+from refbnn.network import counter_sampling
 from refbnn.network.network import Network
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Mixture
 from refbnn.noise.word_table import SINGLE_ERROR, exact, word_table
 from refbnn.numerics.random.philox import key_of
-from refbnn.prediction import counter_sampling as reproducible
 from refbnn.prediction.result import from_logit_samples
 from verification.kernels.sampling import dense_with_bound, network_bound, words_of_all_octaves
 
@@ -72,7 +72,7 @@ def layer(rng, n_in, n_out):
 
 def noise_of(law, seed, index, n_samples, n_out, n):
     return np.stack(
-        [exact(law, reproducible.words(seed, index, s, n_out, n)) for s in range(n_samples)]
+        [exact(law, counter_sampling.words(seed, index, s, n_out, n)) for s in range(n_samples)]
     )
 
 
@@ -160,7 +160,7 @@ def check_conv2d(schedule, batch, channels, kernel, stride, padding, image):
     x = np.random.default_rng(9).standard_normal((batch, n_in, *image))
     y = compile_sampled(net, batch, 2, schedule=schedule)(x, seed=13)
     bound = network_bound(net, x, 2, seed=13)
-    assert (np.abs(y - reproducible.sample(net, x, 2, seed=13)) <= bound).all()
+    assert (np.abs(y - net.sample(x, 2, seed=13)) <= bound).all()
 
 
 def conv_net():
@@ -180,7 +180,7 @@ def test_network_of_images_for_narrower_registers(lanes, registers, monkeypatch)
     monkeypatch.setattr(targets, "target", lambda name: narrow)
     x = np.random.default_rng(10).random((2, 1, 16, 16))
     got = compile_sampled(conv_net(), 2, 3)(x, seed=14)
-    expected = reproducible.sample(conv_net(), x, 3, seed=14)
+    expected = conv_net().sample(x, 3, seed=14)
     assert (np.abs(got - expected) <= network_bound(conv_net(), x, 3, seed=14)).all()
 
 
@@ -189,7 +189,7 @@ def test_network_of_images_is_the_reference_in_float32(schedule):
     net = conv_net()
     x = np.random.default_rng(11).random((2, 1, 16, 16))
     got = compile_sampled(net, 2, 3, schedule=schedule)(x, seed=15)
-    expected, bound = reproducible.sample(net, x, 3, seed=15), network_bound(net, x, 3, seed=15)
+    expected, bound = net.sample(x, 3, seed=15), network_bound(net, x, 3, seed=15)
     assert got.shape == (3, 2, 5)
     assert (np.abs(got - expected) <= bound).all()
     assert bound.max() <= 1e-3 * np.abs(expected).max()
@@ -207,7 +207,7 @@ def test_memory_is_that_of_one_sample():
 def test_outputs_may_be_images():
     net = Network([ReLU(), Conv2d(2, 3, 2), ReLU()], seed=1, input_shape=(2, 4, 5))
     x = np.random.default_rng(12).standard_normal((2, 2, 4, 5))
-    got, expected = compile_sampled(net, 2, 3)(x, seed=1), reproducible.sample(net, x, 3, seed=1)
+    got, expected = compile_sampled(net, 2, 3)(x, seed=1), net.sample(x, 3, seed=1)
     assert got.shape == expected.shape == (3, 2, 3, 3, 4)
     assert (np.abs(got - expected) <= network_bound(net, np.abs(x), 3, seed=1)).all()
 
@@ -221,7 +221,7 @@ def test_network_is_the_reference_in_float32(schedule, batch, n_in, n_hidden):
     net = Network([*layers, Dense(n_hidden, 10)], law=Bimodal(), seed=1)
     x = np.random.default_rng(4).random((batch, n_in))
     got = compile_sampled(net, batch, 3, schedule=schedule)(x, seed=2**40 + 1)
-    expected = reproducible.sample(net, x, 3, seed=2**40 + 1)
+    expected = net.sample(x, 3, seed=2**40 + 1)
     bound = network_bound(net, x, 3, seed=2**40 + 1)
     assert got.dtype == np.float32
     assert (np.abs(got - expected) <= bound).all()

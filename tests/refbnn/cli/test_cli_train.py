@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from refbnn import InputError, Network, cli, load, predict, save
-from refbnn.data import mnist_subset, packaged
+from refbnn.data import load as load_data
+from refbnn.data import packaged, read_idx
 from refbnn.network.architectures import architecture_named
 from refbnn.noise import DeviceLaw, load_law, save_law
 from refbnn.prior import LaplacePrior
@@ -68,8 +69,8 @@ def test_train_evaluate_and_predict(capsys, tmp_path):
     assert run(capsys, "predict", "m.npz", IMAGES, "-o", "p.csv") == (0, "", "")
     with open("p.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    x, y = mnist_subset()[2:]  # pixels divided by 255
-    expected = predict(net, x, method="pfp").probabilities.max(axis=-1)
+    x, y = read_idx(IMAGES) / 255, load_data("mnist-subset", "test").y
+    expected = predict(net, net.shaped(x), method="pfp").probabilities.max(axis=-1)
     got = [float(row["probability"]) for row in rows]
     np.testing.assert_allclose(got, expected, rtol=1e-12)
     labels = np.array([int(row["label"]) for row in rows])
@@ -116,7 +117,9 @@ def test_faces_train_every_architecture(capsys, tmp_path):
             capsys, "--epochs", 1, arch=arch, data=f"utkface:{tmp_path}", out=f"{arch}.npz"
         )
         assert (code, err) == (0, ""), arch
-        assert load(f"{arch}.npz").output_shape == (2,)
+        net = load(f"{arch}.npz")
+        assert net.input_shape is not None
+        assert net.check_input(net.input_shape) == (2,)
 
 
 def test_early_stopping_and_correlated_layer(capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refbnn.data import fashion_subset, mnist_subset, packaged, read_idx, write_idx
+from refbnn.data import load, packaged, read_idx, write_idx
 from refbnn.data.subset import first_of_each_class, main
 from refbnn.errors import InputError
 
@@ -167,36 +167,37 @@ def test_an_unwritable_place_is_refused(tmp_path):
 
 
 def test_mnist_subset():
-    x_train, y_train, x_test, y_test = mnist_subset()
-    assert x_train.shape == (5000, 784)
-    assert x_test.shape == (1000, 784)
-    np.testing.assert_array_equal(np.bincount(y_train), [500] * 10)
-    np.testing.assert_array_equal(np.bincount(y_test), [100] * 10)
-    for x in (x_train, x_test):
-        assert x.dtype == np.float64
-        assert (x.min(), x.max()) == (0.0, 1.0)
-    assert y_train.dtype == y_test.dtype == np.int64
+    train, test = load("mnist-subset", "train"), load("mnist-subset", "test")
+    assert train.x.shape == (5000, 1, 28, 28)
+    assert test.x.shape == (1000, 1, 28, 28)
+    np.testing.assert_array_equal(np.bincount(train.y), [500] * 10)
+    np.testing.assert_array_equal(np.bincount(test.y), [100] * 10)
+    for digits in (train, test):
+        assert digits.x.dtype == np.float32
+        assert (digits.x.min(), digits.x.max()) == (0.0, 1.0)
+        assert digits.y.dtype == np.int64
     # The first labels of the published files, as their description lists them.
-    np.testing.assert_array_equal(y_train[:10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4])
-    np.testing.assert_array_equal(y_test[:10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9])
+    np.testing.assert_array_equal(train.y[:10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4])
+    np.testing.assert_array_equal(test.y[:10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9])
 
 
 def test_fashion_subset():
-    x, y = fashion_subset()
-    assert x.shape == (1000, 784)
-    assert x.dtype == np.float64
-    assert y.dtype == np.int64
-    assert (x.min(), x.max()) == (0.0, 1.0)
-    np.testing.assert_array_equal(np.bincount(y), [100] * 10)
+    garments = load("fashion-subset", "test")
+    assert garments.x.shape == (1000, 1, 28, 28)
+    assert garments.x.dtype == np.float32
+    assert garments.y.dtype == np.int64
+    assert (garments.x.min(), garments.x.max()) == (0.0, 1.0)
+    np.testing.assert_array_equal(np.bincount(garments.y), [100] * 10)
 
 
 def test_images_and_labels_belong_together():
     # A nearest class mean gets about 80 % of MNIST (LeCun 1998: linear classifier 88 %) and 10 %
     # where labels are shuffled; 0.7 lies 40 standard errors above the latter.
-    x_train, y_train, x_test, y_test = mnist_subset()
-    means = np.stack([x_train[y_train == digit].mean(axis=0) for digit in range(10)])
+    train, test = load("mnist-subset", "train"), load("mnist-subset", "test")
+    x_train, x_test = (digits.x.reshape(len(digits), -1).astype(float) for digits in (train, test))
+    means = np.stack([x_train[train.y == digit].mean(axis=0) for digit in range(10)])
     nearest = np.argmin(((x_test[:, None] - means) ** 2).sum(axis=2), axis=1)
-    assert np.mean(nearest == y_test) > 0.7
+    assert np.mean(nearest == test.y) > 0.7
 
 
 def test_packaged_names():

@@ -1,10 +1,11 @@
 import mpmath as mp
 import numpy as np
 import pytest
+from scipy.special import owens_t
+from scipy.stats import norm
 
 from refbnn import InputError, Moments
 from refbnn.layers import ELU, GELU, LeakyReLU, Sigmoid, Tanh
-from refbnn.layers.activations import gelu
 from verification import activations
 
 LAYERS = [LeakyReLU(), LeakyReLU(-0.5), Sigmoid(), Tanh(), GELU(), ELU(), ELU(1.7)]
@@ -200,11 +201,26 @@ def test_gelu_moments_where_its_rule_is_put_to_the_test():
     assert errors[:, 1].max() < 2e-13
 
 
+def gelu_variance(m, v):
+    """E[y²] − E[y]² by Owen's T (Owen 1956), accurate where v is near 1 and m > −3.
+
+    E[y²] = (m² + v)G + 2mvG′ + v²G″, G = E[Φ(x)²] = Φ(h) − 2T(h, 1/s₂), s₁ = √(1 + v),
+    s₂ = √(1 + 2v), h = m/s₁, G′ = 2φ(h)/s₁ Φ(m/(s₁s₂)), G″ = dG′/dm.
+    """
+    s1, s2 = np.sqrt(1.0 + v), np.sqrt(1.0 + 2.0 * v)
+    h, b = m / s1, m / (s1 * s2)
+    phi, cdf = norm.pdf, norm.cdf
+    g = cdf(h) - 2.0 * owens_t(h, 1.0 / s2)
+    dg = 2.0 * phi(h) / s1 * cdf(b)
+    d2g = 2.0 * phi(h) / s1 * (phi(b) / (s1 * s2) - h / s1 * cdf(b))
+    return (m**2 + v) * g + 2.0 * m * v * dg + v**2 * d2g - (m * cdf(h) + v / s1 * phi(h)) ** 2
+
+
 def test_gelu_variance_by_owens_t():
     m, v = (grid.ravel() for grid in np.meshgrid(np.linspace(-3, 5, 17), [0.1, 1.0, 10.0]))
     # Terms of up to 35 that leave 1e-2: rounding times some 1e4.
     got = GELU().moments(Moments(m, v), {}).var
-    np.testing.assert_allclose(gelu.variance_closed_form(m, v), got, rtol=2e-12, atol=3e-14)
+    np.testing.assert_allclose(gelu_variance(m, v), got, rtol=2e-12, atol=3e-14)
 
 
 def sigmoid_by_trapezoid(m, v, slope):

@@ -1,9 +1,21 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from refbnn import InputError, Moments, Posterior
-from refbnn.layers import Dense, ReLU, dense
-from refbnn.layers.activations import relu
+from refbnn.layers import (
+    ELU,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    dense,
+)
 
 SIZES = [(1, 1, 1), (3, 5, 2), (2, 1, 7)]
 
@@ -109,10 +121,10 @@ def test_variance_survives_where_second_moments_cancel():
 
 def test_relu_forward_backward_and_known_input():
     x = np.array([-1.5, -0.0, 0.0, 2.0])
-    np.testing.assert_array_equal(relu.forward(x), [0, 0, 0, 2])
-    np.testing.assert_array_equal(relu.backward(x, np.full(4, 3.0)), [0, 0, 0, 3])
+    np.testing.assert_array_equal(ReLU().value(x), [0, 0, 0, 2])
+    np.testing.assert_array_equal(ReLU().grad_input(x, np.full(4, 3.0)), [0, 0, 0, 3])
     known = ReLU().moments(x, {})
-    np.testing.assert_array_equal(known.mean, relu.forward(x))
+    np.testing.assert_array_equal(known.mean, ReLU().value(x))
     np.testing.assert_array_equal(known.var, 0)
 
 
@@ -149,3 +161,62 @@ def test_bad_sizes_are_refused():
         Dense(0, 3)
     with pytest.raises(InputError, match=r"input has shape \(4,\)"):
         Dense(3, 2).output_shape((4,))
+
+
+@pytest.mark.parametrize(
+    ("layer", "line"),
+    [
+        (Dense(784, 100), "Dense(784, 100)"),
+        (Conv2d(1, 6, 5, padding=2), "Conv2d(1, 6, 5, padding=2)"),
+        (Conv2d(4, 6, (3, 2), 1, (0, 1), 2), "Conv2d(4, 6, (3, 2), padding=(0, 1), groups=2)"),
+        (MaxPool2d(2), "MaxPool2d(2)"),
+        (MaxPool2d((2, 3), 1, method="tree"), "MaxPool2d((2, 3), stride=1, method='tree')"),
+        (AvgPool2d(3, padding=1), "AvgPool2d(3, padding=1)"),
+        (ELU(), "ELU()"),
+        (LeakyReLU(0.5), "LeakyReLU(slope=0.5)"),
+        (Residual([Dense(2, 2), ReLU()]), "Residual([Dense(2, 2), ReLU()])"),
+    ],
+)
+def test_a_layer_prints_as_the_call_that_makes_it(layer, line):
+    assert repr(layer) == line
+    assert eval(line) == layer
+
+
+def test_batch_norm_prints_its_channels():
+    layer = BatchNorm2d(np.zeros(3), np.ones(3), np.ones(3), np.zeros(3))
+    assert repr(layer) == "BatchNorm2d(3 channels, eps=1e-05)"
+
+
+def test_sizes_may_be_integers_of_numpy():
+    four: Any = np.int64(4)
+    three: Any = np.int8(3)
+    assert Dense(four, three) == Dense(4, 3)
+    assert type(Dense(four, 3).in_features) is int
+    assert Conv2d(four, four, three, groups=four) == Conv2d(4, 4, 3, groups=4)
+    assert MaxPool2d(three) == MaxPool2d(3)
+    bad: Any
+    for bad in (True, 2.0, "2", None, [2]):
+        with pytest.raises(InputError, match=r"Dense: out_features is .* whole number"):
+            Dense(2, bad)
+
+
+def test_moments_and_posteriors_of_lists():
+    make: Any
+    bad: Any
+    for make in (Moments, Posterior):
+        np.testing.assert_array_equal(make([[1.0, 2.0]], [[0, 3]]).mean, [[1.0, 2.0]])
+        for bad in ([[1.0], [1.0, 2.0]], ["a"], [None], [1j], None):
+            with pytest.raises(InputError, match="expected"):
+                make(bad, bad)
+        two = np.array([1.0, 2.0])
+        one = make(two, two)
+        assert (one == make(two, two)) is False  # by identity, no array of truths
+        assert one in (one,)
+
+
+def test_rows_of_moments():
+    x = Moments(np.arange(12.0).reshape(4, 3), np.arange(12.0).reshape(4, 3) + 1)
+    assert x[1:3].shape == (2, 3)
+    np.testing.assert_array_equal(x[1:3].mean, x.mean[1:3])
+    np.testing.assert_array_equal(x[-1].var, [10, 11, 12])
+    assert x[np.array([True, False, True, False])].shape == (2, 3)

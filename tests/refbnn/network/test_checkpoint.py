@@ -1,7 +1,5 @@
 """Checkpoints: what is saved comes back bit by bit; hostile files are refused in one line."""
 
-import io
-import json
 import os
 import pickle
 import struct
@@ -42,6 +40,7 @@ from refbnn.prior import (
 )
 from refbnn.training import checkpoint
 from refbnn.training.options import Options
+from tests.helpers.checkpoints import members_of, npy, with_header, write
 
 LAWS = [
     Gaussian(),
@@ -261,33 +260,6 @@ def test_a_header_that_could_not_be_read_again_is_refused(tmp_path):
 # Hostile files ---------------------------------------------------------------------------------
 
 
-def members_of(path):
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def write(path, members, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-
-
-def npy(array):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.asarray(array), allow_pickle=True)
-    return file.getvalue()
-
-
-def with_header(path, change):
-    """Rewrite the header, changed by a function of its JSON object."""
-    members = members_of(path)
-    _, _, body = members["header.npy"].partition(b"\n")
-    header = json.loads(body)
-    header = change(header) or header
-    members["header.npy"] = npy(np.frombuffer(json.dumps(header).encode(), np.uint8))
-    write(path, members)
-
-
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "net.npz"
@@ -472,12 +444,12 @@ def dense(**sizes):
         (dense(in_features=10**12), "claims 40000000000"),
         (dense(in_features=10**18), "claims 40000000"),
         (dense(in_features=10**400), "expected numbers"),
-        (dense(in_features=3.0), "whole numbers of at least 1"),
+        (dense(in_features=3.0), "a whole number of at least 1"),
         (dense(in_features="3"), "expected numbers"),
         (dense(in_features=True), "expected numbers"),
         (dense(in_features=None), "expected numbers"),
-        (dense(in_features=-3), "whole numbers of at least 1"),
-        (dense(in_features=[3]), "whole numbers of at least 1"),
+        (dense(in_features=-3), "a whole number of at least 1"),
+        (dense(in_features=[3]), "a whole number of at least 1"),
         (dense(extra=1), "unknown 'extra'"),
         (dense(in_features=5), r"layer 0: Dense\(5, 4\): input has shape \(3,\)"),
         (replaced(law=None), "expected a law"),
@@ -502,6 +474,12 @@ def dense(**sizes):
 def test_hostile_headers_are_refused(saved, change, words):
     with_header(saved, change)
     refused(saved, words)
+
+
+def test_a_method_of_max_pooling_that_is_gone_is_refused(saved):
+    layer = {"type": "MaxPool2d", "kernel_size": 2, "method": "chain"}
+    with_header(saved, replaced(layers=[layer]))
+    refused(saved, "layer 0: MaxPool2d: .*method 'chain'; expected one of exact, tree")
 
 
 def test_convolutions_of_odd_sizes_are_refused(saved):

@@ -32,6 +32,12 @@ def correlated_network(law=None, prior=None):
     return net
 
 
+def covariance_factor(A):
+    """R of the module's formulas: I + A with rows of length 1."""
+    R = np.eye(len(A)) + A
+    return R / np.linalg.norm(R, axis=1, keepdims=True)
+
+
 def kl_of_normals(mean, cov, s):
     """KL(N(µ, C) ‖ N(0, s²)) in closed form, by a general determinant."""
     sign, log_det = np.linalg.slogdet(cov)
@@ -42,7 +48,7 @@ def kl_of_normals(mean, cov, s):
 
 def test_the_factor_makes_a_correlation_matrix():
     A = factor(7)
-    R = correlated.covariance_factor(A)
+    R = covariance_factor(A)
     C = R @ R.T
     np.testing.assert_allclose(np.diag(C), 1.0, rtol=1e-14)
     # Any correlation matrix is reached: R is the Cholesky factor of its product.
@@ -58,7 +64,7 @@ def test_mix_is_the_factor_times_the_noise():
             length = np.sqrt(1 + sum(A[i, j] ** 2 for j in range(i)))
             want = (z[s, i] + sum(A[i, j] * z[s, j] for j in range(i))) / length
             assert u[s, i] == pytest.approx(want, rel=1e-13)
-    np.testing.assert_allclose(u, z @ correlated.covariance_factor(A).T, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(u, z @ covariance_factor(A).T, rtol=1e-12, atol=1e-14)
 
 
 def test_no_correlation_is_the_mean_field():
@@ -87,7 +93,7 @@ def test_kl_is_that_of_multivariate_normals():
     means = net.layout.flatten({n: p.mean for n, p in net.parameters().items()})
     scales = net.layout.flatten({n: p.scale for n, p in net.parameters().items()})
     R = np.eye(len(means))
-    R[:12, :12] = correlated.covariance_factor(net.correlation[0])
+    R[:12, :12] = covariance_factor(net.correlation[0])
     cov = scales[:, np.newaxis] * (R @ R.T) * scales
     assert loss.kl == pytest.approx(kl_of_normals(means, cov, 0.7), rel=1e-12)
 
@@ -109,7 +115,7 @@ def test_kl_against_sampling(law, prior):
     means = net.layout.flatten({n: p.mean for n, p in net.parameters().items()})
     scales = net.layout.flatten({n: p.scale for n, p in net.parameters().items()})
     M = np.eye(len(means))
-    M[:12, :12] = correlated.covariance_factor(net.correlation[0])
+    M[:12, :12] = covariance_factor(net.correlation[0])
     M *= scales[:, np.newaxis]
     z = np.linalg.solve(M, (theta - means).T).T
     z = np.clip(z, *law.support)  # the solution rounds across the ends
@@ -196,7 +202,7 @@ def test_drawn_weights_have_the_covariance(law):
     flat = net.layout.flatten(theta)
     scales = net.layout.flatten({name: p.scale for name, p in net.parameters().items()})
     R = np.eye(len(scales))
-    R[:12, :12] = correlated.covariance_factor(net.correlation[0])
+    R[:12, :12] = covariance_factor(net.correlation[0])
     want = scales[:, np.newaxis] * (R @ R.T) * scales
     centred = flat - flat.mean(axis=0)
     got = centred.T @ centred / n
@@ -272,7 +278,7 @@ def test_training_finds_the_correlation_of_a_posterior():
         learning_rate=0.03,
         dtype="float64",
     )
-    R = correlated.covariance_factor(net.correlation[0])
+    R = covariance_factor(net.correlation[0])
     # Weights in the order (mean: w₁, w₂), (log variance: w₁, w₂), biases.
     assert (R @ R.T)[1, 0] == pytest.approx(want, abs=0.1)
 
@@ -281,7 +287,7 @@ def test_training_finds_the_correlation_of_a_posterior():
 def test_types_are_kept(dtype):
     A, z = factor(4).astype(dtype), np.ones((2, 4), dtype)
     u = correlated.mix(A, z)
-    assert u.dtype == correlated.covariance_factor(A).dtype == dtype
+    assert u.dtype == dtype
     assert correlated.mix_backward(A, z, u, z).dtype == dtype
     assert correlated.divergence(A)[1].dtype == dtype
 

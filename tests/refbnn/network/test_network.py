@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,64 @@ def test_with_noise_keeps_means_and_scales_and_changes_the_shape():
     np.testing.assert_array_equal(other.propagate(x).var, net.propagate(x).var)
     noise = other.draw(np.random.default_rng(0), 50)[1]["0.weight"]
     assert np.abs(noise).max() <= np.sqrt(3)  # uniform noise is bounded, Gaussian is not
+
+
+def test_what_parameters_hands_out_cannot_be_written():
+    net = small_network(correlated=[0])
+    other = net.with_noise(DeviceLaw(0.0, 0.0))
+    for posterior in (*net.parameters().values(), *other.parameters().values()):
+        for array in (posterior.mean, posterior.scale):
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0.0
+            with pytest.raises(ValueError, match="WRITEABLE"):
+                array.flags.writeable = True
+    other.correlation[0][1, 0] = 1.0
+    other.layers.append(ReLU())
+    assert net.correlation[0][1, 0] == 0.0
+    assert len(net.layers) == 3
+
+
+def test_set_parameters_copies_what_it_is_given():
+    net = small_network()
+    given = {n: Posterior(p.mean.copy(), p.scale.copy()) for n, p in net.parameters().items()}
+    net.set_parameters(given)
+    before = net.parameters()["0.bias"].mean.copy()
+    given["0.bias"].mean[:] = 7.0
+    given["0.bias"].scale[:] = 7.0
+    np.testing.assert_array_equal(net.parameters()["0.bias"].mean, before)
+    assert (net.parameters()["0.bias"].scale != 7.0).all()
+
+
+def test_lists_are_inputs_too():
+    net, x = small_network(), np.arange(10.0).reshape(2, 5)
+    weights = {name: p.mean for name, p in net.parameters().items()}
+    np.testing.assert_array_equal(net.propagate(x.tolist()).var, net.propagate(x).var)
+    np.testing.assert_array_equal(net.forward(x.tolist(), weights)[0], net.forward(x, weights)[0])
+    for source in ({"rng": np.random.default_rng(0)}, {"seed": 1}):
+        assert net.sample(x.tolist(), 2, **source).shape == (2, 2, 2)
+    assert Network([Dense(5, 2)], input_shape=[5]).input_shape == (5,)
+
+
+def test_a_sample_needs_one_source_of_noise():
+    net, x = small_network(), np.ones((1, 5))
+    both: Any
+    for both in ({}, {"rng": np.random.default_rng(0), "seed": 0}):
+        with pytest.raises(InputError, match=r"expected either rng=.* or seed="):
+            net.sample(x, 2, **both)
+    assert net.sample(x, seed=3).shape == (30, 1, 2)
+
+
+def test_a_network_prints_its_layers_shapes_and_sizes():
+    lines = repr(small_network(law=DeviceLaw(0.0, 0.0))).splitlines()
+    assert lines[0] == "Network: input 5, law DeviceLaw, prior GaussianPrior"
+    rows = [line.split() for line in lines[3:]]
+    assert rows == [
+        ["0", "Dense(5,", "8)", "8", "48"],
+        ["1", "ReLU()", "8", "0"],
+        ["2", "Dense(8,", "2)", "2", "18"],
+        ["all", "66"],
+    ]
+    assert "?" in repr(Network([ReLU()]))
 
 
 def test_one_layer_is_propagated_exactly():

@@ -10,12 +10,12 @@ from scipy.stats import kstest
 
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU
+from refbnn.network import counter_sampling
 from refbnn.network.correlated_weights import uncorrelated
 from refbnn.network.network import Network
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, Mixture
 from refbnn.noise.word_table import ERROR, SINGLE_ERROR, exact, gaps, word_table
 from refbnn.numerics.random.philox import key_of, philox
-from refbnn.prediction import counter_sampling as reproducible
 from tests.helpers.word_loops import philox_loops, table_loops
 from verification.kernels.sampling import words_of_all_octaves
 
@@ -175,14 +175,14 @@ def test_a_law_that_cubics_do_not_follow_is_refused():
 
 
 def test_rows_do_not_share_numbers_and_do_not_depend_on_what_else_is_drawn():
-    whole = reproducible.words(5, layer=2, sample=3, n_out=7, n=9)
+    whole = counter_sampling.words(5, layer=2, sample=3, n_out=7, n=9)
     assert len(np.unique(whole)) == whole.size
-    np.testing.assert_array_equal(reproducible.words(5, 2, 3, 4, 9), whole[:4])
+    np.testing.assert_array_equal(counter_sampling.words(5, 2, 3, 4, 9), whole[:4])
     # As documented: number 4b + j of row o is word j of the counter (3o + b, layer, sample, 0).
     counter = np.array([3 * 6 + 1, 2, 3, 0], np.uint32)
     np.testing.assert_array_equal(whole[6, 4:8], philox(counter, np.array([5, 0], np.uint32)))
     for other in ((6, 2, 3), (5, 1, 3), (5, 2, 4)):
-        assert not np.isin(reproducible.words(*other, 7, 9), whole).any()
+        assert not np.isin(counter_sampling.words(*other, 7, 9), whole).any()
 
 
 def test_a_network_is_sampled_reproducibly():
@@ -193,13 +193,13 @@ def test_a_network_is_sampled_reproducibly():
         input_shape=(1, 8, 8),
     )
     x = np.random.default_rng(4).random((5, 1, 8, 8))
-    y = reproducible.sample(net, x, 3, seed=11)
+    y = net.sample(x, 3, seed=11)
     assert y.shape == (3, 5, 4)
-    np.testing.assert_array_equal(reproducible.sample(net, x, 2, seed=11), y[:2])
-    weights, z = reproducible.draw(net, 11, 2)
+    np.testing.assert_array_equal(net.sample(x, 2, seed=11), y[:2])
+    weights, z = counter_sampling.draw(net, 11, 2)
     np.testing.assert_array_equal(net.forward(x, weights)[0], y[2])
     # The bias is the last number of its row.
-    words = reproducible.words(11, 0, 2, 3, 10)
+    words = counter_sampling.words(11, 0, 2, 3, 10)
     np.testing.assert_array_equal(z["0.bias"], exact(net.law, words)[:, 9])
     np.testing.assert_array_equal(z["0.weight"].reshape(3, 9), exact(net.law, words)[:, :9])
 
@@ -207,7 +207,7 @@ def test_a_network_is_sampled_reproducibly():
 def test_moments_over_samples_of_a_network_are_those_of_its_weights():
     net = Network([Dense(3, 2)], law=DeviceLaw(-0.5, 0.5), seed=1)
     x, n = np.array([[1.0, -2.0, 0.5]]), 4000
-    y = reproducible.sample(net, x, n, seed=3)[:, 0]
+    y = net.sample(x, n, seed=3)[:, 0]
     moments = net.propagate(x)
     # Five standard errors of the mean; of the variance, whose kurtosis is below a normal law's.
     assert (np.abs(y.mean(axis=0) - moments.mean[0]) <= 5 * np.sqrt(moments.var[0] / n)).all()
@@ -218,6 +218,6 @@ def test_what_cannot_be_sampled_reproducibly():
     net = Network([Dense(3, 2)], correlated=[0])
     assert uncorrelated(8).shape == net.correlation[0].shape
     with pytest.raises(InputError, match="correlated"):
-        reproducible.sample(net, np.zeros((1, 3)), 1, 0)
+        net.sample(np.zeros((1, 3)), 1, seed=0)
     with pytest.raises(InputError, match="n_samples is 0"):
-        reproducible.sample(Network([Dense(3, 2)]), np.zeros((1, 3)), 0, 0)
+        Network([Dense(3, 2)]).sample(np.zeros((1, 3)), 0, seed=0)

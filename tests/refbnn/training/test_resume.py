@@ -16,7 +16,7 @@ from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal, Gaussian
 from refbnn.prior import GaussianPrior
 from tests import ROOT
-from tests.refbnn.network.test_checkpoint import members_of, npy, with_header, write
+from tests.helpers.checkpoints import members_of, npy, with_header, write
 
 GAUSSIAN = Gaussian()  # one for all, since it builds its inverse distribution function once
 OPTIONS: dict[str, Any] = {"epochs": 5, "batch_size": 4, "seed": 3}

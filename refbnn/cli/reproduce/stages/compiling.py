@@ -13,7 +13,7 @@ from kernels.devices.targets import target as find_target
 from refbnn import Network
 from refbnn.cli.report import Section, Table
 from refbnn.cli.reproduce.part import Part
-from refbnn.data import mnist_subset
+from refbnn.data import load
 from refbnn.noise import Gaussian
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction.predict import SVI_SAMPLES
@@ -31,7 +31,8 @@ def run(
 ) -> Part:
     """Compile the first network, hold it against the reference, and time everything in one run."""
     label, net = next(iter(networks.items()))
-    _, _, x, y = mnist_subset()
+    digits = load("mnist-subset", "test")
+    x, y = net.shaped(digits.x), digits.y
     network_times = {}
     for batch in _BATCHES:
         calls = _network_calls(label, net, x[:batch], target, stream(seed, "latency"))

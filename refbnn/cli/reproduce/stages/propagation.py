@@ -12,7 +12,7 @@ from refbnn import Moments, Network, predict
 from refbnn.cli.evaluate import measure_rows
 from refbnn.cli.report import Picture, Section, Table
 from refbnn.cli.reproduce.part import Part
-from refbnn.data import fashion_subset, mnist_subset
+from refbnn.data import load
 from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.result import Prediction
 from refbnn.uncertainty import evaluation
@@ -29,8 +29,9 @@ def run(
     networks: Mapping[str, Network], seed: int, work: Path, tick: Callable[[str], None]
 ) -> Part:
     """Predict packaged test digits and, as out-of-distribution input, garments."""
-    _, _, x_in, y_in = mnist_subset()
-    x_out, _ = fashion_subset()
+    first = next(iter(networks))
+    inside, outside = load("mnist-subset", "test"), load("fashion-subset", "test")
+    x_in, x_out = (networks[first].shaped(examples.x) for examples in (inside, outside))
     numbers: dict[str, dict] = {}
     shown: dict[str, tuple[Prediction, Prediction]] = {}
     for label, net in networks.items():
@@ -40,12 +41,11 @@ def run(
                 predict(net, x_in, method=method, seed=seed),
                 predict(net, x_out, method=method, seed=seed),
             )
-            numbers[label][method] = evaluation.of_classes(pair[0], y_in, pair[1])
+            numbers[label][method] = evaluation.of_classes(pair[0], inside.y, pair[1])
             shown.setdefault(method.upper(), pair)  # of the first law
         tick(f"predict, {label}")
     draw_uncertainty(shown, (_INSIDE, _OUTSIDE), work / "uncertainty.png")
 
-    first = next(iter(networks))
     pairs = {
         name: _both_moments(networks[first], x[:_MOMENT_INPUTS], seed)
         for name, x in ((_INSIDE, x_in), (_OUTSIDE, x_out))

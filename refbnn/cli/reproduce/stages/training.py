@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from refbnn import Network, train
 from refbnn.cli.report import Section, Table
 from refbnn.cli.reproduce.part import Part
-from refbnn.data import mnist_subset
+from refbnn.data import load
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Law
 from refbnn.prior import GaussianPrior
@@ -20,7 +20,7 @@ def run(
     laws: Mapping[str, Law], epochs: int, seed: int, tick: Callable[[str], None]
 ) -> tuple[dict[str, Network], Part]:
     """Train 784-100-100-10 on the packaged MNIST subset with every law, from the same start."""
-    x, y, _, _ = mnist_subset()
+    digits = load("mnist-subset", "train")
     networks, histories = {}, {}
     for label, law in laws.items():
         net = Network(
@@ -33,7 +33,8 @@ def run(
         def on_epoch(epoch: Epoch, label: str = label) -> None:
             tick(f"train, {label}, epoch {epoch.number}")
 
-        histories[label] = train(net, x, y, epochs=epochs, seed=seed, on_epoch=on_epoch)
+        x = net.shaped(digits.x)
+        histories[label] = train(net, x, digits.y, epochs=epochs, seed=seed, on_epoch=on_epoch)
         networks[label] = net
     numbers = {
         label: {
@@ -42,7 +43,7 @@ def run(
         }
         for label, history in histories.items()
     }
-    return networks, Part(_section(histories, len(x), epochs), {"training": numbers})
+    return networks, Part(_section(histories, len(digits), epochs), {"training": numbers})
 
 
 def _section(histories: Mapping[str, list[Epoch]], n_data: int, epochs: int) -> Section:
