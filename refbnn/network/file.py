@@ -67,7 +67,12 @@ def load(path: str | Path) -> Network:
 
     Examples
     --------
-    See `save`.
+    >>> from refbnn import load
+    >>> try:
+    ...     load("absent.npz")
+    ... except InputError as error:
+    ...     print(error)
+    absent.npz: not a file; expected a checkpoint (.npz)
     """
     return read_network(Archive(path))
 

@@ -3,12 +3,14 @@
 import argparse
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from refbnn import cli
 from refbnn.cli import figures
+from refbnn.data import packaged
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -104,3 +106,13 @@ def test_two_commands_set_up_everything():
 def test_rooms_have_documents():
     for room in ("refbnn", "kernels", "verification", "figures"):
         assert Path(room, "README.md") in DOCUMENTS
+
+
+def test_the_example_in_python_runs(tmp_path, monkeypatch):
+    """On the packaged measurements, trained for one epoch."""
+    (example,) = re.findall(r"```python\n(.*?)```", text_of("README.md"), re.DOTALL)
+    shutil.copy(packaged("mtj_conductance.csv"), tmp_path / "values.csv")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(example.replace("epochs=30", "epochs=1"), names)
+    assert names["fast"](names["x"][:1]).var.shape == (1, 10)
