@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from refbnn.layers import ELU, GELU, LeakyReLU, ReLU, Sigmoid, Tanh
+from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.moments import Moments
 from verification.check import Check, of_layers
 
@@ -18,6 +19,7 @@ from verification.check import Check, of_layers
 _MEAN_RELU = np.array([-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 5.0])
 _MEAN = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0])
 _SCALE = np.array([0.1, 1.0, 10.0])
+LAYERS: tuple[Elementwise, ...] = (LeakyReLU(), Sigmoid(), Tanh(), GELU(), ELU())
 
 
 def check_relu(n_samples: int, rng: np.random.Generator) -> list[Check]:
@@ -29,10 +31,7 @@ def check_relu(n_samples: int, rng: np.random.Generator) -> list[Check]:
 
 def check(n_samples: int, rng: np.random.Generator) -> list[Check]:
     """Check mean and variance over a grid of means and scales, for every other activation."""
-    layers = {
-        f"{type(layer).__name__} moments (Gaussian input)": layer
-        for layer in (LeakyReLU(), Sigmoid(), Tanh(), GELU(), ELU())
-    }
+    layers = {f"{type(layer).__name__} moments (Gaussian input)": layer for layer in LAYERS}
     method = "mean and variance against samples, mean/scale from −2 to 2, scale from 0.1 to 10"
     return of_layers(layers, _grid(_MEAN), method, n_samples, rng)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 
 from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.devices import Board, targets
@@ -18,28 +20,23 @@ from kernels.layers import (
     max_pool2d,
     residual,
 )
-from kernels.layers.activations import elementwise, elu, gelu, leaky_relu, relu, sigmoid, tanh
+from kernels.layers.activations import elementwise
 from kernels.layers.activations.elementwise import ClosedForm
 from kernels.layers.images import Packs, Planes
 from kernels.program.kernel import Kernel, build
 from kernels.program.program import Activation, Layout, Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers import (
-    ELU,
-    GELU,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dense,
     Flatten,
     Layer,
-    LeakyReLU,
     MaxPool2d,
-    ReLU,
     Residual,
-    Sigmoid,
-    Tanh,
 )
+from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.layer import Shape
 from refbnn.layers.posterior import Posterior
 
@@ -71,8 +68,7 @@ def add_layer(
     InputError
         If the layer has no kernel, the form is unknown, or a weight is too large for float32.
     """
-    function = _elementwise(layer)
-    if function is not None:
+    if isinstance(layer, Elementwise) and (function := _elementwise(layer)) is not None:
         return elementwise.add(program, name, function, x)
     match layer:
         case Dense() | Conv2d() if form == "separate":
@@ -102,22 +98,10 @@ def add_layer(
     )
 
 
-def _elementwise(layer: Layer) -> ClosedForm | Quadrature | None:
-    """Describe an elementwise layer; None for others."""
-    match layer:
-        case ReLU():
-            return relu.FUNCTION
-        case LeakyReLU():
-            return leaky_relu.function(layer.slope)
-        case ELU():
-            return elu.function(layer.alpha)
-        case GELU():
-            return gelu.FUNCTION
-        case Sigmoid():
-            return sigmoid.FUNCTION
-        case Tanh():
-            return tanh.FUNCTION
-    return None
+def _elementwise(layer: Elementwise) -> ClosedForm | Quadrature | None:
+    """Describe an elementwise layer by the kernels' file of the same name; None without one."""
+    name = f"kernels.layers.activations.{type(layer).__module__.rpartition('.')[2]}"
+    return None if find_spec(name) is None else import_module(name).function(layer)
 
 
 def layout_of(shape: Shape, target: Target) -> Layout:

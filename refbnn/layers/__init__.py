@@ -3,6 +3,9 @@
 Start with `layer` (the interface) and `dense`; `moments` and `posterior` are the arrays they take.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from refbnn.layers.activations import ACTIVATIONS
 from refbnn.layers.activations.elu import ELU
 from refbnn.layers.activations.gelu import GELU
 from refbnn.layers.activations.leaky_relu import LeakyReLU
@@ -17,6 +20,14 @@ from refbnn.layers.images.flatten import Flatten
 from refbnn.layers.images.max_pool2d import MaxPool2d
 from refbnn.layers.layer import Layer
 from refbnn.layers.residual import Residual
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Stand for activations that are not named above; each is found by its file."""
+
+
+globals().update(ACTIVATIONS)
 
 __all__ = [
     "ELU",
@@ -34,3 +45,4 @@ __all__ = [
     "Sigmoid",
     "Tanh",
 ]
+__all__ += sorted(ACTIVATIONS.keys() - set(__all__))

@@ -16,9 +16,9 @@ from kernels.maximum import of_window as maximum
 from kernels.program import vectors
 from kernels.program.kernel import build
 from kernels.program.program import Activation, Program, Rows, Step
-from refbnn.layers import ELU, GELU, Layer, LeakyReLU, Sigmoid, Tanh
 from refbnn.layers.moments import Moments
 from refbnn.numerics import gaussian_maximum as maximum_reference
+from verification.activations import LAYERS
 from verification.check import Check
 from verification.kernels.compare import SCHEDULES, compare, grid, single
 
@@ -40,15 +40,9 @@ def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Ch
 def _check_activations(target, device, schedule) -> list[Check]:
     x = grid(np.linspace(-10.0, 10.0, 401), np.array([1e-3, 0.1, 1.0, 10.0, 1e3]))
     rows, columns = x.shape
-    layers: list[tuple[str, Layer]] = [
-        ("leaky_relu", LeakyReLU(0.01)),
-        ("elu", ELU(1.0)),
-        ("gelu", GELU()),
-        ("sigmoid", Sigmoid()),
-        ("tanh", Tanh()),
-    ]
     checks = []
-    for name, layer in layers:
+    for layer in LAYERS:
+        name = type(layer).__module__.rpartition(".")[2]
         reference = layer.moments(x, {})
         size = np.abs(layer.forward(x.mean, {})) + np.sqrt(reference.var)
         checks.append(

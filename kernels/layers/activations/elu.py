@@ -22,6 +22,7 @@ from tvm import tirx
 
 from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
+from refbnn.layers import ELU
 
 KNOTS = (-17.0, 0.0)
 
@@ -60,7 +61,7 @@ def difference(m, t, alpha: float):
     return named(formula, 1)[0]
 
 
-def function(alpha: float) -> Quadrature:
-    """Describe the function for one α."""
-    formulas = partial(value, alpha=alpha), partial(difference, alpha=alpha)
+def function(layer: ELU) -> Quadrature:
+    """Describe the layer."""
+    formulas = partial(value, alpha=layer.alpha), partial(difference, alpha=layer.alpha)
     return Quadrature("elu", *formulas, KNOTS, KNOTS)

@@ -23,6 +23,7 @@ from tvm import tirx
 from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.normal import cdf, pdf
 from kernels.arithmetic.polynomials import exp_minus_one, f32, named
+from refbnn.layers import GELU
 
 KNOTS = (-6.0, 0.0, 6.0)
 _THETA, _WEIGHTS = legendre.leggauss(3)
@@ -65,4 +66,6 @@ def difference(m, t):
     return named(formula, 1)[0]
 
 
-FUNCTION = Quadrature("gelu", value, difference, KNOTS, KNOTS)
+def function(layer: GELU) -> Quadrature:
+    """Describe the layer."""
+    return Quadrature("gelu", value, difference, KNOTS, KNOTS)

@@ -30,6 +30,7 @@ from tvm import tirx
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
 from kernels.layers.activations.elementwise import ClosedForm
+from refbnn.layers import LeakyReLU
 
 RELATIVE_ERROR = 3e-6  # of the variance for λ ≥ 0, see the range above
 
@@ -58,6 +59,7 @@ def moments(mean, var, slope: float):
     return named(formula, 2)
 
 
-def function(slope: float) -> ClosedForm:
-    """Describe the function for one slope."""
-    return ClosedForm("leaky_relu", partial(value, slope=slope), partial(moments, slope=slope))
+def function(layer: LeakyReLU) -> ClosedForm:
+    """Describe the layer."""
+    formulas = partial(value, slope=layer.slope), partial(moments, slope=layer.slope)
+    return ClosedForm("leaky_relu", *formulas)

@@ -25,6 +25,7 @@ from tvm import tirx
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
 from kernels.layers.activations.elementwise import ClosedForm
+from refbnn.layers import ReLU
 
 RELATIVE_ERROR = 4e-6  # twice what is observed for |m/√v| ≤ 10: see the range above
 
@@ -45,4 +46,6 @@ def value(x):
     return tirx.max(f32(0.0), x)  # in this order NaN stays NaN
 
 
-FUNCTION = ClosedForm("relu", value, moments)
+def function(layer: ReLU) -> ClosedForm:
+    """Describe the layer."""
+    return ClosedForm("relu", value, moments)

@@ -17,6 +17,7 @@ from tvm import tirx
 
 from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
+from refbnn.layers import Sigmoid
 
 KNOTS = (-17.0, 0.0, 17.0)
 
@@ -47,4 +48,6 @@ def difference(m, t):
     return named(formula, 1)[0]
 
 
-FUNCTION = Quadrature("sigmoid", value, difference, KNOTS[:1], KNOTS, odd=True)
+def function(layer: Sigmoid) -> Quadrature:
+    """Describe the layer."""
+    return Quadrature("sigmoid", value, difference, KNOTS[:1], KNOTS, odd=True)

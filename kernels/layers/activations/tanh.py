@@ -15,6 +15,7 @@ from tvm import tirx
 from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import exp_minus, exp_minus_one, f32, named
 from kernels.layers.activations import sigmoid
+from refbnn.layers import Tanh
 
 KNOTS = tuple([0.5 * x for x in sigmoid.KNOTS])
 
@@ -37,4 +38,6 @@ def difference(m, t):
     return f32(2.0) * sigmoid.difference(f32(2.0) * m, f32(2.0) * t)
 
 
-FUNCTION = Quadrature("tanh", value, difference, KNOTS[:1], KNOTS, odd=True)
+def function(layer: Tanh) -> Quadrature:
+    """Describe the layer."""
+    return Quadrature("tanh", value, difference, KNOTS[:1], KNOTS, odd=True)

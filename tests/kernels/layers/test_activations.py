@@ -23,11 +23,11 @@ FEW = settings(max_examples=6, deadline=None, derandomize=True, database=None)  
 
 # The layer and its description.
 PANELS: dict[str, tuple[Any, Any]] = {
-    "sigmoid": (Sigmoid(), sigmoid.FUNCTION),
-    "tanh": (Tanh(), tanh.FUNCTION),
-    "gelu": (GELU(), gelu.FUNCTION),
-    "elu": (ELU(1.0), elu.function(1.0)),
-    "elu_small": (ELU(0.3), elu.function(0.3)),
+    "sigmoid": (Sigmoid(), sigmoid.function(Sigmoid())),
+    "tanh": (Tanh(), tanh.function(Tanh())),
+    "gelu": (GELU(), gelu.function(GELU())),
+    "elu": (ELU(1.0), elu.function(ELU(1.0))),
+    "elu_small": (ELU(0.3), elu.function(ELU(0.3))),
 }
 
 

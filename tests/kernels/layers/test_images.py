@@ -322,7 +322,7 @@ def test_images_change_layout(schedule, start):
     program = Program(HOST, 2)
     x = program.random(Planes(5, 3, 7, HOST.lanes))
     other = images.copied(program, "a", x, start(5, 3, 7, HOST.lanes))
-    y = elementwise.add(program, "b", relu.FUNCTION, other)
+    y = elementwise.add(program, "b", relu.function(ReLU()), other)
     program.give(images.unpacked(program, "c", y))
     values = wild_moments(np.random.default_rng(1), (2, 5, 3, 7))
     got = build(program, schedule)(values.mean, 0 * values.var)
