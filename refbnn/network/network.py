@@ -316,6 +316,11 @@ class Network:
                 raise InputError(f"layer {index}: {error}") from None
         return shape
 
+    @property
+    def output_shape(self) -> Shape | None:
+        """Shape of one output, where that of the input is known."""
+        return None if self.input_shape is None else self.check_input(self.input_shape)
+
     def shaped(self, x: np.ndarray) -> np.ndarray:
         """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
