@@ -47,12 +47,13 @@ def save(path: str | Path, net: Network) -> None:
     Examples
     --------
     >>> import tempfile
-    >>> from refbnn import Network, load, save
+    >>> from pathlib import Path
+    >>> from refbnn import Network, save
     >>> from refbnn.layers import Dense
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(f"{folder}/net.npz", Network([Dense(3, 2)]))
-    ...     load(f"{folder}/net.npz").layers
-    [Dense(3, 2)]
+    ...     save(Path(folder) / "net.npz", Network([Dense(3, 2)]))
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['net.npz']
     """
     write(path, schema.of_network(net), network_arrays(net))
 
@@ -67,7 +68,13 @@ def load(path: str | Path) -> Network:
 
     Examples
     --------
-    See `save`.
+    >>> import tempfile
+    >>> from refbnn import Network, load, save
+    >>> from refbnn.layers import Dense, ReLU
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/net.npz", Network([Dense(3, 2), ReLU()]))
+    ...     load(f"{folder}/net.npz").layers
+    [Dense(3, 2), ReLU()]
     """
     return read_network(Archive(path))
 
