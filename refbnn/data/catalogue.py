@@ -63,7 +63,7 @@ class Entry:
 
     @property
     def task(self) -> str:
-        """Task that a network learns from it: "classes" or "regression"."""
+        """Task of a network that learns from it: "classes" or "regression"."""
         return "regression" if self.kind == "rotated" else "classes"
 
     def is_here(self, split: str) -> bool:

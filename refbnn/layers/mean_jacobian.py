@@ -46,15 +46,10 @@ def diagonal(
     inputs: Sequence[Moments],
     posteriors: Sequence[Mapping[str, Posterior]],
 ) -> np.ndarray:
-    """E[∂f_i/∂x_i], in the shape of f's input.
+    """E[∂f_i/∂x_i], in the shape of f's input, for layers of the `COVERED` types.
 
-    Parameters
-    ----------
-    layers : sequence of Dense, ReLU and LeakyReLU
-    inputs : sequence of Moments
-        The input of each layer, (B, n) where there is a dense one.
-    posteriors : sequence of mapping
-        Posteriors of each layer's weights, by name.
+    `inputs` are the moments that each layer is given, (B, n) where there is a dense one;
+    `posteriors` are those of each layer's weights, by name.
     """
     factors = [
         own["weight"].mean if isinstance(layer, Dense) else _mean_slope(layer, x)

@@ -51,13 +51,7 @@ def check(law: Law, prior: Prior) -> None:
 
 
 def uncorrelated(n: int) -> np.ndarray:
-    """A = 0 for n weights.
-
-    Raises
-    ------
-    InputError
-        If n is above 4096: A would not fit memory well.
-    """
+    """A = 0 for n weights; InputError above 4096, where A would not fit memory well."""
     if n > MOST_WEIGHTS:
         raise InputError(f"correlated layer of {n} weights; expected at most {MOST_WEIGHTS}")
     return np.zeros((n, n))

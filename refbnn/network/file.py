@@ -47,12 +47,13 @@ def save(path: str | Path, net: Network) -> None:
     Examples
     --------
     >>> import tempfile
-    >>> from refbnn import Network, load, save
+    >>> from pathlib import Path
+    >>> from refbnn import Network, save
     >>> from refbnn.layers import Dense
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(f"{folder}/net.npz", Network([Dense(3, 2)]))
-    ...     load(f"{folder}/net.npz").layers
-    [Dense(3, 2)]
+    ...     save(Path(folder) / "net.npz", Network([Dense(3, 2)]))
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['net.npz']
     """
     write(path, schema.of_network(net), network_arrays(net))
 

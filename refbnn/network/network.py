@@ -157,10 +157,7 @@ class Network:
     def with_variance_factor(self, factor: float) -> Network:
         """Return a network of the same weights that propagates `factor` times their variance.
 
-        Raises
-        ------
-        InputError
-            If the factor is not positive and finite.
+        InputError if the factor is not positive and finite.
         """
         if not 0.0 < factor < np.inf:
             raise InputError(f"variance factor {factor!r}; expected a positive, finite number")
@@ -324,10 +321,7 @@ class Network:
     def shaped(self, x: np.ndarray) -> np.ndarray:
         """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
-        Raises
-        ------
-        InputError
-            If one example has another number of entries.
+        InputError if an example has another number of entries.
         """
         if self.input_shape is None or x.shape[1:] == self.input_shape:
             return x

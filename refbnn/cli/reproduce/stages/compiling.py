@@ -12,7 +12,7 @@ from kernels.bench.operators import one_by_one
 from kernels.devices.targets import target as find_target
 from refbnn import Network
 from refbnn.cli.report import Section, Table
-from refbnn.cli.reproduce.part import Part
+from refbnn.cli.reproduce.part import Part, rows
 from refbnn.data import load
 from refbnn.noise import Gaussian
 from refbnn.numerics.random.streams import stream
@@ -32,7 +32,7 @@ def run(
     """Compile the first network, hold it against the reference, and time everything in one run."""
     label, net = next(iter(networks.items()))
     digits = load("mnist-subset", "test")
-    x, y = net.shaped(digits.x), digits.y
+    x, y = rows(digits), digits.y
     network_times = {}
     for batch in _BATCHES:
         calls = _network_calls(label, net, x[:batch], target, stream(seed, "latency"))

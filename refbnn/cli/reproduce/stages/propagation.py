@@ -11,7 +11,7 @@ from figures.pictures.propagation import draw_moments, draw_uncertainty
 from refbnn import Moments, Network, predict
 from refbnn.cli.evaluate import measure_rows
 from refbnn.cli.report import Picture, Section, Table
-from refbnn.cli.reproduce.part import Part
+from refbnn.cli.reproduce.part import Part, rows
 from refbnn.data import load
 from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.result import Prediction
@@ -31,7 +31,7 @@ def run(
     """Predict packaged test digits and, as out-of-distribution input, garments."""
     first = next(iter(networks))
     inside, outside = load("mnist-subset", "test"), load("fashion-subset", "test")
-    x_in, x_out = (networks[first].shaped(examples.x) for examples in (inside, outside))
+    x_in, x_out = rows(inside), rows(outside)
     numbers: dict[str, dict] = {}
     shown: dict[str, tuple[Prediction, Prediction]] = {}
     for label, net in networks.items():
