@@ -188,7 +188,7 @@ def test_library_on_the_emulated_core(mlp):
     archive = (folder / "libmlp.a").read_bytes()
     core = core_with(folder, archive)
     assert core.call("main") == 0
-    stack = np.frombuffer(core._pieces[0].memory, np.uint8)
+    stack = np.frombuffer(core._pieces[0][1], np.uint8)
     assert stack.size - np.flatnonzero(stack)[0] < 4096  # bytes that something was written to
     assert core.read(core.address("lines"), 1) == b"\3"
     assert deployed.sizes.code < 100_000

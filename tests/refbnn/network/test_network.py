@@ -179,7 +179,7 @@ def test_misfits_name_the_layer():
 
 def test_the_package_offers_its_names():
     for name in refbnn.__all__:
-        assert getattr(refbnn, name).__name__ == name
+        assert getattr(refbnn, name).__name__.removeprefix("refbnn.") == name
     assert callable(refbnn.train)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = refbnn.nothing
