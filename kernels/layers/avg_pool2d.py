@@ -26,16 +26,7 @@ from refbnn.layers import AvgPool2d
 
 
 def add(program: Program, name: str, layer: AvgPool2d, x: Activation) -> Activation:
-    """Apply the layer.
-
-    Parameters
-    ----------
-    program : Program
-    name : str
-        Starts the names of the blocks.
-    layer : AvgPool2d
-    x : Activation of images
-    """
+    """Apply the layer to images; arguments as in `kernels.layers.layer.add_layer`."""
     layout, entries, words = images.windows(program, name, layer, x)
     kernel, *_ = layer.sizes
     n, known = kernel[0] * kernel[1], x.var is None

@@ -24,16 +24,7 @@ from refbnn.layers import BatchNorm2d
 
 
 def add(program: Program, name: str, layer: BatchNorm2d, x: Activation) -> Activation:
-    """Apply the layer.
-
-    Parameters
-    ----------
-    program : Program
-    name : str
-        Starts the names of the blocks.
-    layer : BatchNorm2d
-    x : Activation of images
-    """
+    """Apply the layer to images; arguments as in `kernels.layers.layer.add_layer`."""
     layout = images.images(x)
     slope, centre, shift, square = (
         program.weight(f"{name}_{what}", layout.by_channel(values))

@@ -103,18 +103,9 @@ def add(
     x: Activation,
     form: str,
 ) -> Activation:
-    """Apply the layer.
+    """Apply the layer to images; other arguments as in `kernels.layers.dense.add`.
 
-    Parameters
-    ----------
-    program : Program
-    name : str
-        Starts the names of the blocks, by which the schedules find them.
-    layer : Conv2d
-    posteriors : "weight" of shape (O, C/g, K, L) and "bias" of shape (O,)
-    x : Activation of images
-    form : {"variance", "raw", "mean", "spread"}
-        See `kernels.layers.products`; "spread" gives the variance in the place of the mean.
+    The weight has the shape (O, C/g, K, L), the bias (O,).
     """
     if form == "mean":
         x = Activation(x.layout, x.mean, None)

@@ -41,16 +41,7 @@ ABSENT = float(np.finfo(np.float32).min)
 
 
 def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activation:
-    """Apply the layer.
-
-    Parameters
-    ----------
-    program : Program
-    name : str
-        Starts the names of the blocks.
-    layer : MaxPool2d
-    x : Activation of images
-    """
+    """Apply the layer to images; arguments as in `kernels.layers.layer.add_layer`."""
     layout, parts, words = images.windows(program, name, layer, x, ABSENT)
     kernel, *_ = layer.sizes
     shape, n, known = layout.tensor_shape(program.batch), kernel[0] * kernel[1], x.var is None

@@ -41,21 +41,9 @@ def add(
     x: Activation,
     source: Source,
 ) -> Activation:
-    """Apply the layer.
+    """Apply the layer to images; other arguments as in `kernels.sampling.dense.add`.
 
-    Parameters
-    ----------
-    program : Program
-    name : str
-        Starts the names of the blocks, by which `schedule` finds them.
-    index : int
-        Index of the layer in the network.
-    layer : Conv2d
-    posteriors : "weight" of shape (O, C/g, K, L) and "bias" of shape (O,)
-    x : Activation of images
-        Images of B inputs, the same for all samples, or of S·B.
-    source : Source
-        Source of the noise.
+    The weight has the shape (O, C/g, K, L), the bias (O,).
     """
     lanes, batch, sizes = program.target.lanes, program.batch, layer.sizes
     channels, height, width = images.images(x).shape
