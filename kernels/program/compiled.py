@@ -22,6 +22,8 @@ from kernels.program.kernel import Kernel
 from kernels.program.program import Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.prediction.result import Prediction
+from refbnn.prediction.softmax import by_quadrature
 
 _SINGLE = np.dtype(np.float32)
 INFINITY_BITS = 0x7F800000
@@ -88,6 +90,18 @@ class CompiledNetwork:
                 raise InputError(message)
         mean, *var = kernel.outputs
         return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+
+    def predict(self, x: np.ndarray) -> Prediction:
+        """Predict classes with their uncertainty, as `refbnn.predict` does; errors as in a call.
+
+        InputError also if the outputs are no logits (batch, classes) of at least 2 classes.
+        """
+        shape = self.kernel.outputs[0].shape
+        if len(shape) != 2 or shape[1] < 2:
+            raise InputError(
+                f"predict: outputs have shape {shape}; expected (batch, 2 or more classes)"
+            )
+        return by_quadrature(self(x))
 
     def instruction_count(self, x: np.ndarray) -> InstructionCount:
         """Count the instructions executed for these inputs: `.total`, and by class.

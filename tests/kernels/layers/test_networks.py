@@ -19,6 +19,7 @@ from kernels.layers.layer import build_layer
 from kernels.program.compiled import compiled
 from kernels.program.kernel import build
 from kernels.program.program import Activation, Program, Rows
+from refbnn import predict
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.layers import dense as dense_reference
@@ -515,3 +516,16 @@ def test_subnormal_numbers_count_as_zero_in_networks_and_nowhere_else(schedule):
     alone = build_dense(weight, net.parameters()["0.bias"], 1, schedule=schedule, known=True)
     # Two products, each a whole number of the least subnormal ones.
     assert abs(float(alone(x)[0][0, 0]) - 2e-40) <= TINY
+
+
+def test_classes_and_their_uncertainty():
+    """Logits agree to some 1e-6, and every statistic is smooth in them."""
+    net = Network([Dense(6, 8), ReLU(), Dense(8, 3)], seed=4)
+    x = np.random.default_rng(5).standard_normal((2, 6))
+    got, want = compile_network(net, 2).predict(x), predict(net, x)
+    for name in ("probabilities", "entropy", "mutual_information"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=1e-5)
+    with pytest.raises(
+        InputError, match=r"outputs have shape \(2, 1\); expected \(batch, classes\)"
+    ):
+        compile_network(Network([Dense(6, 1)]), 2).predict(x)
