@@ -29,7 +29,6 @@ from tqdm import tqdm
 from figures.support import training_peers
 from figures.support.style import BLUE, GREEN, ORANGE, figure, legend_below, save
 from figures.support.training_peers import Step
-from refbnn.cli.malloc import keep_freed_memory
 from refbnn.network.architectures import ARCHITECTURES
 from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
@@ -48,7 +47,6 @@ STEPS = len(_NETWORKS) * len(_THREADS)  # calls of `tick`
 
 def make(folder: Path, seed: int, mc_samples: int, tick: Callable[[str], None]) -> dict:
     """Save the picture, print the table and return the numbers."""
-    keep_freed_memory()  # as `refbnn train` does
     cases = []
     for network in _NETWORKS:
         for threads in _THREADS:

@@ -44,26 +44,24 @@ class MissingPackageError(ImportError, InputError):
     """A package of an extra is not installed; the message says how to install it."""
 
 
+def _absent(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is None
+    except ModuleNotFoundError:
+        return True
+
+
 @contextmanager
 def naming_the_extra() -> Iterator[None]:
-    """Turn the absence of an optional package into a MissingPackageError.
-
-    Examples
-    --------
-    >>> from refbnn.errors import MissingPackageError, naming_the_extra
-    >>> try:
-    ...     with naming_the_extra():
-    ...         raise ModuleNotFoundError(name="tvm.te")
-    ... except MissingPackageError as error:
-    ...     print(error)
-    needs apache-tvm: pip install 'refbnn[kernels]'
-    """
+    """Turn the absence of an optional package into a MissingPackageError."""
     try:
         yield
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         for extra, packages in _EXTRAS.items():
-            if module in packages:
+            if module in packages and _absent(module):
                 message = f"needs {packages[module]}: pip install 'refbnn[{extra}]'"
                 raise MissingPackageError(message, name=module) from None
         raise

@@ -35,6 +35,7 @@ from refbnn.layers import (
     Layer,
     MaxPool2d,
     Residual,
+    activations,
 )
 from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.layer import Shape
@@ -100,8 +101,10 @@ def add_layer(
 
 def _elementwise(layer: Elementwise) -> ClosedForm | Quadrature | None:
     """Describe an elementwise layer by the kernels' file of the same name; None without one."""
-    name = f"kernels.layers.activations.{type(layer).__module__.rpartition('.')[2]}"
-    return None if find_spec(name) is None else import_module(name).function(layer)
+    package, _, name = type(layer).__module__.rpartition(".")
+    if package != activations.__name__ or find_spec(f"{elementwise.__package__}.{name}") is None:
+        return None
+    return import_module(f"{elementwise.__package__}.{name}").function(layer)
 
 
 def layout_of(shape: Shape, target: Target) -> Layout:

@@ -137,7 +137,7 @@ def _answer_without_command(words: list[str]) -> NoReturn:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"refbnn {refbnn.__version__}")
-    _, others = parser.parse_known_args(words)
-    if not others:
-        parser.error("no command; expected one of those that --help lists")
-    parser.error(f"no command {others[0]!r}{suggestion(others[0], COMMANDS)}")
+    if words and not words[0].startswith("-"):
+        parser.error(f"no command {words[0]!r}{suggestion(words[0], COMMANDS)}")
+    parser.parse_args(words)
+    parser.error("no command; expected one of those that --help lists")

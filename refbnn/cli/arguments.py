@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, suggestion
 from refbnn.files.atomic import require_writable
 
 # The rarest event that a check looks at has probability 1/44 (verification.activations): fewer
@@ -29,6 +29,15 @@ def integer_from(least: int, most: int | None = None):
         return value
 
     return parse
+
+
+def require_one_of(option: str, value: str, known: Iterable[str]) -> None:
+    """Raise InputError, with the nearest known value, unless the value is one of them."""
+    known = list(known)
+    if value not in known:
+        raise InputError(
+            f"{option} {value}: expected one of {', '.join(known)}{suggestion(value, known)}"
+        )
 
 
 def output_file(suffix: str = ""):

@@ -48,8 +48,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn import data, load, save
     from refbnn.cli.models import require_classes
     from refbnn.training.data import held_out
-    from refbnn.uncertainty.variance_factor import BOUNDS, choose
+    from refbnn.uncertainty.variance_factor import BOUNDS, CRITERIA, choose
 
+    shared.require_one_of("--criterion", arguments.criterion, CRITERIA)
     net = load(arguments.model)
     examples = data.load(arguments.data, "train")
     held = held_out(examples.x, arguments.validation, arguments.seed).nonzero()[0]

@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli.output import print_table, write_json
     from refbnn.uncertainty.pfp_vs_svi import compare
 
+    shared.require_one_of("--method", arguments.method, ("pfp", "full"))
     net = load(arguments.model)
     require_propagation(net, arguments.model, "independent ones")
     inside = data.load(arguments.id, "test")

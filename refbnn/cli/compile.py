@@ -62,8 +62,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     """Write the folder; print its files and how to check them."""
     from kernels.deploy import deploy
     from kernels.deploy.names import name_after
+    from kernels.layers.products import FORMS
+    from kernels.program.kernel import SCHEDULES
     from refbnn import load
 
+    shared.require_one_of("--schedule", arguments.schedule, SCHEDULES)
+    shared.require_one_of("--form", arguments.form, FORMS)
     net = load(arguments.model)
     deployed = deploy(
         net,

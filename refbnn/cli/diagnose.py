@@ -131,9 +131,11 @@ def _print_bounds(bounds: list[dict]) -> None:
     for row in bounds:
         w1, w2 = row["w1_bound_in_deviations"], row["w2_bound_in_deviations"]
         print(
-            f"layer {row['layer']}: Wasserstein distance from a Gaussian, in standard deviations: "
-            f"at most {w1['median']:.2g} (50 %), {w1['max']:.2g} (max); to leading order "
-            f"{w2['median']:.2g}, {w2['max']:.2g}; the mean of a ReLU errs by at most half of it"
+            f"layer {row['layer']}: Wasserstein distance from a Gaussian, in standard deviations, "
+            "greatest output of an input: first order at most "
+            f"{w1['median']:.2g} (50 %), {w1['max']:.2g} (max); second order, to leading order, "
+            f"{w2['median']:.2g}, {w2['max']:.2g}; the mean of a ReLU behind it errs by at most "
+            "half of the first"
         )
 
 

@@ -31,8 +31,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn import data, load
     from refbnn.cli.models import require_classes, require_propagation, sources
     from refbnn.cli.output import print_table, write_json
-    from refbnn.prediction.predict import SVI_SAMPLES
+    from refbnn.prediction.predict import METHODS, SVI_SAMPLES
 
+    shared.require_one_of("--method", arguments.method, (*METHODS, "both"))
     net = load(arguments.model)
     if arguments.method != "svi":
         require_propagation(net, arguments.model, "--method svi")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import InputError, suggestion
+from refbnn.errors import InputError
 
 # Each is a module of `figures`: make(...) saves the pictures and returns the numbers.
 NAMES = (
@@ -52,17 +52,16 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
     from threadpoolctl import threadpool_limits
 
+    from refbnn.cli.malloc import keep_freed_memory
     from refbnn.cli.output import progress, write_json
 
     for name in arguments.names:
-        if name not in NAMES:
-            raise InputError(
-                f"no figure {name!r}; expected some of {', '.join(NAMES)}{suggestion(name, NAMES)}"
-            )
+        shared.require_one_of("figure", name, NAMES)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{arguments.out}: {error.strerror}; expected a folder") from None
+    keep_freed_memory()
     names = list(dict.fromkeys(arguments.names)) or list(NAMES)
     modules = {name: import_module(f"figures.{name}") for name in names}
     total = sum(module.STEPS for module in modules.values())

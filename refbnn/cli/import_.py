@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import InputError, suggestion
+from refbnn.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="tool that saved it: pyro, numpyro, bayesian-torch or torchbnn",
     )
-    shared.add_out(parser, "FILE.npz", "checkpoint to write", required=True)
+    shared.add_out(parser, "FILE.npz", "checkpoint to write", ".npz", required=True)
     parser.add_argument(
         "--arch",
         metavar="NAME",
@@ -51,10 +51,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.prior import GaussianPrior
 
     tool = arguments.tool
-    if tool not in READERS:
-        raise InputError(
-            f"--from {tool}: expected one of {', '.join(READERS)}{suggestion(tool, READERS)}"
-        )
+    shared.require_one_of("--from", tool, READERS)
     prior = GaussianPrior(arguments.prior_scale)
     architecture = None if arguments.arch is None else architecture_named(arguments.arch)
     sites = READERS[tool](arguments.file)

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import InputError, suggestion
+from refbnn.errors import InputError
 from refbnn.training.options import TYPES, Options
 
 _ROWS = 10  # epochs that the table shows
@@ -129,6 +129,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.training.data import held_out
 
     _require_new_checkpoint(arguments)
+    parts = _parts(arguments)
     keep_freed_memory()
     examples = data.load(arguments.data, "train")
     likelihood = arguments.likelihood or (
@@ -137,7 +138,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     fields = {f.name for f in dataclasses.fields(Options)} - {"likelihood"}
     chosen = Options(likelihood, **{name: getattr(arguments, name) for name in fields})
     n_outputs = examples.n_outputs * (2 if likelihood == "gaussian" else 1)
-    net = _network(arguments, examples.x.shape[1:], n_outputs)
+    net = _network(arguments, parts, examples.x.shape[1:], n_outputs)
     source = examples.source
     x, y = net.shaped(examples.x), examples.y
     validation = None
@@ -181,17 +182,24 @@ def _require_new_checkpoint(arguments: argparse.Namespace) -> None:
         raise InputError(f"--json {out}: expected another file than the checkpoint")
 
 
-def _network(arguments: argparse.Namespace, image: tuple[int, ...], n_outputs: int):
-    """Make the network that the options name, for images of this shape."""
-    from refbnn import Network
+def _parts(arguments: argparse.Namespace):
+    """Find architecture, law and prior, before the data is loaded."""
     from refbnn.network.architectures import architecture_named
     from refbnn.noise import Gaussian, load_law
 
-    architecture = architecture_named(arguments.arch)
+    law = Gaussian() if arguments.noise is None else load_law(arguments.noise)[0]
+    return architecture_named(arguments.arch), law, _prior(arguments.prior)
+
+
+def _network(arguments: argparse.Namespace, parts, image: tuple[int, ...], n_outputs: int):
+    """Make the network for images of this shape."""
+    from refbnn import Network
+
+    architecture, law, prior = parts
     return Network(
         architecture.layers(n_outputs, image),
-        law=Gaussian() if arguments.noise is None else load_law(arguments.noise)[0],
-        prior=_prior(arguments.prior),
+        law=law,
+        prior=prior,
         seed=arguments.seed,
         input_shape=architecture.input_shape(image),
         correlated=() if arguments.correlated is None else (arguments.correlated,),
@@ -202,10 +210,7 @@ def _prior(text: str):
     from refbnn import prior
 
     name, _, numbers = text.partition(":")
-    if name not in _PRIORS:
-        raise InputError(
-            f"--prior {text}: expected one of {', '.join(_PRIORS)}{suggestion(name, _PRIORS)}"
-        )
+    shared.require_one_of("--prior", name, _PRIORS)
     kind, meaning = _PRIORS[name]
     try:
         values = [float(number) for number in numbers.split(",")]

@@ -65,6 +65,8 @@ class Moments:
         moments.__dict__.update(mean=mean, var=var)
         return moments
 
+    __iter__ = None  # `mean, var = moments` would unpack two rows
+
     def __getitem__(self, rows) -> Moments:
         return Moments.unchecked(self.mean[rows], self.var[rows])
 

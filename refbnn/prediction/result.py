@@ -61,6 +61,8 @@ class Prediction:
     probabilities: np.ndarray
     aleatoric: np.ndarray
 
+    __iter__ = None
+
     def __getitem__(self, rows: slice | np.ndarray) -> Prediction:
         """Select inputs by a slice, a mask or indices."""
         logits = Moments(self.logits.mean[rows], self.logits.var[rows])

@@ -106,7 +106,7 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
         if json.loads(json.dumps(ours)) != theirs:
             differing = f" ({_differing(ours, theirs)})" if isinstance(ours, dict) else ""
             raise InputError(
-                f"{path}: its run began with another {what}{differing}; resume it with the same"
+                f"{path}: its run began with different {what}{differing}; resume it with the same"
             )
     net.set_parameters(stored.parameters())
     net.correlation |= stored.correlation

@@ -103,7 +103,7 @@ def _start(
             f"{path} already exists: continue it with resume=True, or choose another name"
         )
     data = fingerprint(x, y, *(validation or ()))
-    if path.exists():
+    if resume and path.exists():
         training = checkpoints.load_training(path, net, options, data)
     else:
         training = Training(net, options)

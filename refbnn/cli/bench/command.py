@@ -75,6 +75,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
         raise InputError("--peers: other tools run on this machine alone; expected --device local")
     net = _network(arguments.model, arguments.max_pool)
     schedules = list(dict.fromkeys(arguments.schedule or kernel.SCHEDULES))
+    for schedule in schedules:
+        shared.require_one_of("--schedule", schedule, kernel.SCHEDULES)
     job = Job(net, target, device, schedules, arguments.records, arguments.peers)
     measure, sizes = (instructions, [1, 10]) if device == "emulated" else (latency, [1, 10, 256])
     batches = list(dict.fromkeys(arguments.batch_size or sizes))

@@ -41,7 +41,7 @@ from refbnn.layers.moments import deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.noise.law import Law
-from refbnn.uncertainty.diagnostics.diagnose import weighted_sum
+from refbnn.uncertainty.diagnostics.diagnose import BLOCK, weighted_sum
 from refbnn.uncertainty.diagnostics.non_gaussianity import NonGaussianity
 
 
@@ -78,31 +78,42 @@ def bounds_rows(net: Network, x: np.ndarray) -> list[dict]:
     list of dict
         One row, or none if that layer is neither Dense nor Conv2d. "layer" and "kind" name it;
         "w1_bound_in_deviations" is bound (3) and "w2_bound_in_deviations" bound (4) with KL to
-        leading order, over the standard deviation of each output: {"median": ..., "max": ...}.
+        leading order, over the standard deviation of each output: of every input the greatest of
+        its outputs, and over the inputs {"median": ..., "max": ...}.
     """
-    now = np.asarray(x, dtype=float)
-    net.check_input(now.shape[1:])
-    for index, own in enumerate(net.by_layer(net.parameters())):
-        layer = net.layers[index]
-        if not own:
-            now = layer.forward(now, {})
-            continue
-        if not isinstance(layer, Dense | Conv2d) or net.correlation:
-            return []
-        var = layer.moments(now, own).var
-        gaussian = NonGaussianity.gaussian(now.shape)
-        cumulants = weighted_sum(index, layer, deterministic(now), gaussian, own, net.law)
-        kl = NonGaussianity.from_cumulants(*cumulants, var).divergence
-        first = wasserstein_of_sum(layer, now, own, net.law) / np.sqrt(np.where(var > 0, var, 1.0))
-        return [
-            {
-                "layer": index,
-                "kind": type(layer).__name__,
-                "w1_bound_in_deviations": _summary(first),
-                "w2_bound_in_deviations": _summary(wasserstein_from_divergence(1.0, kl)),
-            }
-        ]
-    return []
+    x = np.asarray(x, dtype=float)
+    net.check_input(x.shape[1:])
+    with_weights = [index for index, own in enumerate(net.by_layer(net.parameters())) if own]
+    if not with_weights or net.correlation:
+        return []
+    first = with_weights[0]
+    layer = net.layers[first]
+    if not isinstance(layer, Dense | Conv2d):
+        return []
+    blocks = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
+    w1, w2 = np.concatenate([_greatest(net, first, layer, block) for block in blocks], axis=1)
+    return [
+        {
+            "layer": first,
+            "kind": type(layer).__name__,
+            "w1_bound_in_deviations": _summary(w1),
+            "w2_bound_in_deviations": _summary(w2),
+        }
+    ]
+
+
+def _greatest(net: Network, index: int, layer: Dense | Conv2d, x: np.ndarray) -> np.ndarray:
+    """Bounds (3) and (4) of each input's outputs, the greatest of them: (2, B)."""
+    own = net.by_layer(net.parameters())[index]
+    for before in net.layers[:index]:
+        x = before.forward(x, {})
+    var = layer.moments(x, own).var
+    gaussian = NonGaussianity.gaussian(x.shape)
+    cumulants = weighted_sum(index, layer, deterministic(x), gaussian, own, net.law)
+    kl = NonGaussianity.from_cumulants(*cumulants, var).divergence
+    w1 = wasserstein_of_sum(layer, x, own, net.law) / np.sqrt(np.where(var > 0, var, 1.0))
+    w2 = wasserstein_from_divergence(1.0, kl)
+    return np.array([bound.reshape(len(x), -1).max(axis=1) for bound in (w1, w2)])
 
 
 def _summary(values: np.ndarray) -> dict[str, float]:

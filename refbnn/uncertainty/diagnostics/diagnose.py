@@ -69,7 +69,7 @@ from refbnn.uncertainty.diagnostics.sampled import (
 )
 
 THRESHOLD = 1.0 / (2.0 * SVI_SAMPLES)  # nats
-_BLOCK = 50  # inputs at a time
+BLOCK = 50  # inputs at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ def diagnose(
             f"diagnose: layers {sorted(net.correlation)} have correlated weights; expected "
             "independent ones"
         )
-    block = min(_BLOCK, block_size(net))
+    block = min(BLOCK, block_size(net))
     parts = []
     for start in range(0, len(x), block):
         rows = x[start : start + block]

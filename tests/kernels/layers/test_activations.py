@@ -14,7 +14,9 @@ from kernels.layers.activations.elementwise import ClosedForm
 from kernels.layers.layer import build_layer, layer_program
 from kernels.program.kernel import build
 from kernels.program.program import Program, Rows
+from refbnn.errors import InputError
 from refbnn.layers import ELU, GELU, Layer, LeakyReLU, ReLU, Sigmoid, Tanh
+from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.moments import Moments
 from refbnn.numerics.normal import rectified_moments
 
@@ -191,3 +193,21 @@ def test_of_nan_nan_is_made(name, schedule):
     mean[0, 1] = var[0, 3] = np.nan
     for result in build_layer(layer, {}, (5,), 1, schedule=schedule)(mean, var):
         np.testing.assert_array_equal(np.isnan(result), [[0, 1, 0, 1, 0]])
+
+
+def test_a_layer_from_elsewhere_is_not_taken_for_one_of_ours():
+    """A user's own elementwise layer may stand in a file with the name of one of ours."""
+
+    class Negate(Elementwise):
+        def value(self, x):
+            return -x
+
+        def grad_input(self, x, grad_y):
+            return -grad_y
+
+        def propagated(self, x):
+            return Moments(-x.mean, x.var)
+
+    Negate.__module__ = "relu"
+    with pytest.raises(InputError, match="Negate has no kernel"):
+        build_layer(Negate(), {}, (3,), 1)

@@ -59,6 +59,9 @@ def test_version(capsys):
     ("words", "said"),
     [
         (["trian"], "refbnn: no command 'trian'; did you mean 'train'? (see refbnn --help)"),
+        (["trian", "--epochs", "3"], "refbnn: no command 'trian'; did you mean 'train'?"),
+        (["trian", "--help"], "refbnn: no command 'trian'; did you mean 'train'?"),
+        (["evaluate", "m.npz", "--id", "mnist", "--method", "boht"], "did you mean 'both'?"),
         (["--versoin"], "refbnn: no option '--versoin'; did you mean '--version'?"),
         ([], "refbnn: no command; expected one of those that --help lists"),
         (
@@ -164,6 +167,8 @@ def test_kernels_without_tvm_say_what_to_install():
 def test_other_modules_that_are_absent_stay_errors():
     with pytest.raises(ModuleNotFoundError, match="no_such_module"), naming_the_extra():
         import no_such_module  # type: ignore[import-not-found] # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match="tvm"), naming_the_extra():
+        import tvm.no_such_module  # noqa: F401
 
 
 def test_public_names_load_on_first_use():

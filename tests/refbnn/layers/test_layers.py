@@ -220,3 +220,5 @@ def test_rows_of_moments():
     np.testing.assert_array_equal(x[1:3].mean, x.mean[1:3])
     np.testing.assert_array_equal(x[-1].var, [10, 11, 12])
     assert x[np.array([True, False, True, False])].shape == (2, 3)
+    with pytest.raises(TypeError, match="not iterable"):  # rows would pass for mean and variance
+        _, _ = x[:2]

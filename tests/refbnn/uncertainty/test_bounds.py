@@ -153,7 +153,11 @@ def test_rows_are_of_the_first_layer_with_weights_alone():
     bound = wasserstein_of_sum(Dense(4, 3), x.reshape(5, 4), own, net.law) / sd
     assert row["w1_bound_in_deviations"]["max"] == pytest.approx(bound.max(), rel=1e-12)
     kl = diagnose(net, x, n_samples=0)[0].first_order.divergence
-    assert row["w2_bound_in_deviations"]["median"] == pytest.approx(np.median(np.sqrt(2 * kl)))
+    assert row["w2_bound_in_deviations"]["median"] == pytest.approx(
+        np.median(np.sqrt(2 * kl).max(axis=-1))
+    )
+    many = bounds_rows(net, np.concatenate([x] * 15))  # more than a block
+    assert many[0]["w1_bound_in_deviations"] == pytest.approx(row["w1_bound_in_deviations"])
     assert bounds_rows(Network([ReLU()], input_shape=(3,)), np.ones((2, 3))) == []
     with pytest.raises(InputError, match="layer 1"):
         bounds_rows(net, np.ones((2, 1, 3, 3)))
