@@ -113,7 +113,10 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 def _run(name: str, words: list[str]) -> list[str]:
     """Run a command; the checks that failed are returned."""
+    from refbnn.cli import arguments as shared
+
     arguments = parser_of(name).parse_args(words)
+    shared.require_distinct_files(name, vars(arguments))
     # A polite kill unwinds like an interrupt, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if isinstance(sys.stdout, io.TextIOWrapper):

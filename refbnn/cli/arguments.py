@@ -40,6 +40,20 @@ def require_one_of(option: str, value: str, known: Iterable[str]) -> None:
         )
 
 
+def require_distinct_files(command: str, values: Mapping[str, object]) -> None:
+    """Raise InputError if an output file is an input or another output."""
+    written = [(name, values.get(name)) for name in ("out", "json")]
+    read = [(name, value) for name, value in values.items() if name not in ("out", "json")]
+    for index, (name, path) in enumerate(written):
+        for other, value in [*written[index + 1 :], *read]:
+            if not isinstance(path, Path) or not isinstance(value, str | Path):
+                continue
+            if (command, name, other) == ("calibrate", "out", "model"):
+                continue  # a network may take its factor in place
+            if Path(value).resolve() == path.resolve():
+                raise InputError(f"--{name} {path}: this is {other} too; choose another name")
+
+
 def output_file(suffix: str = ""):
     """Argument type: the path of a file that can be written and whose name ends in `suffix`."""
 

@@ -69,7 +69,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
     for name in arguments.names:
         if name not in published:
             raise InputError(
-                f"no publication {name!r}; expected some of {', '.join(published)}"
+                f"no data set {name!r} to fetch; expected some of {', '.join(published)}"
                 f"{suggestion(name, published)}"
             )
     for name, publication in published.items():

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing = actions.add_parser("show", help="print a saved law and draw it")
     showing.add_argument("law", metavar="LAW.json", type=Path)
     text = "picture to write (default: the law's name with .png, in the current folder)"
-    shared.add_out(showing, "FILE.png", text)
+    shared.add_out(showing, "FILE.png", text, ".png")
     showing.set_defaults(act=_show)
 
     sampling = actions.add_parser("sample", help="draw from a saved law")

@@ -169,7 +169,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
         )
     write_json(arguments.json, {"epochs": _rows(history)})
     _print(history)
-    print(f"\n{arguments.out}: {arguments.arch}, {net.layout.size} weights, {source}")
+    size = f"{arguments.arch}, {net.layout.size} weights"
+    print(f"\n{arguments.out}: {size}, trained on {arguments.data} ({source})")
     return []
 
 
@@ -178,8 +179,6 @@ def _require_new_checkpoint(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if out.exists() and not arguments.resume:
         raise InputError(f"{out} already exists: continue it with --resume, or choose another name")
-    if arguments.json is not None and arguments.json.resolve() == out.resolve():
-        raise InputError(f"--json {out}: expected another file than the checkpoint")
 
 
 def _parts(arguments: argparse.Namespace):

@@ -108,6 +108,8 @@ def write_text(target: str | Path, text: str) -> None:
 def require_writable(target: str | Path) -> None:
     """Raise InputError unless the file can be written; to be called before long work."""
     path = Path(target)
+    if not path.parent.is_dir():
+        raise InputError(f"{target}: not writable, as there is no folder {path.parent}")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"{target}: not writable; expected a file to write to")
 

@@ -3,8 +3,6 @@
 Start with `layer` (the interface) and `dense`; `moments` and `posterior` are the arrays they take.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from refbnn.layers.activations import ACTIVATIONS
 from refbnn.layers.activations.elu import ELU
 from refbnn.layers.activations.gelu import GELU
@@ -20,12 +18,6 @@ from refbnn.layers.images.flatten import Flatten
 from refbnn.layers.images.max_pool2d import MaxPool2d
 from refbnn.layers.layer import Layer
 from refbnn.layers.residual import Residual
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Stand for activations that are not named above; each is found by its file."""
-
 
 globals().update(ACTIVATIONS)
 

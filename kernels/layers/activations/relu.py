@@ -1,5 +1,7 @@
 """ReLU, y = max(0, x): moments of a rectified Gaussian, in float32.
 
+Schedule: whole vectors, `kernels.program.vectors`.
+
 Formula
 -------
 With s = √v, x = |m|/s and h_n = h_n(−x) of `kernels.arithmetic.normal`:

@@ -192,9 +192,9 @@ def test_a_finished_checkpoint_is_not_overwritten(capsys):
     before = Path("m.npz").read_bytes()
     for words, said in (
         ([], "m.npz already exists: continue it with --resume"),
-        (["--resume", "--epochs", 2], "other options (epochs)"),
-        (["--resume", "--epochs", 1, "--prior", "laplace:1"], "other network (prior)"),
-        (["--resume", "--epochs", 1, "--validation", 0.1], "other data"),
+        (["--resume", "--epochs", 2], "different options (epochs)"),
+        (["--resume", "--epochs", 1, "--prior", "laplace:1"], "different network (prior)"),
+        (["--resume", "--epochs", 1, "--validation", 0.1], "different data"),
     ):
         code, out, err = train(capsys, *words)
         assert (code, out, err.count("\n")) == (2, "", 1)

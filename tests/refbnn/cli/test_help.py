@@ -72,7 +72,7 @@ def test_version(capsys):
         (["noise", "fit", "x.csv", "--colum", "g"], "refbnn noise fit: no option '--colum'; did"),
         (["noise", "fti"], "did you mean 'fit'?"),
         (["train", "--dtype", "flaot64"], "did you mean 'float64'?"),
-        (["data", "fetch", "mnits"], "refbnn data: no publication 'mnits'; expected some of"),
+        (["data", "fetch", "mnits"], "refbnn data: no data set 'mnits' to fetch; expected some of"),
         (["figures", "fit"], "; did you mean 'fits'?"),
     ],
 )
@@ -182,3 +182,30 @@ def test_public_names_load_on_first_use():
         "assert not hasattr(refbnn, 'nothing')\n"
     )
     assert python(code) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["noise", "fit", "w.csv", "-o", "w.csv"], "--out w.csv: this is file too"),
+        (
+            ["noise", "fit", "w.csv", "-o", "a.json", "--json", "a.json"],
+            "--out a.json: this is json too",
+        ),
+        (["predict", "m.npz", "x.npy", "-o", "m.npz"], "--out m.npz: this is model too"),
+        (
+            ["evaluate", "m.npz", "--id", "mnist", "--json", "m.npz"],
+            "--json m.npz: this is model too",
+        ),
+        (["noise", "show", "law.json", "-o", "law"], "law: expected a name that ends in .png"),
+        (["noise", "show", "law.json", "-o", "no/law.png"], "there is no folder no"),
+    ],
+)
+def test_outputs_replace_no_input_and_no_other_output(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ("w.csv", "m.npz", "law.json"):
+        (tmp_path / name).write_text("kept")
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"kept"}

@@ -221,4 +221,4 @@ def test_rows_of_moments():
     np.testing.assert_array_equal(x[-1].var, [10, 11, 12])
     assert x[np.array([True, False, True, False])].shape == (2, 3)
     with pytest.raises(TypeError, match="not iterable"):  # rows would pass for mean and variance
-        _, _ = x[:2]
+        _, _ = x[:2]  # type: ignore[misc]

@@ -30,6 +30,7 @@ from refbnn.layers import (
     Sigmoid,
     Tanh,
 )
+from refbnn.layers.activations import ACTIVATIONS
 from refbnn.noise import Bimodal, DensityLaw, DeviceLaw, Gaussian, HeavyTailed, Mixture
 from refbnn.prior import (
     DevicePrior,
@@ -147,8 +148,9 @@ def test_every_prior_comes_back(prior, tmp_path):
 def test_every_layer_comes_back(tmp_path):
     inner = {ReLU, ELU, GELU}
     every = {getattr(refbnn.layers, name) for name in refbnn.layers.__all__}
-    assert {type(layer) for layer in LAYERS} | inner == every - {Layer}
-    net = scaled(Network(LAYERS, input_shape=(2, 4, 5)))
+    others = [ACTIVATIONS[name]() for name in ACTIVATIONS]  # found by their files
+    assert {type(layer) for layer in [*LAYERS, *others]} | inner == every - {Layer}
+    net = scaled(Network([*LAYERS, *others], input_shape=(2, 4, 5)))
     save(tmp_path / "net.npz", net)
     loaded = load(tmp_path / "net.npz")
     assert_same(net, loaded)

@@ -169,7 +169,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_other_options_are_refused_by_name(name, tmp_path):
     run(tmp_path / "net.npz", {})
-    with pytest.raises(InputError, match=rf"run began with another options \({name}\)"):
+    with pytest.raises(InputError, match=rf"run began with different options \({name}\)"):
         run(tmp_path / "net.npz", {}, resume=True, **CHANGES[name])
 
 
@@ -187,7 +187,7 @@ def test_other_data_are_refused(tmp_path):
         {"x": x, "y": y, "validation": data(6, 2)},
         {"x": x, "y": y},
     ):
-        with pytest.raises(InputError, match="run began with another data; resume"):
+        with pytest.raises(InputError, match="run began with different data; resume"):
             train(build(), **given, checkpoint=path, resume=True, **OPTIONS)
 
 
@@ -202,7 +202,7 @@ def test_other_networks_are_refused_by_name_and_left_alone(tmp_path):
     }
     for name, net in others.items():
         before = net.parameters()
-        with pytest.raises(InputError, match=rf"run began with another network \({name}\)"):
+        with pytest.raises(InputError, match=rf"run began with different network \({name}\)"):
             train(net, *data(), checkpoint=path, resume=True, **OPTIONS)
         for kept, p in zip(before.values(), net.parameters().values(), strict=True):
             np.testing.assert_array_equal(p.mean, kept.mean)
