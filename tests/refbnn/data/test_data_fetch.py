@@ -188,7 +188,7 @@ def test_show_command(capsys, mnist, tmp_path, name):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fetch", "utkface"], "no publication 'utkface'; expected some of mnist"),
+        (["fetch", "utkface"], "no data set 'utkface' to fetch; expected some of mnist"),
         (["fetch"], "required: NAME"),
         (["show", "mnits", "-o", "a.png"], "no data set of that name"),
         (["show", "fashion-subset", "--split", "train", "-o", "a.png"], "has no train split"),
