@@ -35,22 +35,12 @@ from refbnn.network.network import Network
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """One layer of the compiled network by itself.
+    """One layer of the compiled network by itself."""
 
-    Parameters
-    ----------
-    name : str
-        Index and kind of the layer.
-    alone : Program
-    work : Work
-    inputs : tuple of ndarray, (batch, ...)
-        Known values, or mean and variance.
-    """
-
-    name: str
+    name: str  # index and kind of the layer
     alone: Program
     work: roofline.Work
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[np.ndarray, ...]  # known values, or mean and variance, (batch, ...)
 
     def kernel(self, schedule: str, records: Path | None, device: str | Board) -> Kernel:
         """Compile it as `kernels.program.kernel.build` does, with its inputs in place."""
@@ -119,28 +109,14 @@ def timed(
 
 @dataclass(frozen=True)
 class Counted:
-    """Instructions of one operator on the emulated core.
-
-    Parameters
-    ----------
-    name : str
-    floor : int
-        Fused multiply-adds that it needs at least.
-    weight_vectors : int
-        Vectors of weights that it loads at least.
-    products : int
-        Multiply-accumulates of a weight and an input.
-    instructions : dict of schedule to InstructionCount
-    loops : dict of schedule to Loop, or None
-        Innermost loop that executes most instructions.
-    """
+    """Instructions of one operator on the emulated core."""
 
     name: str
-    floor: int
-    weight_vectors: int
-    products: int
-    instructions: dict[str, InstructionCount]
-    loops: dict[str, Loop | None]
+    floor: int  # fused multiply-adds that it needs at least
+    weight_vectors: int  # vectors of weights that it loads at least
+    products: int  # multiply-accumulates of a weight and an input
+    instructions: dict[str, InstructionCount]  # by schedule
+    loops: dict[str, Loop | None]  # by schedule, the innermost loop that executes most
 
 
 def counted(

@@ -34,30 +34,14 @@ _MOST = 20_000_000  # numbers as text, a quarter of a gigabyte; compilers need t
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
-    """Result of a deployment.
+    """Result of a deployment; for C source there are neither sizes nor a kernel."""
 
-    Parameters
-    ----------
-    files : tuple of str
-        Names of the files in the folder.
-    command : str
-        Command that builds the check in that folder.
-    sizes : Sizes or None
-        Sizes of the library; None for C source.
-    vector : Vector
-        Test vector.
-    kernel : Moments or None
-        Result of the kernel, driven from Python, for the vector; None for C source.
-    untuned : tuple of str
-        Workloads scheduled by hand for lack of a record, if the schedule is "tuned".
-    """
-
-    files: tuple[str, ...]
-    command: str
-    sizes: Sizes | None
-    vector: Vector
-    kernel: Moments | None
-    untuned: tuple[str, ...]
+    files: tuple[str, ...]  # names in the folder
+    command: str  # builds the check in that folder
+    sizes: Sizes | None  # sizes of the library
+    vector: Vector  # test vector
+    kernel: Moments | None  # result for the vector of the kernel that Python drives
+    untuned: tuple[str, ...]  # with "tuned", workloads scheduled by hand for lack of a record
 
 
 def deploy(
