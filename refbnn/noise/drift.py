@@ -35,7 +35,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from refbnn.errors import InputError
 from refbnn.noise.fitting.bounded import MAX_DEGREE
@@ -260,6 +259,8 @@ def _first_that_fits(
 
 def _matched(parameters: list[np.ndarray]) -> list[np.ndarray]:
     """Number the components of mixtures alike at all times."""
+    from scipy.optimize import linear_sum_assignment
+
     matched = [parameters[0]]
     for theta in parameters[1:]:
         (m, s, _), (m_new, s_new, w_new) = components(matched[-1]), components(theta)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import OptimizeResult, minimize
 
 from refbnn.noise.fitting.placing import Placed
 
@@ -46,8 +45,9 @@ class Estimate:
         return [i for i, name in enumerate(self.names) if name in kept]
 
 
-def minimise(negative, starts, bounds) -> OptimizeResult:
+def minimise(negative, starts, bounds):
     """L-BFGS-B, finished from the best of several starts; `negative` returns value and gradient."""
+    from scipy.optimize import minimize
 
     def search(p, tolerance):
         options = {"ftol": tolerance, "gtol": 1e-8, "maxiter": 500}
