@@ -203,7 +203,7 @@ def test_the_speed_table_is_complete(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["figures", "fits", "nonsense"], "no figure 'nonsense'; expected some of fits, inv"),
+        (["figures", "fits", "nonsense"], "figure nonsense: expected one of fits, inv"),
         (["figures", "fits", "-o", __file__], "expected a folder"),
     ],
 )

@@ -498,9 +498,9 @@ def test_command_line(tmp_path, capsys):
         (["--batch-size", "0"], "'0'; expected an integer, at least 1"),
         (
             ["--schedule", "best"],
-            "schedule 'best' is unknown; expected one of: default, hand, tuned",
+            "--schedule best: expected one of default, hand, tuned",
         ),
-        (["--form", "both"], "form 'both' is unknown; expected one of: variance, raw"),
+        (["--form", "both"], "--form both: expected one of variance, raw"),
     ],
 )
 def test_command_line_refuses(tmp_path, capsys, words, message):

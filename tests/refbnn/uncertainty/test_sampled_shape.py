@@ -135,7 +135,7 @@ def test_blocks_of_inputs_share_their_draws(monkeypatch):
     x = np.repeat(x, 3, axis=0) * np.array([1.0, 0.5, 2.0])[:, None, None, None]
     _, whole = diagnose(net, x, n_samples=30)
     steps: list[int] = []
-    monkeypatch.setattr("refbnn.uncertainty.diagnostics.diagnose._BLOCK", 2)
+    monkeypatch.setattr("refbnn.uncertainty.diagnostics.diagnose.BLOCK", 2)
     monkeypatch.setattr("refbnn.uncertainty.diagnostics.sampled._NUMBERS", 1)  # a draw at a time
     _, parted = diagnose(net, x, n_samples=30, on_inputs=steps.append)
     assert steps == [2, 1]
