@@ -1,4 +1,4 @@
-"""The look that all figures share: colours, axes, legends, and PNG files without a date."""
+"""The look that all figures share: colours, axes, legends, and files without a date."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from refbnn.files.atomic import written_atomically
+
 # Okabe & Ito 2008: distinguishable with any colour vision.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 GREEN, PINK, AMBER = "#009E73", "#CC79A7", "#E69F00"
 
+# Formats of pictures, with the metadata that would differ from day to day.
+FORMATS: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 _SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "refbnn",  # names of clip paths
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -37,9 +46,13 @@ def figure(columns: int, rows: int = 1, panel: tuple[float, float] = (4.6, 3.5),
 
 
 def save(fig: Figure, path: Path) -> None:
-    """Write a PNG without version or date, so that equal pictures are equal files."""
-    with mpl.rc_context(_SETTINGS):
-        fig.savefig(path, dpi=130, metadata={"Software": None})
+    """Write a picture whole or not at all; its suffix is one of `FORMATS`.
+
+    Without version, date and random names, so that equal pictures are equal files.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    with mpl.rc_context(_SETTINGS), written_atomically(path) as temporary:
+        fig.savefig(temporary, format=kind, dpi=130, metadata=FORMATS[kind])
 
 
 def legend_below(fig: Figure, *sources: Axes, columns: int | None = None) -> None:
