@@ -153,13 +153,15 @@ def truth(name, prior, mu, sigma):
 CORNERS = [(mu, sigma) for mu in (0.0, 0.07, -1.0, 10.0) for sigma in (1e-4, 0.02, 0.3, 2.0, 10.0)]
 
 
-def check_corners(name, prior, corners):
+def check_corners(name, prior, corners, rounding=0.0):
+    """Errors below TARGET, and below what rounding of the ends of supports may add."""
     mu, sigma = np.array(corners).T
     got = kl.divergence({"w": Posterior(mu, sigma)}, LAWS[name], prior)["w"]
+    allowed = np.broadcast_to(TARGET + rounding, mu.shape)
     for i, (m, s) in enumerate(corners):
         exact, size = truth(name, prior, m, s)
         error = np.abs([got.value[i], got.d_mean[i], got.d_scale[i]] - exact) / size
-        assert error.max() <= TARGET, (m, s, error)
+        assert error.max() <= allowed[i], (m, s, error)
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=as_name)
@@ -171,15 +173,22 @@ def test_every_law_and_prior_against_fine_rules(name, prior):
 @pytest.mark.parametrize("prior", DEVICE_PRIORS, ids=as_name)
 @pytest.mark.parametrize("name", BOUNDED)
 def test_device_priors_against_fine_rules(name, prior):
-    """Scales down to a ten-thousandth, and means from the middle to a thousandth from an end."""
+    """Scales down to a ten-thousandth, and means from the middle to a thousandth from an end.
+
+    The prior's score grows like one over the distance from an end of its support. Both laws
+    promise their supports to 1e-15 of themselves, and the fine rule has its own mean and standard
+    deviation, some ulps off. So a gap between the ends of both supports is known to 1e-15·|end|,
+    and the gradients to that over the gap: 7e-10 where the gap is a millionth of the support.
+    """
     (low, high), (a, b) = prior.support, LAWS[name].support
-    corners = []
+    corners, gaps = [], []
     for share in (1e-4, 0.1, 0.6, 0.999):
         sigma = share * (high - low) / (b - a)
         # The support of the weight reaches from µ + σa to µ + σb.
         least, most = low - sigma * a, high - sigma * b
         corners += [(least + f * (most - least), sigma) for f in (1e-3, 0.3, 0.999)]
-    check_corners(name, prior, corners)
+        gaps += [min(f, 1.0 - f) * (most - least) for f in (1e-3, 0.3, 0.999)]
+    check_corners(name, prior, corners, 1e-15 * max(-low, high) / np.array(gaps))
 
 
 # -------------------------------------------------------------------------- truth, from mpmath
