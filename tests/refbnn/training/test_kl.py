@@ -1,5 +1,7 @@
 """KL against two truths: mpmath at decisive weights, fine rules from SciPy's densities at many."""
 
+from functools import cache
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -87,45 +89,52 @@ def density(name):
     return np.minimum, -1.0, 1.0
 
 
-def fine_rule(name, centre, width):
-    """Points z, masses and entropy: 20 Gauss nodes on panels that shrink towards the centre.
+def breaks(name, middle, width):
+    """Panels' ends in y, that shrink towards a point; those of the law itself among them."""
+    _, low, high = density(name)
+    steps = width * 2.0 ** np.arange(-2, 24)
+    features = np.concatenate([[middle], middle + steps, middle - steps])
+    features = np.append(features, np.linspace(max(low, -12.0), min(high, 12.0), 97))
+    return features[(features > low) & (features < high)]
+
+
+def points(name, y_breaks):
+    """Points y, weights and density: 20 Gauss nodes on panels.
 
     Bounded laws by y = −cos πu, which takes square-root ends away, with panels that shrink towards
     both ends.
     """
     f, low, high = density(name)
     bounded = name in BOUNDED
-    scales = 2.0 ** np.arange(-2, 24)
+    if bounded:
+        ends = 2.0 ** np.arange(-40.0, 0.0)
+        u = np.concatenate([np.arccos(-y_breaks) / np.pi, ends, 1.0 - ends, [0.0, 1.0]])
+    else:
+        u = np.concatenate([y_breaks, np.linspace(low, high, 97), [low, high]])
+    u = np.unique(u)
+    x, w = np.polynomial.legendre.leggauss(20)
+    half = 0.5 * np.diff(u)[:, np.newaxis]
+    u, w = (u[:-1, np.newaxis] + half * (1.0 + x)).ravel(), (half * w).ravel()
+    if not bounded:
+        return u, w, f(u)
+    # Distances from both ends, without cancellation where they are small.
+    lower, upper = 2.0 * np.sin(0.5 * np.pi * u) ** 2, 2.0 * np.cos(0.5 * np.pi * u) ** 2
+    return 0.5 * (lower - upper), w * np.pi * np.sin(np.pi * u), f(lower, upper)
 
-    def breaks(mean, sd):
-        """In y; the centre is given in z."""
-        middle = mean + sd * centre
-        steps = sd * width * scales
-        features = np.concatenate([[middle], middle + steps, middle - steps])
-        features = np.append(features, np.linspace(max(low, -12.0), min(high, 12.0), 97))
-        return features[(features > low) & (features < high)]
 
-    def points(y_breaks):
-        if bounded:
-            ends = 2.0 ** np.arange(-40.0, 0.0)
-            u = np.concatenate([np.arccos(-y_breaks) / np.pi, ends, 1.0 - ends, [0.0, 1.0]])
-        else:
-            u = np.concatenate([y_breaks, np.linspace(low, high, 97), [low, high]])
-        u = np.unique(u)
-        x, w = np.polynomial.legendre.leggauss(20)
-        half = 0.5 * np.diff(u)[:, np.newaxis]
-        u, w = (u[:-1, np.newaxis] + half * (1.0 + x)).ravel(), (half * w).ravel()
-        if not bounded:
-            return u, w, f(u)
-        # Distances from both ends, without cancellation where they are small.
-        lower, upper = 2.0 * np.sin(0.5 * np.pi * u) ** 2, 2.0 * np.cos(0.5 * np.pi * u) ** 2
-        return 0.5 * (lower - upper), w * np.pi * np.sin(np.pi * u), f(lower, upper)
-
-    y, w, q = points(breaks(0.0, 1.0))
+@cache
+def location(name):
+    """Mean and standard deviation of y."""
+    y, w, q = points(name, breaks(name, 0.0, 1.0))
     mass = w * q / (w @ q)
     mean = mass @ y
-    sd = np.sqrt(mass @ np.square(y - mean))
-    y, w, q = points(breaks(mean, sd))
+    return mean, np.sqrt(mass @ np.square(y - mean))
+
+
+def fine_rule(name, centre, width):
+    """Points z, masses and entropy, with panels that shrink towards the centre, given in z."""
+    mean, sd = location(name)
+    y, w, q = points(name, breaks(name, mean + sd * centre, sd * width))
     seen = q > 0.0
     y, w, q = y[seen], w[seen], q[seen] / (w @ q)
     mass = w * q
