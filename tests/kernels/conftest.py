@@ -1,4 +1,4 @@
-"""What tests of several kinds of kernels share."""
+"""Shared fixture of the tests of kernels: short measurements."""
 
 import pytest
 

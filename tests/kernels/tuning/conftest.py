@@ -1,4 +1,4 @@
-"""What all tests of tuning share."""
+"""Shared fixture of the tests of tuning: one compiling process."""
 
 import pytest
 
