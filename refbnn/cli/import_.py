@@ -151,6 +151,8 @@ def _print(found) -> None:
         rows.append([site, place, "×".join(map(str, p.mean.shape)), *numbers])
     print_table(["site", "place", "shape", "mean |µ|", "mean σ"], rows, left=(0, 1, 2))
     print()
+    if absent := [name for name in parameters if name not in found.places.values()]:
+        print(f"not in the file, known to be 0: {', '.join(absent)}")
 
 
 def _text(layers: str | None) -> str | None:

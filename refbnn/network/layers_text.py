@@ -118,6 +118,15 @@ WORDS: dict[str, _Word] = {
 }
 _RESIDUAL = "residual(LAYER, ...)"
 _LEAVE_OUT = {  # words of other tools, and what to do
+    **dict.fromkeys(
+        (
+            *("convtranspose", "convtranspose2d", "conv1d", "conv3d", "upsample"),
+            *("layernorm", "groupnorm", "instancenorm2d"),
+            *("lstm", "gru", "embedding", "attention"),
+        ),
+        "there is no such layer here",
+    ),
+    "adaptiveavgpool2d": "write 'avgpool K' with K that gives the same size",
     "softmax": "leave it out: predictions apply it to the outputs",
     "logsoftmax": "leave it out: predictions apply the softmax to the outputs",
     "dropout": "leave it out: it does nothing after training",

@@ -286,7 +286,7 @@ class _Body:
         if left := [site for site, _ in self.statistics]:
             raise InputError(
                 f"the file normalises by {', '.join(left)[:80]}; expected as many batch_norm in "
-                "the layers, or --skip"
+                "the layers"
             )
 
     def placed(self, pairs: Sequence[Pair], sites: Posteriors) -> dict[str, Posterior]:

@@ -31,12 +31,13 @@ def at_means(net, x):
 
 @pytest.mark.parametrize("path", ["03_some_biases/conv_without_bias", "05_conv_input_shape/conv"])
 def test_convolutions_compute_what_pytorch_computes(capsys, tmp_path, path):
-    net, _ = imported(capsys, tmp_path, f"{path}.pt", "--from", "bayesian-torch", *CONV)
+    net, out = imported(capsys, tmp_path, f"{path}.pt", "--from", "bayesian-torch", *CONV)
     x, want = (np.load((FILES / path).parent / f"{name}.npy") for name in ("x", "expected"))
     # PyTorch computes in float32: sums of 72 products of order 0.1 to a few 1e-7.
     np.testing.assert_allclose(at_means(net, x), want, atol=1e-6)
     assert net.input_shape == (1, 8, 8)
     bias = net.parameters()["0.bias"]
+    assert ("known to be 0: 0.bias\n" in out) == ("without_bias" in path)
     assert bias.scale.any() == bias.mean.any() == ("without_bias" not in path)
 
 

@@ -81,6 +81,7 @@ def test_every_activation_has_a_word():
         ("relu(2)", r"no layer 'relu\(2\)'"),
         ("softmax", "leave it out"),
         ("dropout 0.5", "leave it out"),
+        ("conv_transpose 1 6 5", "'conv_transpose'; there is no such layer here$"),
         ("linear 4 8", "write 'dense IN OUT'"),
         ("normalize 0 1", "--normalise"),
         ("residual(" * 30 + "relu" + ")" * 30, "at most 20 residual blocks"),
