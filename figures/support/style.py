@@ -1,7 +1,8 @@
-"""The look that all figures share: colours, axes, legends, and files without a date."""
+"""The look that all figures share: colours, labels, legends, and picture files without a date."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ FORMATS: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 _SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "refbnn",  # names of clip paths
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -31,6 +31,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "font.size": 10,
     "axes.titlesize": 11,
+    "svg.hashsalt": "refbnn",  # names of an SVG's parts are random otherwise
 }
 
 
@@ -69,3 +70,28 @@ def legend_below(fig: Figure, *sources: Axes, columns: int | None = None) -> Non
         ncols=columns or len(handles),
         fontsize=9,
     )
+
+
+def axis_label(column: str) -> str:
+    """Label an axis by a column's name: "conductance_uS" -> "conductance (µS)"."""
+    name, unit = _parts(column)
+    return plain(f"{name} ({unit})" if unit else name)
+
+
+def per_unit(text: str, column: str) -> str:
+    """Label an axis of something per unit of a column: "density" -> "density (1/µS)"."""
+    unit = _parts(column)[1]
+    return plain(f"{text} (1/{unit})" if unit else text)
+
+
+def plain(text: str) -> str:
+    """Escape what Matplotlib would read as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _parts(column: str) -> tuple[str, str]:
+    """Name and unit of a column, "" where it states none: name (unit), or name_uS."""
+    if match := re.fullmatch(r"(.+?)\s*[(\[](.+)[)\]]", column):
+        return match[1], match[2].replace("uS", "µS")
+    name, _, unit = column.rpartition("_")
+    return (name, "µS") if unit == "uS" and name else (column, "")

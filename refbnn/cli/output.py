@@ -33,6 +33,25 @@ def progress(description: str, total: int, unit: str = "step") -> Iterator[Calla
         yield tick
 
 
+def plotter(path: Path | None, name: str, function: str = "draw") -> Callable[..., None]:
+    """Return what draws `figures.pictures.<name>.<function>` of its arguments and saves it.
+
+    Called before long work: Matplotlib may be missing. Without a path nothing is drawn.
+    """
+    if path is None:
+        return lambda *_: None
+    from importlib import import_module
+
+    draw = getattr(import_module(f"figures.pictures.{name}"), function)
+    from figures.support.style import save
+
+    def plot(*data) -> None:
+        save(draw(*data), path)
+        print(path)
+
+    return plot
+
+
 def write_json(path: Path | None, numbers: Mapping) -> None:
     """Write a JSON file, if one is wanted."""
     from refbnn.files.atomic import write_text
