@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_integer(parser, "--samples", 0, None, text)
     shared.add_json(parser)
+    shared.add_plot(parser, "divergence and variance ratio of every layer")
     shared.add_threads(parser)
     shared.add_seed(parser)
 
@@ -40,11 +41,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.output import write_json
+    from refbnn.cli.output import plotter, write_json
     from refbnn.uncertainty.diagnostics.bounds import bounds_rows
     from refbnn.uncertainty.diagnostics.diagnose import THRESHOLD, diagnose
     from refbnn.uncertainty.diagnostics.sampled import SAMPLES
 
+    plot = plotter(arguments.plot, "diagnosis")
     net = load(arguments.model)
     examples = data.load(arguments.data, "test")
     x = net.shaped(examples.x[: arguments.inputs])
@@ -75,6 +77,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         "flagged_inputs": inputs,
     }
     write_json(arguments.json, numbers)
+    plot(rows, threshold)
     return []
 
 

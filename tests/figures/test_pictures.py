@@ -1,4 +1,4 @@
-"""Pictures of a user's own results: what stands in them, and files that are equal from run to run."""
+"""Pictures of a user's own results: what stands in them, and files equal from run to run."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_evaluation_of_targets_shows_coverage():
     mean, spread = rng.standard_normal((40, 1)), np.full((40, 1), 0.25)
     prediction = TargetPrediction(mean, spread, spread)
     coverage, errors = evaluation.targets({"svi": prediction}, mean + 0.1).axes
-    # Every target lies 0.1 from its mean, deviation √0.5: inside from the level erf(0.1) = 0.112 on.
+    # Every target lies 0.1 from its mean, deviation √0.5: inside from erf(0.1) = 0.112 on.
     observed = lines(coverage)["observed"]
     np.testing.assert_array_equal(observed[:, 1], observed[:, 0] > 0.112)
     np.testing.assert_allclose(errors.get_lines()[0].get_ydata(), 0.1)

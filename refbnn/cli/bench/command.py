@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ablation", action="store_true", help="also show what each decision of a schedule brings"
     )
     shared.add_json(parser)
+    shared.add_plot(parser, "latencies, or executed instructions, of whole networks")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
@@ -67,8 +68,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from kernels import devices
     from kernels.devices import targets
     from kernels.program import kernel, records
-    from refbnn.cli.output import progress, write_json
+    from refbnn.cli.output import plotter, progress, write_json
 
+    plot = plotter(arguments.plot, "latencies")
     target, device = targets.target(arguments.target), shared.device(arguments)
     devices.find(device, target)  # before the work, not after it
     if arguments.peers and device != "local":
@@ -99,6 +101,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             tables.show_ablation(values, *measure.UNIT)
     machine = {"processor": processor, "device": str(device), **core, "versions": versions}
     write_json(arguments.json, {"machine": machine, "by_batch_size": results})
+    plot(results, f"{arguments.model.name} on {processor['mcpu']}, {measure.described(core)}")
     return []
 
 
