@@ -77,7 +77,10 @@ def compile_network(
     True
     """
     whole = program(net, batch_size, targets.target(target), form)
-    return compiled(whole, schedule, records, device)
+    options = batch_size, target, schedule, form, records, device
+    return compiled(
+        whole, schedule, records, device, partial(compile_network, net.with_noise(net.law), *options)
+    )
 
 
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:

@@ -12,13 +12,11 @@ from tvm import te
 
 from kernels.deploy.function import Function, c_type_of, item_bytes
 from kernels.deploy.test_vector import TOLERANCE, Vector
-from kernels.program.compiled import INFINITY_BITS
 from kernels.program.program import Layout, Program
 from refbnn.layers.moments import Moments
 
 ALIGNMENT = 64  # bytes: as TVM expects of arrays
 _SINGLES = ALIGNMENT // 4  # float32 numbers
-_CODES = ("BAD_INPUT", "BAD_MEAN", "BAD_VARIANCE")
 
 
 def filled(template: str, name: str, **words: object) -> str:
@@ -53,16 +51,14 @@ def memory_bytes(program: Program, work: Sequence[tuple[str, int]]) -> int:
     return sum(ALIGNMENT * -(-size // ALIGNMENT) for size in sizes)
 
 
-def source(name: str, program: Program, n_moments: int, function: Function) -> str:
+def source(name: str, program: Program, function: Function) -> str:
     """Write NAME.c: weights, memory, the function around the kernel; if it is C, the kernel too.
 
     Parameters
     ----------
     name : str
     program : Program
-        With its checks.
-    n_moments : int
-        Outputs that are moments: 2 for mean and variance, 1 for the mean alone.
+        With its checks: the outputs are mean, variance where there is one, and the status.
     function : Function
         NAME_kernel.
     """
@@ -76,7 +72,6 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
         "network.c",
         name,
         beginning="\n" + filled("functions.c", name) if in_c else "",
-        infinity_bits=f"{INFINITY_BITS:#x}u",
         weights=_weights(program),
         memory="\n".join(f"static _Alignas({ALIGNMENT}) {c} {a}[{n}];" for a, c, n in arrays),
         kernel=function.code if in_c else _declaration(name, types),
@@ -84,11 +79,8 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
         input_rows=rows,
         input_columns=columns,
         arguments=", ".join([*names[:1], *weights, *names[1:]]),
-        checks="\n".join(
-            f"  if (output_{n_moments + index}[0] >= INFINITY_BITS) return {name.upper()}_{code};"
-            for index, code in enumerate(_CODES[: 1 + n_moments])
-        ),
-        results="\n".join(_results(program, n_moments)),
+        status=f"output_{len(program.outputs) - 1}[0]",
+        results="\n".join(_results(program, len(program.outputs) - 1)),
     )
 
 

@@ -55,7 +55,8 @@ class _Sizes:
 class Planes(_Sizes):
     """Layout of images as planes: (batch, channels, height, width rounded up to whole vectors).
 
-    The numbers in the columns beyond the width are never used.
+    The numbers in the columns beyond the width reach no result. They are computed with, whole
+    vectors at a time, and of the size of others.
     """
 
     @property
@@ -286,7 +287,7 @@ def windows(
     layer : MaxPool2d or AvgPool2d
     x : Activation of images
     outside : float
-        Mean of entries outside the image.
+        Mean of entries outside the image, in windows that reach into the image.
 
     Returns
     -------
@@ -301,25 +302,44 @@ def windows(
     source, (kernel, stride, padding) = images(x), layer.sizes
     _, *size = layer.output_shape(source.shape)
     layout = source.of_size(*size)
-    x = around(program, f"{name}_around", x, layout, kernel, stride, padding, outside)
+    frame = outside if any(padding) else 0.0
+    x = around(program, f"{name}_around", x, layout, kernel, stride, padding, frame)
     entries = [
-        _entries(f"{name}_columns_{part}", tensor, images(x), layout, kernel, stride)
-        for tensor, part in zip(x.tensors, ("mean", "var"), strict=False)
+        _entries(f"{name}_columns_{part}", tensor, images(x), layout, kernel, stride, framed)
+        for tensor, part, framed in zip(
+            x.tensors, ("mean", "var"), (frame != 0.0, False), strict=False
+        )
     ]
     words = f"{'x'.join(map(str, source.shape))} {in_words(kernel, stride, padding)}"
     return layout, entries, f"{words} batch {program.batch}"
 
 
 def _entries(
-    name: str, tensor: te.Tensor, source: Images, layout: Images, kernel: Pair, stride: Pair
+    name: str,
+    tensor: te.Tensor,
+    source: Images,
+    layout: Images,
+    kernel: Pair,
+    stride: Pair,
+    framed: bool,
 ) -> Callable:
-    """Entries of one tensor; parameters and result as in `windows`."""
+    """Entries of one tensor; other parameters and result as in `windows`.
+
+    With `framed`, numbers other than 0 surround the image. Windows of columns beyond the width,
+    which may hold nothing else, then get entries 0: later layers compute with those columns.
+    """
+
+    def within(column, there):
+        if not (framed and isinstance(layout, Planes) and layout.pitch > layout.width):
+            return there
+        return tirx.Select(column < layout.width, there, tirx.const(0.0, "float32"))
+
     if isinstance(source, Packs) or stride[1] == 1:
 
         def entry(a, b, i, *index):
             channel, row, column = layout.place(*index)
             at = stride[0] * row + a, stride[1] * column + b
-            return tensor[(i, *source.index(channel, *at))]
+            return within(column, tensor[(i, *source.index(channel, *at))])
 
         return entry
 
@@ -328,7 +348,9 @@ def _entries(
     batch, channels, height, _ = tensor.shape
     columns = te.compute(
         (batch, kernel[1], channels, height, layout.tensor_shape(1)[-1]),
-        lambda i, b, channel, row, column: tensor[i, channel, row, stride[1] * column + b],
+        lambda i, b, channel, row, column: within(
+            column, tensor[i, channel, row, stride[1] * column + b]
+        ),
         name=name,
     )
     return lambda a, b, i, channel, row, column: columns[i, b, channel, stride[0] * row + a, column]

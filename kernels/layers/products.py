@@ -212,7 +212,8 @@ def _moments(sums: list, bias: list, form: str):
         return sums[0] + bias[0]
     own = sums if form == "spread" else sums[1:]
     if form == "raw":
-        var = tirx.max(own[0] - own[1], tirx.const(0.0, "float32"))
+        # In this order NaN, the difference of sums that overflow, stays NaN.
+        var = tirx.max(tirx.const(0.0, "float32"), own[0] - own[1])
     else:
         var = sum(own[1:], own[0])
     var = var + bias[-1]

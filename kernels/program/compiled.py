@@ -1,14 +1,19 @@
 """A compiled network: called like the reference, with the same checks of inputs and results.
 
-The compiled function does most of a check: a pass over an array takes a fraction of a microsecond
-there, but several from Python, as long as a small network. The pass leaves the bits of the largest
-number, without its sign: float32 numbers order as their bits do, and infinity, whose bits are
-7F800000, is above all finite ones and below every NaN. In variances the sign stays: negative
-numbers other than −0 are then above infinity.
+The compiled function checks its input and results, and leaves one word, the status: a pass over an
+array takes a fraction of a microsecond there, but several from Python, as long as a small network.
+The pass finds the bits of the largest number, without its sign: float32 numbers order as their bits
+do, and infinity, whose bits are 7F800000, is above all finite ones and below every NaN. In
+variances the sign stays: negative numbers other than −0 are then above infinity.
+
+A number that overflows inside of the network reaches the results: sums make infinity or NaN of it,
+and layers with limits, which would make a number of it again, make NaN
+(`kernels.arithmetic.polynomials.finite`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,30 +24,35 @@ from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
 from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
-from kernels.program.program import Program, Rows
+from kernels.program.program import Layout, Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
 from refbnn.prediction.result import Prediction
 from refbnn.prediction.softmax import by_quadrature
 
 _SINGLE = np.dtype(np.float32)
-INFINITY_BITS = 0x7F800000
+_INFINITY_BITS = 0x7F800000
 NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
-_MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE, NO_VARIANCE)  # of x, mean and variance
+_INSIDE = " (a number of the network is too large for float32: make inputs or weights smaller)"
+_MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE + _INSIDE, NO_VARIANCE + _INSIDE)  # of status 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledNetwork:
     """A network compiled for one batch size by `compile_network`: `net.propagate(x)` in float32.
 
-    All calls share one memory: do not call it from two threads at once.
+    It may be called from several threads: all calls share one memory, and a lock lets one at a time
+    compute. Threads that shall compute at once need a copy each (`copy.deepcopy`). Pickling and
+    copying compile again, with the weights of the network at the time it was compiled.
 
     Parameters
     ----------
     kernel : Kernel
         Takes x; gives mean and variance, or the mean alone where the variance is 0.
-    largest : tuple of ndarray
-        Views of the bits of the largest entry of x, mean and variance, which each run leaves.
+    status : ndarray, (1, 1)
+        View of the word that each run leaves: 0, or 1, 2, 3 for a fault of x, mean or variance.
+    again : callable without arguments, or None
+        Compiles the network again, for pickles and copies.
     tuned, untuned : tuples of str
         With the schedule "tuned", the workloads that use a record of tuning, and those that have
         none and are scheduled by hand. Empty for other schedules.
@@ -59,7 +69,8 @@ class CompiledNetwork:
     """
 
     kernel: Kernel
-    largest: tuple[np.ndarray, ...]
+    status: np.ndarray
+    again: Callable[[], CompiledNetwork] | None = None
     tuned: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
 
@@ -80,16 +91,23 @@ class CompiledNetwork:
         ------
         InputError
             If x has another shape or type, or holds NaN, infinity or a number too large for
-            float32; or if a result is too large for float32.
+            float32; or if a result, or a number inside of the network, is too large for float32.
         """
         kernel = self.kernel
-        put(x, kernel.inputs[0])
-        kernel.run()
-        for bits, message in zip(self.largest, _MESSAGES, strict=False):
-            if bits.item() >= INFINITY_BITS:
-                raise InputError(message)
-        mean, *var = kernel.outputs
-        return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+        with kernel.lock:
+            put(x, kernel.inputs[0])
+            kernel.run()
+            status = self.status.item()
+            if status:
+                raise InputError(_MESSAGES[status - 1])
+            mean, *var = kernel.outputs
+            return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        """Compile again where it is unpickled or copied: machine code is of this process."""
+        if self.again is None:
+            raise TypeError("a compiled program can be neither pickled nor copied; compile it again")
+        return self.again, ()
 
     def predict(self, x: np.ndarray) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict` does; errors as in a call.
@@ -112,7 +130,7 @@ class CompiledNetwork:
             As in a call, and if the device cannot count: only "emulated" can.
         """
         self(x)  # for its checks
-        return self.kernel.instruction_count(*self.kernel.inputs)
+        return self.kernel.instruction_count(x)
 
 
 def put(x: np.ndarray, view: np.ndarray) -> None:
@@ -142,17 +160,21 @@ def put(x: np.ndarray, view: np.ndarray) -> None:
 
 
 def compiled(
-    program: Program, schedule: str, records: str | Path | None, device: str | Board
+    program: Program,
+    schedule: str,
+    records: str | Path | None,
+    device: str | Board,
+    again: Callable[[], CompiledNetwork] | None = None,
 ) -> CompiledNetwork:
     """Compile the program of a network; arguments and errors as in `compile_network`."""
-    n_outputs = add_checks(program)
+    add_checks(program)
     kernel = kernels.build(program, schedule, records, device)
-    largest = kernel.outputs[n_outputs:]
-    kernel = replace(kernel, outputs=kernel.outputs[:n_outputs])
+    *outputs, status = kernel.outputs
+    kernel = replace(kernel, outputs=tuple(outputs))
     if schedule != "tuned":
-        return CompiledNetwork(kernel, largest)
-    found = kernels.tuned(program, records)
-    return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned(program, records))
+        return CompiledNetwork(kernel, status, again)
+    found = tuple(sorted(kernels.tuned(program, records)))
+    return CompiledNetwork(kernel, status, again, found, untuned(program, records))
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
@@ -161,24 +183,25 @@ def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
     return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 
 
-def add_checks(program: Program) -> int:
-    """Add the bits of the largest entries of x, mean and variance to a network's outputs.
+def add_checks(program: Program) -> None:
+    """Add the status to a network's outputs: 0, or 1, 2, 3 for a fault of x, mean or variance."""
+    operands = [*program.inputs, *program.outputs]
+    bits = [_largest(*operand, signed=index == 2) for index, operand in enumerate(operands)]
 
-    Returns
-    -------
-    int
-        Number of outputs before: mean, and variance where there is one.
-    """
-    arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
-    bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
-    n_outputs = len(program.outputs)
-    program.outputs += [(Rows(1, 1), tensor) for tensor in bits]
-    return n_outputs
+    def status(*_):
+        code = tirx.const(0, "int32")
+        for index, largest in reversed(list(enumerate(bits, start=1))):
+            bad = largest[0, 0] >= tirx.const(_INFINITY_BITS, "uint32")
+            code = tirx.Select(bad, tirx.const(index, "int32"), code)
+        return code
+
+    program.outputs.append((Rows(1, 1), te.compute((1, 1), status, name="status")))
 
 
-def _largest(tensor: te.Tensor, signed: bool) -> te.Tensor:
-    """Bits of the largest entry, (1, 1), as the top of the file says."""
-    axes = [te.reduce_axis((0, int(n))) for n in tensor.shape]
+def _largest(layout: Layout, tensor: te.Tensor, signed: bool) -> te.Tensor:
+    """Bits of the largest entry, padding left out, (1, 1), as the top of the file says."""
+    memory = np.broadcast_to(np.float32(0.0), [int(n) for n in tensor.shape])
+    axes = [te.reduce_axis((0, n)) for n in layout.view(memory).shape]
     entry = tensor(*axes)
     bits = tirx.reinterpret("uint32", entry)
     if signed:
