@@ -105,9 +105,24 @@ def real_arrays(pair: object, first: str, second: str, name: str) -> tuple[np.nd
 def all_finite(x: np.ndarray) -> bool:
     """Whether no entry is NaN or infinite.
 
-    Σx² is finite unless an entry is not or the sum overflows: one fast pass, rarely two.
+    Σ|x|² is finite unless an entry is not or the sum overflows: one fast pass, rarely two.
     """
-    return math.isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())
+    return math.isfinite(np.vdot(x, x).real) or bool(np.isfinite(x).all())
+
+
+def require_finite_inputs(x: np.ndarray) -> None:
+    """Raise InputError for inputs with NaN or infinity, which a maximum or tanh would hide."""
+    if not all_finite(x):
+        raise InputError("x holds NaN or infinity; expected finite numbers")
+
+
+def require_finite_outputs(y: np.ndarray, layer: str) -> None:
+    """Raise InputError where outputs overflowed: the next layer may make numbers of them again."""
+    if not all_finite(y):
+        raise InputError(
+            f"{layer}: an output is NaN, infinite or too large for {y.dtype}; expected smaller "
+            "inputs or weights"
+        )
 
 
 def deterministic(x: np.ndarray) -> Moments:

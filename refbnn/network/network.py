@@ -11,7 +11,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Layer
 from refbnn.layers.layer import Shape
-from refbnn.layers.moments import Moments
+from refbnn.layers.moments import Moments, require_finite_inputs, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
 from refbnn.network import counter_sampling
@@ -251,8 +251,9 @@ class Network:
         Raises
         ------
         InputError
-            If x does not fit, n_samples is below 1, or not exactly one of `rng` and `seed` is
-            given; with `seed`, also if weights are correlated.
+            If x does not fit or holds NaN or infinity, n_samples is below 1, not exactly one of
+            `rng` and `seed` is given, or a layer's output overflows; with `seed`, also if weights
+            are correlated.
         """
         if (rng is None) == (seed is None):
             raise InputError(
@@ -260,6 +261,7 @@ class Network:
             )
         x = np.asarray(x)
         shape = self.check_input(x.shape[1:])
+        require_finite_inputs(x)
         if n_samples < 1:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
         outputs = np.empty((n_samples, len(x), *shape))
@@ -269,8 +271,16 @@ class Network:
             elif rng is not None:
                 weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
             for rows in _blocks(len(x)):
-                output[rows] = self.forward(x[rows].astype(float), weights)[0]
+                output[rows] = self._sampled(x[rows].astype(float), self.by_layer(weights))
         return outputs
+
+    def _sampled(self, x: np.ndarray, own: list[dict]) -> np.ndarray:
+        """Outputs for given weights, those of every layer checked: tanh would hide infinity."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            for index, (layer, weights) in enumerate(zip(self.layers, own, strict=True)):
+                x = layer.forward(x, weights)
+                require_finite_outputs(x, f"layer {index}")
+        return x
 
     def propagate(self, x: np.ndarray | Moments) -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
@@ -280,8 +290,8 @@ class Network:
         Raises
         ------
         InputError
-            If x does not fit, or a layer's weights are correlated: the formulas are those of
-            independent weights.
+            If x does not fit or holds NaN or infinity, a moment of a layer's output overflows, or a
+            layer's weights are correlated: the formulas are those of independent weights.
         """
         if self.correlation:
             raise InputError(
@@ -290,6 +300,7 @@ class Network:
             )
         if not isinstance(x, Moments):
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
+            require_finite_inputs(x)
         self.check_input(x.shape[1:])
         own = self.by_layer(self.propagated_parameters())
         parts = [self._propagated(x[rows], own) for rows in _blocks(x.shape[0])]
@@ -299,8 +310,9 @@ class Network:
         )
 
     def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
-        for layer, posteriors in zip(self.layers, own, strict=True):
-            x = layer.moments(x, posteriors)
+        with np.errstate(over="ignore", invalid="ignore"):  # `Moments` refuses the result
+            for layer, posteriors in zip(self.layers, own, strict=True):
+                x = layer.moments(x, posteriors)
         assert isinstance(x, Moments)  # there is at least one layer
         return x
 

@@ -35,7 +35,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, ReLU
-from refbnn.layers.moments import Moments, all_finite
+from refbnn.layers.moments import Moments, all_finite, require_finite_inputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.prediction.covariance.rectified import rectified_covariance
@@ -137,6 +137,7 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
     """
     if not isinstance(x, Moments | JointMoments):
         x = np.asarray(x, dtype=float)
+        require_finite_inputs(x)
     n = len(x.mean) if isinstance(x, Moments | JointMoments) else len(x)
     parts = []
     block = block_size(net)
