@@ -26,6 +26,7 @@ from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Program
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten
+from refbnn.network.memory import largest_array
 from refbnn.network.network import Network
 
 
@@ -79,7 +80,11 @@ def compile_network(
     whole = program(net, batch_size, targets.target(target), form)
     options = batch_size, target, schedule, form, records, device
     return compiled(
-        whole, schedule, records, device, partial(compile_network, net.with_noise(net.law), *options)
+        whole,
+        schedule,
+        records,
+        device,
+        partial(compile_network, net.with_noise(net.law), *options),
     )
 
 
@@ -119,10 +124,11 @@ def input_layout(net: Network, target: Target) -> Layout:
     ------
     InputError
         If the network does not tell the shape of its input, the layers do not fit it or each
-        other, or the input is made neither of rows nor of images.
+        other, the input is made neither of rows nor of images, or an array takes too much memory.
     """
     shape = net.input_shape or (_features(net),)
     net.check_input(shape)
+    largest_array(net)
     return layout_of(shape, target)
 
 

@@ -150,7 +150,8 @@ def compile_sampled(
     whole = program(net, batch_size, int(n_samples), targets.target(target))
     options = batch_size, n_samples, target, schedule, device
     return SampledNetwork(
-        build(whole, schedule, device=device), partial(compile_sampled, net.with_noise(net.law), *options)
+        build(whole, schedule, device=device),
+        partial(compile_sampled, net.with_noise(net.law), *options),
     )
 
 

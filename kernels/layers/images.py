@@ -369,20 +369,41 @@ def one_by_one(program: Program, x: Activation) -> None:
     x : Activation
     """
     names = {tensor.op.name for tensor in x.tensors}
-    workload = f"images one by one batch {program.batch}"
-    program.steps.append(Step(workload, {}, {}, partial(_merge_up_to, last=names)))
+    transform = partial(_merge_up_to, last=names, own=_operators(x))
+    program.steps.append(Step(f"images one by one batch {program.batch}", {}, {}, transform))
 
 
-def _merge_up_to(sch: tvm.s_tir.Schedule, decisions, last: set[str]) -> None:
-    """Merge the loops over images of all blocks up to those named."""
-    blocks = []
+def _operators(x: Activation) -> set[str]:
+    """Names of all operations that x is computed by."""
+    names: set[str] = set()
+    operations = [tensor.op for tensor in x.tensors]
+    while operations:
+        operation = operations.pop()
+        if operation.name not in names:
+            names.add(operation.name)
+            operations += [tensor.op for tensor in operation.input_tensors]
+    return names
+
+
+def _merge_up_to(sch: tvm.s_tir.Schedule, decisions, last: set[str], own: set[str]) -> None:
+    """Merge the loops over images of all blocks up to those named.
+
+    Blocks of other operations between them stay as they are: where each moment has an operator of
+    its own, all operators of the mean come first. Such a block parts those before from those after.
+    """
+    runs: list[list] = [[]]
     for block in sch.get_child_blocks(sch.get_sblock("root")):
-        blocks.append(block)
         name = sch.get(block).name_hint
+        # A block has the name of its operation, and an ending: of its moment, or of its part.
+        if name in own or any(name.startswith(f"{operation}_") for operation in own):
+            runs[-1].append(block)
+        else:
+            runs.append([])
         last = last - {name, name.removesuffix("_v1")}  # mean and variance: the variance's block
         if not last:
             break
-    merge(sch, blocks)
+    for blocks in runs:
+        merge(sch, blocks)
 
 
 def merge(sch: tvm.s_tir.Schedule, blocks: Iterable, extent: int | None = None) -> None:

@@ -36,6 +36,7 @@ from kernels.program import vectors
 from kernels.program.program import Activation, Program, Step
 from refbnn.layers import MaxPool2d
 
+
 def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activation:
     """Apply the layer to images; arguments as in `kernels.layers.layer.add_layer`."""
     layout, parts, words = images.windows(program, name, layer, x, maximum.ABSENT)

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tvm
 from tvm import te, tirx
 
 from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
 from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
-from kernels.program.program import Layout, Program, Rows
+from kernels.program.program import Layout, Program, Rows, Step
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
 from refbnn.prediction.result import Prediction
@@ -106,7 +108,9 @@ class CompiledNetwork:
     def __reduce__(self) -> tuple[Callable, tuple]:
         """Compile again where it is unpickled or copied: machine code is of this process."""
         if self.again is None:
-            raise TypeError("a compiled program can be neither pickled nor copied; compile it again")
+            raise TypeError(
+                "a compiled program can be neither pickled nor copied; compile it again"
+            )
         return self.again, ()
 
     def predict(self, x: np.ndarray) -> Prediction:
@@ -185,27 +189,61 @@ def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
 
 def add_checks(program: Program) -> None:
     """Add the status to a network's outputs: 0, or 1, 2, 3 for a fault of x, mean or variance."""
-    operands = [*program.inputs, *program.outputs]
-    bits = [_largest(*operand, signed=index == 2) for index, operand in enumerate(operands)]
+    operands, lanes = [*program.inputs, *program.outputs], program.target.lanes
+    by_lane = [
+        _largest(f"largest_{index}", layout, tensor, lanes, signed=index == 2)
+        for index, (layout, tensor) in enumerate(operands)
+    ]
+
+    def largest(bits):
+        lane = te.reduce_axis((0, lanes))
+        name = f"{bits.op.name}_of_all"
+        return te.compute((1, 1), lambda *_: te.max(bits[lane], axis=lane), name=name)
+
+    each = [largest(bits) for bits in by_lane]
 
     def status(*_):
         code = tirx.const(0, "int32")
-        for index, largest in reversed(list(enumerate(bits, start=1))):
-            bad = largest[0, 0] >= tirx.const(_INFINITY_BITS, "uint32")
+        for index, bits in reversed(list(enumerate(each, start=1))):
+            bad = bits[0, 0] >= tirx.const(_INFINITY_BITS, "uint32")
             code = tirx.Select(bad, tirx.const(index, "int32"), code)
         return code
 
     program.outputs.append((Rows(1, 1), te.compute((1, 1), status, name="status")))
+    blocks = [bits.op.name for bits in by_lane]
+    program.steps.append(Step("checks", {}, {}, partial(_schedule_checks, blocks=blocks)))
 
 
-def _largest(layout: Layout, tensor: te.Tensor, signed: bool) -> te.Tensor:
-    """Bits of the largest entry, padding left out, (1, 1), as the top of the file says."""
-    memory = np.broadcast_to(np.float32(0.0), [int(n) for n in tensor.shape])
-    axes = [te.reduce_axis((0, n)) for n in layout.view(memory).shape]
-    entry = tensor(*axes)
-    bits = tirx.reinterpret("uint32", entry)
-    if signed:
-        bits = tirx.Select(entry == tirx.const(0.0, "float32"), tirx.const(0, "uint32"), bits)
-    else:
-        bits = tirx.bitwise_and(bits, tirx.const(0x7FFFFFFF, "uint32"))
-    return te.compute((1, 1), lambda *_: te.max(bits, axis=axes), name=f"{tensor.op.name}_largest")
+def _largest(name: str, layout: Layout, tensor: te.Tensor, lanes: int, signed: bool) -> te.Tensor:
+    """Bits of the largest entry of each lane, padding left out, as the top of the file says."""
+    *outer, width = layout.view(np.broadcast_to(np.float32(0.0), _shape(tensor))).shape
+    axes = [te.reduce_axis((0, n)) for n in (*outer, -(-width // lanes))]
+    zero = tirx.const(0, "uint32")
+
+    def of_lane(lane):
+        column = axes[-1] * lanes + lane
+        entry = tensor(*axes[:-1], column)
+        bits = tirx.reinterpret("uint32", entry)
+        if signed:
+            bits = tirx.Select(entry == tirx.const(0.0, "float32"), zero, bits)
+        else:
+            bits = tirx.bitwise_and(bits, tirx.const(0x7FFFFFFF, "uint32"))
+        if width % lanes:
+            bits = tirx.Select(column < width, bits, zero)
+        return te.max(bits, axis=axes)
+
+    return te.compute((lanes,), of_lane, name=name)
+
+
+def _shape(tensor: te.Tensor) -> list[int]:
+    return [int(n) for n in tensor.shape]
+
+
+def _schedule_checks(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
+    """Say how the largest are found: whole vectors at a time, in a register."""
+    for name in blocks:
+        block = sch.get_sblock(name)
+        lane, *axes = sch.get_loops(block)
+        sch.reorder(*axes, lane)
+        sch.vectorize(lane)
+        sch.decompose_reduction(block, axes[0])

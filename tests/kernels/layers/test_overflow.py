@@ -29,6 +29,7 @@ from refbnn.layers import (
 )
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
+from tests.helpers.overflow import BAD, WELL, overflowing
 
 INF, NAN = np.inf, np.nan
 # Mean and variance of one entry that is no number, among others that are.
@@ -49,7 +50,9 @@ def side_by_side(known, schedule):
     image = program.random(Planes(1, 4, 4, lanes), "image")
     if known:
         image = program.known(Planes(1, 4, 4, lanes), "picture")
-        program.inputs = [pair for pair in program.inputs if not pair[1].op.name.startswith("image")]
+        program.inputs = [
+            pair for pair in program.inputs if not pair[1].op.name.startswith("image")
+        ]
     for part, (layers, x) in enumerate(((ROWS, rows), (IMAGES, image))):
         for index, layer in enumerate(layers):
             program.give(add_layer(program, f"layer{part}_{index}", layer, {}, x))
@@ -60,7 +63,9 @@ def outputs(arrays, known, schedule):
     """Smallest to greatest output of each layer, as one array a layer."""
     got = side_by_side(known, schedule)(*arrays)
     step = 1 if known else 2
-    return [np.concatenate([a.ravel() for a in got[i : i + step]]) for i in range(0, len(got), step)]
+    return [
+        np.concatenate([a.ravel() for a in got[i : i + step]]) for i in range(0, len(got), step)
+    ]
 
 
 @pytest.mark.parametrize("schedule", ["hand", "default"])
@@ -83,28 +88,12 @@ def test_no_layer_makes_a_number_of_what_is_none(schedule, known):
             assert np.isfinite(y).any() or y.size <= 2, (name, mean, var)  # and its neighbours are
 
 
-def overflowing(*inner, n=2):
-    """Input 0 times a mean of 1e38, input 1 times a scale of 1e18; then layers, then small ones."""
-    net = Network([Dense(2, n), *inner, Dense(n, 2)])
-    p = net.parameters()
-    first = {"0.weight": Posterior(np.tile([1e38, 0.0], (n, 1)), np.tile([0.0, 1e18], (n, 1)))}
-    first |= {"0.bias": Posterior(np.zeros(n), np.zeros(n))}
-    last = f"{len(inner) + 1}.weight"
-    small = {last: Posterior(1e-30 * p[last].mean, np.zeros(p[last].shape))}
-    net.set_parameters(p | first | small)
-    return net
-
-
-# One row is well; the other overflows in its mean, either way, or in its variance.
-WELL, BAD = np.array([1.0, 1.0]), [[100.0, 0.0], [-100.0, 0.0], [0.0, 100.0]]
-
-
 def require_error_for_each(call):
-    assert np.isfinite(call(np.stack([WELL, WELL]))).all()
+    assert np.isfinite(call(np.array([WELL, WELL]))).all()
     for bad in BAD:
         with pytest.raises(InputError, match="too large for float32"):
-            call(np.stack([WELL, np.array(bad)]))
-    assert np.isfinite(call(np.stack([WELL, WELL]))).all()
+            call(np.array([WELL, bad]))
+    assert np.isfinite(call(np.array([WELL, WELL]))).all()
 
 
 @pytest.mark.parametrize("schedule", ["hand", "default"])
@@ -121,10 +110,10 @@ def test_a_hidden_overflow_is_an_error_on_the_emulated_core():
 def test_a_hidden_overflow_is_an_error_under_sampled_weights():
     # Scales of 1e18 overflow no value, and tanh is not sampled: means alone, cut off by ReLU.
     fast = compile_sampled(overflowing(ReLU()), 2, n_samples=2)
-    assert np.isfinite(fast(np.stack([WELL, WELL]), seed=0)).all()
+    assert np.isfinite(fast(np.array([WELL, WELL]), seed=0)).all()
     for bad in BAD[:2]:
         with pytest.raises(InputError, match="too large for float32"):
-            fast(np.stack([WELL, np.array(bad)]), seed=0)
+            fast(np.array([WELL, bad]), seed=0)
 
 
 def test_the_raw_form_does_not_lose_an_overflow():
