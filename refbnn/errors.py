@@ -1,4 +1,4 @@
-"""Errors for wrong input and for packages that are not installed; suggestions for messages."""
+"""Errors for wrong input and packages that are not installed; a warning; suggestions."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class InputError(ValueError):
     ...     print(error)
     Network: no layers; expected at least one
     """
+
+
+class InputRangeWarning(UserWarning):
+    """Inputs lie far outside the range of the training data: they may be scaled wrongly."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -13,11 +13,13 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import NoReturn
 
-from refbnn.errors import InputError, naming_the_extra, suggestion
+from refbnn.errors import InputError, InputRangeWarning, naming_the_extra, suggestion
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
 GROUPS = {
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _answer_without_command(words)
     name, *words = words
     try:
-        with naming_the_extra():
+        with naming_the_extra(), _warnings_in_a_line(name):
             failed = _run(name, words)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone; so that closing standard output is silent too:
@@ -100,6 +102,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     for check in failed:
         print(f"refbnn {name}: check failed: {check}", file=sys.stderr)
     return FAILED if failed else HELD
+
+
+@contextmanager
+def _warnings_in_a_line(name: str) -> Iterator[None]:
+    """Print each of our warnings once, in a line on standard error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("once", category=InputRangeWarning)
+        others = warnings.showwarning
+
+        def show(message, category, *place, **more) -> None:
+            if issubclass(category, InputRangeWarning):
+                print(f"refbnn {name}: warning: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

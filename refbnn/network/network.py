@@ -9,12 +9,18 @@ from math import prod
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.layers import Dense, Layer
+from refbnn.layers import Dense, Flatten, Layer, Normalise
 from refbnn.layers.layer import Shape
-from refbnn.layers.moments import Moments, require_finite_inputs, require_finite_outputs
+from refbnn.layers.moments import (
+    Moments,
+    deterministic,
+    require_finite_inputs,
+    require_finite_outputs,
+)
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
 from refbnn.network import counter_sampling
+from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.layout import Layout
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
@@ -42,7 +48,8 @@ class Network:
     seed : int
         Seed of the initial means: N(0, 2/fan_in) for weights (He et al. 2015), 0 for biases.
     input_shape : tuple of int, optional
-        Shape of one input; by default that of a dense first layer, else unknown.
+        Shape of one input; by default that of a dense first layer, else unknown. `Normalise` may
+        stand before it.
     correlated : sequence of int
         Indices of layers whose weights have a full covariance, see
         `refbnn.network.correlated_weights`.
@@ -56,6 +63,9 @@ class Network:
     variance_factor : float
         `propagate` multiplies the variance of every weight by this factor, 1 at first; `sample`
         does not. See `refbnn.uncertainty.variance_factor`.
+    input_range : (float, float) or None
+        Least and greatest entry of the training inputs, which `train` stores: `propagate` and
+        `sample` warn of inputs far outside it (`refbnn.network.input_range`).
 
     Raises
     ------
@@ -88,13 +98,15 @@ class Network:
         if not layers:
             raise InputError("Network: no layers; expected at least one")
         self.layers = list(layers)
-        if input_shape is None and isinstance(self.layers[0], Dense):
-            input_shape = (self.layers[0].in_features,)
+        if input_shape is None:
+            first = next((layer for layer in self.layers if not isinstance(layer, Normalise)), None)
+            input_shape = (first.in_features,) if isinstance(first, Dense) else None
         self.input_shape: Shape | None = None if input_shape is None else tuple(input_shape)
         if self.input_shape is not None:
             self.check_input(self.input_shape)
         self.law: Law = _GAUSSIAN if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
+        self.input_range: Range | None = None
         rng = stream(seed, "initial means")
         shapes = {
             f"{index}.{name}": shape
@@ -264,6 +276,7 @@ class Network:
         require_finite_inputs(x)
         if n_samples < 1:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
+        warn_if_far(x, self.input_range)
         outputs = np.empty((n_samples, len(x), *shape))
         for number, output in enumerate(outputs):  # one set of weights in memory at a time
             if seed is not None:
@@ -302,6 +315,7 @@ class Network:
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
             require_finite_inputs(x)
         self.check_input(x.shape[1:])
+        warn_if_far(x.mean if isinstance(x, Moments) else x, self.input_range)
         own = self.by_layer(self.propagated_parameters())
         parts = [self._propagated(x[rows], own) for rows in _blocks(x.shape[0])]
         return Moments(
@@ -310,11 +324,15 @@ class Network:
         )
 
     def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
-        with np.errstate(over="ignore", invalid="ignore"):  # `Moments` refuses the result
-            for layer, posteriors in zip(self.layers, own, strict=True):
-                x = layer.moments(x, posteriors)
-        assert isinstance(x, Moments)  # there is at least one layer
-        return x
+        with np.errstate(over="ignore", invalid="ignore"):  # the results are checked
+            for index, (layer, posteriors) in enumerate(zip(self.layers, own, strict=True)):
+                if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
+                    # Known values stay known: a first layer has fewer products.
+                    x = layer.value(x)
+                    require_finite_outputs(x, f"layer {index}")
+                else:
+                    x = layer.moments(x, posteriors)
+        return x if isinstance(x, Moments) else deterministic(x)
 
     def check_input(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one output for one input of this shape; InputError naming the misfit layer."""

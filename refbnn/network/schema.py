@@ -6,7 +6,7 @@
 
 Layers and priors are dataclasses, stored field by field; laws are stored by `refbnn.noise.storage`.
 Residual blocks hold layers, the device-shaped prior a law. "variance_factor" is there where the
-network's variance factor is not 1.
+network's variance factor is not 1, "input_range": [low, high] where that is known.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from refbnn import layers as layer_types
 from refbnn.errors import InputError
 from refbnn.files.plain_data import LARGEST, as_fields, make
 from refbnn.layers import Layer, Residual
+from refbnn.network.input_range import input_range
 from refbnn.network.memory import largest_array
 from refbnn.network.network import Network
 from refbnn.noise import DeviceLaw, storage
@@ -59,6 +60,7 @@ def of_network(net: Network) -> dict[str, Any]:
         "prior": _prior_data(net.prior),
         "correlated": sorted(net.correlation),
         **({"variance_factor": net.variance_factor} if calibrated else {}),
+        **({} if net.input_range is None else {"input_range": list(net.input_range)}),
     }
 
 
@@ -106,6 +108,8 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
             input_shape=None if shape is None else tuple(shape),
             correlated=correlated,
         ).with_variance_factor(factor)
+        if header.get("input_range") is not None:
+            net.input_range = input_range(header["input_range"])
         largest_array(net)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
