@@ -20,6 +20,7 @@ from refbnn.layers import (
     Conv2d,
     Dense,
     Flatten,
+    Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
@@ -34,10 +35,19 @@ from tests.helpers.overflow import BAD, WELL, overflowing
 INF, NAN = np.inf, np.nan
 # Mean and variance of one entry that is no number, among others that are.
 FAULTS = [(INF, 1.0), (-INF, 1.0), (NAN, 1.0), (0.5, INF), (0.5, NAN), (-INF, INF), (-INF, 0.0)]
-ROWS = [ReLU(), LeakyReLU(0.0), LeakyReLU(), ELU(), GELU(), Sigmoid(), Tanh(), Residual([Tanh()])]
-IMAGES = [
+ROWS: list[Layer] = [
+    ReLU(),
+    LeakyReLU(0.0),
+    LeakyReLU(),
+    ELU(),
+    GELU(),
+    Sigmoid(),
+    Tanh(),
+    Residual([Tanh()]),
+]
+IMAGES: list[Layer] = [
     *(MaxPool2d(2, 1, 1), MaxPool2d(2), MaxPool2d(2, method="tree"), MaxPool2d(1), AvgPool2d(2)),
-    *(BatchNorm2d([0.0], [1.0], [0.0], [0.0]), Flatten(), ReLU(), Residual([ReLU()])),
+    *(BatchNorm2d(*np.zeros((4, 1))), Flatten(), ReLU(), Residual([ReLU()])),
 ]
 
 
@@ -53,8 +63,8 @@ def side_by_side(known, schedule):
         program.inputs = [
             pair for pair in program.inputs if not pair[1].op.name.startswith("image")
         ]
-    for part, (layers, x) in enumerate(((ROWS, rows), (IMAGES, image))):
-        for index, layer in enumerate(layers):
+    for part, x in enumerate((rows, image)):
+        for index, layer in enumerate((ROWS, IMAGES)[part]):
             program.give(add_layer(program, f"layer{part}_{index}", layer, {}, x))
     return build(program, schedule)
 
@@ -131,7 +141,7 @@ def test_the_raw_form_does_not_lose_an_overflow():
 def test_checks_look_at_images_and_not_at_their_padding():
     # A maximum leaves −3e38 for windows of padding alone, beyond the last column; a convolution,
     # then, made infinity of them there.
-    layers = [Conv2d(1, 3, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(3, 2, 1)]
+    layers: list[Layer] = [Conv2d(1, 3, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(3, 2, 1)]
     net = Network(layers, input_shape=(1, 10, 10))
     x = np.random.default_rng(0).random((1, 1, 10, 10))
     got, expected = compile_network(net, 1)(x), net.propagate(x)

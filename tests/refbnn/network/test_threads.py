@@ -7,12 +7,20 @@ import numpy as np
 import pytest
 
 from refbnn import predict
-from refbnn.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Tanh
+from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Tanh
 from refbnn.network.network import Network
 from refbnn.noise import Bimodal, DeviceLaw, HeavyTailed
 
 N_THREADS = 4
-LAYERS = [Conv2d(1, 3, 3), ReLU(), MaxPool2d(2), Flatten(), Dense(27, 8), Tanh(), Dense(8, 3)]
+LAYERS: list[Layer] = [
+    Conv2d(1, 3, 3),
+    ReLU(),
+    MaxPool2d(2),
+    Flatten(),
+    Dense(27, 8),
+    Tanh(),
+    Dense(8, 3),
+]
 
 
 def at_once(work):
