@@ -28,8 +28,9 @@ from kernels.sampling import dense as sampled_dense
 from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Normalise, ReLU
-from refbnn.layers.moments import Moments, all_finite
+from refbnn.layers.moments import Moments
 from refbnn.network.network import Network
+from refbnn.numerics.arrays import all_finite
 from refbnn.numerics.random.philox import key_of
 from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.result import Prediction, from_logit_samples

@@ -25,9 +25,10 @@ import numpy as np
 from numba import njit
 
 from refbnn.errors import InputError
-from refbnn.layers.layer import Arrays, Shape, short_repr, whole_number
+from refbnn.layers.layer import Arrays, Shape, short_repr
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
+from refbnn.numerics.arguments import whole_number
 
 
 def forward(x, weight, bias):
