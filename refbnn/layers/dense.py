@@ -106,6 +106,7 @@ class Dense:
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
         """See `forward` of this module."""
+        self.output_shape(x.shape[-1:])
         return forward(x, weights["weight"], weights["bias"])
 
     def backward(

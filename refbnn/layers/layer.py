@@ -11,7 +11,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
-from refbnn.numerics.arguments import require_methods, shown, whole_number
+from refbnn.numerics.arguments import require_methods, row_of, whole_number
 
 Shape = tuple[int, ...]
 Arrays = Mapping[str, np.ndarray]
@@ -62,9 +62,7 @@ def layers_in_a_row(layers: Iterable[Layer], name: str) -> tuple[Layer, ...]:
     InputError
         If there is none, or one has not the methods of `Layer`; the message opens with `name`.
     """
-    if isinstance(layers, str) or not isinstance(layers, Iterable):
-        raise InputError(f"{name}: layers is {shown(layers)}; expected a list of layers")
-    row = tuple(layers)
+    row = row_of(layers, f"{name}: layers", "a list of layers")
     if not row:
         raise InputError(f"{name}: no layers; expected at least one")
     for number, layer in enumerate(row):
@@ -74,9 +72,8 @@ def layers_in_a_row(layers: Iterable[Layer], name: str) -> tuple[Layer, ...]:
 
 def shape_of(value: Iterable[int], name: str) -> Shape:
     """A shape as a tuple of ints; InputError unless it is a row of whole numbers from 1."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise InputError(f"{name} is {shown(value)}; expected whole numbers, such as (784,)")
-    return tuple(whole_number(size, 1, f"{name}: a size") for size in value)
+    row = row_of(value, name, "whole numbers, such as (784,)")
+    return tuple(whole_number(size, 1, f"{name}: a size") for size in row)
 
 
 def short_repr(layer: Any, omitted: Collection[str] = ()) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
 from refbnn.numerics.arrays import all_finite, real_array
@@ -46,6 +48,10 @@ class Moments:
 
     mean: np.ndarray
     var: np.ndarray
+
+    if TYPE_CHECKING:  # lists become arrays
+
+        def __init__(self, mean: ArrayLike, var: ArrayLike) -> None: ...
 
     def __post_init__(self):
         mean, var = real_arrays(self, "mean", "var", "moments")

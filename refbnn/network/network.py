@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Layer, Normalise
@@ -20,7 +21,7 @@ from refbnn.network.layout import Layout
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
-from refbnn.numerics.arguments import positive_number, require_methods, shown, whole_number
+from refbnn.numerics.arguments import positive_number, require_methods, row_of, shown, whole_number
 from refbnn.numerics.arrays import finite_array, real_array
 from refbnn.numerics.random.streams import stream
 from refbnn.prior import GaussianPrior, Prior
@@ -37,7 +38,7 @@ class Network:
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : iterable of Layer
     law : Law
         Shape of every weight's noise; Gaussian by default.
     prior : Prior
@@ -84,7 +85,7 @@ class Network:
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        layers: Iterable[Layer],
         *,
         law: Law | None = None,
         prior: Prior | None = None,
@@ -114,9 +115,7 @@ class Network:
         self.layout = Layout(shapes)
         self._keep({name: _initial_posterior(shape, rng) for name, shape in shapes.items()})
         self.correlation: dict[int, np.ndarray] = {}
-        if not isinstance(correlated, Iterable):
-            raise InputError(f"correlated is {shown(correlated)}; expected indices of layers")
-        for index in correlated:
+        for index in row_of(correlated, "correlated", "indices of layers"):
             part = self.slice_of_layer(index)
             self.correlation[int(index)] = correlation.uncorrelated(part.stop - part.start)
 
@@ -199,7 +198,9 @@ class Network:
 
         Each array has a leading axis of length n_samples. In a correlated layer z is R z.
         """
-        flat = self.mixed(self.law.sample(rng, (n_samples, self.layout.size)))
+        _require_generator(rng)
+        n = whole_number(n_samples, 1, "n_samples")
+        flat = self.mixed(self.law.sample(rng, (n, self.layout.size)))
         z = self.layout.views(flat)
         return {n: p.mean + p.scale * z[n] for n, p in self._posteriors.items()}, z
 
@@ -222,7 +223,7 @@ class Network:
         own = [self.layout.slices[f"{index}.{name}"] for name in self._names(index)]
         return slice(own[0].start, own[-1].stop)
 
-    def forward(self, x: np.ndarray, weights: Weights) -> tuple[np.ndarray, list[np.ndarray]]:
+    def forward(self, x: ArrayLike, weights: Weights) -> tuple[np.ndarray, list[np.ndarray]]:
         """Output for given weights, and the input of every layer, which `backward` needs.
 
         Weights with a leading axis of S samples give outputs (S, B, ...).
@@ -250,7 +251,7 @@ class Network:
 
     def sample(
         self,
-        x: np.ndarray,
+        x: ArrayLike,
         n_samples: int = 30,
         rng: np.random.Generator | None = None,
         seed: int | None = None,
@@ -281,11 +282,8 @@ class Network:
             raise InputError(
                 "sample: expected either rng=, a generator of NumPy, or seed=, an integer"
             )
-        if rng is not None and not isinstance(rng, np.random.Generator):
-            raise InputError(
-                f"sample: rng is {shown(rng)}; expected a generator, such as "
-                "np.random.default_rng(0), or seed="
-            )
+        if rng is not None:
+            _require_generator(rng)
         n_samples = whole_number(n_samples, 1, "n_samples")
         x = finite_array(x, "x")
         shape = self._check_batch(x)
@@ -300,7 +298,7 @@ class Network:
                 output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
 
-    def propagate(self, x: np.ndarray | Moments) -> Moments:
+    def propagate(self, x: ArrayLike | Moments) -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
         Every weight has the variance σ² times `variance_factor`.
@@ -373,11 +371,19 @@ class Network:
         return x.reshape(len(x), *self.input_shape)
 
     def by_layer(self, arrays: Mapping) -> list[dict]:
-        """One dictionary for each layer: "2.weight" becomes "weight" in that of layer 2."""
-        return [
-            {name: arrays[f"{index}.{name}"] for name in self._names(index)}
-            for index in range(len(self.layers))
-        ]
+        """One dictionary for each layer: "2.weight" becomes "weight" in that of layer 2.
+
+        InputError if an array is missing.
+        """
+        if not isinstance(arrays, Mapping):
+            raise InputError(f"arrays by name are {shown(arrays)}; expected a dictionary")
+        try:
+            return [
+                {name: arrays[f"{index}.{name}"] for name in self._names(index)}
+                for index in range(len(self.layers))
+            ]
+        except KeyError as error:
+            raise InputError(f"no array {error}; expected one for every parameter") from None
 
     def _names(self, index: int) -> list[str]:
         return list(self.layers[index].parameter_shapes())
@@ -387,6 +393,19 @@ def _law(law: Law) -> Law:
     """The law; InputError if it is none."""
     require_methods(law, Law, "law", "Gaussian()")
     return law
+
+
+def _require_generator(rng: np.random.Generator) -> None:
+    if not isinstance(rng, np.random.Generator):
+        raise InputError(
+            f"rng is {shown(rng)}; expected a generator of NumPy, such as np.random.default_rng(0)"
+        )
+
+
+def require_network(net: object, name: str) -> None:
+    """InputError unless it is a network; the message opens with `name`."""
+    if not isinstance(net, Network):
+        raise InputError(f"{name}: net is {shown(net)}; expected a Network")
 
 
 def _blocks(n: int) -> list[slice]:

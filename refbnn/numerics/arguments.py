@@ -1,4 +1,4 @@
-"""Arguments from callers: one number, or an object with the methods of an interface.
+"""Arguments from callers: numbers, rows, paths, and objects that have the methods of an interface.
 
 Light to import: no NumPy. Arrays from callers: `refbnn.numerics.arrays`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 from operator import index
+from pathlib import Path
 from typing import Any
 
 from refbnn.errors import InputError
@@ -42,6 +43,24 @@ def whole_number(value: Any, least: int, name: str, most: int | None = None) -> 
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise InputError(f"{name} is {shown(value)}; expected a whole number {limits}")
     return number
+
+
+def row_of(value: Any, name: str, expected: str) -> tuple:
+    """The entries of a list or another row; InputError if it is text, or none."""
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return tuple(value)
+    except TypeError:
+        raise InputError(f"{name} is {shown(value)}; expected {expected}") from None
+
+
+def path_of(value: Any, name: str) -> Path:
+    """The path of a file; InputError if it is neither text nor a path."""
+    try:
+        return Path(value)
+    except TypeError:
+        raise InputError(f"{name} is {shown(value)}; expected the path of a file") from None
 
 
 def real_number(value: Any, name: str) -> float:

@@ -38,7 +38,8 @@ def real_array(x: Any, name: str) -> np.ndarray:
         return array.view(np.uint8)
     if kind == "O" and not array.ndim:
         raise InputError(f"{name} is {shown(x)}; expected an array of real numbers")
-    raise InputError(f"{name} is of type {array.dtype}; expected real numbers")
+    remedy = ": x.astype(float) turns objects into numbers" if kind == "O" else ""
+    raise InputError(f"{name} is of type {array.dtype}; expected real numbers{remedy}")
 
 
 def finite_array(x: Any, name: str) -> np.ndarray:
@@ -62,11 +63,15 @@ def _as_array(x: Any, name: str) -> np.ndarray:
     masked = sum(int(np.ma.count_masked(r)) for r in rows if isinstance(r, np.ma.MaskedArray))
     if masked:
         raise InputError(
-            f"{name}: {masked} masked entries; expected none: fill them (x.filled(number)) or "
-            "drop their rows"
+            f"{name} has masked entries ({masked}); expected none: fill them, as by "
+            "x.filled(number), or drop their rows"
         )
     try:
         return np.asarray(x)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except ValueError:
+        raise InputError(
+            f"{name} is no array; expected real numbers, in rows of one length"
+        ) from None
+    except (TypeError, RuntimeError) as error:  # what is no array knows why, such as a tensor
         reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{name} is no array ({reason}); expected real numbers") from None
+        raise InputError(f"{name} is no array: {reason}") from None
