@@ -26,7 +26,7 @@ from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Program
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten
-from refbnn.network.network import Network
+from refbnn.network.network import Network, require_network
 
 
 def compile_network(
@@ -76,6 +76,7 @@ def compile_network(
     >>> np.allclose(fast(x).var, net.propagate(x).var)
     True
     """
+    require_network(net, "compile_network")
     whole = program(net, batch_size, targets.target(target), form)
     return compiled(whole, schedule, records, device)
 

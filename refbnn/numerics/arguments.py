@@ -6,12 +6,13 @@ Light to import: no NumPy. Arrays from callers: `refbnn.numerics.arrays`.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import Any
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, suggestion
 
 _SHOWN = 80  # characters of a value in a message
 
@@ -53,6 +54,15 @@ def row_of(value: Any, name: str, expected: str) -> tuple:
         return tuple(value)
     except TypeError:
         raise InputError(f"{name} is {shown(value)}; expected {expected}") from None
+
+
+def require_known(word: Any, known: Collection[str], name: str) -> None:
+    """InputError, with the nearest known word, unless the word is a known one."""
+    if not isinstance(word, str) or word not in known:
+        near = suggestion(word, known) if isinstance(word, str) else ""
+        raise InputError(
+            f"{name} {shown(word)} is unknown; expected one of: {', '.join(known)}{near}"
+        )
 
 
 def path_of(value: Any, name: str) -> Path:

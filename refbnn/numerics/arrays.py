@@ -69,9 +69,7 @@ def _as_array(x: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(x)
     except ValueError:
-        raise InputError(
-            f"{name} is no array; expected real numbers, in rows of one length"
-        ) from None
+        raise InputError(f"{name} is no array; expected real numbers, rows equally long") from None
     except (TypeError, RuntimeError) as error:  # what is no array knows why, such as a tensor
         reason = " ".join(str(error).split())[:80]
         raise InputError(f"{name} is no array: {reason}") from None
