@@ -388,7 +388,10 @@ def small():
         (np.zeros((2, 3), complex), "x is of type complex128; expected real numbers"),
         (np.full((2, 3), "a"), "x is of type <U1; expected real numbers"),
         (np.full((2, 3), None), "x is of type object; expected real numbers"),
-        (np.ma.array(np.zeros((2, 3)), mask=np.eye(2, 3)), r"x has masked entries \(2\)"),
+        (
+            np.ma.array(np.zeros((2, 3)), mask=np.eye(2, 3, dtype=bool)),
+            r"x has masked entries \(2\)",
+        ),
         (
             Moments(np.zeros((2, 3)), np.zeros((2, 3))),
             "x is Moments.* expected an array of real numbers",

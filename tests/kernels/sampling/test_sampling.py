@@ -271,7 +271,11 @@ def test_prediction_is_that_of_the_samples(small):
     [
         (np.zeros((2, 4)), 0, r"x has shape \(2, 4\); expected \(2, 3\)"),
         (np.zeros((2, 3), complex), 0, "x is of type complex128; expected real numbers"),
-        (np.ma.array(np.zeros((2, 3)), mask=np.eye(2, 3)), 0, r"x has masked entries \(2\)"),
+        (
+            np.ma.array(np.zeros((2, 3)), mask=np.eye(2, 3, dtype=bool)),
+            0,
+            r"x has masked entries \(2\)",
+        ),
         (np.full((2, 3), np.nan), 0, "NaN, infinity"),
         (np.full((2, 3), 1e39), 0, "x holds .* too large for float32"),
         (np.full((2, 3), 3e38) * [1, 0, 1], 0, "outputs too large for float32"),

@@ -24,7 +24,7 @@ def test_a_number_of_any_library_is_a_float(value):
 @pytest.mark.parametrize("value", NO_NUMBERS)
 def test_what_is_no_number_is_refused_in_one_short_line(value):
     for check in (arguments.real_number, arguments.positive_number):
-        with pytest.raises(InputError, match="^x is ") as caught:
+        with pytest.raises(InputError, match=r"^x is ") as caught:
             check(value, "x")
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 140
@@ -38,7 +38,7 @@ def test_whole_numbers_of_any_library_are_ints(value):
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, 0, 2.0, -1, 2**70])
 def test_what_is_no_whole_number_in_range_is_refused(value):
-    with pytest.raises(InputError, match="^n is .*; expected a whole number from 1 to 9$"):
+    with pytest.raises(InputError, match=r"^n is .*; expected a whole number from 1 to 9$"):
         arguments.whole_number(value, 1, "n", 9)
 
 
@@ -57,15 +57,15 @@ def test_objects_need_the_methods_of_their_interface():
         def cdf(self, x):
             return x
 
-    with pytest.raises(InputError, match="law: Partial has no support, .*icdf"):
+    with pytest.raises(InputError, match=r"law: Partial has no support, .*icdf"):
         arguments.require_methods(Partial(), Law, "law", "Gaussian()")
 
 
 def test_a_misspelt_word_is_told_the_nearest():
-    with pytest.raises(InputError, match="schedule 'hnad' is unknown; .*did you mean 'hand'"):
+    with pytest.raises(InputError, match=r"schedule 'hnad' is unknown; .*did you mean 'hand'"):
         arguments.require_known("hnad", ["hand", "tuned"], "schedule")
     for word in (["hand"], np.ones(2), None):
-        with pytest.raises(InputError, match="expected one of: hand, tuned$"):
+        with pytest.raises(InputError, match=r"expected one of: hand, tuned$"):
             arguments.require_known(word, ["hand", "tuned"], "schedule")
 
 

@@ -33,8 +33,14 @@ BEFORE_ZERO = {0: 1e-13, 4: 1e-13, 9: 1e-13, 12: 2e-10, 20: 4e-6}
 @pytest.mark.parametrize("s", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize(
     ("side", "c", "allowed"),
-    [(-1, -1.0, AWAY), (-1, 0.0, AWAY), (-1, 1.0, AWAY), (1, None, AWAY)]
-    + [(1, 0.0, AT_ZERO), (1, -1.0, BEFORE_ZERO)],
+    [
+        (-1, -1.0, AWAY),
+        (-1, 0.0, AWAY),
+        (-1, 1.0, AWAY),
+        (1, None, AWAY),
+        (1, 0.0, AT_ZERO),
+        (1, -1.0, BEFORE_ZERO),
+    ],
 )
 def test_the_stated_error_holds_at_a_kink(side, c, allowed, s):
     c = 50.0 * s if c is None else c  # the mean lies between 0 and the kink
