@@ -447,7 +447,11 @@ def too_large(field):
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
-        (Network([Dense(3, 2)]), {"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        (
+            Network([Dense(3, 2)]),
+            {"batch_size": 0},
+            "batch_size is 0; expected a whole number of at least 1",
+        ),
         (Network([Dense(3, 2)]), {"batch_size": 10**20}, "batch_size is 1.*; expected at most 21"),
         (Network([Dense(3, 2)]), {"target": "z80"}, "target 'z80' is unknown; expected one of: h"),
         (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown; expected one of: d"),

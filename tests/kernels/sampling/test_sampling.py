@@ -292,7 +292,11 @@ def test_bad_input(small, x, seed, message):
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
-        (Network([Dense(3, 2)]), {"n_samples": 0}, "n_samples is 0; expected at least 1"),
+        (
+            Network([Dense(3, 2)]),
+            {"n_samples": 0},
+            "n_samples is 0; expected a whole number of at least 1",
+        ),
         (Network([Dense(3, 2)]), {"batch_size": 0}, "batch_size is 0"),
         (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown"),
         (Network([Dense(3, 2)], law=Bimodal(0.5, 0.5, 1e3)), {}, "cubics on 1024 parts"),
