@@ -63,7 +63,7 @@ def compile_network(
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        the network does not tell the shape of its input, a weight is too large for float32, a
+        the network does not tell the shape of its input, weights are correlated, a weight is too large for float32, a
         record is corrupt or does not fit, or the device cannot run kernels for the target.
 
     Examples
@@ -84,6 +84,11 @@ def compile_network(
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
+    if net.correlation and form != "mean":
+        raise InputError(
+            f"compile_network: layers {sorted(net.correlation)} have correlated weights; expected "
+            "independent ones"
+        )
     whole = Program(target, batch, flush=True)
     x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())

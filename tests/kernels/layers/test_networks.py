@@ -463,6 +463,7 @@ def too_large(field):
         (Network([Dense(3, 2)]), {"form": "x"}, "form 'x' is unknown; expected one of: variance"),
         (Network([ReLU()], input_shape=(3,)), {"form": "x"}, "form 'x' is unknown"),
         (Network([ReLU()]), {}, "input_shape is None; expected the shape of one input"),
+        (Network([Dense(3, 2)], correlated=[0]), {}, r"layers \[0\] have correlated weights"),
         (Network([ReLU()], input_shape=(3, 4)), {}, r"input_shape is \(3, 4\); expected 1 or 3"),
         (too_large("mean"), {}, "too large for float32"),
         (too_large("scale"), {}, "too large for float32"),
