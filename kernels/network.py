@@ -63,8 +63,9 @@ def compile_network(
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        the network does not tell the shape of its input, weights are correlated, a weight is too large for float32, a
-        record is corrupt or does not fit, or the device cannot run kernels for the target.
+        the network does not tell the shape of its input, weights are correlated, a weight is too
+        large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
+        the target.
 
     Examples
     --------
@@ -86,8 +87,8 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
     require_form(form)
     if net.correlation and form != "mean":
         raise InputError(
-            f"compile_network: layers {sorted(net.correlation)} have correlated weights; expected "
-            "independent ones"
+            f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
+            "as propagation takes them"
         )
     whole = Program(target, batch, flush=True)
     x = whole.known(input_layout(net, target))
