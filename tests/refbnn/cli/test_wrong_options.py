@@ -61,6 +61,7 @@ CALLS = {
 def test_one_line_and_code_2(folder, monkeypatch, capsys, call):
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))
+    code: object
     try:
         code = cli.main(call.split())
     except SystemExit as end:

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,7 @@ NO_ARRAYS = {
 
 @pytest.mark.parametrize("case", NO_ARRAYS)
 def test_what_is_no_array_of_real_numbers_is_refused(case):
+    x: Any
     x, words = NO_ARRAYS[case]
     with pytest.raises(InputError, match=f"^{words}") as caught:
         real_array(x, "x")
