@@ -128,7 +128,6 @@ def compile_sampled(
     Examples
     --------
     >>> import numpy as np
-    from numpy.typing import ArrayLike
     >>> from kernels import compile_sampled
     >>> from refbnn import Network
     >>> from refbnn.layers import Dense
