@@ -11,7 +11,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
-from refbnn.numerics.arguments import require_methods, row_of, whole_number
+from refbnn.numerics.arguments import row_of, shown, whole_number
 
 Shape = tuple[int, ...]
 Arrays = Mapping[str, np.ndarray]
@@ -60,13 +60,18 @@ def layers_in_a_row(layers: Iterable[Layer], name: str) -> tuple[Layer, ...]:
     Raises
     ------
     InputError
-        If there is none, or one has not the methods of `Layer`; the message opens with `name`.
+        If there is none, or one is no layer, which would tell the shapes of its weights; the
+        message opens with `name`. A network asks for the other methods too, a block that is only
+        stated does not (`refbnn.network.layers_text`).
     """
     row = row_of(layers, f"{name}: layers", "a list of layers")
     if not row:
         raise InputError(f"{name}: no layers; expected at least one")
     for number, layer in enumerate(row):
-        require_methods(layer, Layer, f"{name}: layer {number}", "Dense(3, 2)")
+        if isinstance(layer, type) or not hasattr(layer, "parameter_shapes"):
+            raise InputError(
+                f"{name}: layer {number} is {shown(layer)}; expected a Layer, such as Dense(3, 2)"
+            )
     return row
 
 

@@ -94,6 +94,8 @@ class Network:
         correlated: Sequence[int] = (),
     ):
         self.layers = list(layers_in_a_row(layers, "Network"))
+        for number, layer in enumerate(self.layers):
+            require_methods(layer, Layer, f"Network: layer {number}", "Dense(3, 2)")
         if input_shape is None:
             first = next((layer for layer in self.layers if not isinstance(layer, Normalise)), None)
             input_shape = (first.in_features,) if isinstance(first, Dense) else None
