@@ -1,4 +1,4 @@
-"""Arrays from callers: real numbers, nothing masked."""
+"""Arrays from callers: real numbers, nothing masked; float types of results."""
 
 from __future__ import annotations
 
@@ -56,6 +56,17 @@ def all_finite(x: np.ndarray) -> bool:
     Σx² is finite unless an entry is not or the sum overflows: one fast pass, rarely two.
     """
     return math.isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())
+
+
+def float_type(dtype: Any, what: str) -> np.dtype:
+    """Return float64 or float32, however it is spelt; InputError for every other type."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)  # not None, which NumPy takes for float64
+    if found not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise InputError(f"{what}: dtype is {dtype!r}; expected float64 or float32")
+    return found
 
 
 def _as_array(x: Any, name: str) -> np.ndarray:
