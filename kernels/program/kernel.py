@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import numpy as np
 import tvm
+from numpy.typing import ArrayLike
 from tvm import te
 
 from kernels import devices
@@ -23,6 +24,7 @@ from kernels.program import locks, loops, records, subnormals
 from kernels.program.program import Program
 from kernels.program.records import Record
 from refbnn.errors import InputError
+from refbnn.numerics.arguments import require_known
 
 SCHEDULES = ("default", "hand", "tuned")
 
@@ -102,7 +104,7 @@ class Kernel:
             self.run()
             return tuple([view.copy() for view in self.outputs])
 
-    def instruction_count(self, *arrays: np.ndarray) -> InstructionCount:
+    def instruction_count(self, *arrays: ArrayLike) -> InstructionCount:
         """Count the instructions that one run executes on these inputs.
 
         Raises
@@ -119,7 +121,7 @@ class Kernel:
             executed = self.blocks()
         return count(executed)
 
-    def _put(self, arrays: tuple[np.ndarray, ...]) -> None:
+    def _put(self, arrays: tuple[ArrayLike, ...]) -> None:
         if len(arrays) != len(self.inputs):
             raise InputError(f"kernel: {len(arrays)} arrays; expected {len(self.inputs)}")
         for view, array in zip(self.inputs, arrays, strict=True):
@@ -145,10 +147,7 @@ def lowered(program: Program, schedule: str, folder: str | Path | None = None) -
     InputError
         If the schedule is unknown, or a record is corrupt or does not fit.
     """
-    if schedule not in SCHEDULES:
-        raise InputError(
-            f"schedule {schedule!r} is unknown; expected one of: {', '.join(SCHEDULES)}"
-        )
+    require_known(schedule, SCHEDULES, "schedule")
     plan = planned(program)
     if schedule != "default":
         found = tuned(program, folder) if schedule == "tuned" else {}

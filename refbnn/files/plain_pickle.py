@@ -180,6 +180,8 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str | int):
                 raise _ProgramError(f"key is {_kind(key)}; expected text or an integer")
+            if key in target:
+                raise _ProgramError(f"key {str(key)[:80]!r} is there twice; expected it once")
             target[key] = value
 
     def _name(self, argument: str) -> Name:
@@ -188,7 +190,8 @@ class _Machine:
         known = full in (_TENSOR, _PARAMETER, _DICT) or full in self.loader.names
         if not known and not full.startswith(_CONSTRAINTS):
             raise _ProgramError(
-                f"names {full[:120]!r}; expected tensors and dicts alone, a state dict"
+                f"names {full[:120]!r}; expected tensors and dicts alone: save a state dict, "
+                "torch.save(model.state_dict(), FILE)"
             )
         return Name(full)
 

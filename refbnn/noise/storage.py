@@ -27,13 +27,16 @@ from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.families.heavy_tailed import HeavyTailed
 from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.law import Law
+from refbnn.numerics.arguments import real_number
 
 FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
     law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
 }
 _GREATEST = 1e100  # location and scale, which samples are shifted and multiplied by
+_LEAST, _LEAST_SHARE = 1e-100, 1e-12  # least scale, and in units of the location's size
 _LONGEST_WORD = 200
+_DEEPEST = 8  # levels of a law's JSON: a DensityLaw's series have six
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 
@@ -46,12 +49,15 @@ class Measured:
     scale: float = 1.0  # above 0
 
     def __post_init__(self):
-        object.__setattr__(self, "location", float(self.location))
-        object.__setattr__(self, "scale", float(self.scale))
-        if not (abs(self.location) <= _GREATEST and 0.0 < self.scale <= _GREATEST):
+        for name in ("location", "scale"):
+            value = real_number(getattr(self, name), f"measured: {name}")
+            object.__setattr__(self, name, value)
+        least = max(_LEAST, _LEAST_SHARE * abs(self.location))
+        if not (abs(self.location) <= _GREATEST and least <= self.scale <= _GREATEST):
             raise InputError(
-                f"measured: location {self.location}, scale {self.scale}; "
-                f"expected numbers up to {_GREATEST:g}, the scale above 0"
+                f"measured: location {self.location}, scale {self.scale}; expected numbers up to "
+                f"{_GREATEST:g}, the scale above 0, at least {_LEAST:g} and {_LEAST_SHARE:g} of "
+                "the location"
             )
         if not (self.quantity.isprintable() and len(self.quantity) <= _LONGEST_WORD):
             raise InputError(
@@ -80,7 +86,7 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
         raise InputError(f'{source}: expected a law, an object with "format": "{FORMAT}"')
     if type(data.get("version")) is not int or data["version"] != VERSION:
-        raise InputError(f"{source}: version {data.get('version')!r}; expected {VERSION}")
+        raise InputError(f"{source}: version {str(data.get('version'))[:40]}; expected {VERSION}")
     given = data.get("law")
     family = _FAMILIES.get(str(given.get("family"))) if isinstance(given, Mapping) else None
     if not isinstance(given, Mapping) or family is None:
@@ -89,8 +95,10 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     law = make(family, parameters, f"{source}: {family.__name__}")
     given = data.get("measured", {})
     if not isinstance(given, Mapping) or not isinstance(given.get("quantity", ""), str):
-        raise InputError(f'{source}: "measured" is {given!r}; expected quantity, location, scale')
-    return law, make(Measured, given, f"{source}: measured")
+        raise InputError(
+            f'{source}: "measured" is {str(given)[:80]!r}; expected quantity, location, scale'
+        )
+    return law, make(Measured, given, source)
 
 
 def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> None:
@@ -132,13 +140,43 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
     >>> law, measured
     (Gaussian(), Measured(quantity='z', location=0.0, scale=1.0))
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(fields := dict(pairs)) < len(pairs):
+            raise InputError(f"{path}: an entry is given twice; expected a law")
+        return fields
+
     try:
         with open(path, "rb") as file:
             text = file.read(_LARGEST + 1)
         if len(text) > _LARGEST:
             raise InputError(f"{path}: more than {_LARGEST} bytes; expected a law")
-        data = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: {reason}; expected a law as JSON") from None
+        data = json.loads(text, object_pairs_hook=unique)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; expected a law as JSON") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply; expected a law") from None
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(
+            f"{path}: no JSON; expected a law as JSON, as `refbnn noise fit TABLE.csv -o LAW.json` "
+            "saves it"
+        ) from None
+    if _depth(data) > _DEEPEST:
+        raise InputError(f"{path}: nested more than {_DEEPEST} levels deep; expected a law")
     return from_data(data, str(path))
+
+
+def _depth(data: Any) -> int:
+    """Levels of plain data, counted without recursion."""
+    level, depth = [data], 0
+    while level:
+        depth += 1
+        level = [
+            inner
+            for entry in level
+            if isinstance(entry, dict | list)
+            for inner in (entry.values() if isinstance(entry, dict) else entry)
+        ]
+    return depth

@@ -35,15 +35,11 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Normalise, ReLU
-from refbnn.layers.moments import (
-    Moments,
-    all_finite,
-    require_finite_inputs,
-    require_finite_outputs,
-)
+from refbnn.layers.moments import Moments, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network.input_range import warn_if_far
 from refbnn.network.network import Network
+from refbnn.numerics.arrays import all_finite, finite_array
 from refbnn.prediction.covariance.rectified import rectified_covariance
 
 _MOST_ENTRIES = 20_000_000  # entries of one layer's covariances in memory, 160 MB
@@ -148,8 +144,7 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
         If a layer is of another kind, no layer is dense, weights are correlated, or x does not fit.
     """
     if not isinstance(x, Moments | JointMoments):
-        x = np.asarray(x, dtype=float)
-        require_finite_inputs(x)
+        x = finite_array(x, "x").astype(float, copy=False)
     known = x.mean if isinstance(x, Moments | JointMoments) else x
     warn_if_far(known, net.input_range)
     n = len(known)

@@ -52,6 +52,20 @@ def changed(**changes):
     return json.dumps(data | changes)
 
 
+def _nested(levels):
+    """Lists in lists."""
+    value: list = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def density(**changes):
+    data = as_data(LAWS[-1])["law"]
+    one = {"breaks": [[0, 1.5], [0, 1.5]], "series": [[[1.0] * 24], [[1.0] * 24]]}
+    return changed(law=data | {"alpha": 0.0} | one | changes)
+
+
 BAD = {
     "not JSON": ("{", "expected a law as JSON"),
     "not text": ("\x00\x01", "expected a law as JSON"),
@@ -93,6 +107,25 @@ BAD = {
     "a huge place": (changed(measured={"location": 1e308}), "location 1e\\+308"),
     "a name of two lines": (changed(measured={"quantity": "a\nb"}), "printable"),
     "no scale": (changed(measured={"quantity": "g", "scale": 0.0}), "scale above 0"),
+    "a scale that vanishes": (
+        changed(measured={"scale": 5e-324}),
+        "scale above 0, at least 1e-100",
+    ),
+    "a scale below rounding": (
+        changed(measured={"location": 1.0, "scale": 1e-17}),
+        "1e-12 of the location",
+    ),
+    "levels": (changed(law={"family": "Bimodal", "weight": _nested(900)}), "nested"),
+    "levels beside": (changed(note=_nested(900)), "nested more than 8 levels"),
+    "twice": ('{"format": "refbnn law", "format": "refbnn law"}', "is given twice"),
+    "a table": ("G\n1.0\n2.0\n", "noise fit TABLE.csv -o LAW.json"),
+    "digits": ('{"format": ' + "1" * 5000 + "}", "expected a law"),
+    "an infinite number": (
+        changed(law={"family": "DeviceLaw", "alpha": 0, "beta": 1e999}),
+        "finite",
+    ),
+    "a huge interval": (density(ends=[-1e308, 1e308]), "interval -1e\\+308"),
+    "a huge series": (density(series=[[[1e308] * 24], [[1e308] * 24]]), "series do not fit"),
     "no quantity": (changed(measured={"quantity": 3}), "expected quantity"),
 }
 
