@@ -30,6 +30,7 @@ from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Normalise, ReLU
 from refbnn.layers.moments import Moments
+from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.network import Network, require_network
 from refbnn.numerics.arguments import whole_number
 from refbnn.numerics.arrays import all_finite
@@ -47,9 +48,13 @@ class SampledNetwork:
     Parameters
     ----------
     kernel : Kernel
+    trained : (float, float), optional
+        Range of the inputs that the network was trained on; inputs far outside draw a warning
+        (`refbnn.network.input_range`).
     """
 
     kernel: Kernel
+    trained: Range | None = None
 
     def __call__(self, x: ArrayLike, seed: int) -> np.ndarray:
         """Outputs under each sample.
@@ -75,6 +80,7 @@ class SampledNetwork:
         put(x, view)
         if not all_finite(view):
             raise InputError(NOT_FINITE)
+        warn_if_far(view, self.trained)
         self.kernel.run()
         samples = self.kernel.outputs[0].copy()
         if not all_finite(samples):
@@ -139,7 +145,7 @@ def compile_sampled(
     require_network(net, "compile_sampled")
     n_samples = whole_number(n_samples, 1, "n_samples")
     whole = program(net, batch_size, n_samples, targets.target(target))
-    return SampledNetwork(build(whole, schedule, device=device))
+    return SampledNetwork(build(whole, schedule, device=device), net.input_range)
 
 
 def program(net: Network, batch: int, n_samples: int, target: Target) -> Program:

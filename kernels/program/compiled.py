@@ -23,6 +23,7 @@ from kernels.program.kernel import Kernel
 from kernels.program.program import Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
 from refbnn.prediction.result import Prediction
 from refbnn.prediction.softmax import by_quadrature
@@ -48,6 +49,10 @@ class CompiledNetwork:
     tuned, untuned : tuples of str
         With the schedule "tuned", the workloads that use a record of tuning, and those that have
         none and are scheduled by hand. Empty for other schedules.
+    trained : (float, float), optional
+        Range of the inputs that the network was trained on.
+    most : int
+        Bits of the largest |x| that draws no warning.
 
     Examples
     --------
@@ -64,6 +69,8 @@ class CompiledNetwork:
     largest: tuple[np.ndarray, ...]
     tuned: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
+    trained: Range | None = None
+    most: int = INFINITY_BITS
 
     def __call__(self, x: ArrayLike) -> Moments:
         """Moments of the output for known inputs.
@@ -83,6 +90,12 @@ class CompiledNetwork:
         InputError
             If x has another shape or type, or holds NaN, infinity or a number too large for
             float32; or if a result is too large for float32.
+
+        Warns
+        -----
+        InputRangeWarning
+            If a number of x is larger, without its sign, than all that draw no warning
+            (`refbnn.network.input_range`).
         """
         kernel = self.kernel
         put(x, kernel.inputs[0])
@@ -90,6 +103,8 @@ class CompiledNetwork:
         for bits, message in zip(self.largest, _MESSAGES, strict=False):
             if bits.item() >= INFINITY_BITS:
                 raise InputError(message)
+        if self.largest[0].item() > self.most:
+            warn_if_far(kernel.inputs[0], self.trained)
         mean, *var = kernel.outputs
         return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
@@ -143,17 +158,33 @@ def put(x: ArrayLike, view: np.ndarray) -> None:
 
 
 def compiled(
-    program: Program, schedule: str, records: str | Path | None, device: str | Board
+    program: Program,
+    schedule: str,
+    records: str | Path | None,
+    device: str | Board,
+    trained: Range | None = None,
 ) -> CompiledNetwork:
-    """Compile the program of a network; arguments and errors as in `compile_network`."""
+    """Compile the program of a network; arguments and errors as in `compile_network`.
+
+    `trained` is the range of the inputs that the network was trained on.
+    """
     n_outputs = add_checks(program)
     kernel = kernels.build(program, schedule, records, device)
     largest = kernel.outputs[n_outputs:]
     kernel = replace(kernel, outputs=kernel.outputs[:n_outputs])
+    whole = CompiledNetwork(kernel, largest, trained=trained, most=_most_bits(trained))
     if schedule != "tuned":
-        return CompiledNetwork(kernel, largest)
+        return whole
     found = kernels.tuned(program, records)
-    return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned(program, records))
+    return replace(whole, tuned=tuple(sorted(found)), untuned=untuned(program, records))
+
+
+def _most_bits(trained: Range | None) -> int:
+    """Bits of the largest |x| that draws no warning for inputs trained on that range."""
+    if trained is None:
+        return INFINITY_BITS
+    with np.errstate(over="ignore"):
+        return int(np.float32(np.abs(limits(trained)).max()).view(np.uint32))
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
