@@ -32,6 +32,7 @@ from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Normalise, ReLU
 from refbnn.layers.moments import Moments
+from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.network import Network, require_network
 from refbnn.numerics.arguments import whole_number
 from refbnn.numerics.arrays import all_finite
@@ -51,10 +52,14 @@ class SampledNetwork:
     kernel : Kernel
     again : callable without arguments
         Compiles the network again, for pickles and copies.
+    trained : (float, float), optional
+        Range of the inputs that the network was trained on; inputs far outside draw a warning
+        (`refbnn.network.input_range`).
     """
 
     kernel: Kernel
     again: Callable[[], SampledNetwork]
+    trained: Range | None = None
 
     def __call__(self, x: ArrayLike, seed: int) -> np.ndarray:
         """Outputs under each sample.
@@ -83,6 +88,7 @@ class SampledNetwork:
             put(x, view)
             if not all_finite(view):
                 raise InputError(NOT_FINITE)
+            warn_if_far(view, self.trained)
             self.kernel.run()
             samples = self.kernel.outputs[0].copy()
         if not all_finite(samples):
@@ -155,6 +161,7 @@ def compile_sampled(
     return SampledNetwork(
         build(whole, schedule, device=device),
         partial(compile_sampled, net.with_noise(net.law), *options),
+        net.input_range,
     )
 
 

@@ -135,6 +135,7 @@ def _how(
         "compiled": "C source" if source else f"for {target} ({processor})",
         "form": form,
         "schedule": schedule,
+        "about_inputs": text.about_inputs(net),
         "needs": f" * {needs}\n",
         "endianness": "" if source else " (little-endian)",
     }

@@ -3,7 +3,7 @@
  *   network     $network
  *   compiled    $compiled
  *   operators   form "$form", schedule "$schedule"
- *
+$about_inputs *
  * Arrays are plain rows, one example after the other, images as channels, rows, columns (NCHW). They
  * may lie anywhere where a float may. No call takes memory from a heap, or stack beyond some
  * kilobytes; all memory is static, so one call at a time: not for two threads, nor for an interrupt

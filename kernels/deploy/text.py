@@ -13,10 +13,13 @@ from tvm import te
 from kernels.deploy.function import Function, c_type_of, item_bytes
 from kernels.deploy.test_vector import TOLERANCE, Vector
 from kernels.program.program import Layout, Program
+from refbnn.layers import Normalise
 from refbnn.layers.moments import Moments
+from refbnn.network.network import Network
 
 ALIGNMENT = 64  # bytes: as TVM expects of arrays
 _SINGLES = ALIGNMENT // 4  # float32 numbers
+_MOST_CHANNELS = 4  # in one line of the header
 
 
 def filled(template: str, name: str, **words: object) -> str:
@@ -43,6 +46,26 @@ def header(name: str, program: Program, memory_bytes: int, words: dict[str, str]
         memory_bytes=memory_bytes,
         **words,
     )
+
+
+def about_inputs(net: Network) -> str:
+    """Lines of a comment: what the network does to its inputs, and the range in training."""
+    lines = []
+    if net.layers and isinstance(net.layers[0], Normalise):
+        lines.append("inputs      x as measured: the network itself computes (x - m)/s first, with")
+        for letter, values in (("m", net.layers[0].mean), ("s", net.layers[0].sd)):
+            lines.append(f"            {letter} = {_in_words(np.atleast_1d(values))}")
+    if net.input_range is not None:
+        low, high = net.input_range
+        lines.append(f"trained on  x from {low:.9g} to {high:.9g}: expects the same scale")
+    return "".join(f" *   {line}\n" for line in lines)
+
+
+def _in_words(values: np.ndarray) -> str:
+    """One number, one a channel, or how many there are."""
+    if len(values) <= _MOST_CHANNELS:
+        return ", ".join(f"{value:.9g}" for value in values)
+    return f"{len(values)} numbers from {values.min():.9g} to {values.max():.9g}"
 
 
 def memory_bytes(program: Program, work: Sequence[tuple[str, int]]) -> int:

@@ -30,6 +30,7 @@ from kernels.program.kernel import Kernel
 from kernels.program.program import Layout, Program, Rows, Step
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
 from refbnn.prediction.result import Prediction
 from refbnn.prediction.softmax import by_quadrature
@@ -38,6 +39,7 @@ _SINGLE = np.dtype(np.float32)
 _INFINITY_BITS = 0x7F800000
 NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
 _INSIDE = " (a number of the network is too large for float32: make inputs or weights smaller)"
+_FAR = 4  # status of an x that may be far outside the range trained on
 _MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE + _INSIDE, NO_VARIANCE + _INSIDE)  # of status 1, 2, 3
 
 
@@ -54,12 +56,15 @@ class CompiledNetwork:
     kernel : Kernel
         Takes x; gives mean and variance, or the mean alone where the variance is 0.
     status : ndarray, (1, 1)
-        View of the word that each run leaves: 0, or 1, 2, 3 for a fault of x, mean or variance.
+        View of the word that each run leaves: 0; 1, 2, 3 for a fault of x, mean or variance; or 4
+        where x holds numbers that may draw a warning.
     again : callable without arguments, or None
         Compiles the network again, for pickles and copies.
     tuned, untuned : tuples of str
         With the schedule "tuned", the workloads that use a record of tuning, and those that have
         none and are scheduled by hand. Empty for other schedules.
+    trained : (float, float), optional
+        Range of the inputs that the network was trained on.
 
     Examples
     --------
@@ -77,6 +82,7 @@ class CompiledNetwork:
     again: Callable[[], CompiledNetwork] | None = None
     tuned: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
+    trained: Range | None = None
 
     def __call__(self, x: ArrayLike) -> Moments:
         """Moments of the output for known inputs.
@@ -96,13 +102,21 @@ class CompiledNetwork:
         InputError
             If x has another shape or type, or holds NaN, infinity or a number too large for
             float32; or if a result, or a number inside of the network, is too large for float32.
+
+        Warns
+        -----
+        InputRangeWarning
+            If a number of x is larger, without its sign, than all that draw no warning
+            (`refbnn.network.input_range`).
         """
         kernel = self.kernel
         with kernel.lock:
             put(x, kernel.inputs[0])
             kernel.run()
             status = self.status.item()
-            if status:
+            if status == _FAR:
+                warn_if_far(kernel.inputs[0], self.trained)
+            elif status:
                 raise InputError(_MESSAGES[status - 1])
             mean, *var = kernel.outputs
             return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
@@ -169,17 +183,31 @@ def compiled(
     schedule: str,
     records: str | Path | None,
     device: str | Board,
+    trained: Range | None = None,
     again: Callable[[], CompiledNetwork] | None = None,
 ) -> CompiledNetwork:
-    """Compile the program of a network; arguments and errors as in `compile_network`."""
-    add_checks(program)
+    """Compile the program of a network; arguments and errors as in `compile_network`.
+
+    `trained` is the range of the inputs that the network was trained on, `again` is as in
+    `CompiledNetwork`.
+    """
+    add_checks(program, _most_bits(trained))
     kernel = kernels.build(program, schedule, records, device)
     *outputs, status = kernel.outputs
     kernel = replace(kernel, outputs=tuple(outputs))
+    whole = CompiledNetwork(kernel, status, again, trained=trained)
     if schedule != "tuned":
-        return CompiledNetwork(kernel, status, again)
-    found = tuple(sorted(kernels.tuned(program, records)))
-    return CompiledNetwork(kernel, status, again, found, untuned(program, records))
+        return whole
+    found = kernels.tuned(program, records)
+    return replace(whole, tuned=tuple(sorted(found)), untuned=untuned(program, records))
+
+
+def _most_bits(trained: Range | None) -> int:
+    """Bits of the largest |x| that draws no warning for inputs trained on that range."""
+    if trained is None:
+        return _INFINITY_BITS
+    with np.errstate(over="ignore"):
+        return int(np.float32(np.abs(limits(trained)).max()).view(np.uint32))
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
@@ -188,8 +216,11 @@ def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
     return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 
 
-def add_checks(program: Program) -> None:
-    """Add the status to a network's outputs: 0, or 1, 2, 3 for a fault of x, mean or variance."""
+def add_checks(program: Program, most: int = _INFINITY_BITS) -> None:
+    """Add the status to a network's outputs: 0, or 1, 2, 3 for a fault of x, mean or variance.
+
+    It is 4 where there is no fault, but x holds a number above that of the bits `most`.
+    """
     operands, lanes = [*program.inputs, *program.outputs], program.target.lanes
     by_lane = [
         _largest(f"largest_{index}", layout, tensor, lanes, signed=index == 2)
@@ -204,7 +235,8 @@ def add_checks(program: Program) -> None:
     each = [largest(bits) for bits in by_lane]
 
     def status(*_):
-        code = tirx.const(0, "int32")
+        far = each[0][0, 0] > tirx.const(most, "uint32")
+        code = tirx.Select(far, tirx.const(_FAR, "int32"), tirx.const(0, "int32"))
         for index, bits in reversed(list(enumerate(each, start=1))):
             bad = bits[0, 0] >= tirx.const(_INFINITY_BITS, "uint32")
             code = tirx.Select(bad, tirx.const(index, "int32"), code)
