@@ -10,6 +10,7 @@ from kernels.devices.boards.board import Board, board_from_environment
 from kernels.devices.loaded import Device
 from kernels.devices.targets import Target
 from refbnn.errors import InputError
+from refbnn.numerics.arguments import require_known
 
 NAMES = ("local", "emulated", "rpc")
 
@@ -40,6 +41,8 @@ def find(device: str | Board, target: Target) -> Device:
         If the name is unknown, the device cannot run kernels for this target, packages that it
         needs are not installed, or the tracker does not answer or has no such board.
     """
+    if not isinstance(device, Board):
+        require_known(device, NAMES, "device")
     match device:
         case "local":
             from kernels.devices import local
@@ -61,15 +64,13 @@ def find(device: str | Board, target: Target) -> Device:
             from kernels.devices.emulated_arm import emulated
 
             return partial(emulated.load, core=str(target.llvm["mcpu"]))
-        case "rpc" | Board():
+        case _:
             board = board_from_environment() if isinstance(device, str) else device
             _require("rpc", "rpc")
             from kernels.devices.boards import rpc, sessions
 
             sessions.require_known(board)
             return partial(rpc.load, board=board, target=target)
-        case _:
-            raise InputError(f"device {device!r} is unknown; expected one of: {', '.join(NAMES)}")
 
 
 def _require(extra: str, device: str) -> None:

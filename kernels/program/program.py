@@ -19,8 +19,10 @@ from tvm import te
 
 from kernels.devices.targets import Target
 from refbnn.errors import InputError
+from refbnn.numerics.arguments import whole_number
 
 _MOST_NUMBERS = 2**31 - 1
+_MOST_IN_ACTIVATION = 2**29  # 2 GB; a layer has several such arrays
 
 
 class Layout(Protocol):
@@ -114,11 +116,24 @@ class Activation:
     mean : tensor
     var : tensor or None
         None for known values.
+
+    Raises
+    ------
+    InputError
+        If a tensor would take more than 2 GB, padding included.
     """
 
     layout: Layout
     mean: te.Tensor
     var: te.Tensor | None
+
+    def __post_init__(self):
+        size = prod(map(int, self.mean.shape))
+        if size > _MOST_IN_ACTIVATION:
+            raise InputError(
+                f"a layer of the network needs an array of {size} numbers, padding included; "
+                f"expected at most {_MOST_IN_ACTIVATION}: choose a smaller batch or network"
+            )
 
     @property
     def tensors(self) -> list[te.Tensor]:
@@ -186,9 +201,7 @@ class Program:
     operators: list[tuple[str, Callable[[], Program]]] = field(default_factory=list)
 
     def __post_init__(self):
-        whole = isinstance(self.batch, int | np.integer) and not isinstance(self.batch, bool)
-        if not whole or self.batch < 1:
-            raise InputError(f"batch_size is {self.batch!r}; expected at least 1, a whole number")
+        self.batch = whole_number(self.batch, 1, "batch_size")
 
     def known(self, layout: Layout, name: str = "x") -> Activation:
         """Declare an input of known values."""

@@ -20,6 +20,7 @@ from refbnn.errors import InputError
 from refbnn.files.plain_data import LARGEST, as_fields, make
 from refbnn.layers import Layer, Residual
 from refbnn.network.input_range import input_range
+from refbnn.network.memory import largest_array
 from refbnn.network.network import Network
 from refbnn.noise import DeviceLaw, storage
 from refbnn.prior import (
@@ -33,7 +34,6 @@ from refbnn.prior import (
 
 FORMAT, VERSION = "refbnn network", 1
 _MOST_LAYERS = 10_000
-_MOST_ENTRIES = 50_000_000  # of one activation, 0.4 GB
 _DEEPEST = 20  # residual blocks in residual blocks
 _LAYERS = {name: getattr(layer_types, name) for name in layer_types.__all__ if name != "Layer"}
 _PRIORS = {
@@ -110,23 +110,10 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
         ).with_variance_factor(factor)
         if header.get("input_range") is not None:
             net.input_range = input_range(header["input_range"])
-        _check_activations(net)
+        largest_array(net)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return net
-
-
-def _check_activations(net: Network) -> None:
-    """InputError if one input would take absurd memory: padding costs no weights."""
-    if net.input_shape is None:
-        return
-    shape = net.input_shape
-    for index, layer in enumerate(net.layers):
-        shape = layer.output_shape(shape)
-        if math.prod(shape) > _MOST_ENTRIES:
-            raise InputError(
-                f"layer {index}: outputs {shape}; expected at most {_MOST_ENTRIES} entries"
-            )
 
 
 def _known(thing: object, kinds: Mapping[str, type], what: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.errors import InputError
+from refbnn.numerics.arguments import whole_number
 
 VARIABLES = "TVM_TRACKER_HOST", "TVM_TRACKER_PORT", "TVM_TRACKER_KEY"
 # A day, in seconds. TVM's server counts milliseconds in 32 bits, and dies of more than 24 days.
@@ -62,8 +63,7 @@ class Board:
             raise InputError(
                 f"timeout {self.timeout!r}; expected seconds, more than 0 and at most {_LONGEST}"
             )
-        if not (isinstance(self.attempts, int | np.integer) and self.attempts >= 1):
-            raise InputError(f"attempts {self.attempts!r}; expected at least 1, a whole number")
+        whole_number(self.attempts, 1, "attempts")
 
     @property
     def address(self) -> tuple[str, int]:
