@@ -1,7 +1,8 @@
-"""Errors for wrong input and for packages that are not installed; suggestions for messages."""
+"""Errors for wrong input and for packages that are not installed; the words of their messages."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,11 @@ _EXTRAS = {
     "arm": {"unicorn": "unicorn", "elftools": "pyelftools", "capstone": "capstone"},
     "rpc": {"tornado": "tornado"},
 }
+
+_LONGEST = 80  # characters of foreign text in a message
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST
+_repr.maxlevel = 2  # a file may nest its values deeper than repr() can go
 
 
 class InputError(ValueError):
@@ -30,6 +36,32 @@ class InputError(ValueError):
     ...     print(error)
     Network: no layers; expected at least one
     """
+
+
+def cut(text: object) -> str:
+    """Shorten foreign text for a message: one line of at most 80 characters.
+
+    Characters that a terminal does not print are escaped.
+
+    Examples
+    --------
+    >>> cut("broken   pipe"), len(cut("x" * 1000))
+    ('broken pipe', 80)
+    """
+    line = " ".join(str(text)[: 10 * _LONGEST].split())
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+
+
+def quoted(value: object) -> str:
+    """Quote a value from a file or an argument for a message: its repr, at most 80 characters.
+
+    Examples
+    --------
+    >>> len(quoted("x" * 1000)), quoted([[[[1]]]])
+    (80, '[[[...]]]')
+    """
+    return cut(_repr.repr(value))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

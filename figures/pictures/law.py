@@ -65,5 +65,4 @@ def _draw_density(axes, law: Law, place: Measured, values: np.ndarray | None) ->
 def _with_unit(column: str) -> str:
     """Axis label of a column of measurements: "conductance_uS" -> "conductance (µS)"."""
     name, _, unit = column.rpartition("_")
-    label = f"{name} (µS)" if unit == "uS" and name else column
-    return label.replace("$", r"\$")  # otherwise Matplotlib reads a formula
+    return f"{name} (µS)" if unit == "uS" and name else column

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from refbnn.files.atomic import written_atomically
+
 # Okabe & Ito 2008: distinguishable with any colour vision.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
 GREEN, PINK, AMBER = "#009E73", "#CC79A7", "#E69F00"
@@ -22,6 +24,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "font.size": 10,
     "axes.titlesize": 11,
+    "text.parse_math": False,  # labels hold names from files
 }
 
 
@@ -38,8 +41,8 @@ def figure(columns: int, rows: int = 1, panel: tuple[float, float] = (4.6, 3.5),
 
 def save(fig: Figure, path: Path) -> None:
     """Write a PNG without version or date, so that equal pictures are equal files."""
-    with mpl.rc_context(_SETTINGS):
-        fig.savefig(path, dpi=130, metadata={"Software": None})
+    with mpl.rc_context(_SETTINGS), written_atomically(path) as temporary:
+        fig.savefig(temporary, dpi=130, format="png", metadata={"Software": None})
 
 
 def legend_below(fig: Figure, *sources: Axes, columns: int | None = None) -> None:

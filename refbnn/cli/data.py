@@ -81,9 +81,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from figures.pictures import data_grid
     from refbnn.data import load
-    from refbnn.files.atomic import written_atomically
 
     dataset = load(arguments.name, arguments.split)
-    with written_atomically(arguments.out) as path:
-        data_grid.draw(dataset, path)
+    data_grid.draw(dataset, arguments.out)
     print(f"{arguments.out}: {arguments.split} split, {dataset.source}")

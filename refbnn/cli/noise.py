@@ -96,7 +96,6 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
 
 def _show(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import describe
-    from refbnn.files.atomic import written_atomically
     from refbnn.noise import load_law
 
     law, place = load_law(arguments.law)
@@ -110,8 +109,7 @@ def _show(arguments: argparse.Namespace) -> list[str]:
         print(f"refbnn noise: no picture, which {error}", file=sys.stderr)
         return []
     out = arguments.out or Path(arguments.law.with_suffix(".png").name)
-    with written_atomically(out) as path:
-        law_picture.draw(law, place, path)
+    law_picture.draw(law, place, out)
     print(out)
     return []
 
