@@ -38,8 +38,8 @@ class InputError(ValueError):
     """
 
 
-def cut(text: object) -> str:
-    """Shorten foreign text for a message: one line of at most 80 characters.
+def cut(text: object, most: int = _LONGEST) -> str:
+    """Shorten foreign text for a message: one line of at most 80 characters, or `most`.
 
     Characters that a terminal does not print are escaped.
 
@@ -48,9 +48,9 @@ def cut(text: object) -> str:
     >>> cut("broken   pipe"), len(cut("x" * 1000))
     ('broken pipe', 80)
     """
-    line = " ".join(str(text)[: 10 * _LONGEST].split())
+    line = " ".join(str(text)[: 10 * most].split())
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def quoted(value: object) -> str:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from kernels.devices.boards.board import Board, board_from_environment
 from kernels.devices.loaded import Device
 from kernels.devices.targets import Target
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 NAMES = ("local", "emulated", "rpc")
 
@@ -47,15 +47,15 @@ def find(device: str | Board, target: Target) -> Device:
             here = platform.machine()
             if target.is_arm != (here in ("aarch64", "arm64")):
                 raise InputError(
-                    f"target {target.name!r} is for aarch64, and this machine is {here}; "
+                    f"target {quoted(target.name)} is for aarch64, and this machine is {here}; "
                     "choose device 'emulated' or 'rpc', or target 'host'"
                 )
             return local.load
         case "emulated":
             if not target.is_arm:
                 raise InputError(
-                    f"target {target.name!r} is not for aarch64, the emulated core's architecture; "
-                    "choose one such as 'cortex-a72'"
+                    f"target {quoted(target.name)} is not for aarch64, the emulated core's "
+                    "architecture; choose one such as 'cortex-a72'"
                 )
             _require("arm", device)
             from kernels.devices.emulated_arm import emulated
@@ -69,7 +69,9 @@ def find(device: str | Board, target: Target) -> Device:
             sessions.require_known(board)
             return partial(rpc.load, board=board, target=target)
         case _:
-            raise InputError(f"device {device!r} is unknown; expected one of: {', '.join(NAMES)}")
+            raise InputError(
+                f"device {quoted(device)} is unknown; expected one of: {', '.join(NAMES)}"
+            )
 
 
 def _require(extra: str, device: str) -> None:
@@ -77,6 +79,6 @@ def _require(extra: str, device: str) -> None:
     absent = [package for module, package in _EXTRAS[extra].items() if find_spec(module) is None]
     if absent:
         raise InputError(
-            f"device {device!r} cannot run without {', '.join(absent)}; "
+            f"device {quoted(device)} cannot run without {', '.join(absent)}; "
             f"install the extra: pip install 'refbnn[{extra}]'"
         )

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from tvm.target import codegen
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 
 @dataclass(frozen=True)
@@ -126,5 +126,7 @@ def target(name: str) -> Target:
     4
     """
     if name not in _TARGETS:
-        raise InputError(f"target {name!r} is unknown; expected one of: {', '.join(_TARGETS)}")
+        raise InputError(
+            f"target {quoted(name)} is unknown; expected one of: {', '.join(_TARGETS)}"
+        )
     return _TARGETS[name]()

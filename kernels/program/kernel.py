@@ -20,7 +20,7 @@ from kernels.devices.targets import Target
 from kernels.program import loops, records, subnormals
 from kernels.program.program import Program
 from kernels.program.records import Record
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 SCHEDULES = ("default", "hand", "tuned")
 
@@ -134,7 +134,7 @@ def lowered(program: Program, schedule: str, folder: str | Path | None = None) -
     """
     if schedule not in SCHEDULES:
         raise InputError(
-            f"schedule {schedule!r} is unknown; expected one of: {', '.join(SCHEDULES)}"
+            f"schedule {quoted(schedule)} is unknown; expected one of: {', '.join(SCHEDULES)}"
         )
     plan = planned(program)
     if schedule != "default":

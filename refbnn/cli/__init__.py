@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import NoReturn
 
-from refbnn.errors import InputError, naming_the_extra, suggestion
+from refbnn.errors import InputError, cut, naming_the_extra, quoted, suggestion
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
+_LONGEST_MESSAGE = 2000  # characters; it may name files and list what was expected
 GROUPS = {
     "measure noise": {"noise": "fit a law to measured device noise, show it, sample it"},
     "train and predict": {
@@ -63,7 +64,9 @@ class _Parser(argparse.ArgumentParser):
         for word in [] if self._subparsers else takewhile(lambda word: word != "--", args):
             option = word.partition("=")[0]
             if option.startswith("--") and option not in self._option_string_actions:
-                self.error(f"no option {option!r}{suggestion(option, self._option_string_actions)}")
+                self.error(
+                    f"no option {quoted(option)}{suggestion(option, self._option_string_actions)}"
+                )
         return super().parse_known_args(args, namespace)
 
     def _check_value(self, action, value):
@@ -88,8 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (InputError, OSError) as error:  # the latter: standard output on a full disk, say
-        message = " ".join(str(error).splitlines())  # one line, whatever a file is called
-        print(f"refbnn {name}: {message.removeprefix(f'{name}: ')}", file=sys.stderr)
+        # One line, whatever a file is called.
+        message = cut(error, _LONGEST_MESSAGE).removeprefix(f"{name}: ")
+        print(f"refbnn {name}: {message}", file=sys.stderr)
         return WRONG_INPUT
     except MemoryError as error:
         print(f"refbnn {name}: not enough memory ({error})", file=sys.stderr)
@@ -141,6 +145,6 @@ def _answer_without_command(words: list[str]) -> NoReturn:
     )
     parser.add_argument("--version", action="version", version=f"refbnn {refbnn.__version__}")
     if words and not words[0].startswith("-"):
-        parser.error(f"no command {words[0]!r}{suggestion(words[0], COMMANDS)}")
+        parser.error(f"no command {quoted(words[0])}{suggestion(words[0], COMMANDS)}")
     parser.parse_args(words)
     parser.error("no command; expected one of those that --help lists")

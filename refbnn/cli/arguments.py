@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from refbnn.errors import InputError, suggestion
+from refbnn.errors import InputError, quoted, suggestion
 from refbnn.files.atomic import require_writable
 
 # The rarest event that a check looks at has probability 1/44 (verification.activations): fewer
@@ -25,7 +25,7 @@ def integer_from(least: int, most: int | None = None):
         except ValueError:
             value = least - 1
         if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"{text!r}; expected an integer, {wanted}")
+            raise argparse.ArgumentTypeError(f"{quoted(text)}; expected an integer, {wanted}")
         return value
 
     return parse
@@ -299,5 +299,7 @@ def _conditions(text: str) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not (equals and name.strip()):
-            raise argparse.ArgumentTypeError(f"{text!r}; expected NAME=NUMBER,NAME=NUMBER,...")
+            raise argparse.ArgumentTypeError(
+                f"{quoted(text)}; expected NAME=NUMBER,NAME=NUMBER,..."
+            )
     return conditions

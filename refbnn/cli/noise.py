@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import MissingPackageError, naming_the_extra
+from refbnn.errors import MissingPackageError, naming_the_extra, quoted
 
 _MOST_SAMPLES = 1_000_000_000
 _BLOCK = 1_000_000
@@ -154,5 +154,5 @@ def _bounds(text: str) -> tuple[float, float]:
     except ValueError:
         ordered = False
     if not ordered:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected LOW,HIGH with LOW < HIGH")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}; expected LOW,HIGH with LOW < HIGH")
     return low, high

@@ -86,7 +86,7 @@ def _names(target: Path) -> set[str]:
 def _is_report(numbers: Path) -> bool:
     try:
         return _MARK in json.loads(numbers.read_text(encoding="utf-8"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 

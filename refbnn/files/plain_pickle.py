@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, cut, quoted
 
 LARGEST = 2**22  # bytes; the record of a tensor takes about 100 to 200
 
@@ -92,9 +92,8 @@ def load(program: bytes, source: str, loader: Loader) -> Any:
         raise
     except (ValueError, IndexError, KeyError) as error:
         # Truncated or garbled, an empty stack, or a memo that was never written.
-        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{source}: broken pickle after byte {place} ({reason}); expected a whole one"
+            f"{source}: broken pickle after byte {place} ({cut(error)}); expected a whole one"
         ) from None
     return value
 
@@ -188,7 +187,7 @@ class _Machine:
         known = full in (_TENSOR, _PARAMETER, _DICT) or full in self.loader.names
         if not known and not full.startswith(_CONSTRAINTS):
             raise _ProgramError(
-                f"names {full[:120]!r}; expected tensors and dicts alone, a state dict"
+                f"names {quoted(full)}; expected tensors and dicts alone, a state dict"
             )
         return Name(full)
 
@@ -200,7 +199,7 @@ class _Machine:
                 return self.loader.tensor(arguments)
             case Name(full=full), (np.ndarray() as array, _, _) if full == _PARAMETER:
                 return array
-        called = repr(function.full[:120]) if isinstance(function, Name) else _kind(function)
+        called = quoted(function.full) if isinstance(function, Name) else _kind(function)
         raise _ProgramError(
             f"call of {called} with {_kind(arguments)}; expected to rebuild a tensor"
         )

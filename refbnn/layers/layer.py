@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 
@@ -67,7 +67,7 @@ def whole_number(value: Any, least: int, name: str) -> int:
     except TypeError:
         number = least - 1
     if number < least:
-        raise InputError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        raise InputError(f"{name} is {quoted(value)}; expected a whole number of at least {least}")
     return number
 
 

@@ -8,13 +8,14 @@ from math import prod
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.layers import Dense, Layer
 from refbnn.layers.layer import Shape
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
 from refbnn.network import counter_sampling
+from refbnn.network.activations import MOST_ENTRIES, most_entries, require_moderate
 from refbnn.network.layout import Layout
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
@@ -129,10 +130,12 @@ class Network:
         shapes = self.layout.shapes
         for name in [*shapes, *posteriors]:
             if name not in posteriors or name not in shapes:
-                raise InputError(f"parameter {name!r}: expected the names {', '.join(shapes)}")
+                raise InputError(
+                    f"parameter {quoted(name)}: expected the names {', '.join(shapes)}"
+                )
             if posteriors[name].shape != shapes[name]:
                 raise InputError(
-                    f"parameter {name!r} has shape {posteriors[name].shape}; "
+                    f"parameter {quoted(name)} has shape {posteriors[name].shape}; "
                     f"expected {shapes[name]}"
                 )
         self._keep({name: posteriors[name] for name in shapes})
@@ -160,7 +163,9 @@ class Network:
         InputError if the factor is not positive and finite.
         """
         if not 0.0 < factor < np.inf:
-            raise InputError(f"variance factor {factor!r}; expected a positive, finite number")
+            raise InputError(
+                f"variance factor {quoted(factor)}; expected a positive, finite number"
+            )
         other = self.with_noise(self.law)
         other.variance_factor = float(factor)
         return other
@@ -195,7 +200,7 @@ class Network:
         """Slice of a flat array that holds one layer's weights; InputError if it has none."""
         known = isinstance(index, int | np.integer) and 0 <= index < len(self.layers)
         if not known or not self.layers[index].parameter_shapes():
-            raise InputError(f"layer {index!r}: expected the index of a layer with weights")
+            raise InputError(f"layer {quoted(index)}: expected the index of a layer with weights")
         own = [self.layout.slices[f"{index}.{name}"] for name in self._names(index)]
         return slice(own[0].start, own[-1].stop)
 
@@ -268,7 +273,7 @@ class Network:
                 weights, _ = counter_sampling.draw(self, seed, number)
             elif rng is not None:
                 weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
-            for rows in _blocks(len(x)):
+            for rows in self._blocks(len(x), x.shape[1:]):
                 output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
 
@@ -292,7 +297,8 @@ class Network:
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
         own = self.by_layer(self.propagated_parameters())
-        parts = [self._propagated(x[rows], own) for rows in _blocks(x.shape[0])]
+        blocks = self._blocks(x.shape[0], x.shape[1:])
+        parts = [self._propagated(x[rows], own) for rows in blocks]
         return Moments(
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.var for part in parts]),
@@ -321,8 +327,12 @@ class Network:
     def shaped(self, x: np.ndarray) -> np.ndarray:
         """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
-        InputError if an example has another number of entries.
+        InputError if an example has another number of entries, or, where the network does not know
+        the shape of its input, would take absurd memory (`refbnn.network.activations`).
         """
+        if self.input_shape is None:
+            self.check_input(x.shape[1:])
+            require_moderate(self.layers, x.shape[1:])
         if self.input_shape is None or x.shape[1:] == self.input_shape:
             return x
         if prod(x.shape[1:]) != prod(self.input_shape):
@@ -341,9 +351,10 @@ class Network:
     def _names(self, index: int) -> list[str]:
         return list(self.layers[index].parameter_shapes())
 
-
-def _blocks(n: int) -> list[slice]:
-    return [slice(start, start + _BLOCK) for start in range(0, max(n, 1), _BLOCK)]
+    def _blocks(self, n: int, shape: Shape) -> list[slice]:
+        """Blocks of n inputs of this shape: fewer at a time where activations are large."""
+        block = max(1, min(_BLOCK, MOST_ENTRIES // max(1, most_entries(self.layers, shape))))
+        return [slice(start, start + block) for start in range(0, max(n, 1), block)]
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

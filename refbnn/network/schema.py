@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from refbnn import layers as layer_types
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.files.plain_data import LARGEST, as_fields, make
 from refbnn.layers import Layer, Residual
+from refbnn.network.activations import require_moderate
 from refbnn.network.network import Network
 from refbnn.noise import DeviceLaw, storage
 from refbnn.prior import (
@@ -32,7 +33,6 @@ from refbnn.prior import (
 
 FORMAT, VERSION = "refbnn network", 1
 _MOST_LAYERS = 10_000
-_MOST_ENTRIES = 50_000_000  # of one activation, 0.4 GB
 _DEEPEST = 20  # residual blocks in residual blocks
 _LAYERS = {name: getattr(layer_types, name) for name in layer_types.__all__ if name != "Layer"}
 _PRIORS = {
@@ -82,7 +82,7 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
     if header.get("format") != FORMAT:
         raise InputError(f'{source}: expected a network, "format": "{FORMAT}"')
     if type(header.get("version")) is not int or header["version"] != VERSION:
-        raise InputError(f"{source}: version {header.get('version')!r}; expected {VERSION}")
+        raise InputError(f"{source}: version {quoted(header.get('version'))}; expected {VERSION}")
     layers = _layers(header.get("layers"), source)
     law, _ = storage.from_data(header.get("law"), source)
     prior = _prior(header.get("prior"), source)
@@ -106,23 +106,11 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
             input_shape=None if shape is None else tuple(shape),
             correlated=correlated,
         ).with_variance_factor(factor)
-        _check_activations(net)
+        if net.input_shape is not None:
+            require_moderate(net.layers, net.input_shape)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return net
-
-
-def _check_activations(net: Network) -> None:
-    """InputError if one input would take absurd memory: padding costs no weights."""
-    if net.input_shape is None:
-        return
-    shape = net.input_shape
-    for index, layer in enumerate(net.layers):
-        shape = layer.output_shape(shape)
-        if math.prod(shape) > _MOST_ENTRIES:
-            raise InputError(
-                f"layer {index}: outputs {shape}; expected at most {_MOST_ENTRIES} entries"
-            )
 
 
 def _known(thing: object, kinds: Mapping[str, type], what: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 MIN_VALUES = 50  # fewer do not tell one bounded law from another
 MIN_DISTINCT = 4  # two edges and two exponents
@@ -134,7 +134,7 @@ def _read_rows(rows, path, column, where) -> tuple[np.ndarray, str]:
 
 
 def _choose(header: list[str], column: str | None, path: Path) -> str:
-    names = ", ".join(repr(name[:40]) for name in header[:20])
+    names = ", ".join(quoted(name) for name in header[:20])
     if column is None:
         if len(header) == 1:
             return header[0]
@@ -142,7 +142,7 @@ def _choose(header: list[str], column: str | None, path: Path) -> str:
             return _CONDUCTANCE
         raise InputError(f"{path}: columns {names}; expected the name of one of them (--column)")
     if header.count(column) != 1:
-        raise InputError(f"{path}: no single column {column[:40]!r}; expected one of {names}")
+        raise InputError(f"{path}: no single column {quoted(column)}; expected one of {names}")
     return column
 
 
@@ -150,7 +150,8 @@ def _number(text: str, path: Path, line: int, column: str) -> float:
     value = _parse(text)
     if value is None or not np.isfinite(value):
         raise InputError(
-            f"{path}: line {line}, column {column!r} holds {text[:40]!r}; expected a finite number"
+            f"{path}: line {line}, column {quoted(column)} holds {quoted(text)}; "
+            "expected a finite number"
         )
     return value
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
+from refbnn.files import json_file
 from refbnn.files.atomic import write_text
 from refbnn.files.plain_data import as_fields, make
 from refbnn.noise.families.bimodal import Bimodal
@@ -33,6 +34,7 @@ _FAMILIES = {
     law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
 }
 _GREATEST = 1e100  # location and scale, which samples are shifted and multiplied by
+_LEAST_SCALE = 1e-100  # densities are divided by it
 _LONGEST_WORD = 200
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
@@ -43,19 +45,19 @@ class Measured:
 
     quantity: str = "z"  # name of the column measured, with its unit, such as "conductance_uS"
     location: float = 0.0  # value = location + scale·z, in that unit
-    scale: float = 1.0  # above 0
+    scale: float = 1.0  # 1e-100 to 1e100
 
     def __post_init__(self):
         object.__setattr__(self, "location", float(self.location))
         object.__setattr__(self, "scale", float(self.scale))
-        if not (abs(self.location) <= _GREATEST and 0.0 < self.scale <= _GREATEST):
+        if not (abs(self.location) <= _GREATEST and _LEAST_SCALE <= self.scale <= _GREATEST):
             raise InputError(
                 f"measured: location {self.location}, scale {self.scale}; "
-                f"expected numbers up to {_GREATEST:g}, the scale above 0"
+                f"expected numbers up to {_GREATEST:g}, the scale at least {_LEAST_SCALE:g}"
             )
         if not (self.quantity.isprintable() and len(self.quantity) <= _LONGEST_WORD):
             raise InputError(
-                f"measured: quantity {self.quantity[:40]!r}; "
+                f"measured: quantity {quoted(self.quantity)}; "
                 f"expected up to {_LONGEST_WORD} printable characters"
             )
 
@@ -80,7 +82,7 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
         raise InputError(f'{source}: expected a law, an object with "format": "{FORMAT}"')
     if type(data.get("version")) is not int or data["version"] != VERSION:
-        raise InputError(f"{source}: version {data.get('version')!r}; expected {VERSION}")
+        raise InputError(f"{source}: version {quoted(data.get('version'))}; expected {VERSION}")
     given = data.get("law")
     family = _FAMILIES.get(str(given.get("family"))) if isinstance(given, Mapping) else None
     if not isinstance(given, Mapping) or family is None:
@@ -89,7 +91,9 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     law = make(family, parameters, f"{source}: {family.__name__}")
     given = data.get("measured", {})
     if not isinstance(given, Mapping) or not isinstance(given.get("quantity", ""), str):
-        raise InputError(f'{source}: "measured" is {given!r}; expected quantity, location, scale')
+        raise InputError(
+            f'{source}: "measured" is {quoted(given)}; expected quantity, location, scale'
+        )
     return law, make(Measured, given, f"{source}: measured")
 
 
@@ -133,12 +137,7 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
     (Gaussian(), Measured(quantity='z', location=0.0, scale=1.0))
     """
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST + 1)
-        if len(text) > _LARGEST:
-            raise InputError(f"{path}: more than {_LARGEST} bytes; expected a law")
-        data = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: {reason}; expected a law as JSON") from None
+        data = json_file.read(path, "a law as JSON", _LARGEST)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a law as JSON") from None
     return from_data(data, str(path))

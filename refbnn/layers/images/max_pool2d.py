@@ -38,7 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.layers.images.pooling import Pool2d
 from refbnn.layers.images.windows import padded, windows
 from refbnn.layers.moments import Moments, deterministic
@@ -143,7 +143,7 @@ class MaxPool2d(Pool2d):
             )
         if self.method not in METHODS:
             raise InputError(
-                f"MaxPool2d: method {self.method!r}; expected one of {', '.join(METHODS)}"
+                f"MaxPool2d: method {quoted(self.method)}; expected one of {', '.join(METHODS)}"
             )
 
     def value(self, x: np.ndarray) -> np.ndarray:

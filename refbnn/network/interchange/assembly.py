@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
 from refbnn.layers.posterior import Posterior
 from refbnn.network.architectures import Architecture
@@ -92,7 +92,7 @@ def _split(sites: Sites) -> tuple[Sites, Sites]:
     for site, p in sites.items():
         if not (len(p.shape) == 1 or len(p.shape) in (_DENSE, _CONVOLUTION)) or not p.mean.size:
             raise InputError(
-                f"site {site!r} has shape {p.shape}; expected a bias of one dimension, "
+                f"site {quoted(site)} has shape {p.shape}; expected a bias of one dimension, "
                 "a dense weight of two or a convolution of four"
             )
     if not weights or len(biases) not in (0, len(weights)):
@@ -138,7 +138,7 @@ def _assumed(weights: Sites) -> list[Layer]:
 
 def _no_chain(site: str, shape: tuple[int, ...], before: str, weights: Sites) -> str:
     return (
-        f"site {site!r} of shape {shape} does not follow {before!r} of shape "
+        f"site {quoted(site)} of shape {shape} does not follow {quoted(before)} of shape "
         f"{weights[before].shape}; expected sizes that chain, or a named architecture"
     )
 
@@ -164,7 +164,7 @@ def _placed(layers: Sequence[Layer], weights: Sites, biases: Sites) -> Sites:
         for name, (of, posterior) in own.items():
             if posterior.shape != shapes.get(name):
                 raise InputError(
-                    f"site {of!r} has shape {posterior.shape}; "
+                    f"site {quoted(of)} has shape {posterior.shape}; "
                     f"expected {shapes.get(name, 'none')} for the {name} of layer {index}"
                 )
             placed[f"{index}.{name}"] = posterior

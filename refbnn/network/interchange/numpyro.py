@@ -16,7 +16,7 @@ import os
 import re
 from pathlib import Path
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.files import npy
 from refbnn.files.archive import read_members
 from refbnn.network.interchange.sites import (
@@ -36,7 +36,7 @@ def read(path: str | os.PathLike[str]) -> Sites:
     path = Path(path)
     members = read_members(path, _EXPECTED, stored=False)
     read_in = {
-        name.removesuffix(".npy"): npy.parse(data, f"{path}: {name[:80]!r}")
+        name.removesuffix(".npy"): npy.parse(data, f"{path}: {quoted(name)}")
         for name, data in members.items()
     }
     arrays = require_arrays(path, read_in, _EXPECTED)
@@ -49,7 +49,9 @@ def read(path: str | os.PathLike[str]) -> Sites:
             scale = require_partner(path, arrays, site + _SCALE, name)
             sites[site] = posterior_of_site(path, site, arrays[name], scale, unchanged)
         else:
-            raise InputError(f"{path}: array {name!r} is no loc or scale; expected {_EXPECTED}")
+            raise InputError(
+                f"{path}: array {quoted(name)} is no loc or scale; expected {_EXPECTED}"
+            )
     return sites
 
 

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, cut, quoted
 from refbnn.files.plain_pickle import Constraint
 from refbnn.files.torch_file import read_torch
 from refbnn.network.interchange.sites import (
@@ -60,9 +60,13 @@ def read(path: str | os.PathLike[str]) -> Sites:
             if ".scales." in name:
                 require_partner(path, params, name.replace(".scales.", ".locs.", 1), name)
                 continue
-            raise InputError(f"{path}: parameter {name!r} is no loc or scale; expected {_EXPECTED}")
+            raise InputError(
+                f"{path}: parameter {quoted(name)} is no loc or scale; expected {_EXPECTED}"
+            )
         if site in sites:
-            raise InputError(f"{path}: site {site!r} is in two guides; expected one AutoNormal")
+            raise InputError(
+                f"{path}: site {quoted(site)} is in two guides; expected one AutoNormal"
+            )
         scale_name = f"{guide}.scales.{site}"
         rho = require_partner(path, params, scale_name, name)
         _transform(path, name, constraints, {"_Real": unchanged})
@@ -83,6 +87,6 @@ def _transform(path: Path, name: str, constraints: dict[str, Any], known: dict[s
         found = f"{found.name} with another bound than 0"
     said = found.name if isinstance(found, Constraint) else found
     raise InputError(
-        f"{path}: parameter {name!r} has the constraint {str(said)[:80]}; "
+        f"{path}: parameter {quoted(name)} has the constraint {cut(said)}; "
         f"expected {' or '.join(known)}"
     )

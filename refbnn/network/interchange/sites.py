@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.layers.posterior import Posterior
 
 Sites = dict[str, Posterior]
@@ -24,7 +24,7 @@ def require_arrays(path: Path, value: Any, expected: str) -> dict[str, np.ndarra
         printable = isinstance(name, str) and name.isprintable() and len(name) <= _LONGEST_NAME
         if not printable or not isinstance(array, np.ndarray):
             raise InputError(
-                f"{path}: {str(name)[:80]!r} is a {type(array).__name__}; expected {expected}"
+                f"{path}: {quoted(name)} is a {type(array).__name__}; expected {expected}"
             )
         arrays[name] = array
     return arrays
@@ -40,21 +40,23 @@ def posterior_of_site(
     """Posterior in float64, σ = to_scale(ρ); InputError names the site."""
     for array in (mean, unconstrained):
         if array.dtype.kind != "f":
-            raise InputError(f"{path}: site {site!r} is of type {array.dtype}; expected floats")
+            raise InputError(
+                f"{path}: site {quoted(site)} is of type {array.dtype}; expected floats"
+            )
         if not np.isfinite(array).all():
             raise InputError(
-                f"{path}: site {site!r} holds NaN or infinity; expected finite numbers"
+                f"{path}: site {quoted(site)} holds NaN or infinity; expected finite numbers"
             )
     try:
         return Posterior(mean.astype(float), to_scale(unconstrained.astype(float)))
     except InputError as error:
-        raise InputError(f"{path}: site {site!r}: {error}") from None
+        raise InputError(f"{path}: site {quoted(site)}: {error}") from None
 
 
 def require_partner(path: Path, arrays: Mapping[str, np.ndarray], name: str, of: str) -> np.ndarray:
     """The array `name`; InputError if the file has `of` without it."""
     if name not in arrays:
-        raise InputError(f"{path}: {of!r} has no partner; expected {name!r} beside it")
+        raise InputError(f"{path}: {quoted(of)} has no partner; expected {quoted(name)} beside it")
     return arrays[name]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.files.torch_file import read_torch
 from refbnn.network.interchange.sites import (
     Sites,
@@ -65,12 +65,14 @@ def read_state_dict(path: str | os.PathLike[str], convention: Convention) -> Sit
             site = f"{layer}{dot}{kind}"
             rho = require_partner(path, arrays, f"{layer}{dot}{scale_name}", name)
             if site in sites:
-                raise InputError(f"{path}: site {site!r} is there twice; expected it once")
+                raise InputError(f"{path}: site {quoted(site)} is there twice; expected it once")
             sites[site] = posterior_of_site(path, site, mean, rho, convention.to_scale)
         elif own in scales:
             partners = [m for m, (scale, _) in convention.pairs.items() if scale == own]
             if not any(f"{layer}{dot}{partner}" in arrays for partner in partners):
-                raise InputError(f"{path}: {name!r} has no mean beside it; expected {expected}")
+                raise InputError(
+                    f"{path}: {quoted(name)} has no mean beside it; expected {expected}"
+                )
         elif not own.startswith(convention.ignored):
-            raise InputError(f"{path}: parameter {name!r} is unknown; expected {expected}")
+            raise InputError(f"{path}: parameter {quoted(name)} is unknown; expected {expected}")
     return sites

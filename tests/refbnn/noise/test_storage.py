@@ -63,9 +63,9 @@ BAD = {
     "unknown family": (changed(law={"family": "Cauchy"}), 'no "law"'),
     "unknown parameter": (changed(law={"family": "Bimodal", "peaks": 2}), "unknown 'peaks'"),
     "text": (changed(law={"family": "Bimodal", "weight": "0.5"}), "weight is '0.5'"),
-    "true": (changed(law={"family": "Bimodal", "weight": True}), "weight is 'True'"),
+    "true": (changed(law={"family": "Bimodal", "weight": True}), "weight is True"),
     "out of range": (changed(law={"family": "HeavyTailed", "steepness": 2}), "steepness is 2"),
-    "not a number": (changed(law={"family": "HeavyTailed", "steepness": np.nan}), "is nan"),
+    "not a number": (changed(law={"family": "HeavyTailed", "steepness": np.nan}), "holds NaN"),
     "a list for a number": (
         changed(law={"family": "HeavyTailed", "steepness": [0.5]}),
         "HeavyTailed",
@@ -92,7 +92,15 @@ BAD = {
     "version true": (changed(version=True), "version True"),
     "a huge place": (changed(measured={"location": 1e308}), "location 1e\\+308"),
     "a name of two lines": (changed(measured={"quantity": "a\nb"}), "printable"),
-    "no scale": (changed(measured={"quantity": "g", "scale": 0.0}), "scale above 0"),
+    "no scale": (changed(measured={"quantity": "g", "scale": 0.0}), "scale at least 1e-100"),
+    "a scale that nothing can be divided by": (
+        changed(measured={"quantity": "g", "scale": 5e-324}),
+        "scale at least 1e-100",
+    ),
+    "two scales": (changed().replace('"scale"', '"scale": 1.0, "scale"'), "holds 'scale' twice"),
+    "overflowing": (changed().replace("2.0", "1e999"), "'1e999' overflows"),
+    "an integer of 5000 digits": (changed().replace("2.0", "9" * 5000), "not JSON"),
+    "deep": (changed().replace("2.0", "[" * 900 + "]" * 900), "deeper than 100 levels"),
     "no quantity": (changed(measured={"quantity": 3}), "expected quantity"),
 }
 
