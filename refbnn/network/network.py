@@ -274,7 +274,8 @@ class Network:
             elif rng is not None:
                 weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
             for rows in self._blocks(len(x), x.shape[1:]):
-                output[rows] = self.forward(x[rows].astype(float), weights)[0]
+                with _overflow_shows_in_results():
+                    output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
 
     def propagate(self, x: np.ndarray | Moments) -> Moments:
@@ -298,7 +299,8 @@ class Network:
         self.check_input(x.shape[1:])
         own = self.by_layer(self.propagated_parameters())
         blocks = self._blocks(x.shape[0], x.shape[1:])
-        parts = [self._propagated(x[rows], own) for rows in blocks]
+        with _overflow_shows_in_results():
+            parts = [self._propagated(x[rows], own) for rows in blocks]
         return Moments(
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.var for part in parts]),
@@ -355,6 +357,11 @@ class Network:
         """Blocks of n inputs of this shape: fewer at a time where activations are large."""
         block = max(1, min(_BLOCK, MOST_ENTRIES // max(1, most_entries(self.layers, shape))))
         return [slice(start, start + block) for start in range(0, max(n, 1), block)]
+
+
+def _overflow_shows_in_results() -> np.errstate:
+    """Silence what absurd weights or inputs cause: results are then infinite or NaN, and checked."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -100,7 +100,7 @@ BAD = {
     "two scales": (changed().replace('"scale"', '"scale": 1.0, "scale"'), "holds 'scale' twice"),
     "overflowing": (changed().replace("2.0", "1e999"), "'1e999' overflows"),
     "an integer of 5000 digits": (changed().replace("2.0", "9" * 5000), "not JSON"),
-    "deep": (changed().replace("2.0", "[" * 900 + "]" * 900), "deeper than 100 levels"),
+    "900 levels": (changed().replace("2.0", "[" * 900 + "]" * 900), "deeper than 100 levels"),
     "no quantity": (changed(measured={"quantity": 3}), "expected quantity"),
 }
 
