@@ -11,10 +11,12 @@ import gzip
 import io
 import json
 import os
+import re
 import resource
 import sys
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,29 +31,40 @@ MOST_MEMORY = 2**30
 _LONGEST_MESSAGE = 1000  # without the path
 _EVENTS = ("os.", "subprocess.", "shutil.", "socket.", "pickle.", "ctypes.dlopen")
 _HARMLESS = ("os.listdir", "os.scandir", "os.walk")
+# Numba keeps compiled loops in files and pickles of its own.
+_NUMBA = re.compile(r"numba|__pycache__|^copyreg _reconstructor$|^builtins object$")
 
 Reader = Callable[[Path], object]
 
 
+def _seldom(path: Path) -> bool:
+    """Whether to build a law's inverse, which takes half a second: for one file of twenty."""
+    return zlib.crc32(path.read_bytes()) % 20 == 0
+
+
 def _network(path: Path) -> None:
     from refbnn import load, predict
+    from refbnn.noise import Gaussian
 
     net = load(path)
     repr(net)
     x = np.full((2, *(net.input_shape or (3,))), 0.5)
-    for method in ("pfp", "svi"):
-        if method == "svi" or not net.correlation:
-            predict(net, net.shaped(x), method=method, n_samples=2 if method == "svi" else None)
+    if not net.correlation:
+        predict(net, net.shaped(x))
+    if type(net.law) is Gaussian or _seldom(path):
+        predict(net, net.shaped(x), method="svi", n_samples=2)
 
 
 def _run(path: Path) -> None:
+    from refbnn import load
     from refbnn.network.file import Archive
     from refbnn.training.checkpoint import load_training
     from refbnn.training.run import Options
-    from tests.repository.test_earlier_files import OPTIONS, fresh
 
-    data = Archive(DATA / "earlier/checkpoints/unfinished.npz").header["run"]["data_sha256"]
-    training = load_training(path, fresh(), Options(**OPTIONS), data)
+    whole = DATA / "earlier/checkpoints/unfinished.npz"
+    run = Archive(whole).header["run"]
+    options = Options(**run["options"])
+    training = load_training(path, load(whole), options, run["data_sha256"])
     assert all(np.isfinite([epoch.loss.nll, epoch.loss.kl]).all() for epoch in training.history)
 
 
@@ -60,9 +73,10 @@ def _law(path: Path) -> None:
 
     law, place = load_law(path)
     repr(law)
-    z = law.icdf(np.array([0.1, 0.5, 0.9]))
-    assert np.isfinite(place.location + place.scale * z).all()
-    assert np.isfinite(law.log_pdf(z)).all()
+    assert np.isfinite(law.log_pdf(np.array([-0.1, 0.1]))).all()
+    if _seldom(path):
+        z = law.icdf(np.array([0.1, 0.5, 0.9]))
+        assert np.isfinite(place.location + place.scale * z).all()
 
 
 def _posterior(tool: str) -> Reader:
@@ -156,13 +170,27 @@ def _seeds() -> dict[str, tuple[str, Reader, list[bytes]]]:
         kind: (
             suffix,
             reader,
-            [one if isinstance(one, bytes) else one.read_bytes() for one in sorted(bodies, key=str)],
+            [
+                one if isinstance(one, bytes) else one.read_bytes()
+                for one in sorted(bodies, key=str)
+            ],
         )
         for kind, (suffix, reader, bodies) in files.items()
     }
 
 
-KINDS = ("run", "pyro", "bayesian-torch", "numpyro", "torch", "network", "law", "array", "idx", "csv")
+KINDS = (
+    "run",
+    "pyro",
+    "bayesian-torch",
+    "numpyro",
+    "torch",
+    "network",
+    "law",
+    "array",
+    "idx",
+    "csv",
+)
 
 
 def case(number: int, kinds: tuple[str, ...], seeds: dict) -> tuple[str, bytes]:
@@ -189,11 +217,10 @@ class _Watch:
             path, _, flags = arguments
             written = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             inside = self.writes and str(path).startswith(self.folder)
-            caches = "__pycache__" in str(path)  # Numba's compiled loops
-            if written and not inside and not caches:
+            if written and not inside and not _NUMBA.search(str(path)):
                 self.seen.append(f"wrote {path}")
         elif event.startswith(_EVENTS) and event not in _HARMLESS and not self.writes:
-            if not any("__pycache__" in str(a) for a in arguments):
+            if not _NUMBA.search(" ".join(map(str, arguments))):
                 self.seen.append(f"{event} {arguments}")
 
 

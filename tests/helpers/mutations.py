@@ -21,7 +21,21 @@ _WORDS = [
     *("9" * 400, "9" * 5000, "[" * 900 + "]" * 900, '"' + "y" * 3000 + '"', '"a\\u0000b\\ud800"'),
 ]
 _SHAPES = ["(0, 99999999999999999999)", "(2 7, 784)", "(-1,)", "()", "(0,)", "(4294967296, 0)"]
-_TYPES = ["<f8", "<f4", ">f8", "<f2", "|b1", "|u1", "<i8", "|O", "<U4", "<c16", "<f16", "|V8", "<M8"]
+_TYPES = [
+    "<f8",
+    "<f4",
+    ">f8",
+    "<f2",
+    "|b1",
+    "|u1",
+    "<i8",
+    "|O",
+    "<U4",
+    "<c16",
+    "<f16",
+    "|V8",
+    "<M8",
+]
 _FLOATS = [0.0, -1.0, np.nan, np.inf, -np.inf, 1e308, -1e308, 5e-324, 1e200, 1e-200, 1e30]
 
 
@@ -72,9 +86,9 @@ def _of_bytes(rng: Random, body: bytes, others: list[bytes]) -> bytes:
             array[at : at + int(rng.integers(0, 64))] = other[start : start + 8 * length]
         case 6:  # a number at the start, where headers are
             place = int(rng.integers(0, 64))
-            array[place : place + 4] = int(rng.choice([0, 1, 2**31 - 1, 2**31, 2**32 - 1])).to_bytes(
-                4, "big" if rng.random() < 0.5 else "little"
-            )
+            array[place : place + 4] = int(
+                rng.choice([0, 1, 2**31 - 1, 2**31, 2**32 - 1])
+            ).to_bytes(4, "big" if rng.random() < 0.5 else "little")
     return bytes(array)
 
 
@@ -157,7 +171,9 @@ def _of_npy(rng: Random, body: bytes) -> bytes:
             return body[:10] + _of_bytes(rng, body[10:], [body])
     text = text.ljust(len(text) + -(len(text) + 11) % 64)
     length = (len(text) + 1) % 65536
-    return b"\x93NUMPY\1\0" + length.to_bytes(2, "little") + text.encode("latin-1") + b"\n" + numbers
+    return (
+        b"\x93NUMPY\1\0" + length.to_bytes(2, "little") + text.encode("latin-1") + b"\n" + numbers
+    )
 
 
 def _of_zip(rng: Random, body: bytes, others: list[bytes]) -> bytes:

@@ -12,7 +12,15 @@ _CHUNK = 3000
 
 
 def run(first, count, folder, *kinds):
-    words = [sys.executable, "-m", "tests.helpers.fuzz", str(first), str(count), str(folder), *kinds]
+    words = [
+        sys.executable,
+        "-m",
+        "tests.helpers.fuzz",
+        str(first),
+        str(count),
+        str(folder),
+        *kinds,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
