@@ -8,6 +8,7 @@ help answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -57,6 +58,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        message = cut(message, _LONGEST_MESSAGE)
         self.exit(WRONG_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args=None, namespace=None):
@@ -79,6 +81,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned."""
+    if sys.stderr is None:  # closed by the caller, as `2>&-` does
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
+    if sys.stdout is None:
+        print("refbnn: standard output is closed; expected a place to print to", file=sys.stderr)
+        return WRONG_INPUT
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
         _answer_without_command(words)
@@ -93,17 +100,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:  # the latter: standard output on a full disk, say
         # One line, whatever a file is called.
         message = cut(error, _LONGEST_MESSAGE).removeprefix(f"{name}: ")
-        print(f"refbnn {name}: {message}", file=sys.stderr)
+        _say(f"refbnn {name}: {message}")
         return WRONG_INPUT
     except MemoryError as error:
-        print(f"refbnn {name}: not enough memory ({error})", file=sys.stderr)
+        _say(f"refbnn {name}: not enough memory ({error})")
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print(f"refbnn {name}: interrupted", file=sys.stderr)
+        _say(f"refbnn {name}: interrupted")
         return 128 + signal.SIGINT  # as the shell reports a program ended by a signal
     for check in failed:
-        print(f"refbnn {name}: check failed: {check}", file=sys.stderr)
+        _say(f"refbnn {name}: check failed: {check}")
     return FAILED if failed else HELD
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error; the exit code tells the same where that cannot be written."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

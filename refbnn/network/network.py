@@ -360,7 +360,7 @@ class Network:
 
 
 def _overflow_shows_in_results() -> np.errstate:
-    """Silence overflow by absurd weights or inputs: results are then infinite or NaN, and checked."""
+    """Silence overflow by absurd weights or inputs; the results show it, and are checked."""
     return np.errstate(over="ignore", invalid="ignore")
 
 

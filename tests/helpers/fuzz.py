@@ -219,9 +219,10 @@ class _Watch:
             inside = self.writes and str(path).startswith(self.folder)
             if written and not inside and not _NUMBA.search(str(path)):
                 self.seen.append(f"wrote {path}")
-        elif event.startswith(_EVENTS) and event not in _HARMLESS and not self.writes:
-            if not _NUMBA.search(" ".join(map(str, arguments))):
-                self.seen.append(f"{event} {arguments}")
+            return
+        own = self.writes or event in _HARMLESS or _NUMBA.search(" ".join(map(str, arguments)))
+        if event.startswith(_EVENTS) and not own:
+            self.seen.append(f"{event} {arguments}")
 
 
 def problem(path: Path, reader: Reader, watch: _Watch) -> str | None:

@@ -143,7 +143,7 @@ def _of_json(rng: Random, body: bytes) -> bytes:
 
 
 def _of_npy(rng: Random, body: bytes) -> bytes:
-    head, newline, numbers = body.partition(b"\n")
+    head, _, numbers = body.partition(b"\n")
     text = head[10:].decode("latin-1").rstrip()
     match rng.integers(0, 8):
         case 0:
