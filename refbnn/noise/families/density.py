@@ -29,6 +29,7 @@ from refbnn.noise.numerical import NumericalLaw, normalised
 from refbnn.numerics import piecewise_density as panels
 from refbnn.numerics.piecewise_density import Half
 
+_GREATEST = 1e100  # of a coefficient, about 1 where `of` made it
 _NEGATIVE = 1e-12  # of a half: rounding where the density is 0
 _TERMS = 4000.0  # as if the log density were summed from such terms: an error of 1e-12
 
@@ -87,7 +88,7 @@ class DensityLaw(NumericalLaw):
                 or not (steps > 0.0).all()
                 or not abs(breaks[-1] - 0.5 * (b - a)) <= 1e-12 * (b - a)
                 or numbers.shape != (len(breaks) - 1, panels.DEGREE + 1)
-                or not np.isfinite(numbers).all()
+                or not np.abs(numbers).max() <= _GREATEST  # nor NaN
             ):
                 raise InputError("DensityLaw: breaks or series do not fit; make one with of()")
             points = np.append(np.cos(np.pi * (np.arange(48) + 0.5) / 48), [-1.0, 1.0])
