@@ -27,7 +27,7 @@ from kernels.sampling import conv2d as sampled_conv2d
 from kernels.sampling import dense as sampled_dense
 from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
-from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Normalise, ReLU
 from refbnn.layers.moments import Moments, all_finite
 from refbnn.network.network import Network
 from refbnn.numerics.random.philox import key_of
@@ -158,12 +158,12 @@ def program(net: Network, batch: int, n_samples: int, target: Target) -> Program
                 x = sampled_dense.add(whole, name, index, own, x, source)
             case Conv2d():
                 x = sampled_conv2d.add(whole, name, index, layer, own, x, source)
-            case ReLU() | MaxPool2d() | AvgPool2d() | Flatten():
+            case ReLU() | MaxPool2d() | AvgPool2d() | Flatten() | Normalise():
                 x = add_layer(program, name, layer, own, x)
             case _:
                 raise InputError(
                     f"layer {index}: {type(layer).__name__} has no kernel for sampled weights; "
-                    "expected Dense, Conv2d, ReLU, MaxPool2d, AvgPool2d or Flatten"
+                    "expected Dense, Conv2d, ReLU, MaxPool2d, AvgPool2d, Flatten or Normalise"
                 )
         if own:  # all layers after this one differ from sample to sample
             first = first or name

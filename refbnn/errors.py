@@ -1,4 +1,4 @@
-"""Errors for wrong input and for packages that are not installed; the words of their messages."""
+"""Errors for wrong input and for packages that are not installed; a warning; words of messages."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ class InputError(ValueError):
     ...     print(error)
     Network: no layers; expected at least one
     """
+
+
+class InputRangeWarning(UserWarning):
+    """Inputs lie far outside the range of the training data: they may be scaled wrongly."""
 
 
 def cut(text: object, most: int = _LONGEST) -> str:

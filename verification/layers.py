@@ -1,16 +1,17 @@
 """Moments of the remaining layers, compared with samples of their formulas written out here.
 
-Hypothesis: mean and variance of each output of average pooling, batch normalisation, flattening,
-residual blocks and the raw-moment form of dense layers are those that the layers return, for inputs
-and weights of any law. A residual block gets known inputs or holds one dense layer: only there is
-its variance exact. Estimator, sample size and error model: see `verification.check`.
+Hypothesis: mean and variance of each output of average pooling, batch normalisation, normalisation,
+flattening, residual blocks and the raw-moment form of dense layers are those that the layers
+return, for inputs and weights of any law. A residual block gets known inputs or holds one dense
+layer: only there is its variance exact. Estimator, sample size and error model: see
+`verification.check`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, Flatten, Residual
+from refbnn.layers import AvgPool2d, BatchNorm2d, Dense, Flatten, Normalise, Residual
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
@@ -62,6 +63,10 @@ def _of_images(law, rng) -> dict[str, tuple[Moments, Draw]]:
         ]
         return np.stack(channels, axis=1)
 
+    def of_mean_and_sd(size):
+        image = images(size)
+        return np.stack([(image[:, c] - centre[c]) / var[c] for c in range(_IMAGE[0])], axis=1)
+
     def flat(size):
         image = images(size)
         return np.stack([image[:, c, i, j] for c, i, j in np.ndindex(*_IMAGE)], axis=1)
@@ -70,6 +75,7 @@ def _of_images(law, rng) -> dict[str, tuple[Moments, Draw]]:
     return {
         "average pooling moments": (AvgPool2d((2, 3), (1, 2), (0, 1)).moments(x, {}), pooled),
         "batch normalisation moments": (normalise.moments(x, {}), normalised),
+        "normalisation moments": (Normalise(centre, var).moments(x, {}), of_mean_and_sd),
         "flatten moments": (Flatten().moments(x, {}), flat),
     }
 

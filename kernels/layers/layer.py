@@ -18,6 +18,7 @@ from kernels.layers import (
     flatten,
     images,
     max_pool2d,
+    normalise,
     residual,
 )
 from kernels.layers.activations import elementwise
@@ -34,6 +35,7 @@ from refbnn.layers import (
     Flatten,
     Layer,
     MaxPool2d,
+    Normalise,
     Residual,
     activations,
 )
@@ -86,6 +88,8 @@ def add_layer(
             return max_pool2d.add(program, name, layer, x)
         case AvgPool2d():
             return avg_pool2d.add(program, name, layer, x)
+        case Normalise():
+            return normalise.add(program, name, layer, x)
         case BatchNorm2d():
             return batch_norm.add(program, name, layer, x)
         case Flatten():

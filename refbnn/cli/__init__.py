@@ -14,11 +14,20 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import NoReturn
 
-from refbnn.errors import InputError, cut, naming_the_extra, quoted, suggestion
+from refbnn.errors import (
+    InputError,
+    InputRangeWarning,
+    cut,
+    naming_the_extra,
+    quoted,
+    suggestion,
+)
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
 _LONGEST_MESSAGE = 2000  # characters; it may name files and list what was expected
@@ -91,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _answer_without_command(words)
     name, *words = words
     try:
-        with naming_the_extra():
+        with naming_the_extra(), _warnings_in_a_line(name):
             failed = _run(name, words)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone; so that closing standard output is silent too:
@@ -117,6 +126,23 @@ def _say(line: str) -> None:
     """Print a line on standard error; the exit code tells the same where that cannot be written."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr)
+
+
+@contextmanager
+def _warnings_in_a_line(name: str) -> Iterator[None]:
+    """Print each of our warnings once, in a line on standard error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("once", category=InputRangeWarning)
+        others = warnings.showwarning
+
+        def show(message, category, *place, **more) -> None:
+            if issubclass(category, InputRangeWarning):
+                _say(f"refbnn {name}: warning: {message}")
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

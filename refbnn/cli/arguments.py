@@ -126,6 +126,32 @@ def add_json(parser: argparse.ArgumentParser, what: str = "the numbers") -> None
     )
 
 
+def add_normalise(parser: argparse.ArgumentParser) -> None:
+    """--normalise."""
+    parser.add_argument(
+        "--normalise",
+        metavar=("MEAN", "SD"),
+        nargs=2,
+        type=float,
+        action="append",
+        help="the network takes (x - MEAN)/SD of its inputs, as in training elsewhere; once for "
+        "all channels, or repeated for each (default: x as it is)",
+    )
+
+
+def normalise(arguments: argparse.Namespace):
+    """Read add_normalise's option as a list of layers: one `Normalise`, or none."""
+    from refbnn.layers import Normalise
+
+    if not arguments.normalise:
+        return []
+    try:
+        mean, sd = zip(*arguments.normalise, strict=True)
+        return [Normalise(mean, sd) if len(mean) > 1 else Normalise(mean[0], sd[0])]
+    except InputError as error:
+        raise InputError(f"--normalise: {str(error).removeprefix('Normalise: ')}") from None
+
+
 def add_data_sets(parser: argparse.ArgumentParser) -> None:
     """--id, --ood."""
     parser.add_argument(

@@ -151,9 +151,9 @@ def _print_limits(net) -> None:
 
 def _is_followed(layer) -> bool:
     """Whether the shape of a layer's outputs is carried on, or has weights of its own."""
-    from refbnn.layers import Flatten, ReLU
+    from refbnn.layers import Flatten, Normalise, ReLU
 
-    return isinstance(layer, Flatten | ReLU) or bool(layer.parameter_shapes())
+    return isinstance(layer, Flatten | Normalise | ReLU) or bool(layer.parameter_shapes())
 
 
 def _row(layer, threshold: float) -> dict:

@@ -55,6 +55,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     )
     text = "index of one layer whose weights get a full covariance"
     shared.add_integer(parser, "--correlated", 0, None, text)
+    shared.add_normalise(parser)
     parser.add_argument(
         "--likelihood",
         metavar="NAME",
@@ -193,14 +194,18 @@ def _parts(arguments: argparse.Namespace):
 def _network(arguments: argparse.Namespace, parts, image: tuple[int, ...], n_outputs: int):
     """Make the network for images of this shape."""
     from refbnn import Network
+    from refbnn.layers import Flatten
 
     architecture, law, prior = parts
+    before, shape = shared.normalise(arguments), architecture.input_shape(image)
+    if len(arguments.normalise or ()) > 1 and architecture.flat:  # channels, before they are rows
+        before, shape = [*before, Flatten()], image
     return Network(
-        architecture.layers(n_outputs, image),
+        [*before, *architecture.layers(n_outputs, image)],
         law=law,
         prior=prior,
         seed=arguments.seed,
-        input_shape=architecture.input_shape(image),
+        input_shape=shape,
         correlated=() if arguments.correlated is None else (arguments.correlated,),
     )
 

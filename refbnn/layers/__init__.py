@@ -17,6 +17,7 @@ from refbnn.layers.images.conv2d import Conv2d
 from refbnn.layers.images.flatten import Flatten
 from refbnn.layers.images.max_pool2d import MaxPool2d
 from refbnn.layers.layer import Layer
+from refbnn.layers.normalise import Normalise
 from refbnn.layers.residual import Residual
 
 globals().update(ACTIVATIONS)
@@ -32,6 +33,7 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "MaxPool2d",
+    "Normalise",
     "ReLU",
     "Residual",
     "Sigmoid",

@@ -9,13 +9,14 @@ from math import prod
 import numpy as np
 
 from refbnn.errors import InputError, quoted
-from refbnn.layers import Dense, Layer
+from refbnn.layers import Dense, Flatten, Layer, Normalise
 from refbnn.layers.layer import Shape
-from refbnn.layers.moments import Moments
+from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
 from refbnn.network import counter_sampling
 from refbnn.network.activations import MOST_ENTRIES, most_entries, require_moderate
+from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.layout import Layout
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
@@ -43,7 +44,8 @@ class Network:
     seed : int
         Seed of the initial means: N(0, 2/fan_in) for weights (He et al. 2015), 0 for biases.
     input_shape : tuple of int, optional
-        Shape of one input; by default that of a dense first layer, else unknown.
+        Shape of one input; by default that of a dense first layer, else unknown. `Normalise` may
+        stand before it.
     correlated : sequence of int
         Indices of layers whose weights have a full covariance, see
         `refbnn.network.correlated_weights`.
@@ -57,6 +59,9 @@ class Network:
     variance_factor : float
         `propagate` multiplies the variance of every weight by this factor, 1 at first; `sample`
         does not. See `refbnn.uncertainty.variance_factor`.
+    input_range : (float, float) or None
+        Least and greatest entry of the training inputs, which `train` stores: `propagate` and
+        `sample` warn of inputs far outside it (`refbnn.network.input_range`).
 
     Raises
     ------
@@ -89,13 +94,15 @@ class Network:
         if not layers:
             raise InputError("Network: no layers; expected at least one")
         self.layers = list(layers)
-        if input_shape is None and isinstance(self.layers[0], Dense):
-            input_shape = (self.layers[0].in_features,)
+        if input_shape is None:
+            first = next((layer for layer in self.layers if not isinstance(layer, Normalise)), None)
+            input_shape = (first.in_features,) if isinstance(first, Dense) else None
         self.input_shape: Shape | None = None if input_shape is None else tuple(input_shape)
         if self.input_shape is not None:
             self.check_input(self.input_shape)
         self.law: Law = _GAUSSIAN if law is None else law
         self.prior: Prior = GaussianPrior() if prior is None else prior
+        self.input_range: Range | None = None
         rng = stream(seed, "initial means")
         shapes = {
             f"{index}.{name}": shape
@@ -267,6 +274,7 @@ class Network:
         shape = self.check_input(x.shape[1:])
         if n_samples < 1:
             raise InputError(f"n_samples is {n_samples}; expected at least 1")
+        warn_if_far(x, self.input_range)
         outputs = np.empty((n_samples, len(x), *shape))
         for number, output in enumerate(outputs):  # one set of weights in memory at a time
             if seed is not None:
@@ -297,6 +305,7 @@ class Network:
         if not isinstance(x, Moments):
             x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
         self.check_input(x.shape[1:])
+        warn_if_far(x.mean if isinstance(x, Moments) else x, self.input_range)
         own = self.by_layer(self.propagated_parameters())
         blocks = self._blocks(x.shape[0], x.shape[1:])
         with _overflow_shows_in_results():
@@ -308,9 +317,11 @@ class Network:
 
     def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
         for layer, posteriors in zip(self.layers, own, strict=True):
-            x = layer.moments(x, posteriors)
-        assert isinstance(x, Moments)  # there is at least one layer
-        return x
+            if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
+                x = layer.value(x)  # known values stay known: a first layer has fewer products
+            else:
+                x = layer.moments(x, posteriors)
+        return x if isinstance(x, Moments) else deterministic(x)
 
     def check_input(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one output for one input of this shape; InputError naming the misfit layer."""

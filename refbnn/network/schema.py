@@ -6,7 +6,7 @@
 
 Layers and priors are dataclasses, stored field by field; laws are stored by `refbnn.noise.storage`.
 Residual blocks hold layers, the device-shaped prior a law. "variance_factor" is there where the
-network's variance factor is not 1.
+network's variance factor is not 1, "input_range": [low, high] where that is known.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from refbnn.errors import InputError, quoted
 from refbnn.files.plain_data import LARGEST, as_fields, make
 from refbnn.layers import Layer, Residual
 from refbnn.network.activations import require_moderate
+from refbnn.network.input_range import input_range
 from refbnn.network.network import Network
 from refbnn.noise import DeviceLaw, storage
 from refbnn.prior import (
@@ -59,6 +60,7 @@ def of_network(net: Network) -> dict[str, Any]:
         "prior": _prior_data(net.prior),
         "correlated": sorted(net.correlation),
         **({"variance_factor": net.variance_factor} if calibrated else {}),
+        **({} if net.input_range is None else {"input_range": list(net.input_range)}),
     }
 
 
@@ -106,6 +108,10 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
             input_shape=None if shape is None else tuple(shape),
             correlated=correlated,
         ).with_variance_factor(factor)
+        if header.get("input_range") is not None:
+            if not _numbers(header["input_range"]):
+                raise InputError("input_range: expected a list of two numbers")
+            net.input_range = input_range(header["input_range"])
         if net.input_shape is not None:
             require_moderate(net.layers, net.input_shape)
     except InputError as error:
@@ -165,6 +171,10 @@ def _prior(data: Any, source: str) -> Prior:
     if not isinstance(law, DeviceLaw):
         raise InputError(f"{what}: law {type(law).__name__}; expected DeviceLaw")
     return make(kind, given, what, law=law)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(v) in (int, float) for v in value)
 
 
 def _integers(value: Any) -> bool:

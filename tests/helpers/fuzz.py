@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, InputRangeWarning
 from tests.helpers import torch_bytes
 from tests.helpers.mutations import mutated
 
@@ -232,6 +232,7 @@ def problem(path: Path, reader: Reader, watch: _Watch) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.simplefilter("ignore", InputRangeWarning)  # meant for the user
             reader(path)
     except InputError as error:
         message = str(error).replace(str(path), "")

@@ -1,8 +1,8 @@
 """Kernels of the layers in float32, compared with the float64 reference, for each schedule.
 
 Allowed errors: the worst-case rounding bound of a sum (`verification.rounding`) for dense layers,
-convolutions, average pooling and batch normalisation; the accuracy that the kernel promises for
-ReLU and max pooling.
+convolutions, average pooling, batch normalisation and normalisation; the accuracy that the kernel
+promises for ReLU and max pooling.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kernels.devices import Board
 from kernels.layers.activations import relu
 from kernels.layers.layer import build_layer
 from refbnn import Moments, Posterior
-from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, MaxPool2d, ReLU
+from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, MaxPool2d, Normalise, ReLU
 from refbnn.layers import dense as dense_reference
 from refbnn.layers.images import conv2d as conv2d_reference
 from verification.check import Check
@@ -34,6 +34,7 @@ def check(target: str, device: str | Board, rng: np.random.Generator) -> list[Ch
             *_check_conv2d(target, device, schedule, rng),
             *_check_pooling(target, device, schedule, rng),
             _check_batch_norm(target, device, schedule, rng),
+            _check_normalise(target, device, schedule, rng),
         )
     ]
 
@@ -151,6 +152,23 @@ def _check_batch_norm(target, device, schedule, rng) -> Check:
         (
             4 * U * a * (np.abs(x.mean) + m) + 2 * U * (np.abs(expected.mean) + shift),
             4 * U * expected.var,
+        ),
+    )
+
+
+def _check_normalise(target, device, schedule, rng) -> Check:
+    layer = Normalise(*rng.uniform(0.5, 2.0, (2, 3)))
+    x = Moments(*rng.uniform(0.0, 1.0, (2, 2, 3, 5, 19)))
+    expected = layer.moments(x, {})
+    m, s = (np.asarray(v)[:, np.newaxis, np.newaxis] for v in (layer.mean, layer.sd))
+    return compare(
+        f"kernel: normalise ({schedule})",
+        "share of the rounding bound",
+        build_layer(layer, {}, (3, 5, 19), 2, target, schedule, device=device)(x.mean, x.var),
+        expected,
+        (
+            3 * U * np.abs(expected.mean) + 2 * U * (np.abs(x.mean) + m) / s,
+            3 * U * expected.var,
         ),
     )
 

@@ -34,9 +34,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.layers import Dense, Flatten, ReLU
+from refbnn.layers import Dense, Flatten, Normalise, ReLU
 from refbnn.layers.moments import Moments, all_finite
 from refbnn.layers.posterior import Posterior
+from refbnn.network.input_range import warn_if_far
 from refbnn.network.network import Network
 from refbnn.prediction.covariance.rectified import rectified_covariance
 
@@ -113,6 +114,9 @@ def propagate_layers(
     for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
         if isinstance(layer, Dense):
             x = dense(x, own["weight"], own["bias"])
+        elif isinstance(layer, Normalise) and isinstance(x, JointMoments):
+            scale = np.broadcast_to(layer.sd, x.mean.shape[1:])
+            x = JointMoments(layer.value(x.mean), x.cov / np.multiply.outer(scale, scale))
         elif isinstance(x, JointMoments):
             x = JointMoments(*rectified_covariance(x.mean, x.cov))  # flattening would be refused
         else:  # known or independent before the first dense layer: nothing to correlate
@@ -126,7 +130,7 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
     Parameters
     ----------
     net : Network
-        Has Dense, ReLU and Flatten layers, and independent weights.
+        Has Dense, ReLU, Flatten and Normalise layers, and independent weights.
     x : (B, ...)
         Known inputs, independent random ones, or vectors with a covariance.
 
@@ -137,7 +141,9 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
     """
     if not isinstance(x, Moments | JointMoments):
         x = np.asarray(x, dtype=float)
-    n = len(x.mean) if isinstance(x, Moments | JointMoments) else len(x)
+    known = x.mean if isinstance(x, Moments | JointMoments) else x
+    warn_if_far(known, net.input_range)
+    n = len(known)
     parts = []
     block = block_size(net)
     for start in range(0, max(n, 1), block):
@@ -159,9 +165,9 @@ def block_size(net: Network) -> int:
 def obstacle(net: Network) -> str | None:
     """Reason why this mode does not apply to a network, or None."""
     for index, layer in enumerate(net.layers):
-        if not isinstance(layer, Dense | ReLU | Flatten):
+        if not isinstance(layer, Dense | ReLU | Flatten | Normalise):
             name = type(layer).__name__
-            return f"layer {index} is {name}; expected Dense, ReLU or Flatten"
+            return f"layer {index} is {name}; expected Dense, ReLU, Flatten or Normalise"
     if not any(isinstance(layer, Dense) for layer in net.layers):
         return "the network has no dense layer; expected at least one"
     if net.correlation:

@@ -47,7 +47,7 @@ from typing import Any
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
+from refbnn.layers import Conv2d, Dense, Flatten, Layer, Normalise, ReLU
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
@@ -237,7 +237,7 @@ def _diagnose(net: Network, x: np.ndarray, n_samples: int, seed: int) -> list[La
             shape = NonGaussianity(*parts)
         elif isinstance(layer, ReLU):
             shape = rectified(before)
-        else:
+        elif not isinstance(layer, Normalise):  # a scale changes no skewness and no kurtosis
             shape = NonGaussianity.gaussian(now.shape)
     if n_samples == 0:
         return layers

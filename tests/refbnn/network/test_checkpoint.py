@@ -25,6 +25,7 @@ from refbnn.layers import (
     Layer,
     LeakyReLU,
     MaxPool2d,
+    Normalise,
     ReLU,
     Residual,
     Sigmoid,
@@ -66,6 +67,7 @@ NORM = BatchNorm2d(
     eps=1e-3,
 )
 LAYERS: list[Layer] = [
+    Normalise([0.1 + 0.2, -1.0], [0.7, 1e-3]),
     Conv2d(2, 4, (3, 2), stride=(1, 2), padding=1, groups=2),
     LeakyReLU(0.1 + 0.2),
     MaxPool2d(2, stride=1),
