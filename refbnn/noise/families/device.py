@@ -35,6 +35,7 @@ from refbnn.noise.numerical import NumericalLaw
 
 MIN_EXPONENT = -0.95  # below, most of the mass sits within rounding of the edge
 MAX_EXPONENT = 100.0
+_MOST_COEFFICIENTS = 1000  # seconds of quadrature; fits have up to a dozen
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,6 +72,11 @@ class DeviceLaw(NumericalLaw):
         # Plain floats, whatever number type came in, so that a law prints and compares cleanly.
         object.__setattr__(self, "alpha", float(self.alpha))
         object.__setattr__(self, "beta", float(self.beta))
+        if len(self.coefficients) > _MOST_COEFFICIENTS:
+            raise InputError(
+                f"DeviceLaw: {len(self.coefficients)} coefficients; expected at most "
+                f"{_MOST_COEFFICIENTS}"
+            )
         object.__setattr__(self, "coefficients", tuple(float(c) for c in self.coefficients))
         if not np.isfinite([self.alpha, self.beta, *self.coefficients]).all():
             raise InputError("DeviceLaw: NaN or infinity; expected finite parameters")

@@ -101,6 +101,36 @@ BAD = {
     "overflowing": (changed().replace("2.0", "1e999"), "'1e999' overflows"),
     "an integer of 5000 digits": (changed().replace("2.0", "9" * 5000), "not JSON"),
     "900 levels": (changed().replace("2.0", "[" * 900 + "]" * 900), "deeper than 100 levels"),
+    "many coefficients": (
+        changed(law={"family": "DeviceLaw", "alpha": 0, "beta": 0, "coefficients": [1e-6] * 1001}),
+        "1001 coefficients; expected at most 1000",
+    ),
+    "many panels": (
+        changed(
+            law={
+                "family": "DensityLaw",
+                "ends": [0, 1],
+                "alpha": 0,
+                "beta": 0,
+                "breaks": [[0, 1], [0, 1]],
+                "series": [[[1.0]] * 5001, [[1.0]]],
+            }
+        ),
+        "expected at most 5000 panels",
+    ),
+    "a coefficient that overflows": (
+        changed(
+            law={
+                "family": "DensityLaw",
+                "ends": [0, 1],
+                "alpha": 0,
+                "beta": 0,
+                "breaks": [[0, 0.5], [0, 0.5]],
+                "series": [[[1e308] * 24], [[1.0] + [0.0] * 23]],
+            }
+        ),
+        "breaks or series do not fit",
+    ),
     "no quantity": (changed(measured={"quantity": 3}), "expected quantity"),
 }
 
