@@ -60,7 +60,7 @@ def read_members(path: Path, expected: str, *, stored: bool) -> dict[str, bytes]
             raise InputError(f"{path}: {length} bytes; expected at most {LARGEST}")
         with contextlib.closing(zipfile.ZipFile(path)) as archive:
             infos = archive.infolist()
-            _check(path, infos, most, stored)
+            _check(path, infos, length, most, stored)
             return {info.filename: archive.read(info) for info in infos}
     except InputError:
         raise
@@ -68,7 +68,8 @@ def read_members(path: Path, expected: str, *, stored: bool) -> dict[str, bytes]
         raise InputError(f"{path}: cannot be read ({cut(error)}); expected {expected}") from None
 
 
-def _check(path: Path, infos: list[zipfile.ZipInfo], most: int, stored: bool) -> None:
+def _check(path: Path, infos: list[zipfile.ZipInfo], length: int, most: int, stored: bool) -> None:
+    """InputError unless the directory of a file of that length is plain and moderate."""
     if len(infos) > MOST_MEMBERS:
         raise InputError(f"{path}: {len(infos)} members; expected at most {MOST_MEMBERS}")
     names = set()
@@ -83,6 +84,9 @@ def _check(path: Path, infos: list[zipfile.ZipInfo], most: int, stored: bool) ->
                 f"{path}: {quoted(info.filename)} is compressed by method {info.compress_type}; "
                 "expected it stored or deflated, as numpy.savez does"
             )
+    packed = sum(info.compress_size for info in infos)  # `zipfile` asks for memory for each
+    if packed > length:
+        raise InputError(f"{path}: members of {packed} packed bytes; expected at most {length}")
     claimed = sum(info.file_size for info in infos)
     if claimed > most:
         raise InputError(f"{path}: members of {claimed} bytes together; expected at most {most}")

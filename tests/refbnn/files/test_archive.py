@@ -39,6 +39,17 @@ def test_a_compressed_archive_unpacks_to_a_moderate_multiple(tmp_path):
     assert read_members(path, "a file", stored=False) == {"a.npy": bytes(1_000_000)}
 
 
+def test_members_longer_than_the_file_are_refused(tmp_path):
+    """The directory's packed size alone is forged; zipfile would ask for 2 GB to read it."""
+    path = tmp_path / "a.npz"
+    zipped(path, b"12345678", zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\1\2") + 20
+    content[at : at + 4] = (2**31 - 1).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert peak_of(read_members, path, "a file", stored=True) < 1_000_000
+
+
 def test_a_compressed_data_set_unpacks_to_a_moderate_multiple(tmp_path):
     path = tmp_path / "a.gz"
     header = b"\0\0\x08\1" + MANY.to_bytes(4, "big")
