@@ -110,7 +110,8 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
         ).with_variance_factor(factor)
         if header.get("input_range") is not None:
             if not _numbers(header["input_range"]):
-                raise InputError("input_range: expected a list of two numbers")
+                given = quoted(header["input_range"])
+                raise InputError(f"input_range {given}; expected a list of two numbers")
             net.input_range = input_range(header["input_range"])
         if net.input_shape is not None:
             require_moderate(net.layers, net.input_shape)

@@ -17,7 +17,7 @@ import sys
 import traceback
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +137,7 @@ def _seeds() -> dict[str, tuple[str, Reader, list[bytes]]]:
     tables = [plain.encode(), columns.replace("current", "conductance_uS").encode()]
     legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\0."
     torch = torch_bytes.zipped(torch_bytes.tensor())
-    files = {
+    files: dict[str, tuple[str, Reader, Iterable[bytes | Path]]] = {
         "run": (".npz", _run, [(earlier / "checkpoints/unfinished.npz").read_bytes()]),
         "pyro": (".pt", _posterior("pyro"), [posteriors / "pyro_autonormal_tiny.pt"]),
         "bayesian-torch": (
