@@ -106,7 +106,9 @@ def groups() -> dict[Group, np.ndarray]:
     for technology in "BC" if folder.is_dir() else "":
         path = folder / f"rram_tech{technology}_relaxation.csv.gz"
         columns = ("range", "elapsed_s", "conductance_uS")
-        level, elapsed, values = (read_measurements(path, column)[0] for column in columns)
+        level, elapsed, values = (
+            read_measurements(path, column, pool=True)[0] for column in columns
+        )
         for key in sorted(set(zip(level.tolist(), elapsed.tolist(), strict=True))):
             of_group = (level == key[0]) & (elapsed == key[1])
             found[technology, int(key[0]), key[1]] = values[of_group]

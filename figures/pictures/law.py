@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from figures.support.style import BLUE, GREY, ORANGE, figure, save
+from figures.support.style import BLUE, GREY, ORANGE, axis_label, figure, per_unit, save
 from refbnn.noise import Gaussian, Law
 from refbnn.noise.storage import Measured
 
@@ -15,7 +15,7 @@ _NODES = 8
 
 
 def draw(law: Law, place: Measured, path: Path, values: np.ndarray | None = None) -> None:
-    """Save a PNG of a law on the scale of what was measured.
+    """Save a picture of a law on the scale of what was measured: PNG, SVG or PDF.
 
     Values (n,), the measurements behind it, are shown as a histogram and as quantiles.
     """
@@ -28,7 +28,7 @@ def draw(law: Law, place: Measured, path: Path, values: np.ndarray | None = None
         quantiles = np.quantile(values, levels)
         inverse.plot(levels, quantiles, "o", color=GREY, mfc="none", label="quantiles of values")
     inverse.plot(u, place.location + place.scale * law.icdf(u), color=BLUE, lw=2, label="G(u)")
-    inverse.set(xlabel="u", ylabel=_with_unit(place.quantity), title="Inverse CDF G(u)")
+    inverse.set(xlabel="u", ylabel=axis_label(place.quantity), title="Inverse CDF G(u)")
     for axes in (density, inverse):
         axes.legend(fontsize=8, loc="upper left")
     save(fig, path)
@@ -59,10 +59,8 @@ def _draw_density(axes, law: Law, place: Measured, values: np.ndarray | None) ->
     label = f"nodes of the {_NODES}-node Gauss rule"
     axes.plot(nodes, np.zeros(nodes.size), "|", color=GREY, ms=14, mew=1.5, label=label)
     axes.set_ylim(-0.04 * top, 1.5 * top)  # room for the legend
-    axes.set(xlabel=_with_unit(place.quantity), ylabel="probability density", title="Law")
-
-
-def _with_unit(column: str) -> str:
-    """Axis label of a column of measurements: "conductance_uS" -> "conductance (µS)"."""
-    name, _, unit = column.rpartition("_")
-    return f"{name} (µS)" if unit == "uS" and name else column
+    axes.set(
+        xlabel=axis_label(place.quantity),
+        ylabel=per_unit("probability density", place.quantity),
+        title="Law",
+    )

@@ -1,7 +1,8 @@
-"""The look that all figures share: colours, axes, legends, and PNG files without a date."""
+"""The look that all figures share: colours, labels, legends, and picture files without a date."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "font.size": 10,
     "axes.titlesize": 11,
-    "text.parse_math": False,  # labels hold names from files
+    "svg.hashsalt": "refbnn",  # names of an SVG's parts are random otherwise
+}
+_UNDATED: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -40,9 +46,9 @@ def figure(columns: int, rows: int = 1, panel: tuple[float, float] = (4.6, 3.5),
 
 
 def save(fig: Figure, path: Path) -> None:
-    """Write a PNG without version or date, so that equal pictures are equal files."""
+    """Write PNG, SVG or PDF without version or date, so that equal pictures are equal files."""
     with mpl.rc_context(_SETTINGS), written_atomically(path) as temporary:
-        fig.savefig(temporary, dpi=130, format="png", metadata={"Software": None})
+        fig.savefig(temporary, dpi=130, metadata=_UNDATED.get(path.suffix))
 
 
 def legend_below(fig: Figure, *sources: Axes, columns: int | None = None) -> None:
@@ -59,3 +65,28 @@ def legend_below(fig: Figure, *sources: Axes, columns: int | None = None) -> Non
         ncols=columns or len(handles),
         fontsize=9,
     )
+
+
+def axis_label(column: str) -> str:
+    """Label an axis by a column's name: "conductance_uS" -> "conductance (µS)"."""
+    name, unit = _parts(column)
+    return plain(f"{name} ({unit})" if unit else name)
+
+
+def per_unit(text: str, column: str) -> str:
+    """Label an axis of something per unit of a column: "density" -> "density (1/µS)"."""
+    unit = _parts(column)[1]
+    return plain(f"{text} (1/{unit})" if unit else text)
+
+
+def plain(text: str) -> str:
+    """Escape what Matplotlib would read as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _parts(column: str) -> tuple[str, str]:
+    """Name and unit of a column, "" where it states none: name (unit), or name_uS."""
+    if match := re.fullmatch(r"(.+?)\s*[(\[](.+)[)\]]", column):
+        return match[1], match[2].replace("uS", "µS")
+    name, _, unit = column.rpartition("_")
+    return (name, "µS") if unit == "uS" and name else (column, "")

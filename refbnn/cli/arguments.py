@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from refbnn.errors import InputError, quoted, suggestion
+from refbnn.errors import InputError, suggestion
 from refbnn.files.atomic import require_writable
 
 # The rarest event that a check looks at has probability 1/44 (verification.activations): fewer
 # samples would not see enough of them for a z-score to be normal. More than the most would not fit
 # memory.
 _FEWEST_SAMPLES, _MOST_SAMPLES = 50_000, 50_000_000
+PICTURES = (".png", ".svg", ".pdf")  # suffixes of picture files
+_OF_A_TABLE = ("column", "where", "pool", "drop_missing", "delimiter", "decimal", "skip_rows")
+_WRITTEN = ("out", "json", "plot")  # options that name a file to write
 
 
 def integer_from(least: int, most: int | None = None):
@@ -25,7 +30,7 @@ def integer_from(least: int, most: int | None = None):
         except ValueError:
             value = least - 1
         if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"{quoted(text)}; expected an integer, {wanted}")
+            raise argparse.ArgumentTypeError(f"{text!r}; expected an integer, {wanted}")
         return value
 
     return parse
@@ -42,8 +47,9 @@ def require_one_of(option: str, value: str, known: Iterable[str]) -> None:
 
 def require_distinct_files(command: str, values: Mapping[str, object]) -> None:
     """Raise InputError if an output file is an input or another output."""
-    written = [(name, values.get(name)) for name in ("out", "json")]
-    read = [(name, value) for name, value in values.items() if name not in ("out", "json")]
+    written = [(name, values.get(name)) for name in _WRITTEN]
+    no_input = {*_WRITTEN, *_OF_A_TABLE}
+    read = [(name, value) for name, value in values.items() if name not in no_input]
     for index, (name, path) in enumerate(written):
         for other, value in [*written[index + 1 :], *read]:
             if not isinstance(path, Path) or not isinstance(value, str | Path):
@@ -54,14 +60,15 @@ def require_distinct_files(command: str, values: Mapping[str, object]) -> None:
                 raise InputError(f"--{name} {path}: this is {other} too; choose another name")
 
 
-def output_file(suffix: str = ""):
-    """Argument type: the path of a file that can be written and whose name ends in `suffix`."""
+def output_file(*suffixes: str):
+    """Argument type: the path of a file that can be written, with one of the suffixes, if any."""
 
     def parse(text: str) -> Path:
         path = Path(text)
         try:
-            if suffix and path.suffix != suffix:
-                raise InputError(f"{path}: expected a name that ends in {suffix}")
+            if suffixes and path.suffix not in suffixes:
+                ends = f"{', '.join(suffixes[:-1])} or " * (len(suffixes) > 1) + suffixes[-1]
+                raise InputError(f"{path}: expected a name that ends in {ends}")
             require_writable(path)
         except InputError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
@@ -90,11 +97,11 @@ def add_out(
     parser: argparse.ArgumentParser,
     metavar: str,
     text: str,
-    suffix: str = "",
+    *suffixes: str,
     required: bool = False,
 ) -> None:
-    """-o, --out: a file to write, whose name ends in `suffix`."""
-    kind = output_file(suffix)
+    """-o, --out: a file to write, whose name ends in one of the suffixes, if any."""
+    kind = output_file(*suffixes)
     parser.add_argument("-o", "--out", metavar=metavar, type=kind, required=required, help=text)
 
 
@@ -123,6 +130,16 @@ def add_json(parser: argparse.ArgumentParser, what: str = "the numbers") -> None
     """--json."""
     parser.add_argument(
         "--json", metavar="FILE", type=output_file(), help=f"also write {what} as JSON"
+    )
+
+
+def add_plot(parser: argparse.ArgumentParser, what: str) -> None:
+    """--plot: a picture to write; `refbnn.cli.plots` draws and saves it."""
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        type=output_file(*PICTURES),
+        help=f"also draw {what}, as PNG, SVG or PDF by the file's suffix",
     )
 
 
@@ -182,28 +199,59 @@ def add_method(parser: argparse.ArgumentParser, default: str, more: str = "") ->
 
 
 def add_noise(parser: argparse.ArgumentParser) -> None:
-    """--noise-data, --column, --where."""
+    """--noise-data, and add_rows's options."""
     parser.add_argument(
         "--noise-data",
         metavar="FILE",
-        help="CSV file (.csv or .csv.gz) of measured device values with a header row; "
-        "by default, packaged conductances of a simulated magnetic tunnel junction",
+        help="table of measured device values: CSV or another text, plain or gzip; by default, "
+        "packaged conductances of a simulated magnetic tunnel junction",
     )
     add_rows(parser)
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
-    """--column, --where."""
+    """Add the options that choose values from a table, and say how the table is laid out."""
     parser.add_argument(
         "--column",
         metavar="NAME",
-        help="column that holds the values; by default the only one, or conductance_uS",
+        help="column that holds the values, or several by a pattern such as 'read*'; by default "
+        "the only one, or conductance_uS",
     )
     parser.add_argument(
         "--where",
-        metavar="'NAME=NUMBER,...'",
+        metavar="'NAME=VALUE,...'",
         type=_conditions,
-        help="keep only rows where these columns hold these numbers",
+        help="keep only rows where these columns hold these numbers or texts",
+    )
+    parser.add_argument(
+        "--pool",
+        action="store_true",
+        help="fit one law to values that differ with another column, such as a range or a time",
+    )
+    parser.add_argument(
+        "--drop-missing",
+        action="store_true",
+        help="leave out missing values and readings beyond the instrument's range",
+    )
+    parser.add_argument(
+        "--delimiter",
+        metavar="SIGN",
+        type=_delimiter,
+        help="sign between two columns, one character, 'tab' or 'space' (default: found)",
+    )
+    parser.add_argument(
+        "--decimal",
+        metavar="SIGN",
+        choices=(".", ","),
+        default=".",
+        help="decimal sign, a point or a comma (default: %(default)s)",
+    )
+    add_integer(parser, "--skip-rows", 0, 0, "lines before the table")
+    parser.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first row holds the columns' names; without names, columns are called "
+        "by their number from 1 (default: it does, unless it holds numbers alone)",
     )
 
 
@@ -279,31 +327,54 @@ def add_records(parser: argparse.ArgumentParser) -> None:
 def read_noise(arguments: argparse.Namespace):
     """Read values, their column's name and their source in words, as add_noise's options say."""
     from refbnn.data import packaged
-    from refbnn.noise import read_measurements
 
-    if arguments.noise_data is None:
-        if arguments.column or arguments.where:
-            raise InputError("--column and --where choose from a file; expected --noise-data FILE")
-        source = "packaged conductances of a simulated magnetic tunnel junction"
-        path = packaged("mtj_conductance.csv")
-    else:
-        path = arguments.noise_data
-        source = described(path, arguments.where)
-    values, column = read_measurements(path, arguments.column, arguments.where)
-    return values, column, source
+    if arguments.noise_data is not None:
+        return read_rows(arguments.noise_data, arguments)
+    given = [getattr(arguments, name) for name in _OF_A_TABLE]
+    if any(value not in (None, False, 0, ".") for value in given):
+        raise InputError(
+            "--column, --where and the options of a table need a file; expected --noise-data FILE"
+        )
+    values, column, _ = read_rows(str(packaged("mtj_conductance.csv")), arguments)
+    return values, column, "packaged conductances of a simulated magnetic tunnel junction"
 
 
-def described(path: str, where: Mapping[str, float] | None) -> str:
+def read_rows(path: str, arguments: argparse.Namespace):
+    """Read values, their column's name and their source in words, as add_rows's options say.
+
+    What a user should know of the values, such as how many are left out, goes to standard error.
+    """
+    from refbnn.noise.measurements import read
+    from refbnn.noise.table import Layout
+
+    layout = Layout(arguments.delimiter, arguments.decimal, arguments.skip_rows, arguments.header)
+    found = read(
+        path,
+        arguments.column,
+        arguments.where,
+        drop_missing=arguments.drop_missing,
+        pool=arguments.pool,
+        layout=layout,
+    )
+    for note in found.notes:
+        print(f"refbnn: {path}: {note}", file=sys.stderr)
+    return found.values, found.column, described(path, arguments.where)
+
+
+def described(path: str, where: Mapping[str, float | str] | None) -> str:
     """Name a file and the rows chosen from it."""
-    conditions = ", ".join(f"{k} = {v:g}" for k, v in (where or {}).items())
+    conditions = ", ".join(
+        f"{name} = {value if isinstance(value, str) else f'{value:g}'}"
+        for name, value in (where or {}).items()
+    )
     return f"{path} where {conditions}" if conditions else path
 
 
 def fit_noise(values, column: str, source: str, **settings):
     """Fit a law, with the settings of `refbnn.noise.fit`, to what read_noise returns.
 
-    Errors name the source. The fit runs on one thread: its sums are small, and several threads
-    would wait for each other.
+    Errors name the source; families that bounds leave out are named on standard error. The fit runs
+    on one thread: its sums are small, and several threads would wait for each other.
     """
     from threadpoolctl import threadpool_limits
 
@@ -311,21 +382,40 @@ def fit_noise(values, column: str, source: str, **settings):
 
     try:
         with threadpool_limits(1):
-            return fit(values, **settings)
+            found = fit(values, **settings)
     except InputError as error:
         raise InputError(f"{source}, {column}: {error}") from None
+    for family, share in found.left_out.items():
+        print(
+            f"refbnn: left out {family}: {100.0 * share:.2g} % of its probability lies outside the "
+            "bounds",
+            file=sys.stderr,
+        )
+    if found.cut:
+        print(
+            f"refbnn: {found.family} is cut at the bounds, which takes {found.cut:.2g} of its "
+            "probability; its parameters are those before the cut",
+            file=sys.stderr,
+        )
+    return found
 
 
-def _conditions(text: str) -> dict[str, float]:
-    conditions = {}
+def _conditions(text: str) -> dict[str, float | str]:
+    conditions: dict[str, float | str] = {}
     for part in text.split(","):
-        name, equals, number = part.partition("=")
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not (equals and name and value):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected NAME=VALUE,NAME=VALUE,...")
         try:
-            conditions[name.strip()] = float(number)
+            number = float(value)
         except ValueError:
-            equals = ""
-        if not (equals and name.strip()):
-            raise argparse.ArgumentTypeError(
-                f"{quoted(text)}; expected NAME=NUMBER,NAME=NUMBER,..."
-            )
+            number = math.nan
+        conditions[name] = number if math.isfinite(number) else value
     return conditions
+
+
+def _delimiter(text: str) -> str:
+    named = {"tab": "\t", "\\t": "\t", "space": " "}.get(text, text)
+    if len(named) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected one character, 'tab' or 'space'")
+    return named

@@ -9,6 +9,8 @@ import numpy as np
 
 from refbnn.cli.report import Table
 from refbnn.noise import Law, NoiseFit, cumulants
+from refbnn.noise.fitting.evidence import P_FLOOR
+from refbnn.noise.fitting.result import p_text
 from refbnn.noise.storage import Measured, as_data
 
 _ORDER = 6  # of the cumulants shown
@@ -37,6 +39,21 @@ def law_table(law: Law, place: Measured) -> Table:
     return Table("Law", ["quantity", "value"], rows)
 
 
+def law_numbers(law: Law, place: Measured) -> dict[str, Any]:
+    """Give the numbers of `law_table` for JSON; `law` is what `refbnn.noise.load_law` reads."""
+    levels = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
+    quantiles = place.location + place.scale * law.icdf(levels)
+    return {
+        **as_data(law, place),
+        "mean": place.location,
+        "standard_deviation": place.scale,
+        "support": [place.location + place.scale * edge for edge in law.support],
+        "cumulants_standardised": cumulants(law, _ORDER),
+        "entropy_of_standardised_law_nats": law.entropy,
+        "quantiles": dict(zip(map(str, levels.tolist()), quantiles.tolist(), strict=True)),
+    }
+
+
 def fit_tables(found: NoiseFit) -> list[Table]:
     """Show a fit: parameters with their uncertainty, the evidence, the families compared."""
     parameters = [
@@ -46,7 +63,8 @@ def fit_tables(found: NoiseFit) -> list[Table]:
     evidence = [
         ["verdict", found.verdict],
         ["Kolmogorov–Smirnov distance", f"{found.ks_distance:.4f}"],
-        ["its p-value, for a fitted law", f"{found.ks_p_value:.3g}"],
+        ["its p-value, for a fitted law", p_text(found.ks_p_value)],
+        ["greatest distance not refuted at 1 %", f"{found.ks_critical_distance:.4f}"],
         ["KL(data ‖ fit), Vasicek's estimate", f"{found.kl_from_data:.4f} nats"],
         ["values", str(found.n_values)],
     ]
@@ -56,7 +74,7 @@ def fit_tables(found: NoiseFit) -> list[Table]:
             str(c.n_parameters),
             f"{c.log_likelihood:.2f}",
             f"{c.bic:.2f}",
-            "" if c.ks_p_value is None else f"{c.ks_p_value:.3g}",
+            "" if c.ks_p_value is None else p_text(c.ks_p_value),
             "chosen" if c.family == found.family else "",
         ]
         for c in found.candidates
@@ -96,5 +114,9 @@ def fit_numbers(found: NoiseFit, column: str, source: str) -> dict[str, Any]:
         "candidates": [asdict(c) for c in found.candidates],
         "ks_distance": found.ks_distance,
         "ks_p_value": found.ks_p_value,
+        "ks_p_value_floor": P_FLOOR,
+        "ks_critical_distance": found.ks_critical_distance,
         "kl_from_data_nats": found.kl_from_data,
+        "probability_cut_by_bounds": found.cut,
+        "families_left_out_by_bounds": dict(found.left_out),
     }

@@ -7,19 +7,25 @@ import sys
 from pathlib import Path
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import MissingPackageError, naming_the_extra, quoted
+from refbnn.errors import InputError, MissingPackageError, naming_the_extra, quoted
 
 _MOST_SAMPLES = 1_000_000_000
 _BLOCK = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the three actions and their options."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    """Add the three actions, each with its options."""
+    parser.set_defaults(act=_without_action)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    _add_fit(actions)
+    _add_show(actions)
+    _add_sample(actions)
 
-    fitting = actions.add_parser("fit", help="fit a law to one column of a CSV file")
+
+def _add_fit(actions) -> None:
+    fitting = actions.add_parser("fit", help="fit a law to one column of a table")
     fitting.add_argument(
-        "file", metavar="FILE", help="CSV file (.csv or .csv.gz) with a header row"
+        "file", metavar="FILE", help="table of measurements: CSV or another text, plain or gzip"
     )
     shared.add_rows(fitting)
     fitting.add_argument(
@@ -33,19 +39,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LOW,HIGH",
         type=_bounds,
         default=(float("-inf"), float("inf")),
-        help="physical limits that a bounded support stays within, such as 0,inf",
+        help="physical limits that the law stays within, such as 0,inf",
     )
-    shared.add_out(fitting, "LAW.json", "file to save the law in")
+    text = "file to save the law in, unless the test refutes it"
+    shared.add_out(fitting, "LAW.json", text)
+    fitting.add_argument(
+        "--save-refuted",
+        action="store_true",
+        help="save the nearest law although the test refutes it, and exit with 0",
+    )
     shared.add_json(fitting, "the tables")
+    shared.add_plot(fitting, "the law over the values, and its residuals")
     shared.add_seed(fitting)
     fitting.set_defaults(act=_fit)
 
+
+def _add_show(actions) -> None:
     showing = actions.add_parser("show", help="print a saved law and draw it")
     showing.add_argument("law", metavar="LAW.json", type=Path)
-    text = "picture to write (default: the law's name with .png, in the current folder)"
-    shared.add_out(showing, "FILE.png", text, ".png")
+    text = "picture to write: .png, .svg or .pdf (default: the law's name with .png, in the "
+    text += "current folder)"
+    shared.add_out(showing, "FILE", text, *shared.PICTURES)
+    shared.add_json(showing, "the table and the law")
     showing.set_defaults(act=_show)
 
+
+def _add_sample(actions) -> None:
     sampling = actions.add_parser("sample", help="draw from a saved law")
     sampling.add_argument("law", metavar="LAW.json", type=Path)
     sampling.add_argument(
@@ -70,14 +89,22 @@ def run(arguments: argparse.Namespace) -> list[str]:
     return arguments.act(arguments)
 
 
+def _without_action(_: argparse.Namespace) -> list[str]:
+    raise InputError("no action; expected fit, show or sample, as in `refbnn noise fit TABLE.csv`")
+
+
 def _fit(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import describe
     from refbnn.cli.output import write_json
-    from refbnn.noise import read_measurements
     from refbnn.noise.fitting import FAMILIES
 
-    values, column = read_measurements(arguments.file, arguments.column, arguments.where)
-    source = shared.described(arguments.file, arguments.where)
+    if arguments.plot is not None:  # before long work: Matplotlib may be missing
+        from refbnn.cli.plots import noise_fit
+    if arguments.save_refuted and arguments.out is None:
+        raise InputError("--save-refuted saves a law; expected -o LAW.json")
+    for name in arguments.family or ():
+        shared.require_one_of("--family", name, FAMILIES)
+    values, column, source = shared.read_rows(arguments.file, arguments)
     found = shared.fit_noise(
         values,
         column,
@@ -89,17 +116,32 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
     law = describe.law_table(found.law, describe.measured(found, column))
     _print([*describe.fit_tables(found)[::-1], law])
     print(found.verdict)
-    for path in (arguments.out, arguments.json):
-        write_json(path, describe.fit_numbers(found, column, source))
-    return [] if found.fits else [found.verdict]
+    numbers = describe.fit_numbers(found, column, source)
+    kept = found.fits or arguments.save_refuted
+    if kept:
+        write_json(arguments.out, numbers)
+    # The table of a refuted law is no file of a law.
+    own = {} if kept else {"format": "refbnn refuted fit"}
+    write_json(arguments.json, numbers | own)
+    if arguments.plot is not None:
+        noise_fit.draw(found, values, column, arguments.plot)
+    if found.fits:
+        return []
+    if arguments.save_refuted:
+        print(f"refbnn noise: {arguments.out}: saved, although {found.verdict}", file=sys.stderr)
+        return []
+    rest = f"; {arguments.out} is not written (--save-refuted writes it)"
+    return [found.verdict + rest * (arguments.out is not None)]
 
 
 def _show(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import describe
+    from refbnn.cli.output import write_json
     from refbnn.noise import load_law
 
     law, place = load_law(arguments.law)
     _print([describe.law_table(law, place)])
+    write_json(arguments.json, describe.law_numbers(law, place))
     try:
         with naming_the_extra():
             from figures.pictures import law as law_picture

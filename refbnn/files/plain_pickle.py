@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.errors import InputError, cut, quoted
+from refbnn.errors import InputError, quoted
 
 LARGEST = 2**22  # bytes; the record of a tensor takes about 100 to 200
 
@@ -92,8 +92,9 @@ def load(program: bytes, source: str, loader: Loader) -> Any:
         raise
     except (ValueError, IndexError, KeyError) as error:
         # Truncated or garbled, an empty stack, or a memo that was never written.
+        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{source}: broken pickle after byte {place} ({cut(error)}); expected a whole one"
+            f"{source}: broken pickle after byte {place} ({reason}); expected a whole one"
         ) from None
     return value
 
@@ -179,6 +180,8 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str | int):
                 raise _ProgramError(f"key is {_kind(key)}; expected text or an integer")
+            if key in target:
+                raise _ProgramError(f"key {quoted(key)} is there twice; expected it once")
             target[key] = value
 
     def _name(self, argument: str) -> Name:
@@ -187,7 +190,8 @@ class _Machine:
         known = full in (_TENSOR, _PARAMETER, _DICT) or full in self.loader.names
         if not known and not full.startswith(_CONSTRAINTS):
             raise _ProgramError(
-                f"names {quoted(full)}; expected tensors and dicts alone, a state dict"
+                f"names {quoted(full[:120])}; expected tensors and dicts alone: save a state dict, "
+                "torch.save(model.state_dict(), FILE)"
             )
         return Name(full)
 
@@ -199,7 +203,7 @@ class _Machine:
                 return self.loader.tensor(arguments)
             case Name(full=full), (np.ndarray() as array, _, _) if full == _PARAMETER:
                 return array
-        called = quoted(function.full) if isinstance(function, Name) else _kind(function)
+        called = repr(function.full[:120]) if isinstance(function, Name) else _kind(function)
         raise _ProgramError(
             f"call of {called} with {_kind(arguments)}; expected to rebuild a tensor"
         )

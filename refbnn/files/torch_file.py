@@ -63,10 +63,7 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
         containers, numbers, text and constraints of Pyro's parameters; the message names it.
     """
     path = Path(path)
-    if path.is_file():
-        with contextlib.suppress(OSError), path.open("rb") as file:  # `read_members` reports them
-            if file.read(2) == b"\x80\x02":  # a bare pickle of protocol 2
-                raise InputError(f"{path}: a bare pickle or older torch.save; expected {_EXPECTED}")
+    _refuse_bare_pickle(path)
     members = read_members(path, _EXPECTED, stored=True)
     folders = [name[: -len("/data.pkl")] for name in members if name.endswith("/data.pkl")]
     folders = [folder for folder in folders if "/" not in folder]
@@ -78,6 +75,19 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
     tensors = _Tensors(path, folders[0], members, "<" if order == b"little" else ">")
     loader = Loader(tensors.storage, tensors.tensor, frozenset(_DTYPES))
     return load(members[f"{folders[0]}/data.pkl"], str(path), loader)
+
+
+def _refuse_bare_pickle(path: Path) -> None:
+    """InputError for a file of the format before PyTorch 1.6, or of Python's own pickle."""
+    start = b""
+    if path.is_file():
+        with contextlib.suppress(OSError), path.open("rb") as file:  # `read_members` reports them
+            start = file.read(1)
+    if start == b"\x80":
+        raise InputError(
+            f"{path}: a bare pickle or older torch.save; expected {_EXPECTED}: save it again by "
+            "torch.save(torch.load(OLD, weights_only=True), NEW)"
+        )
 
 
 @dataclass

@@ -15,6 +15,7 @@ from refbnn.noise.fitting import NoiseFit, fit
 from refbnn.noise.law import Law, cumulants
 from refbnn.noise.measurements import read_measurements
 from refbnn.noise.storage import load_law, save_law
+from refbnn.noise.table import Layout
 
 __all__ = [
     "Bimodal",
@@ -24,6 +25,7 @@ __all__ = [
     "Gaussian",
     "HeavyTailed",
     "Law",
+    "Layout",
     "Mixture",
     "NoiseFit",
     "cumulants",

@@ -15,7 +15,8 @@ further apart than the family's range. Times outside the measured ones are refus
 
 Family: BIC (`refbnn.noise.fitting.selection`) is summed over the times, since the samples are
 independent. In the order of this sum the first family that a test refutes at none of the times is
-taken; if there is none, the one of least sum.
+taken; if there is none, the one of least sum. A family without a law at one of the times is left
+out, as is one whose law there is too sharp to be tested.
 
 Components of a mixture keep their identity: at every time they take the numbering nearest to that
 of the time before, by the distance Σ (m − m′)²/(s s′) + log²(s/s′).
@@ -43,6 +44,7 @@ from refbnn.noise.fitting.placing import FAMILIES, Placed, components, family_of
 from refbnn.noise.fitting.result import REFUTED, NoiseFit
 from refbnn.noise.fitting.sample import Sample, checked_sample
 from refbnn.noise.fitting.selection import choose, estimates
+from refbnn.noise.fitting.truncation import truncated
 
 
 class Change(NamedTuple):
@@ -72,6 +74,8 @@ class DriftingLaw:
         p-value of the fit at each time.
     total_bic : dict of str to float
         BIC summed over the times, for every family that could be fitted at all of them.
+    bounds : (float, float)
+        Physical limits that the law is cut to at every time (`refbnn.noise.fitting.truncation`).
 
     Raises
     ------
@@ -96,12 +100,13 @@ class DriftingLaw:
     n_values: tuple[int, ...]
     ks_p_values: tuple[float, ...]
     total_bic: dict[str, float]
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     def __post_init__(self):
         # Lists, as in a JSON file, and NumPy's numbers become tuples of plain ones.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "n_values", tuple(int(n) for n in self.n_values))
-        for name in ("times", "ks_p_values"):
+        for name in ("times", "ks_p_values", "bounds"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         rows = tuple(tuple(float(v) for v in row) for row in self.parameters)
         object.__setattr__(self, "parameters", rows)
@@ -151,14 +156,15 @@ class DriftingLaw:
         family = family_of(self.family)
         j = int(np.searchsorted(self.times, time))
         if self.times[j] == time:
-            return family.place(np.array(self.parameters[j]))
+            return truncated(family.place(np.array(self.parameters[j])), self.bounds)
         t_0 = next(t for t in self.times if t > 0.0)
         before, here, after = (
             float(np.log1p(t / t_0)) for t in (self.times[j - 1], time, self.times[j])
         )
         share = (here - before) / (after - before)
         start, end = (family.to_line(np.array(self.parameters[i])) for i in (j - 1, j))
-        return family.place(family.from_line((1.0 - share) * start + share * end))
+        theta = family.from_line((1.0 - share) * start + share * end)
+        return truncated(family.place(theta), self.bounds)
 
     def change(self, since: float, time: float) -> Change:
         """Shift and ratio of scales at a time, for weights programmed at time `since`."""
@@ -224,6 +230,7 @@ def fit_drift(
         n_values=tuple(fit.n_values for fit in fits),
         ks_p_values=tuple(fit.ks_p_value for fit in fits),
         total_bic=total_bic,
+        bounds=bounds,
     )
 
 
@@ -247,13 +254,24 @@ def _checked_samples(times, groups, bounds) -> list[Sample]:
 def _first_that_fits(
     ranked: list[list[Estimate]], samples: list[Sample], seed: int
 ) -> tuple[list[Estimate], list[NoiseFit]]:
-    """Choose the first family that is refuted at none of the times, or else the first of all."""
+    """Choose the first family that is refuted at none of the times, or else the first of all.
+
+    A family whose law cannot be tested at one of the times is passed over, as `fit` does.
+    """
     tried = []
     for chosen in ranked:
-        fits = [choose([e], sample, seed) for e, sample in zip(chosen, samples, strict=True)]
+        try:
+            fits = [choose([e], sample, seed) for e, sample in zip(chosen, samples, strict=True)]
+        except InputError:  # the law is too sharp for its panels
+            continue
         tried.append((chosen, fits))
         if all(fit.fits for fit in fits):
             return tried[-1]
+    if not tried:
+        raise InputError(
+            "drift: no family comes near the values at every time; expected values without far "
+            "clusters or steps of rounding"
+        )
     return tried[0]
 
 

@@ -10,6 +10,7 @@ from math import comb
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from refbnn.numerics.quadrature import Rule
 
@@ -55,9 +56,9 @@ class Law(Protocol):
         """G(u) = Q⁻¹(u) for u in [0, 1]."""
 
     def sample(
-        self, rng: np.random.Generator, shape: tuple[int, ...], dtype: type = float
+        self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike = float
     ) -> np.ndarray:
-        """Independent values of the given shape, float64 or float32.
+        """Independent values of the given shape, float64 or float32, however the type is spelt.
 
         Float32 values come from uniform numbers of 24 bits: the outermost 6e-8 of the probability
         at each end is one value.

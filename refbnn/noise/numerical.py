@@ -32,8 +32,10 @@ from functools import cached_property, partial
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from numpy.typing import DTypeLike
 
 from refbnn.errors import InputError
+from refbnn.noise.real import float_type, real
 from refbnn.numerics import piecewise_density as panels
 from refbnn.numerics.inverse_cdf import InverseCDF
 from refbnn.numerics.inverse_cdf_building import Side, build
@@ -74,6 +76,10 @@ class NumericalLaw(ABC):
     @abstractmethod
     def score(self, x: np.ndarray) -> np.ndarray:
         """(log q₀)′(x), inside the support."""
+
+    def _real(self, x) -> np.ndarray:
+        """Return x as an array of float64; InputError unless it holds real numbers."""
+        return real(x, type(self).__name__).astype(float, copy=False)
 
     @property
     def exponents(self) -> tuple[float, float]:
@@ -137,7 +143,7 @@ class NumericalLaw(ABC):
         """
         (a, b), (m, s) = self._ends, self.location
         low, high = self._z_ends
-        x = np.asarray(x, dtype=float)
+        x = self._real(x)
         least = _SMALLEST * (b - a)
         lower = np.clip(s * (x - low), least, b - a)
         upper = np.clip(s * (high - x), least, b - a)
@@ -158,7 +164,7 @@ class NumericalLaw(ABC):
 
         Accurate relative to d, where the value end ± d would be rounded.
         """
-        d = np.asarray(d, dtype=float)
+        d = self._real(d)
         probability = self._from_end(side, self._halves, 1.0, d)
         return probability, self._from_end(side, self._mean_halves, 0.0, d)
 
@@ -170,13 +176,13 @@ class NumericalLaw(ABC):
 
     def icdf(self, u: np.ndarray) -> np.ndarray:
         """G(u) for u in [0, 1]; accuracy as stated in `refbnn.numerics.inverse_cdf`."""
-        return self.inverse(u)
+        return self.inverse(self._real(u))
 
     def sample(
-        self, rng: np.random.Generator, shape: tuple[int, ...], dtype: type = float
+        self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike = float
     ) -> np.ndarray:
         """Draw by inverse transform: G of uniform numbers."""
-        x: np.ndarray = np.empty(shape, dtype)
+        x: np.ndarray = np.empty(shape, float_type(dtype, f"{type(self).__name__}.sample"))
         flat = x.reshape(-1)
         inverse = self.inverse.single if x.dtype == np.float32 else self.inverse
         for start in range(0, flat.size, _SAMPLE_BLOCK):
@@ -196,7 +202,7 @@ class NumericalLaw(ABC):
         Σ_j weights[i, j] f(nodes[i, j]) = E[f(z); breaks[i] < z ≤ breaks[i + 1]] for polynomials of
         degree 2n − 1. Weights are 0 where there is no probability.
         """
-        breaks = np.asarray(breaks, dtype=float)
+        breaks = self._real(breaks)
         if breaks.ndim != 1 or not (np.diff(breaks) > 0.0).all() or not np.isfinite(breaks).all():
             raise InputError("rules_between: expected one row of finite breaks, ascending")
         z, mass, interval = self._points_between(breaks, n + 12)
@@ -270,7 +276,7 @@ class NumericalLaw(ABC):
     def _to_t(self, side: int, z: np.ndarray) -> np.ndarray:
         """Distance t of z from the lower (0) or the upper (1) end."""
         m, s = self.location
-        z, origin = np.asarray(z, dtype=float), (self._origins[side] - m) / s
+        z, origin = self._real(z), (self._origins[side] - m) / s
         return s * (z - origin) if side == 0 else s * (origin - z)
 
     def _to_z(self, side: int, t: np.ndarray) -> np.ndarray:
@@ -360,7 +366,7 @@ class NumericalLaw(ABC):
     def _from_both_ends(self, halves: tuple[Half, Half], x, total: float) -> np.ndarray:
         """Integral up to x; beyond the middle from the upper end."""
         lower, upper = halves
-        x = np.asarray(x, dtype=float)
+        x = self._real(x)
         t = self._to_t(0, x)
         from_lower, from_upper = lower.integrated(t), upper.integrated(self._to_t(1, x))
         return np.where(t <= lower.stop, from_lower, total - from_upper)

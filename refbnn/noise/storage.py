@@ -28,13 +28,14 @@ from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.families.heavy_tailed import HeavyTailed
 from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.law import Law
+from refbnn.noise.real import real
 
 FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
     law.__name__: law for law in (Gaussian, Bimodal, Mixture, DeviceLaw, HeavyTailed, DensityLaw)
 }
 _GREATEST = 1e100  # location and scale, which samples are shifted and multiplied by
-_LEAST_SCALE = 1e-100  # densities are divided by it
+_LEAST, _LEAST_SHARE = 1e-100, 1e-12  # least scale, and in units of the location's size
 _LONGEST_WORD = 200
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
@@ -45,15 +46,18 @@ class Measured:
 
     quantity: str = "z"  # name of the column measured, with its unit, such as "conductance_uS"
     location: float = 0.0  # value = location + scale·z, in that unit
-    scale: float = 1.0  # 1e-100 to 1e100
+    scale: float = 1.0  # above 0
 
     def __post_init__(self):
-        object.__setattr__(self, "location", float(self.location))
-        object.__setattr__(self, "scale", float(self.scale))
-        if not (abs(self.location) <= _GREATEST and _LEAST_SCALE <= self.scale <= _GREATEST):
+        for name in ("location", "scale"):
+            value = float(real(getattr(self, name), f"measured: {name}"))
+            object.__setattr__(self, name, value)
+        least = max(_LEAST, _LEAST_SHARE * abs(self.location))
+        if not (abs(self.location) <= _GREATEST and least <= self.scale <= _GREATEST):
             raise InputError(
-                f"measured: location {self.location}, scale {self.scale}; "
-                f"expected numbers up to {_GREATEST:g}, the scale at least {_LEAST_SCALE:g}"
+                f"measured: location {self.location}, scale {self.scale}; expected numbers up to "
+                f"{_GREATEST:g}, the scale above 0, at least {_LEAST:g} and {_LEAST_SHARE:g} of "
+                "the location"
             )
         if not (self.quantity.isprintable() and len(self.quantity) <= _LONGEST_WORD):
             raise InputError(
@@ -94,7 +98,7 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
         raise InputError(
             f'{source}: "measured" is {quoted(given)}; expected quantity, location, scale'
         )
-    return law, make(Measured, given, f"{source}: measured")
+    return law, make(Measured, given, source)
 
 
 def save_law(path: str | Path, law: Law, measured: Measured | None = None) -> None:
@@ -136,8 +140,15 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
     >>> law, measured
     (Gaussian(), Measured(quantity='z', location=0.0, scale=1.0))
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(fields := dict(pairs)) < len(pairs):
+            raise InputError(f"{path}: an entry is given twice; expected a law")
+        return fields
+
+    expected = "a law as JSON, as `refbnn noise fit TABLE.csv -o LAW.json` saves it"
     try:
-        data = json_file.read(path, "a law as JSON", _LARGEST)
+        data = json_file.read(path, expected, _LARGEST)
     except FileNotFoundError as error:
         raise InputError(f"{path}: {error.strerror}; expected a law as JSON") from None
     return from_data(data, str(path))

@@ -1,5 +1,7 @@
 """Device laws in mpmath, from the definition alone: the truth that numerics are held against."""
 
+from functools import cached_property
+
 import mpmath as mp
 
 
@@ -12,8 +14,12 @@ class ExactLaw:
         self.total = self._from_lower(1, lambda *_: 1) + self._from_upper(1, lambda *_: 1)
 
     def interior(self, y):
-        """g(y)."""
-        return sum(c * mp.chebyt(k, y) for k, c in enumerate(self.coefficients, start=1))
+        """g(y), by T_{k+1} = 2y T_k − T_{k−1}; mpmath's own polynomials take ten times as long."""
+        total, before, at = mp.mpf(0), mp.mpf(1), y
+        for c in self.coefficients:
+            total += c * at
+            before, at = at, 2 * y * at - before
+        return total
 
     def log_density(self, lower, upper):
         """log q(y), from 1 + y and 1 − y."""
@@ -51,6 +57,7 @@ class ExactLaw:
             return self._from_lower(1 + mp.mpf(y), lambda *_: 1) / self.total
         return 1 - self._from_upper(1 - mp.mpf(y), lambda *_: 1) / self.total
 
+    @cached_property
     def location(self):
         """Mean and standard deviation of y."""
         mean = self.expect(lambda lower, upper: (lower - upper) / 2)
@@ -59,10 +66,10 @@ class ExactLaw:
 
     def standardised(self, f):
         """E[f(z)] for z = (y − mean)/sd."""
-        mean, sd = self.location()
+        mean, sd = self.location
         return self.expect(lambda lower, upper: f(((lower - upper) / 2 - mean) / sd))
 
     def entropy(self):
         """Entropy of z, in nats."""
-        _, sd = self.location()
+        _, sd = self.location
         return -self.expect(self.log_density) - mp.log(sd)

@@ -26,10 +26,11 @@ from numpy.polynomial import chebyshev
 from refbnn.errors import InputError
 from refbnn.noise.families.device import MAX_EXPONENT, MIN_EXPONENT
 from refbnn.noise.numerical import NumericalLaw, normalised
+from refbnn.noise.real import real
 from refbnn.numerics import piecewise_density as panels
 from refbnn.numerics.piecewise_density import Half
 
-_GREATEST = 1e100  # of a coefficient, about 1 where `of` made it
+_GREATEST = 1e100  # of numbers that are multiplied by each other
 _MOST_PANELS = 5000  # of either half, seconds of arithmetic; `of` makes tens to hundreds
 _NEGATIVE = 1e-12  # of a half: rounding where the density is 0
 _TERMS = 4000.0  # as if the log density were summed from such terms: an error of 1e-12
@@ -91,7 +92,7 @@ class DensityLaw(NumericalLaw):
                 or not (steps > 0.0).all()
                 or not abs(breaks[-1] - 0.5 * (b - a)) <= 1e-12 * (b - a)
                 or numbers.shape != (len(breaks) - 1, panels.DEGREE + 1)
-                or not np.abs(numbers).max() <= _GREATEST  # nor NaN
+                or not (np.abs(numbers) <= _GREATEST).all()
             ):
                 raise InputError("DensityLaw: breaks or series do not fit; make one with of()")
             points = np.append(np.cos(np.pi * (np.arange(48) + 0.5) / 48), [-1.0, 1.0])
@@ -183,16 +184,17 @@ class DensityLaw(NumericalLaw):
         """(log q₀)′(x), inside the support."""
         s = self.location[1]
         lower, upper = self._halves
-        t = self._to_t(0, np.asarray(x, dtype=float))
+        t = self._to_t(0, self._real(x))
         rising, falling = _log_slope(lower, t), _log_slope(upper, self._to_t(1, x))
         return s * np.where(t <= lower.stop, rising, -falling)
 
 
 def _check_interval(ends, exponents) -> None:
     low, high = ends
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+    if not -_GREATEST <= low < high <= _GREATEST:
         raise InputError(
-            f"DensityLaw: interval {low} to {high}; expected two finite numbers, a < b"
+            f"DensityLaw: interval {low} to {high}; expected two numbers, a < b, up to "
+            f"{_GREATEST:g} in size"
         )
     if not MIN_EXPONENT <= min(exponents) <= max(exponents) <= MAX_EXPONENT:
         raise InputError(
@@ -203,7 +205,7 @@ def _check_interval(ends, exponents) -> None:
 
 def _values(density, x: np.ndarray) -> np.ndarray:
     """Values of the density, checked."""
-    f = np.asarray(density(x), dtype=float)
+    f = real(density(x), "DensityLaw: the density").astype(float)
     if f.shape != x.shape:
         raise InputError(
             f"DensityLaw: the density of an array of shape {x.shape} has shape {f.shape}; "

@@ -32,6 +32,7 @@ from numpy.polynomial import chebyshev
 
 from refbnn.errors import InputError
 from refbnn.noise.numerical import NumericalLaw
+from refbnn.noise.real import real
 
 MIN_EXPONENT = -0.95  # below, most of the mass sits within rounding of the edge
 MAX_EXPONENT = 100.0
@@ -70,14 +71,16 @@ class DeviceLaw(NumericalLaw):
 
     def __post_init__(self):
         # Plain floats, whatever number type came in, so that a law prints and compares cleanly.
-        object.__setattr__(self, "alpha", float(self.alpha))
-        object.__setattr__(self, "beta", float(self.beta))
-        if len(self.coefficients) > _MOST_COEFFICIENTS:
+        for name in ("alpha", "beta"):
+            value = float(real(getattr(self, name), f"DeviceLaw: {name}"))
+            object.__setattr__(self, name, value)
+        coefficients = real(self.coefficients, "DeviceLaw: coefficients").astype(float)
+        if coefficients.size > _MOST_COEFFICIENTS:
             raise InputError(
-                f"DeviceLaw: {len(self.coefficients)} coefficients; expected at most "
+                f"DeviceLaw: {coefficients.size} coefficients; expected at most "
                 f"{_MOST_COEFFICIENTS}"
             )
-        object.__setattr__(self, "coefficients", tuple(float(c) for c in self.coefficients))
+        object.__setattr__(self, "coefficients", tuple(coefficients.tolist()))
         if not np.isfinite([self.alpha, self.beta, *self.coefficients]).all():
             raise InputError("DeviceLaw: NaN or infinity; expected finite parameters")
         if not MIN_EXPONENT <= min(self.exponents) <= max(self.exponents) <= MAX_EXPONENT:
@@ -119,7 +122,7 @@ class DeviceLaw(NumericalLaw):
     def score(self, x: np.ndarray) -> np.ndarray:
         """s·(α/(1 + y) − β/(1 − y) + g′(y)), inside the support."""
         m, s = self.location
-        y = m + s * np.asarray(x, dtype=float)
+        y = m + s * self._real(x)
         slope = chebyshev.chebval(y, chebyshev.chebder(self._series))
         if self.alpha != 0.0:
             slope = slope + self.alpha / (1.0 + y)

@@ -38,6 +38,7 @@ from scipy.special import k0e, k1e
 
 from refbnn.errors import InputError
 from refbnn.noise.numerical import AROUND_PEAK, WholeLineLaw
+from refbnn.noise.real import real
 from refbnn.numerics.piecewise_density import LEAST_LOG
 
 MIN_STEEPNESS, MAX_STEEPNESS = 0.01, 0.995
@@ -71,8 +72,9 @@ class HeavyTailed(WholeLineLaw):
     asymmetry: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "steepness", float(self.steepness))
-        object.__setattr__(self, "asymmetry", float(self.asymmetry))
+        for name in ("steepness", "asymmetry"):
+            value = float(real(getattr(self, name), f"HeavyTailed: {name}"))
+            object.__setattr__(self, name, value)
         if not MIN_STEEPNESS <= self.steepness <= MAX_STEEPNESS:
             raise InputError(
                 f"HeavyTailed: steepness is {self.steepness}; "
@@ -117,7 +119,7 @@ class HeavyTailed(WholeLineLaw):
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """Log q₀(x)."""
         alpha, beta, gamma, delta, mu = self.parameters
-        x = np.asarray(x, dtype=float)
+        x = self._real(x)
         infinite, x = np.isinf(x), np.where(np.isinf(x), 0.0, x)
         w = x - mu
         r = np.hypot(delta, w)
@@ -135,6 +137,6 @@ class HeavyTailed(WholeLineLaw):
     def score(self, x: np.ndarray) -> np.ndarray:
         """β − (w/r)(α K₀(αr)/K₁(αr) + 2/r), by K₁′ = −K₀ − K₁/(αr)."""
         alpha, beta, _, delta, mu = self.parameters
-        w = np.asarray(x, dtype=float) - mu
+        w = self._real(x) - mu
         r = np.hypot(delta, w)
         return beta - w / r * (alpha * k0e(alpha * r) / k1e(alpha * r) + 2.0 / r)

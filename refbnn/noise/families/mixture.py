@@ -27,6 +27,7 @@ from scipy.special import logsumexp, softmax
 
 from refbnn.errors import InputError, cut
 from refbnn.noise.numerical import AROUND_PEAK, CUT, WholeLineLaw
+from refbnn.noise.real import real
 from refbnn.numerics import normal
 
 LEAST_SHARE = 1e-3
@@ -64,7 +65,7 @@ class NormalMixture(WholeLineLaw):
     def score(self, x: np.ndarray) -> np.ndarray:
         """Mean of the components' −(x − µ)/s², weighted by their share of the density at x."""
         _, mu, s = self.components
-        slopes = (mu - np.asarray(x, dtype=float)[..., np.newaxis]) / s**2
+        slopes = (mu - self._real(x)[..., np.newaxis]) / s**2
         return np.sum(softmax(self._log_parts(x), axis=-1) * slopes, axis=-1)
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
@@ -80,7 +81,7 @@ class NormalMixture(WholeLineLaw):
     def _standardised(self, x) -> np.ndarray:
         """t = (x − µ)/s of every component, shape (..., k)."""
         _, mu, s = self.components
-        return (np.asarray(x, dtype=float)[..., np.newaxis] - mu) / s
+        return (self._real(x)[..., np.newaxis] - mu) / s
 
     def _log_parts(self, x) -> np.ndarray:
         """Log of each component's part of the density, shape (..., k)."""
@@ -113,7 +114,14 @@ class Mixture(NormalMixture):
     deviations: Sequence[float] | np.ndarray
 
     def __post_init__(self):
-        w, mu, s = (np.array(v, dtype=float) for v in (self.weights, self.means, self.deviations))
+        w, mu, s = (
+            np.array(real(v, f"Mixture: {name}"), dtype=float)
+            for name, v in (
+                ("weights", self.weights),
+                ("means", self.means),
+                ("deviations", self.deviations),
+            )
+        )
         if not (w.ndim == 1 and w.size >= 1 and w.shape == mu.shape == s.shape):
             raise InputError(
                 f"Mixture: weights, means and deviations of shapes {w.shape}, {mu.shape} and "

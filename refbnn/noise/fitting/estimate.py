@@ -28,11 +28,20 @@ class Estimate:
     log_likelihood: float  # sum over all measurements, in nats, per unit of the measurements
     at_bound: dict[str, str] = field(default_factory=dict)  # which bound a parameter ended at
     irregular: tuple[str, ...] = ()  # parameters of infinite information
+    cut: float = 0.0  # probability that bounds cut off, see `truncation`
+    # The distribution function by θ and values where it takes less work than `place`.
+    distribution: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     @cached_property
     def placed(self) -> Placed:
         """The law at θ."""
         return self.place(self.theta)
+
+    def cdf(self, theta: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """F(values; θ) at any θ."""
+        if self.distribution is not None:
+            return self.distribution(theta, values)
+        return self.place(theta).cdf(values)
 
     def bic(self, n: int) -> float:
         """p log n − 2 log L (Schwarz 1978)."""

@@ -47,6 +47,7 @@ from refbnn.noise.fitting.sample import Sample
 from refbnn.numerics.random.streams import stream
 
 REPLICATES = 1000
+P_FLOOR = 1.0 / (1 + REPLICATES)  # least p-value that as many replicates can give
 _CELLS = 1000
 _LEAST_CELL = 1e-9  # narrower ones, between moved points, would show rounding
 _STEP = 1e-4  # of a parameter's unit: central differences good to 1e-8 of the derivative
@@ -100,7 +101,7 @@ def cells_of(estimate: Estimate, sample: Sample) -> Cells:
     for row, i in enumerate(estimate.free):
         shift = np.zeros(estimate.theta.size)
         shift[i] = _STEP * estimate.units[i]
-        after, before = (estimate.place(estimate.theta + s).cdf(edges) for s in (shift, -shift))
+        after, before = (estimate.cdf(estimate.theta + s, edges) for s in (shift, -shift))
         slopes[row] = (after - before) / (2.0 * shift[i])
     return Cells(edges, cdf, slopes)
 
@@ -112,13 +113,28 @@ def ks_distance(cells: Cells, sample: Sample) -> float:
 
 
 def ks_p_value(cells: Cells, distance: float, n: int, seed: int) -> float:
-    """Share of replicates with at least this D, the observed one among them."""
+    """Share of replicates with at least this D, the observed one among them: `P_FLOOR` or more."""
+    return share_beyond(ks_replicates(cells, n, seed), distance)
+
+
+def share_beyond(replicates: np.ndarray, distance: float) -> float:
+    """p-value of a D among its replicates."""
+    return float((1 + np.sum(replicates >= distance)) / (1 + REPLICATES))
+
+
+def critical_distance(replicates: np.ndarray, level: float) -> float:
+    """Greatest D whose p-value is above a level: half the width of a band around F."""
+    # (1 + #{replicates ≥ D})/(1 + REPLICATES) > level
+    return float(np.sort(replicates)[-int(np.floor(level * (1 + REPLICATES)))])
+
+
+def ks_replicates(cells: Cells, n: int, seed: int) -> np.ndarray:
+    """D of values drawn from the fitted law and fitted anew, to first order; (REPLICATES,)."""
     rng = stream(seed, "kolmogorov-smirnov")
     p, scores = cells.probabilities, cells.scores
     excess = rng.multinomial(n, p, size=REPLICATES) / n - p
     fitted = (excess @ scores.T) @ cells.inverse_information @ (scores * p)
-    replicates = np.abs(np.cumsum(excess - fitted, axis=1)[:, :-1]).max(axis=1)
-    return float((1 + np.sum(replicates >= distance)) / (1 + REPLICATES))
+    return np.abs(np.cumsum(excess - fitted, axis=1)[:, :-1]).max(axis=1)
 
 
 def standard_errors(cells: Cells, n: int) -> np.ndarray:

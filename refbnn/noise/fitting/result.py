@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from refbnn.noise.families.gaussian import Gaussian
+from refbnn.noise.fitting.evidence import P_FLOOR
 from refbnn.noise.law import Law
+from refbnn.noise.real import real
 
 REFUTED = 0.01  # p-value of the Kolmogorov–Smirnov test at or below which a fit is refuted
+
+
+def p_text(p: float, sign: bool = False) -> str:
+    """Write a p-value, the least one as "≤ 0.001": as many replicates tell no less."""
+    if p <= P_FLOOR:
+        return f"≤ {P_FLOOR:.1g}"
+    return f"= {p:.3g}" if sign else f"{p:.3g}"
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,18 @@ class NoiseFit:
         Every family tried, best first by the information criterion.
     ks_distance, ks_p_value : float
         Kolmogorov–Smirnov test for a fitted law; see `refbnn.noise.fitting.evidence`.
+        The p-value is a share of 1000 replicates, at least `P_FLOOR`: there it means "at most".
+    ks_critical_distance : float
+        Greatest distance that would not be refuted: half the width of the test's band around the
+        fitted distribution function.
     kl_from_data : float
         KL(data ‖ fit) in nats, by Vasicek's estimate, whose own bias is of the order of n^(−½).
+    cut : float
+        Probability of the law that was cut off by the bounds; see
+        `refbnn.noise.fitting.truncation`.
+    left_out : mapping of str to float
+        Families that were left out since the bounds would cut off more than 1 %, with what they
+        would cut off.
 
     Examples
     --------
@@ -81,7 +101,10 @@ class NoiseFit:
     candidates: tuple[Candidate, ...]
     ks_distance: float
     ks_p_value: float
+    ks_critical_distance: float
     kl_from_data: float
+    cut: float = 0.0
+    left_out: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (
@@ -97,7 +120,7 @@ class NoiseFit:
     @property
     def verdict(self) -> str:
         """Outcome of the test in one sentence."""
-        numbers = f"D = {self.ks_distance:.4f}, p = {self.ks_p_value:.3g}"
+        numbers = f"D = {self.ks_distance:.4f}, p {p_text(self.ks_p_value, sign=True)}"
         if self.fits:
             return f"{self.family} is not refuted by {self.n_values} values ({numbers})"
         return f"no law tried fits: {self.family}, the nearest, does not ({numbers})"
@@ -115,4 +138,4 @@ class NoiseFit:
 
     def standardise(self, values: np.ndarray) -> np.ndarray:
         """z = (G − location)/scale."""
-        return (values - self.location) / self.scale
+        return (real(values, "NoiseFit.standardise") - self.location) / self.scale

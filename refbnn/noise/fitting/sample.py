@@ -24,11 +24,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.noise.measurements import MIN_DISTINCT
+from refbnn.noise.measurements import MIN_DISTINCT, MIN_VALUES
+from refbnn.noise.real import real
 
 _LEAST, _GREATEST = 1e-100, 1e100  # their squares neither vanish nor overflow
 _FAR = 100.0  # interquartile ranges from the median (a normal law: 135 standard deviations)
 _COARSEST = 0.5  # step over standard deviation: rounding alone adds h²/12, 2 % of the variance
+_MARGIN = 16.0  # units in the last place that bounds are moved inwards by
 _MOST_POINTS = 20_000
 _OUTERMOST = 1_000
 _BINS = 5_000
@@ -66,11 +68,11 @@ def checked_sample(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
     Raises
     ------
     InputError
-        If the values are not one row of finite numbers, pass the bounds, hold fewer than four
-        distinct ones, come in steps coarser than half their standard deviation, mostly equal one
-        number, or lie more than 100 interquartile ranges from their median.
+        If the values are not one row of at least 50 finite numbers, meet or pass the bounds, hold
+        fewer than four distinct ones, come in steps coarser than half their standard deviation,
+        mostly equal one number, or lie more than 100 interquartile ranges from their median.
     """
-    values = np.asarray(values, dtype=float)
+    values = real(values, "fit: values").astype(float)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise InputError(
             f"fit: values of shape {values.shape}, {np.sum(~np.isfinite(values))} of them NaN or "
@@ -83,6 +85,8 @@ def checked_sample(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
     distinct, counts = np.unique(values, return_counts=True)
     if distinct.size == 1:
         raise InputError(f"fit: every value is {distinct[0]:g}; expected measurements that vary")
+    if values.size < MIN_VALUES:
+        raise InputError(f"fit: {values.size} values; expected at least {MIN_VALUES} to fit a law")
     if distinct.size < MIN_DISTINCT:
         raise InputError(
             f"fit: {distinct.size} distinct values; expected at least {MIN_DISTINCT} to see a shape"
@@ -92,11 +96,12 @@ def checked_sample(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
             f"fit: values from {distinct[0]:g} to {distinct[-1]:g}, whose range overflows when "
             "squared, or vanishes; expected another unit"
         )
-    outside = (values < low) | (values > high)
+    inner = inside(bounds, values[0], values[-1])
+    outside = (values <= inner[0]) | (values >= inner[1])
     if outside.any():
         raise InputError(
-            f"fit: {outside.sum()} values outside the bounds {low:g} to {high:g}, such as "
-            f"{values[outside][-1]:g}; expected all of them inside"
+            f"fit: {outside.sum()} values at or outside the bounds {low:g} to {high:g}, such as "
+            f"{values[outside][-1]:g}; expected all of them inside, none at a bound"
         )
     # Neighbours closer than rounding are one value.
     gaps = np.diff(distinct)
@@ -109,6 +114,16 @@ def checked_sample(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
     _check_shape(values, distinct, counts, step)
     points, weights = _shortened(values, distinct, counts)
     return Sample(values, distinct, points, weights, step)
+
+
+def inside(bounds: tuple[float, float], *sizes: float) -> tuple[float, float]:
+    """Bounds moved inwards by the rounding of numbers of these sizes.
+
+    Location + scale·z with z at the end of a support then keeps the given bounds.
+    """
+    greatest = max(abs(size) for size in (*bounds, *sizes) if np.isfinite(size))
+    margin = _MARGIN * float(np.spacing(greatest))
+    return bounds[0] + margin, bounds[1] - margin
 
 
 def _check_shape(values, distinct, counts, step):

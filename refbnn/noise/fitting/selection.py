@@ -17,18 +17,28 @@ by an instrument's step are first spread evenly over it, since nothing is known 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, suggestion
 from refbnn.noise.fitting.bounded import EDGES, MAX_DEGREE, fit_device
 from refbnn.noise.fitting.estimate import Estimate
-from refbnn.noise.fitting.evidence import Cells, cells_of, ks_distance, ks_p_value, standard_errors
+from refbnn.noise.fitting.evidence import (
+    Cells,
+    cells_of,
+    critical_distance,
+    ks_distance,
+    ks_replicates,
+    share_beyond,
+    standard_errors,
+)
 from refbnn.noise.fitting.heavy import fit_heavy_tailed
 from refbnn.noise.fitting.normals import fit_bimodal, fit_gaussian, fit_three_normals
 from refbnn.noise.fitting.placing import FAMILIES
 from refbnn.noise.fitting.result import REFUTED, Candidate, NoiseFit, Parameter
-from refbnn.noise.fitting.sample import Sample, checked_sample
+from refbnn.noise.fitting.sample import Sample, checked_sample, inside
+from refbnn.noise.fitting.truncation import MOST_OUTSIDE, cut_to_bounds, outside
 
 _SEARCHES = {
     "Gaussian": fit_gaussian,
@@ -55,8 +65,8 @@ def fit(
     families : collection of str
         Some of `refbnn.noise.fitting.FAMILIES`.
     bounds : (float, float)
-        Physical limits of a bounded support, in the unit of the values; laws on the whole line
-        ignore them.
+        Physical limits, in the unit of the values. Bounded supports stay within them; laws on the
+        whole line are cut there, or left out (see `refbnn.noise.fitting.truncation`).
     max_degree : int
         Greatest degree of a device law's interior to try.
     seed : int
@@ -80,19 +90,40 @@ def fit(
         raise InputError(
             f"fit: families {', '.join(map(repr, unknown)) or 'none'}; "
             f"expected some of {', '.join(FAMILIES)}"
+            f"{suggestion(unknown[0], FAMILIES) if unknown else ''}"
         )
     sample = checked_sample(values, bounds)
-    return choose(estimates(sample, families, bounds, max_degree), sample, seed)
+    found, left_out = search(sample, families, bounds, max_degree)
+    if not found:
+        raise InputError(
+            f"fit: {', '.join(left_out)} would leave {min(left_out.values()):.2g} or more of the "
+            f"probability outside the bounds {bounds[0]:g} to {bounds[1]:g}; expected the family "
+            "device, or wider bounds"
+        )
+    return replace(choose(found, sample, seed), left_out=left_out)
 
 
 def estimates(
     sample: Sample, families: Collection[str], bounds: tuple[float, float], max_degree: int
 ) -> list[Estimate]:
-    """Find the most likely law of every family, least BIC first."""
-    found = [search(sample) for family, search in _SEARCHES.items() if family in families]
+    """Find the most likely law of every family that keeps the bounds, least BIC first."""
+    return search(sample, families, bounds, max_degree)[0]
+
+
+def search(
+    sample: Sample, families: Collection[str], bounds: tuple[float, float], max_degree: int
+) -> tuple[list[Estimate], dict[str, float]]:
+    """Find what `estimates` returns, and the families left out with their probability outside."""
+    found = [one_family(sample) for name, one_family in _SEARCHES.items() if name in families]
+    left_out = {}
+    if bounds != (-np.inf, np.inf):
+        missed = {e.family: outside(e.placed, bounds) for e in found}
+        left_out = {family: p for family, p in missed.items() if not p <= MOST_OUTSIDE}
+        found = [cut_to_bounds(e, bounds, sample.n) for e in found if e.family not in left_out]
     if "device" in families:
-        found += fit_device(sample, bounds, max_degree)
-    return sorted(found, key=lambda estimate: estimate.bic(sample.n))
+        kept = inside(bounds, sample.values[0], sample.values[-1])
+        found += fit_device(sample, kept, max_degree)
+    return sorted(found, key=lambda estimate: estimate.bic(sample.n)), left_out
 
 
 def choose(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
@@ -104,7 +135,9 @@ def choose(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
         except InputError:  # the law is too sharp for its panels
             continue
         distance = ks_distance(cells, sample)
-        trials.append((estimate, cells, distance, ks_p_value(cells, distance, sample.n, seed)))
+        replicates = ks_replicates(cells, sample.n, seed)
+        p_value = share_beyond(replicates, distance)
+        trials.append((estimate, cells, replicates, distance, p_value))
         if trials[-1][-1] > REFUTED:
             break
     if not trials:
@@ -112,7 +145,7 @@ def choose(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
             "fit: no law of the families comes near these values; expected values without far "
             "clusters or steps of rounding"
         )
-    estimate, cells, distance, p_value = trials[-1 if trials[-1][-1] > REFUTED else 0]
+    estimate, cells, replicates, distance, p_value = trials[-1 if trials[-1][-1] > REFUTED else 0]
     p_values = {trial[0].family: trial[-1] for trial in trials}
     placed = estimate.placed
     return NoiseFit(
@@ -135,7 +168,9 @@ def choose(found: list[Estimate], sample: Sample, seed: int) -> NoiseFit:
         ),
         ks_distance=distance,
         ks_p_value=p_value,
+        ks_critical_distance=critical_distance(replicates, REFUTED),
         kl_from_data=_divergence(estimate, sample),
+        cut=estimate.cut,
     )
 
 

@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as script
 from kernels.arithmetic.polynomials import f32, fma, kept
 from kernels.bench import ablation, comparison, memory, operations, operators, roofline
 from kernels.bench import latency as bench
-from kernels.devices import local, targets
+from kernels.devices import targets
 from kernels.network import program
 from kernels.program import loops
 from refbnn import cli
@@ -40,14 +40,6 @@ def works(net, batch, form):
         roofline.work(layer, make(), form)
         for layer, (_, make) in zip(net.layers, parts, strict=True)
     ]
-
-
-@pytest.fixture
-def short_turns(monkeypatch):
-    """Three turns of one call or a few: numbers of any precision will do."""
-    monkeypatch.setattr(bench, "_TURN", 1e-4)
-    monkeypatch.setattr(bench, "_BUDGET", 0.0)
-    monkeypatch.setattr(local, "_MEASUREMENT", 0)
 
 
 def test_operators_are_given_what_the_network_hands_them():

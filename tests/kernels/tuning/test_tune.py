@@ -33,6 +33,8 @@ from refbnn.network.network import Network
 from verification.rounding import network_bound
 
 HOST = targets.target("host")
+# No test here is of the precision of the times.
+pytestmark = pytest.mark.usefixtures("short_turns")
 
 
 def small():

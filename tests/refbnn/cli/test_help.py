@@ -121,6 +121,11 @@ def command(blocked, *words):
         (["compile", "m.npz", "-o", "d"], {"tvm"}, "apache-tvm: pip install 'refbnn[kernels]'"),
         (["verify"], {"tvm"}, "apache-tvm: pip install 'refbnn[kernels]'"),
         (["figures", "fits"], {"matplotlib"}, "matplotlib: pip install 'refbnn[figures]'"),
+        (
+            ["noise", "fit", "values.csv", "--plot", "fit.png"],
+            {"matplotlib"},
+            "matplotlib: pip install 'refbnn[figures]'",
+        ),
         (["data", "fetch", "mnist"], {"pooch"}, "pooch: pip install 'refbnn[data]'"),
     ],
 )

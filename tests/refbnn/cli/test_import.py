@@ -1,5 +1,4 @@
 import re
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,128 +6,15 @@ import pytest
 
 from refbnn import cli
 from refbnn.errors import InputError
-from refbnn.layers import Conv2d, Dense, Flatten, Layer, ReLU
-from refbnn.layers.layer import Shape
-from refbnn.layers.posterior import Posterior
-from refbnn.network.architectures import ARCHITECTURES, DIGITS, Architecture
+from refbnn.layers import Dense, Layer, LeakyReLU, Normalise, ReLU, Tanh
 from refbnn.network.file import load
-from refbnn.network.interchange import READERS
-from refbnn.network.interchange.assembly import assemble
+from refbnn.network.interchange import READERS, import_network
 from refbnn.prior import GaussianPrior
 
 FILES = Path(__file__).parents[2] / "data" / "checkpoints"
 PYRO, NUMPYRO = FILES / "pyro_autonormal_tiny.pt", FILES / "numpyro_autonormal_tiny.npz"
 BAYESIAN_TORCH = FILES / "bayesian_torch_tiny.pt"
-PRIOR = GaussianPrior(1.0)
-
-
-def sites_of(**shapes):
-    rng = np.random.default_rng(3)
-    return {n: Posterior(rng.standard_normal(s), rng.random(s)) for n, s in shapes.items()}
-
-
-@pytest.mark.parametrize(("tool", "path"), [("pyro", PYRO), ("numpyro", NUMPYRO)])
-def test_dense_networks_compute_what_the_means_say(tool, path):
-    sites = READERS[tool](path)
-    net = assemble(sites, prior=PRIOR)
-    assert net.layers == [Dense(4, 8), ReLU(), Dense(8, 3)]
-    x = np.random.default_rng(4).standard_normal((5, 4))
-    means = {name: p.mean for name, p in net.parameters().items()}
-    w1, b1, w2, b2 = (sites[f"fc{i}.{n}"].mean for i in (1, 2) for n in ("weight", "bias"))
-    want = np.array([w2 @ np.maximum(w1 @ row + b1, 0) + b2 for row in x])
-    np.testing.assert_allclose(net.forward(x, means)[0], want, rtol=1e-13)
-    scales = {name: p.scale for name, p in net.parameters().items()}
-    np.testing.assert_array_equal(scales["2.weight"], sites["fc2.weight"].scale)
-
-
-def test_convolutions_are_followed_by_a_flat_layer():
-    net = assemble(READERS["bayesian-torch"](BAYESIAN_TORCH), prior=PRIOR)
-    assert net.layers == [Conv2d(1, 2, 3), ReLU(), Flatten(), Dense(8, 3)]
-    assert net.check_input((1, 4, 4)) == (3,)
-
-
-def test_weights_of_x_times_w_are_turned():
-    sites = sites_of(w1=(4, 8), b1=(8,), w2=(8, 3), b2=(3,))
-    net = assemble(sites, prior=PRIOR)
-    assert net.layers == [Dense(4, 8), ReLU(), Dense(8, 3)]
-    np.testing.assert_array_equal(net.parameters()["0.weight"].mean, sites["w1"].mean.T)
-    with pytest.raises(InputError, match="'w2' of shape"):
-        assemble(sites, prior=PRIOR, transpose=False)
-
-
-def test_biases_may_come_first_or_not_at_all():
-    b_first = assemble(sites_of(b1=(8,), b2=(3,), w1=(8, 4), w2=(3, 8)), prior=PRIOR)
-    assert b_first.layers == [Dense(4, 8), ReLU(), Dense(8, 3)]
-    without = assemble(sites_of(w1=(8, 4), w2=(3, 8)), prior=PRIOR)
-    bias = without.parameters()["0.bias"]
-    assert not bias.mean.any()
-    assert not bias.scale.any()
-
-
-def test_square_weights_are_not_guessed():
-    sites = sites_of(w1=(4, 4), b1=(4,), w2=(4, 4), b2=(4,))
-    with pytest.raises(InputError, match="expected --transpose or --no-transpose"):
-        assemble(sites, prior=PRIOR)
-    kept = assemble(sites, prior=PRIOR, transpose=False).parameters()["0.weight"]
-    turned = assemble(sites, prior=PRIOR, transpose=True).parameters()["0.weight"]
-    np.testing.assert_array_equal(kept.mean, turned.mean.T)
-
-
-@pytest.mark.parametrize(
-    ("shapes", "said"),
-    [
-        ({"w1": (8, 4), "b1": (8,), "w2": (3, 7), "b2": (3,)}, "site 'w2' of shape"),
-        ({"w1": (8, 4), "b1": (7,)}, "site 'b1' has shape"),
-        ({"w1": (8, 4), "b1": (8,), "w2": (3, 8)}, "2 weights and 1 biases"),
-        ({"b1": (8,)}, "0 weights and 1 biases"),
-        ({}, "0 weights and 0 biases"),
-        ({"a": (), "w1": (8, 4)}, "site 'a' has shape"),
-        ({"a": (2, 3, 4)}, "site 'a' has shape"),
-        ({"w1": (0, 4)}, "site 'w1' has shape"),
-        ({"c1": (2, 1, 3, 3), "c2": (4, 3, 3, 3)}, "site 'c2' of shape"),
-        ({"c1": (2, 1, 3, 3), "w": (3, 9)}, "site 'w' of shape"),
-        ({"w": (3, 8), "c": (2, 3, 3, 3)}, "site 'c' of shape"),
-    ],
-)
-def test_sites_that_fit_no_network_are_named(shapes, said):
-    with pytest.raises(InputError, match=said):
-        assemble(sites_of(**shapes), prior=PRIOR)
-
-
-def with_sizes(*sizes):
-    """An architecture of dense layers in a row, of these sizes but for the outputs."""
-
-    def layers(n_outputs: int, image: Shape = DIGITS) -> list[Layer]:
-        return [Dense(*pair) for pair in pairwise([*sizes, n_outputs])]
-
-    return Architecture(layers, flat=True)
-
-
-def test_an_architecture_takes_the_sites_or_names_the_misfit():
-    sites = READERS["pyro"](PYRO)
-    chosen = with_sizes(4, 8)
-    net = assemble(sites, prior=GaussianPrior(0.5), architecture=chosen)
-    assert net.layers == chosen.layers(3)
-    assert net.prior == GaussianPrior(0.5)
-    with pytest.raises(InputError, match=r"site 'fc1.weight' has shape .*weight of layer 0"):
-        assemble(sites, prior=PRIOR, architecture=with_sizes(5, 8))
-    with pytest.raises(InputError, match=r"2 weights, fc1\.weight, fc2\.weight; expected 1"):
-        assemble(sites, prior=PRIOR, architecture=with_sizes(4))
-
-
-def test_lenet_5_is_taken_whole():
-    chosen = ARCHITECTURES["lenet5"]
-    layers = chosen.layers(7)
-    shapes = {
-        f"{index}.{name}": shape
-        for index, layer in enumerate(layers)
-        for name, shape in layer.parameter_shapes().items()
-    }
-    sites = sites_of(**shapes)
-    net = assemble(sites, prior=PRIOR, architecture=chosen)
-    assert (net.layers, net.input_shape) == (layers, (1, 28, 28))
-    for name, posterior in net.parameters().items():
-        np.testing.assert_array_equal(posterior.mean, sites[name].mean)
+SHAPE = {BAYESIAN_TORCH: ("--input-shape", "1,4,4")}
 
 
 def run(capsys, *words):
@@ -142,7 +28,8 @@ def run(capsys, *words):
 )
 def test_the_command_writes_a_checkpoint_that_loads(capsys, tmp_path, tool, path):
     target = tmp_path / "model.npz"
-    code, out, err = run(capsys, path, "--from", tool, "-o", target, "--prior-scale", 0.5)
+    words = ("--assume", *SHAPE.get(path, ()), "--prior-scale", 0.5)
+    code, out, err = run(capsys, path, "--from", tool, "-o", target, *words)
     assert (code, err) == (0, "")
     net, sites = load(target), READERS[tool](path)
     assert net.prior == GaussianPrior(0.5)
@@ -152,22 +39,112 @@ def test_the_command_writes_a_checkpoint_that_loads(capsys, tmp_path, tool, path
         np.testing.assert_array_equal(kept[posterior.shape].scale, posterior.scale)
         (row,) = (line for line in out.splitlines() if line.startswith(site))
         size = "×".join(map(str, posterior.shape))
-        assert row.split()[1:] == [
+        assert row.split()[2:] == [
             size, f"{abs(posterior.mean).mean():.4g}", f"{posterior.scale.mean():.4g}"
         ]  # fmt: skip
     assert "layers assumed: " in out
 
 
+LAYERS = "dense 4 8, leaky_relu 0.2, dense 8 3"
+
+
+def test_layers_and_inputs_are_what_is_stated(capsys, tmp_path):
+    """Text, a file of it, and Python make the same network."""
+    target, file = tmp_path / "m.npz", tmp_path / "layers.txt"
+    file.write_text(LAYERS.replace(", ", "\n"))
+    more = ("--normalise", 1, 2, "--input-range", 0, 255)
+    for text in (LAYERS, f"@{file}"):
+        code, out, _ = run(capsys, PYRO, "--from", "pyro", "-o", target, "--layers", text, *more)
+        assert code == 0
+        assert f"layers: {LAYERS}" in out
+        assert "inputs: Normalise(1.0, 2.0)" in out
+        net = load(target)
+        assert net.layers[1:] == [Dense(4, 8), LeakyReLU(0.2), Dense(8, 3)]
+        assert net.input_range == (0.0, 255.0)
+        layers: list[Layer] = [Dense(4, 8), LeakyReLU(0.2), Dense(8, 3)]
+        own = import_network(PYRO, "pyro", layers=layers, normalise=Normalise(1.0, 2.0)).network
+        x = np.random.default_rng(0).uniform(0, 255, (5, 4))
+        np.testing.assert_array_equal(net.propagate(x).var, own.propagate(x).var)
+
+
+def test_python_states_layers_in_four_ways():
+    text = "dense 4 8, tanh, dense 8 3"
+    ways: list[dict] = [{"activation": "tanh"}, {"activation": Tanh()}, {"layers": text}]
+    for stated in ways:
+        found = import_network(PYRO, "pyro", **stated)
+        assert found.network.layers == [Dense(4, 8), Tanh(), Dense(8, 3)]
+        assert found.layers == text
+    assert import_network(PYRO, "pyro", assume=True).network.layers[1] == ReLU()
+    with pytest.raises(InputError, match="says nothing of activations"):
+        import_network(PYRO, "pyro")
+    with pytest.raises(InputError, match=r"tool 'piro'; .*did you mean 'pyro'\?"):
+        import_network(PYRO, "piro", assume=True)
+    with pytest.raises(InputError, match="layer 0: Normalise: input has shape"):
+        import_network(PYRO, "pyro", assume=True, normalise=Normalise([0.0, 1.0], [1.0, 1.0]))
+
+
+def test_a_named_architecture_takes_images_of_the_stated_shape(capsys, tmp_path):
+    shapes = {"1": (100, 12), "2": (100, 100), "3": (7, 100)}
+    arrays: dict = {}
+    for name, shape in shapes.items():
+        arrays |= {f"w{name}_auto_loc": np.ones(shape), f"w{name}_auto_scale": np.ones(shape)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    words = ("--from", "numpyro", "-o", tmp_path / "m.npz", "--arch", "mlp", "--no-transpose")
+    code, _, err = run(capsys, tmp_path / "a.npz", *words)
+    assert code == 2
+    assert "'w1' has shape (100, 12); expected (100, 784)" in err
+    code, _, _ = run(capsys, tmp_path / "a.npz", *words, "--input-shape", "3,2,2")
+    assert code == 0
+    net = load(tmp_path / "m.npz")
+    assert (net.input_shape, net.output_shape) == ((12,), (7,))
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"layers": ["relu"]}, "layers: 'relu' at 0; expected a layer"),
+        ({"layers": [ReLU]}, "at 0; expected a layer"),
+        ({"layers": 5}, "layers: int; expected a sequence"),
+        ({"layers": []}, "2 weights, fc1.weight, fc2.weight; expected 0"),
+        ({"activation": ReLU}, "expected one activation"),
+        ({"assume": True, "input_shape": (4.5,)}, "input_shape is 4.5"),
+        ({"assume": True, "input_shape": "4"}, "input_shape is '4'"),
+    ],
+)
+def test_python_calls_that_are_wrong(stated, said):
+    with pytest.raises(InputError, match=said):
+        import_network(PYRO, "pyro", **stated)
+
+
+ASSUME = ["--assume"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([PYRO, "--from", "numpyro"], "'archive/data.pkl': expected a plain array"),
-        ([PYRO, "--from", "bayesian-torch"], "'params' is a dict; expected a state dict"),
-        (["none.pt", "--from", "pyro"], "none.pt: not a file"),
+        ([PYRO, "--from", "numpyro", *ASSUME], "'archive/data.pkl': expected a plain array"),
+        ([PYRO, "--from", "bayesian-torch", *ASSUME], "'params' is a dict; expected a state dict"),
+        (["none.pt", "--from", "pyro", *ASSUME], "none.pt: not a file"),
+        ([PYRO, "--from", "pyro"], "or --assume for 'dense 4 8, relu, dense 8 3'"),
         ([PYRO, "--from", "pyro", "--arch", "mlp"], r"\.pt: 2 weights, .*; expected 3"),
         ([PYRO, "--from", "pyro", "--arch", "x"], "architecture 'x'"),
-        ([PYRO, "--from", "pyro", "--transpose"], "does not follow"),
-        ([PYRO, "--from", "pyro", "--prior-scale", "0"], "GaussianPrior: scale"),
+        ([PYRO, "--from", "pyro", *ASSUME, "--arch", "mlp"], "--arch and --assume; expected one"),
+        ([PYRO, "--from", "pyro", *ASSUME, "--transpose"], "does not follow"),
+        ([PYRO, "--from", "pyro", *ASSUME, "--prior-scale", "0"], "GaussianPrior: scale"),
+        ([PYRO, "--from", "pyro", "--activation", "tahn"], "--activation: .*'tahn'; .*mean 'tanh'"),
+        ([PYRO, "--from", "pyro", "--activation", "flatten"], "expected one activation"),
+        ([PYRO, "--from", "pyro", "--activation", "relu, relu"], "expected one activation"),
+        ([PYRO, "--from", "pyro", "--layers", "dense 4 9, dense 9 3"], "'fc1.weight' has shape"),
+        ([PYRO, "--from", "pyro", "--layers", "@none.txt"], r"--layers none.txt: cannot be read"),
+        ([PYRO, "--from", "pyro", "--layers", "dense 4 8, rel"], "item 2 'rel': no layer 'rel'"),
+        ([PYRO, "--from", "pyro", *ASSUME, "--input-range", "1", "0"], "input_range"),
+        ([PYRO, "--from", "pyro", *ASSUME, "--input-shape", "5"], "layer 0: Dense"),
+        ([PYRO, "--from", "pyro", *ASSUME, "--normalise", "0", "0"], "--normalise: the least sd"),
+        ([PYRO, "--from", "pyro", *ASSUME, "--order", "fc1.weight"], "--order: 'fc1.bias' is not"),
+        (
+            [PYRO, "--from", "pyro", *ASSUME, "--skip", "fc2.weight"],
+            "names of 1 weights and 2 biases do not say",
+        ),
     ],
 )
 def test_wrong_calls_are_one_line_and_write_nothing(capsys, tmp_path, words, said):
@@ -183,6 +160,10 @@ def test_the_command_names_every_reader(capsys, tmp_path):
     code, out, err = run(capsys, PYRO, "--from", "pyrro", "-o", tmp_path / "m.npz")
     assert (code, out) == (2, "")
     assert f"expected one of {', '.join(READERS)}; did you mean 'pyro'?" in err
+    for shape in ("1,28", "0", "a,b,c", ""):
+        with pytest.raises(SystemExit, match="2"):
+            run(capsys, PYRO, "--from", "pyro", "-o", tmp_path / "m.npz", "--input-shape", shape)
+        assert "expected C,H,W of an image, or one number" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["import", "--help"])
     assert set(READERS) <= set(re.findall(r"[\w-]+", capsys.readouterr().out))

@@ -123,6 +123,7 @@ HOSTILE = {
     ),
     "key of a tuple": (b"})K\x01s", "key is tuple"),
     "key of an array": (b"}" + tensor() + b"K\x01s", "key is ndarray"),
+    "key twice": (b"}(" + text("a") + b"N" + text("a") + b"Nu", "key 'a' is there twice"),
     "items on a list": (b"](" + text("a") + b"K\x01u", "found list; expected a dict"),
     "append to a dict": (b"}K\x01a", "found dict; expected a list"),
     "odd items": (b"}(" + text("a") + b"u", "broken pickle"),
@@ -212,6 +213,8 @@ def test_what_is_no_file_of_torch_save(tmp_path):
     older = tmp_path / "older.pt"
     older.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2))  # how the older format begins
     assert "older torch.save" in refused(older)
+    older.write_bytes(pickle.dumps({"a": 1}))
+    assert "a bare pickle" in refused(older)
     (tmp_path / "empty.pt").write_bytes(b"")
     assert "cannot be read" in refused(tmp_path / "empty.pt")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:

@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -97,13 +98,18 @@ def test_other_constraints_are_refused(tmp_path, constraint):
     ("names", "said"),
     [
         (("AutoNormal.locs.w", "AutoNormal.scales.v"), "expected 'AutoNormal.scales.w' beside"),
-        (("AutoDiagonalNormal.loc", "AutoDiagonalNormal.scale"), "is no loc or scale"),
+        (("AutoDelta.w", "w"), "'AutoDelta.w' is no loc or scale; .*, or --skip AutoDelta.w"),
+        (("G.loc", "G.scale_tril"), "'G.scale_tril' is of a guide with covariances"),
+        (("fc_mu", "fc_sigma"), "'fc_mu' is no loc or scale"),
         (("G.scales.v", "G.scales.w"), "expected 'G.locs.v' beside"),
-        (("G.locs.\n", "G.scales.\n"), "expected the parameter store"),
+        (("G.locs.\n", "G.scales.\n"), "all printable, in the parameter store"),
+        (("G.locs." + 200 * "x", "G.scales.x"), "name .* of 207 letters; expected at most 200"),
+        (("G.locs.w_decentered", "G.scales.w_decentered"), "is of a reparameterised model"),
+        (("G.locs.w", "G.scale_trils.w"), "is of a guide with covariances"),
     ],
 )
 def test_other_parameter_stores_are_refused(tmp_path, names, said):
-    assert said in refused(write(tmp_path / "a.pt", store(names=names)), read_pyro)
+    assert re.search(said, refused(write(tmp_path / "a.pt", store(names=names)), read_pyro))
 
 
 def state(**arrays):
@@ -118,13 +124,16 @@ def test_buffers_are_ignored_and_what_is_unknown_is_named(tmp_path):
     sites = READERS["bayesian-torch"](write(tmp_path / "a.pt", state(**buffers)))
     assert list(sites) == ["a.weight"]
     for extra, said in [
-        ({"bn__running_mean": 0}, "'bn.running_mean' is unknown"),
+        ({"bn__running_mean": 0}, "expected 'bn.running_var' beside it"),
+        ({"bn__running_mean": 0, "bn__running_var": 0}, "'bn' holds arrays of shapes"),
+        ({"a__running_mean": 0, "a__running_var": 0}, "a random factor of a batch normalisation"),
+        ({"log_noise": 0}, "'log_noise' is unknown; .*, or --skip log_noise"),
         ({"b__mu_bias": 0}, "expected 'b.rho_bias' beside it"),
         ({"b__rho_bias": 0}, "'b.rho_bias' has no mean"),
         ({"a__mu_kernel": 0, "a__rho_kernel": 0}, "is there twice"),
     ]:
         path = write(tmp_path / "b.pt", state(**known, **extra))
-        assert said in refused(path, READERS["bayesian-torch"])
+        assert re.search(said, refused(path, READERS["bayesian-torch"]))
 
 
 def test_torchbnn_scales_are_exponentials(tmp_path):
@@ -232,3 +241,80 @@ def _loads(path, reader):
         return False
     assert all(isinstance(p, Posterior) for p in sites.values())
     return True
+
+
+SOME = {"a__mu_weight": 0, "a__rho_weight": 0}
+
+
+def with_vectors(path, *, gamma=True):
+    """State dict of a weight and a batch normalisation of six channels, all numbers 0 to 5."""
+    names = ["running_mean", "running_var", *(["weight", "bias"] if gamma else [])]
+    vectors = b"".join(text(f"bn.{name}") + tensor((6,), (1,)) + b"s" for name in names)
+    counted = text("bn.num_batches_tracked") + tensor((), ()) + b"s"
+    return write(path, state(**SOME) + vectors + counted)
+
+
+@pytest.mark.parametrize("gamma", [True, False])
+def test_statistics_of_a_batch_normalisation(tmp_path, gamma):
+    sites = READERS["bayesian-torch"](with_vectors(tmp_path / "a.pt", gamma=gamma))
+    assert list(sites) == ["a.weight", "bn"]
+    found, numbers = sites["bn"], np.arange(6.0)
+    for name, want in [
+        ("mean", numbers),
+        ("var", numbers),
+        ("gamma", numbers if gamma else np.ones(6)),
+        ("beta", numbers if gamma else np.zeros(6)),
+    ]:
+        np.testing.assert_array_equal(getattr(found, name), want)
+
+
+def test_known_weights_have_scale_0_and_are_no_posterior_alone(tmp_path):
+    reader = READERS["bayesian-torch"]
+    sites = reader(write(tmp_path / "a.pt", state(**SOME, fc__weight=0)))
+    assert not sites["fc.weight"].scale.any()
+    np.testing.assert_array_equal(sites["fc.weight"].mean.ravel(), np.arange(6.0))
+    assert "weights without scales" in refused(
+        write(tmp_path / "b.pt", state(fc__weight=0)), reader
+    )
+    row = b"ccollections\nOrderedDict\n)R" + text("ln.weight") + tensor((6,), (1,)) + b"s"
+    assert "without running statistics" in refused(write(tmp_path / "c.pt", row), reader)
+    assert "holds no parameters" in refused(write(tmp_path / "d.pt", state()), reader)
+
+
+def test_the_state_dict_is_found_in_a_checkpoint_or_the_choice_is_asked_for(tmp_path):
+    reader = READERS["bayesian-torch"]
+    part = state(**{f"module__{name}": 0 for name in SOME})
+    other = b"}" + text("lr") + b"K\x01s"
+    one = b"}" + text("epoch") + b"K\x03s" + text("net") + part + b"s" + text("opt") + other + b"s"
+    assert list(reader(write(tmp_path / "a.pt", one))) == ["a.weight"]
+    two = one + text("ema") + part + b"s"
+    assert "'net', 'ema' all hold weights" in refused(write(tmp_path / "b.pt", two), reader)
+
+
+def test_parameters_are_skipped_by_name(tmp_path):
+    reader = READERS["bayesian-torch"]
+    path = write(tmp_path / "a.pt", state(**SOME, b__mu_weight=0, b__rho_weight=0, log_noise=0))
+    assert list(reader(path, skip=["log_noise", "b.weight"])) == ["a.weight"]
+    said = refused(path, lambda p: reader(p, skip=["log_noise", "c.weight"]))
+    assert "--skip c.weight: expected one of a.weight, b.weight, log_noise; did you mean" in said
+
+
+def test_a_row_of_a_flat_guide(tmp_path):
+    np.savez(tmp_path / "a.npz", auto_loc=np.arange(3.0), auto_scale=np.ones(3))
+    (row,) = read_numpyro(tmp_path / "a.npz").values()
+    np.testing.assert_array_equal(row.posterior.mean, np.arange(3.0))
+    np.savez(tmp_path / "b.npz", auto_loc=np.arange(3.0))
+    assert "expected 'auto_scale' beside" in refused(tmp_path / "b.npz", read_numpyro)
+    ones = np.ones(3)
+    np.savez(tmp_path / "c.npz", auto_loc=ones, auto_scale=ones, auto_cov_factor=ones)
+    assert "guide with covariances" in refused(tmp_path / "c.npz", read_numpyro)
+
+
+def test_two_types_of_floats_and_their_limits(tmp_path):
+    half = state(**SOME).replace(b"Float", b"Half")
+    data = np.arange(6, dtype="<f2").tobytes()
+    sites = READERS["bayesian-torch"](write(tmp_path / "a.pt", half, data))
+    np.testing.assert_array_equal(sites["a.weight"].mean.ravel(), np.arange(6.0))
+    quantised = state(**SOME).replace(b"Float", b"Char")
+    path = write(tmp_path / "b.pt", quantised, bytes(range(6)))
+    assert "of type int8; expected floats" in refused(path, READERS["bayesian-torch"])

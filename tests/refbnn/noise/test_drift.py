@@ -13,6 +13,7 @@ from refbnn import Network, train
 from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal, DeviceLaw, DriftingLaw, fit, fit_drift, read_measurements
+from refbnn.noise import drift as drift_module
 from refbnn.noise.fitting.placing import family_of
 
 TIMES = (0.0, 0.01, 100.0)
@@ -150,6 +151,23 @@ def test_bad_groups_are_named_by_their_time():
         fit_drift((0.0, 5.0), (good,))
     with pytest.raises(InputError, match="ascending"):
         fit_drift((5.0, 0.0), (good, good), families=["Gaussian"])
+
+
+def test_a_family_that_cannot_be_tested_at_one_time_is_passed_over(monkeypatch):
+    rng = np.random.default_rng(6)
+    groups = [rng.normal(50.0, 1.0, 100), rng.normal(50.0, 2.0, 100)]
+    choose = drift_module.choose
+
+    def too_sharp(found, sample, seed):
+        if found[0].family == "Gaussian" and sample.deviation > 1.5:
+            raise InputError("too sharp for its panels")
+        return choose(found, sample, seed)
+
+    assert fit_drift((0.0, 1.0), groups, families=["Gaussian", "bimodal"]).family == "Gaussian"
+    monkeypatch.setattr(drift_module, "choose", too_sharp)
+    assert fit_drift((0.0, 1.0), groups, families=["Gaussian", "bimodal"]).family == "bimodal"
+    with pytest.raises(InputError, match="no family comes near the values at every time"):
+        fit_drift((0.0, 1.0), groups, families=["Gaussian"])
 
 
 def test_a_network_trained_under_one_law_runs_under_the_other():

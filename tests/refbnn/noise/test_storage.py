@@ -52,6 +52,20 @@ def changed(**changes):
     return json.dumps(data | changes)
 
 
+def _nested(levels):
+    """Lists in lists."""
+    value: list = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def density(**changes):
+    data = as_data(LAWS[-1])["law"]
+    one = {"breaks": [[0, 1.5], [0, 1.5]], "series": [[[1.0] * 24], [[1.0] * 24]]}
+    return changed(law=data | {"alpha": 0.0} | one | changes)
+
+
 BAD = {
     "not JSON": ("{", "expected a law as JSON"),
     "not text": ("\x00\x01", "expected a law as JSON"),
@@ -92,15 +106,29 @@ BAD = {
     "version true": (changed(version=True), "version True"),
     "a huge place": (changed(measured={"location": 1e308}), "location 1e\\+308"),
     "a name of two lines": (changed(measured={"quantity": "a\nb"}), "printable"),
-    "no scale": (changed(measured={"quantity": "g", "scale": 0.0}), "scale at least 1e-100"),
-    "a scale that nothing can be divided by": (
-        changed(measured={"quantity": "g", "scale": 5e-324}),
-        "scale at least 1e-100",
+    "no scale": (changed(measured={"quantity": "g", "scale": 0.0}), "scale above 0"),
+    "a scale that vanishes": (
+        changed(measured={"scale": 5e-324}),
+        "scale above 0, at least 1e-100",
     ),
+    "a scale below rounding": (
+        changed(measured={"location": 1.0, "scale": 1e-17}),
+        "1e-12 of the location",
+    ),
+    "levels": (changed(law={"family": "Bimodal", "weight": _nested(900)}), "nest"),
+    "levels beside": (changed(note=_nested(900)), "nests deeper than 100 levels"),
+    "twice": ('{"format": "refbnn law", "format": "refbnn law"}', "holds 'format' twice"),
+    "a table": ("G\n1.0\n2.0\n", "noise fit TABLE.csv -o LAW.json"),
+    "digits": ('{"format": ' + "1" * 5000 + "}", "expected a law"),
+    "an infinite number": (
+        changed(law={"family": "DeviceLaw", "alpha": 0, "beta": 1e999}),
+        "'?Infinity'?|overflows",
+    ),
+    "a huge interval": (density(ends=[-1e308, 1e308]), "interval -1e\\+308"),
+    "a huge series": (density(series=[[[1e308] * 24], [[1e308] * 24]]), "series do not fit"),
     "two scales": (changed().replace('"scale"', '"scale": 1.0, "scale"'), "holds 'scale' twice"),
     "overflowing": (changed().replace("2.0", "1e999"), "'1e999' overflows"),
     "an integer of 5000 digits": (changed().replace("2.0", "9" * 5000), "not JSON"),
-    "900 levels": (changed().replace("2.0", "[" * 900 + "]" * 900), "deeper than 100 levels"),
     "many coefficients": (
         changed(law={"family": "DeviceLaw", "alpha": 0, "beta": 0, "coefficients": [1e-6] * 1001}),
         "1001 coefficients; expected at most 1000",
@@ -117,19 +145,6 @@ BAD = {
             }
         ),
         "expected at most 5000 panels",
-    ),
-    "a coefficient that overflows": (
-        changed(
-            law={
-                "family": "DensityLaw",
-                "ends": [0, 1],
-                "alpha": 0,
-                "beta": 0,
-                "breaks": [[0, 0.5], [0, 0.5]],
-                "series": [[[1e308] * 24], [[1.0] + [0.0] * 23]],
-            }
-        ),
-        "breaks or series do not fit",
     ),
     "no quantity": (changed(measured={"quantity": 3}), "expected quantity"),
 }

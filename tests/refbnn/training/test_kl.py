@@ -1,5 +1,7 @@
 """KL against two truths: mpmath at decisive weights, fine rules from SciPy's densities at many."""
 
+from functools import cache
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -87,45 +89,52 @@ def density(name):
     return np.minimum, -1.0, 1.0
 
 
-def fine_rule(name, centre, width):
-    """Points z, masses and entropy: 20 Gauss nodes on panels that shrink towards the centre.
+def breaks(name, middle, width):
+    """Panels' ends in y, that shrink towards a point; those of the law itself among them."""
+    _, low, high = density(name)
+    steps = width * 2.0 ** np.arange(-2, 24)
+    features = np.concatenate([[middle], middle + steps, middle - steps])
+    features = np.append(features, np.linspace(max(low, -12.0), min(high, 12.0), 97))
+    return features[(features > low) & (features < high)]
+
+
+def points(name, y_breaks):
+    """Points y, weights and density: 20 Gauss nodes on panels.
 
     Bounded laws by y = −cos πu, which takes square-root ends away, with panels that shrink towards
     both ends.
     """
     f, low, high = density(name)
     bounded = name in BOUNDED
-    scales = 2.0 ** np.arange(-2, 24)
+    if bounded:
+        ends = 2.0 ** np.arange(-40.0, 0.0)
+        u = np.concatenate([np.arccos(-y_breaks) / np.pi, ends, 1.0 - ends, [0.0, 1.0]])
+    else:
+        u = np.concatenate([y_breaks, np.linspace(low, high, 97), [low, high]])
+    u = np.unique(u)
+    x, w = np.polynomial.legendre.leggauss(20)
+    half = 0.5 * np.diff(u)[:, np.newaxis]
+    u, w = (u[:-1, np.newaxis] + half * (1.0 + x)).ravel(), (half * w).ravel()
+    if not bounded:
+        return u, w, f(u)
+    # Distances from both ends, without cancellation where they are small.
+    lower, upper = 2.0 * np.sin(0.5 * np.pi * u) ** 2, 2.0 * np.cos(0.5 * np.pi * u) ** 2
+    return 0.5 * (lower - upper), w * np.pi * np.sin(np.pi * u), f(lower, upper)
 
-    def breaks(mean, sd):
-        """In y; the centre is given in z."""
-        middle = mean + sd * centre
-        steps = sd * width * scales
-        features = np.concatenate([[middle], middle + steps, middle - steps])
-        features = np.append(features, np.linspace(max(low, -12.0), min(high, 12.0), 97))
-        return features[(features > low) & (features < high)]
 
-    def points(y_breaks):
-        if bounded:
-            ends = 2.0 ** np.arange(-40.0, 0.0)
-            u = np.concatenate([np.arccos(-y_breaks) / np.pi, ends, 1.0 - ends, [0.0, 1.0]])
-        else:
-            u = np.concatenate([y_breaks, np.linspace(low, high, 97), [low, high]])
-        u = np.unique(u)
-        x, w = np.polynomial.legendre.leggauss(20)
-        half = 0.5 * np.diff(u)[:, np.newaxis]
-        u, w = (u[:-1, np.newaxis] + half * (1.0 + x)).ravel(), (half * w).ravel()
-        if not bounded:
-            return u, w, f(u)
-        # Distances from both ends, without cancellation where they are small.
-        lower, upper = 2.0 * np.sin(0.5 * np.pi * u) ** 2, 2.0 * np.cos(0.5 * np.pi * u) ** 2
-        return 0.5 * (lower - upper), w * np.pi * np.sin(np.pi * u), f(lower, upper)
-
-    y, w, q = points(breaks(0.0, 1.0))
+@cache
+def location(name):
+    """Mean and standard deviation of y."""
+    y, w, q = points(name, breaks(name, 0.0, 1.0))
     mass = w * q / (w @ q)
     mean = mass @ y
-    sd = np.sqrt(mass @ np.square(y - mean))
-    y, w, q = points(breaks(mean, sd))
+    return mean, np.sqrt(mass @ np.square(y - mean))
+
+
+def fine_rule(name, centre, width):
+    """Points z, masses and entropy, with panels that shrink towards the centre, given in z."""
+    mean, sd = location(name)
+    y, w, q = points(name, breaks(name, mean + sd * centre, sd * width))
     seen = q > 0.0
     y, w, q = y[seen], w[seen], q[seen] / (w @ q)
     mass = w * q
@@ -153,13 +162,15 @@ def truth(name, prior, mu, sigma):
 CORNERS = [(mu, sigma) for mu in (0.0, 0.07, -1.0, 10.0) for sigma in (1e-4, 0.02, 0.3, 2.0, 10.0)]
 
 
-def check_corners(name, prior, corners):
+def check_corners(name, prior, corners, rounding=0.0):
+    """Errors below TARGET, and below what rounding of the ends of supports may add."""
     mu, sigma = np.array(corners).T
     got = kl.divergence({"w": Posterior(mu, sigma)}, LAWS[name], prior)["w"]
+    allowed = np.broadcast_to(TARGET + rounding, mu.shape)
     for i, (m, s) in enumerate(corners):
         exact, size = truth(name, prior, m, s)
         error = np.abs([got.value[i], got.d_mean[i], got.d_scale[i]] - exact) / size
-        assert error.max() <= TARGET, (m, s, error)
+        assert error.max() <= allowed[i], (m, s, error)
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=as_name)
@@ -171,15 +182,22 @@ def test_every_law_and_prior_against_fine_rules(name, prior):
 @pytest.mark.parametrize("prior", DEVICE_PRIORS, ids=as_name)
 @pytest.mark.parametrize("name", BOUNDED)
 def test_device_priors_against_fine_rules(name, prior):
-    """Scales down to a ten-thousandth, and means from the middle to a thousandth from an end."""
+    """Scales down to a ten-thousandth, and means from the middle to a thousandth from an end.
+
+    The prior's score grows like one over the distance from an end of its support. Both laws
+    promise their supports to 1e-15 of themselves, and the fine rule has its own mean and standard
+    deviation, some ulps off. So a gap between the ends of both supports is known to 1e-15·|end|,
+    and the gradients to that over the gap: 7e-10 where the gap is a millionth of the support.
+    """
     (low, high), (a, b) = prior.support, LAWS[name].support
-    corners = []
+    corners, gaps = [], []
     for share in (1e-4, 0.1, 0.6, 0.999):
         sigma = share * (high - low) / (b - a)
         # The support of the weight reaches from µ + σa to µ + σb.
         least, most = low - sigma * a, high - sigma * b
         corners += [(least + f * (most - least), sigma) for f in (1e-3, 0.3, 0.999)]
-    check_corners(name, prior, corners)
+        gaps += [min(f, 1.0 - f) * (most - least) for f in (1e-3, 0.3, 0.999)]
+    check_corners(name, prior, corners, 1e-15 * max(-low, high) / np.array(gaps))
 
 
 # -------------------------------------------------------------------------- truth, from mpmath
