@@ -79,14 +79,12 @@ def _law(path: Path) -> None:
         assert np.isfinite(place.location + place.scale * z).all()
 
 
-def _posterior(tool: str) -> Reader:
+def _posterior(tool: str, shape: tuple[int, ...] | None = None) -> Reader:
     def read(path: Path) -> None:
         from refbnn import predict
-        from refbnn.network.interchange import READERS
-        from refbnn.network.interchange.assembly import assemble
-        from refbnn.prior import GaussianPrior
+        from refbnn.network.interchange import import_network
 
-        net = assemble(READERS[tool](path), prior=GaussianPrior(1.0))
+        net = import_network(path, tool, assume=True, input_shape=shape).network
         if net.input_shape is not None:
             predict(net, np.full((2, *net.input_shape), 0.5))
 
@@ -142,7 +140,7 @@ def _seeds() -> dict[str, tuple[str, Reader, list[bytes]]]:
         "pyro": (".pt", _posterior("pyro"), [posteriors / "pyro_autonormal_tiny.pt"]),
         "bayesian-torch": (
             ".pt",
-            _posterior("bayesian-torch"),
+            _posterior("bayesian-torch", (1, 4, 4)),
             [posteriors / "bayesian_torch_tiny.pt"],
         ),
         "numpyro": (".npz", _posterior("numpyro"), [posteriors / "numpyro_autonormal_tiny.npz"]),
@@ -226,7 +224,7 @@ class _Watch:
 
 
 def problem(path: Path, reader: Reader, watch: _Watch) -> str | None:
-    """What a reader does that it must not; "" if it refuses, None if it reads."""
+    """Name what a reader does that it must not; "" if it refuses, None if it reads."""
     watch.seen.clear()
     watch.active = True
     try:

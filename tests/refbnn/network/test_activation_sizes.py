@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from refbnn import InputError, Network, load, save
-from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Residual
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
 from refbnn.network.activations import MOST_ENTRIES, most_entries
 
-FLOODS = {
+FLOODS: dict[str, tuple[list[Layer], str]] = {
     # 14 by 14 at the end of the block, as at its start.
     "inside a block": (
         [Residual((Conv2d(1, 1, 1, padding=2500), AvgPool2d(358, 358)))],
@@ -32,7 +32,7 @@ def test_floods_are_refused_before_memory_is_asked_for(case, known, tmp_path):
 
 def test_large_activations_are_computed_for_fewer_inputs_at_a_time():
     """The inputs of one block together make no array of more than the largest allowed one."""
-    layers = [Conv2d(1, 4, 1, padding=400), AvgPool2d(814), Flatten(), Dense(4, 2)]
+    layers: list[Layer] = [Conv2d(1, 4, 1, padding=400), AvgPool2d(814), Flatten(), Dense(4, 2)]
     net = Network(layers, seed=0, input_shape=(1, 14, 14))
     entries = most_entries(layers, (1, 14, 14))
     assert entries == 4 * 814**2
