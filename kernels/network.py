@@ -26,7 +26,7 @@ from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Program
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten
-from refbnn.network.network import Network
+from refbnn.network.network import Network, require_network
 
 
 def compile_network(
@@ -63,8 +63,9 @@ def compile_network(
     ------
     InputError
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        the network does not tell the shape of its input, a weight is too large for float32, a
-        record is corrupt or does not fit, or the device cannot run kernels for the target.
+        the network does not tell the shape of its input, weights are correlated, a weight is too
+        large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
+        the target.
 
     Examples
     --------
@@ -76,6 +77,7 @@ def compile_network(
     >>> np.allclose(fast(x).var, net.propagate(x).var)
     True
     """
+    require_network(net, "compile_network")
     whole = program(net, batch_size, targets.target(target), form)
     return compiled(whole, schedule, records, device)
 
@@ -83,6 +85,11 @@ def compile_network(
 def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
+    if net.correlation and form != "mean":
+        raise InputError(
+            f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
+            "as propagation takes them"
+        )
     whole = Program(target, batch, flush=True)
     x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())

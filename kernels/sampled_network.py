@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kernels.devices import Board, targets
 from kernels.devices.instructions import InstructionCount
@@ -28,8 +29,10 @@ from kernels.sampling import dense as sampled_dense
 from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Normalise, ReLU
-from refbnn.layers.moments import Moments, all_finite
-from refbnn.network.network import Network
+from refbnn.layers.moments import Moments
+from refbnn.network.network import Network, require_network
+from refbnn.numerics.arguments import whole_number
+from refbnn.numerics.arrays import all_finite
 from refbnn.numerics.random.philox import key_of
 from refbnn.prediction.predict import SVI_SAMPLES
 from refbnn.prediction.result import Prediction, from_logit_samples
@@ -48,12 +51,12 @@ class SampledNetwork:
 
     kernel: Kernel
 
-    def __call__(self, x: np.ndarray, seed: int) -> np.ndarray:
+    def __call__(self, x: ArrayLike, seed: int) -> np.ndarray:
         """Outputs under each sample.
 
         Parameters
         ----------
-        x : ndarray, (batch, ...), of real numbers
+        x : array_like, (batch, ...), of real numbers
         seed : int, from 0 to 2⁶⁴ − 1
 
         Returns
@@ -78,12 +81,12 @@ class SampledNetwork:
             raise InputError("outputs too large for float32; expected smaller inputs or weights")
         return samples
 
-    def instruction_count(self, x: np.ndarray, seed: int) -> InstructionCount:
+    def instruction_count(self, x: ArrayLike, seed: int) -> InstructionCount:
         """Count the instructions of a call; errors as there, and if the device cannot count."""
         self(x, seed)  # for its checks
         return self.kernel.instruction_count(*self.kernel.inputs)
 
-    def predict(self, x: np.ndarray, seed: int) -> Prediction:
+    def predict(self, x: ArrayLike, seed: int) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict(..., method="svi")` does.
 
         Parameters and errors as in a call; InputError also for fewer than 2 samples or 2 classes.
@@ -133,9 +136,9 @@ def compile_sampled(
     >>> np.allclose(fast(x, seed=1), net.sample(x, 5, seed=1), atol=1e-5)
     True
     """
-    if not isinstance(n_samples, int | np.integer) or n_samples < 1:
-        raise InputError(f"n_samples is {n_samples!r}; expected at least 1, a whole number")
-    whole = program(net, batch_size, int(n_samples), targets.target(target))
+    require_network(net, "compile_sampled")
+    n_samples = whole_number(n_samples, 1, "n_samples")
+    whole = program(net, batch_size, n_samples, targets.target(target))
     return SampledNetwork(build(whole, schedule, device=device))
 
 

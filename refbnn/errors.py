@@ -19,6 +19,7 @@ _EXTRAS = {
 _LONGEST = 80  # characters of foreign text in a message
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _LONGEST
 _repr.maxlevel = 2  # a file may nest its values deeper than repr() can go
 
 

@@ -23,7 +23,7 @@ from kernels.arithmetic.logarithm import log1p_of_unit
 from kernels.arithmetic.polynomials import exp_minus, f32, named
 from kernels.program import vectors
 from kernels.program.program import Program, Step
-from refbnn.errors import InputError
+from refbnn.numerics.arguments import require_known
 
 RELATIVE_ERROR = 5e-7
 PARAMETERS = ("scale", "rho")
@@ -31,10 +31,7 @@ PARAMETERS = ("scale", "rho")
 
 def require_parameter(parameter: str) -> None:
     """Raise InputError unless gradients can be taken by this parameter, one of `PARAMETERS`."""
-    if parameter not in PARAMETERS:
-        raise InputError(
-            f"parameter {parameter!r} is unknown; expected one of: {', '.join(PARAMETERS)}"
-        )
+    require_known(parameter, PARAMETERS, "parameter")
 
 
 def add(program: Program, name: str, rho: te.Tensor) -> tuple[te.Tensor, te.Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from tvm.target import codegen
 
-from refbnn.errors import InputError, quoted
+from refbnn.numerics.arguments import require_known
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,6 @@ _TARGETS: dict[str, Callable[[], Target]] = {
 }
 
 
-@cache
 def target(name: str) -> Target:
     """Look up a target by name.
 
@@ -125,8 +124,10 @@ def target(name: str) -> Target:
     >>> target("cortex-a72").lanes
     4
     """
-    if name not in _TARGETS:
-        raise InputError(
-            f"target {quoted(name)} is unknown; expected one of: {', '.join(_TARGETS)}"
-        )
+    require_known(name, _TARGETS, "target")
+    return _made(name)
+
+
+@cache
+def _made(name: str) -> Target:
     return _TARGETS[name]()

@@ -44,8 +44,8 @@ from kernels.program.kernel import Kernel
 from kernels.program.kernel import build as build_program
 from kernels.program.program import Padded, Plain, Program
 from refbnn.errors import InputError
-from refbnn.layers.moments import all_finite
 from refbnn.noise import Law
+from refbnn.numerics.arrays import all_finite
 from refbnn.numerics.quadrature import Rule
 from refbnn.numerics.softplus import softplus as softplus_reference
 from refbnn.prior import DevicePrior, GaussianPrior, LaplacePrior, Prior

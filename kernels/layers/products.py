@@ -29,16 +29,15 @@ import numpy as np
 from tvm import te, tirx
 
 from kernels.program.program import Activation, Layout
-from refbnn.errors import InputError, quoted
 from refbnn.layers.posterior import Posterior
+from refbnn.numerics.arguments import require_known
 
 FORMS = ("variance", "raw", "separate", "mean")  # that a network can have
 
 
 def require_form(form: str, forms: Sequence[str] = FORMS) -> None:
     """Raise InputError for a form that is not among `forms`."""
-    if form not in forms:
-        raise InputError(f"form {quoted(form)} is unknown; expected one of: {', '.join(forms)}")
+    require_known(form, forms, "form")
 
 
 def both_moments(form: str) -> bool:

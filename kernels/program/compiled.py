@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tvm import te, tirx
 
 from kernels.devices import Board
@@ -22,6 +23,7 @@ from kernels.program.kernel import Kernel
 from kernels.program.program import Program, Rows
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.numerics.arrays import real_array
 from refbnn.prediction.result import Prediction
 from refbnn.prediction.softmax import by_quadrature
 
@@ -63,12 +65,12 @@ class CompiledNetwork:
     tuned: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
 
-    def __call__(self, x: np.ndarray) -> Moments:
+    def __call__(self, x: ArrayLike) -> Moments:
         """Moments of the output for known inputs.
 
         Parameters
         ----------
-        x : ndarray, (batch_size, *input_shape), of real numbers
+        x : array_like, (batch_size, *input_shape), of real numbers
             Converted to float32.
 
         Returns
@@ -91,7 +93,7 @@ class CompiledNetwork:
         mean, *var = kernel.outputs
         return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
-    def predict(self, x: np.ndarray) -> Prediction:
+    def predict(self, x: ArrayLike) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict` does; errors as in a call.
 
         InputError also if the outputs are no logits (batch, classes) of at least 2 classes.
@@ -103,7 +105,7 @@ class CompiledNetwork:
             )
         return by_quadrature(self(x))
 
-    def instruction_count(self, x: np.ndarray) -> InstructionCount:
+    def instruction_count(self, x: ArrayLike) -> InstructionCount:
         """Count the instructions executed for these inputs: `.total`, and by class.
 
         Raises
@@ -115,12 +117,12 @@ class CompiledNetwork:
         return self.kernel.instruction_count(*self.kernel.inputs)
 
 
-def put(x: np.ndarray, view: np.ndarray) -> None:
+def put(x: ArrayLike, view: np.ndarray) -> None:
     """Copy an input into a kernel's memory.
 
     Parameters
     ----------
-    x : ndarray, of real numbers
+    x : array_like, of real numbers
     view : ndarray of float32
         Numbers too large for float32 become infinite.
 
@@ -129,9 +131,8 @@ def put(x: np.ndarray, view: np.ndarray) -> None:
     InputError
         If x is no array of real numbers, or not of the shape of `view`.
     """
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-        what = f"has dtype {x.dtype}" if isinstance(x, np.ndarray) else f"is a {type(x).__name__}"
-        raise InputError(f"x {what}; expected an array of real numbers")
+    if type(x) is not np.ndarray or x.dtype.kind not in "fiu":
+        x = real_array(x, "x")
     if x.shape != view.shape:
         raise InputError(f"x has shape {x.shape}; expected {view.shape}")
     if x.dtype is _SINGLE:

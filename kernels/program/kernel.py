@@ -20,7 +20,8 @@ from kernels.devices.targets import Target
 from kernels.program import loops, records, subnormals
 from kernels.program.program import Program
 from kernels.program.records import Record
-from refbnn.errors import InputError, quoted
+from refbnn.errors import InputError
+from refbnn.numerics.arguments import require_known
 
 SCHEDULES = ("default", "hand", "tuned")
 
@@ -132,10 +133,7 @@ def lowered(program: Program, schedule: str, folder: str | Path | None = None) -
     InputError
         If the schedule is unknown, or a record is corrupt or does not fit.
     """
-    if schedule not in SCHEDULES:
-        raise InputError(
-            f"schedule {quoted(schedule)} is unknown; expected one of: {', '.join(SCHEDULES)}"
-        )
+    require_known(schedule, SCHEDULES, "schedule")
     plan = planned(program)
     if schedule != "default":
         found = tuned(program, folder) if schedule == "tuned" else {}

@@ -19,6 +19,7 @@ from tvm import te
 
 from kernels.devices.targets import Target
 from refbnn.errors import InputError
+from refbnn.numerics.arguments import whole_number
 
 _MOST_NUMBERS = 2**31 - 1
 
@@ -186,9 +187,7 @@ class Program:
     operators: list[tuple[str, Callable[[], Program]]] = field(default_factory=list)
 
     def __post_init__(self):
-        whole = isinstance(self.batch, int | np.integer) and not isinstance(self.batch, bool)
-        if not whole or self.batch < 1:
-            raise InputError(f"batch_size is {self.batch!r}; expected at least 1, a whole number")
+        self.batch = whole_number(self.batch, 1, "batch_size")
 
     def known(self, layout: Layout, name: str = "x") -> Activation:
         """Declare an input of known values."""

@@ -28,6 +28,7 @@ from refbnn.errors import InputError, cut, quoted
 from refbnn.files import json_file
 from refbnn.files.atomic import write_text
 from refbnn.files.cache import cache_folder
+from refbnn.numerics.arguments import path_of
 
 PACKAGED = Path(__file__).parents[1] / "tuning" / "records"
 SECONDS, PROXY_CYCLES = "seconds", "proxy_cycles"  # measures, and names of the costs in files
@@ -103,7 +104,7 @@ def find(step: Step, target: Target, folder: str | Path | None = None) -> Record
         If a file is corrupt, or a record of the folder does not fit.
     """
     found: dict[str, tuple[Record, Path]] = {}
-    for place in (default_folder() if folder is None else Path(folder), PACKAGED):
+    for place in (default_folder() if folder is None else path_of(folder, "records"), PACKAGED):
         file = path(place, target)
         for record in read(file):
             mine = (record.workload, record.processor) == (step.workload, processor(target))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from refbnn.cli import arguments as shared
+from refbnn.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +44,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli.output import write_json
     from refbnn.uncertainty.diagnostics.bounds import bounds_rows
     from refbnn.uncertainty.diagnostics.diagnose import THRESHOLD, diagnose
-    from refbnn.uncertainty.diagnostics.sampled import SAMPLES
+    from refbnn.uncertainty.diagnostics.sampled import FEWEST, SAMPLES
 
+    if arguments.samples is not None and 0 < arguments.samples < FEWEST:
+        raise InputError(f"--samples {arguments.samples}: expected 0, or at least {FEWEST}")
     net = load(arguments.model)
     examples = data.load(arguments.data, "test")
     x = net.shaped(examples.x[: arguments.inputs])

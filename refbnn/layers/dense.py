@@ -25,9 +25,10 @@ import numpy as np
 from numba import njit
 
 from refbnn.errors import InputError
-from refbnn.layers.layer import Arrays, Shape, short_repr, whole_number
+from refbnn.layers.layer import Arrays, Shape, short_repr
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
+from refbnn.numerics.arguments import whole_number
 
 
 def forward(x, weight, bias):
@@ -105,6 +106,7 @@ class Dense:
 
     def forward(self, x: np.ndarray, weights: Arrays) -> np.ndarray:
         """See `forward` of this module."""
+        self.output_shape(x.shape[-1:])
         return forward(x, weights["weight"], weights["bias"])
 
     def backward(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
-from operator import index
 from typing import Any, Protocol
 
 import numpy as np
 
-from refbnn.errors import InputError, quoted
+from refbnn.errors import InputError
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
+from refbnn.numerics.arguments import row_of, shown, whole_number
 
 Shape = tuple[int, ...]
 Arrays = Mapping[str, np.ndarray]
@@ -54,21 +54,31 @@ class Layer(Protocol):
         """Moments of the outputs for known inputs (an array) or for random ones (Moments)."""
 
 
-def whole_number(value: Any, least: int, name: str) -> int:
-    """The value as an int, NumPy's integers included.
+def layers_in_a_row(layers: Iterable[Layer], name: str) -> tuple[Layer, ...]:
+    """The layers of a network or a block.
 
     Raises
     ------
     InputError
-        If it is no whole number of at least `least`; the message opens with `name`.
+        If there is none, or one is no layer, which would tell the shapes of its weights; the
+        message opens with `name`. A network asks for the other methods too, a block that is only
+        stated does not (`refbnn.network.layers_text`).
     """
-    try:
-        number = least - 1 if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise InputError(f"{name} is {quoted(value)}; expected a whole number of at least {least}")
-    return number
+    row = row_of(layers, f"{name}: layers", "a list of layers")
+    if not row:
+        raise InputError(f"{name}: no layers; expected at least one")
+    for number, layer in enumerate(row):
+        if isinstance(layer, type) or not hasattr(layer, "parameter_shapes"):
+            raise InputError(
+                f"{name}: layer {number} is {shown(layer)}; expected a Layer, such as Dense(3, 2)"
+            )
+    return row
+
+
+def shape_of(value: Iterable[int], name: str) -> Shape:
+    """A shape as a tuple of ints; InputError unless it is a row of whole numbers from 1."""
+    row = row_of(value, name, "whole numbers, such as (784,)")
+    return tuple(whole_number(size, 1, f"{name}: a size") for size in row)
 
 
 def short_repr(layer: Any, omitted: Collection[str] = ()) -> str:

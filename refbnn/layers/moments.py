@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
+from refbnn.numerics.arrays import all_finite, real_array
 
-_ARRAYS = (np.ndarray, np.generic)
 MEAN_NOT_FINITE = "moments: the mean holds NaN or infinity; expected finite numbers"
 NO_VARIANCE = (
     "moments: the variance holds a negative, NaN or infinite entry; "
@@ -48,6 +49,10 @@ class Moments:
     mean: np.ndarray
     var: np.ndarray
 
+    if TYPE_CHECKING:  # lists become arrays
+
+        def __init__(self, mean: ArrayLike, var: ArrayLike) -> None: ...
+
     def __post_init__(self):
         mean, var = real_arrays(self, "mean", "var", "moments")
         if not all_finite(mean):
@@ -77,37 +82,25 @@ class Moments:
 
 
 def real_arrays(pair: object, first: str, second: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The two fields of a frozen dataclass as arrays of real numbers; lists become arrays.
+    """The two fields of a frozen dataclass as arrays of floats; lists and integers become such.
 
     Raises
     ------
     InputError
         If a field is no array of real numbers, or the shapes differ; the message opens with `name`.
     """
-    for field in (first, second):
-        part = getattr(pair, field)
-        if not isinstance(part, _ARRAYS):
-            try:
-                object.__setattr__(pair, field, np.asarray(part))
-            except ValueError:
-                raise InputError(f"{name}: {field} is no array; expected numbers") from None
-        dtype = getattr(pair, field).dtype
-        if dtype.kind not in "fiu":
-            raise InputError(f"{name}: {field} is of type {dtype}; expected real numbers")
-    a, b = getattr(pair, first), getattr(pair, second)
+    a, b = (real_array(getattr(pair, field), f"{name}: {field}") for field in (first, second))
+    if a.dtype.kind != "f":  # squares of small integers would overflow
+        a = a.astype(float)
+    if b.dtype.kind != "f":
+        b = b.astype(float)
+    object.__setattr__(pair, first, a)
+    object.__setattr__(pair, second, b)
     if a.shape != b.shape:
         raise InputError(
             f"{name}: {first} has shape {a.shape} and {second} {b.shape}; expected the same shape"
         )
     return a, b
-
-
-def all_finite(x: np.ndarray) -> bool:
-    """Whether no entry is NaN or infinite.
-
-    Σx² is finite unless an entry is not or the sum overflows: one fast pass, rarely two.
-    """
-    return math.isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())
 
 
 def deterministic(x: np.ndarray) -> Moments:

@@ -23,6 +23,7 @@ from refbnn.errors import InputError
 from refbnn.layers.layer import Shape
 from refbnn.layers.moments import Moments
 from refbnn.layers.weightless import Weightless
+from refbnn.numerics.arrays import finite_array
 
 _SHOWN = 4  # numbers in one line
 _IMAGES = 4  # axes of images: examples, channels, rows, columns
@@ -59,14 +60,11 @@ class Normalise(Weightless):
 
     def __post_init__(self):
         for name in ("mean", "sd"):
-            try:
-                array = np.array(getattr(self, name), dtype=float)
-            except (TypeError, ValueError):
-                raise InputError(f"Normalise: {name} is no number; expected numbers") from None
-            if array.ndim > 1 or not array.size or not np.isfinite(array).all():
+            array = np.array(finite_array(getattr(self, name), f"Normalise: {name}"), dtype=float)
+            if array.ndim > 1 or not array.size:
                 raise InputError(
-                    f"Normalise: {name} has shape {array.shape}; expected one finite number, or "
-                    "one a channel"
+                    f"Normalise: {name} has shape {array.shape}; expected one number, or one a "
+                    "channel"
                 )
             array.flags.writeable = False
             object.__setattr__(self, name, array)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
 from refbnn.layers.moments import real_arrays
+from refbnn.numerics.arguments import real_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,10 @@ class Posterior:
     mean: np.ndarray
     scale: np.ndarray
 
+    if TYPE_CHECKING:  # lists become arrays
+
+        def __init__(self, mean: ArrayLike, scale: ArrayLike) -> None: ...
+
     def __post_init__(self):
         mean, scale = real_arrays(self, "mean", "scale", "posterior")
         if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
@@ -62,4 +69,5 @@ class Posterior:
         shift, ratio : float
             The numbers that `refbnn.noise.DriftingLaw.change` returns.
         """
-        return Posterior(self.mean + shift * self.scale, ratio * self.scale)
+        a, r = real_number(shift, "shift"), real_number(ratio, "ratio")
+        return Posterior(self.mean + a * self.scale, r * self.scale)

@@ -43,7 +43,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import mean_jacobian
-from refbnn.layers.layer import Arrays, Layer, Shape
+from refbnn.layers.layer import Arrays, Layer, Shape, layers_in_a_row
 from refbnn.layers.mean_jacobian import COVERED
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
@@ -61,7 +61,7 @@ class Residual:
     Raises
     ------
     InputError
-        If there is no layer.
+        If there is no layer, or one is none.
 
     Examples
     --------
@@ -74,9 +74,7 @@ class Residual:
     layers: Sequence[Layer]
 
     def __post_init__(self):
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not self.layers:
-            raise InputError("Residual: no layers; expected at least one")
+        object.__setattr__(self, "layers", layers_in_a_row(self.layers, "Residual"))
 
     def __repr__(self):
         return f"Residual({list(self.layers)})"

@@ -29,7 +29,8 @@ from refbnn.files import archive, json_file, npy
 from refbnn.files.atomic import written_atomically
 from refbnn.layers.posterior import Posterior
 from refbnn.network import schema
-from refbnn.network.network import Network
+from refbnn.network.network import Network, require_network
+from refbnn.numerics.arguments import path_of
 
 _LARGEST_HEADER = 50_000_000  # bytes; laws may have thousands of panels, runs thousands of epochs
 _BESIDE_ARRAY = 512  # bytes at most: NumPy's header of 128, two zip entries of 76 and the name each
@@ -55,7 +56,10 @@ def save(path: str | Path, net: Network) -> None:
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['net.npz']
     """
-    write(path, schema.of_network(net), network_arrays(net))
+    if isinstance(path, Network):
+        raise InputError("save: path is a network; expected save(path, net)")
+    require_network(net, "save")
+    write(path_of(path, "save: path"), schema.of_network(net), network_arrays(net))
 
 
 def load(path: str | Path) -> Network:
@@ -75,7 +79,7 @@ def load(path: str | Path) -> Network:
     ...     print(error)
     absent.npz: not a file; expected a checkpoint (.npz)
     """
-    return read_network(Archive(path))
+    return read_network(Archive(path_of(path, "load: path")))
 
 
 def network_arrays(net: Network) -> Arrays:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from refbnn.errors import InputError, quoted
+from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Layer, Normalise
-from refbnn.layers.layer import Shape
+from refbnn.layers.layer import Shape, layers_in_a_row, shape_of
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
@@ -21,6 +22,8 @@ from refbnn.network.layout import Layout
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
+from refbnn.numerics.arguments import positive_number, require_methods, row_of, shown, whole_number
+from refbnn.numerics.arrays import finite_array, real_array
 from refbnn.numerics.random.streams import stream
 from refbnn.prior import GaussianPrior, Prior
 
@@ -36,7 +39,7 @@ class Network:
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : iterable of Layer
     law : Law
         Shape of every weight's noise; Gaussian by default.
     prior : Prior
@@ -66,8 +69,8 @@ class Network:
     Raises
     ------
     InputError
-        If there is no layer, the input does not pass through them, or a correlated layer has no
-        weights or too many.
+        If there is no layer, the input does not pass through them, a correlated layer has no
+        weights or too many, or another argument is none of these.
 
     Examples
     --------
@@ -83,7 +86,7 @@ class Network:
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        layers: Iterable[Layer],
         *,
         law: Law | None = None,
         prior: Prior | None = None,
@@ -91,16 +94,19 @@ class Network:
         input_shape: Sequence[int] | None = None,
         correlated: Sequence[int] = (),
     ):
-        if not layers:
-            raise InputError("Network: no layers; expected at least one")
-        self.layers = list(layers)
+        self.layers = list(layers_in_a_row(layers, "Network"))
+        for number, layer in enumerate(self.layers):
+            require_methods(layer, Layer, f"Network: layer {number}", "Dense(3, 2)")
         if input_shape is None:
             first = next((layer for layer in self.layers if not isinstance(layer, Normalise)), None)
             input_shape = (first.in_features,) if isinstance(first, Dense) else None
-        self.input_shape: Shape | None = None if input_shape is None else tuple(input_shape)
-        if self.input_shape is not None:
+        self.input_shape: Shape | None = None
+        if input_shape is not None:
+            self.input_shape = shape_of(input_shape, "input_shape")
             self.check_input(self.input_shape)
-        self.law: Law = _GAUSSIAN if law is None else law
+        self.law: Law = _GAUSSIAN if law is None else _law(law)
+        if prior is not None:
+            require_methods(prior, Prior, "prior", "GaussianPrior(0.3)")
         self.prior: Prior = GaussianPrior() if prior is None else prior
         self.input_range: Range | None = None
         rng = stream(seed, "initial means")
@@ -112,9 +118,9 @@ class Network:
         self.layout = Layout(shapes)
         self._keep({name: _initial_posterior(shape, rng) for name, shape in shapes.items()})
         self.correlation: dict[int, np.ndarray] = {}
-        for index in correlated:
+        for index in row_of(correlated, "correlated", "indices of layers"):
             part = self.slice_of_layer(index)
-            self.correlation[index] = correlation.uncorrelated(part.stop - part.start)
+            self.correlation[int(index)] = correlation.uncorrelated(part.stop - part.start)
 
     def __repr__(self) -> str:
         return table(self)
@@ -132,17 +138,26 @@ class Network:
         Raises
         ------
         InputError
-            If a name is missing or unknown, or a shape differs; nothing is replaced then.
+            If a name is missing or unknown, a value is no Posterior, or a shape differs; nothing
+            is replaced then.
         """
+        if not isinstance(posteriors, Mapping):
+            raise InputError(
+                f"parameters are {shown(posteriors)}; expected a Posterior for each name, as "
+                "parameters() returns them"
+            )
         shapes = self.layout.shapes
         for name in [*shapes, *posteriors]:
             if name not in posteriors or name not in shapes:
+                raise InputError(f"parameter {name!r}: expected the names {', '.join(shapes)}")
+            if not isinstance(posteriors[name], Posterior):
                 raise InputError(
-                    f"parameter {quoted(name)}: expected the names {', '.join(shapes)}"
+                    f"parameter {name!r} is {shown(posteriors[name])}; expected a "
+                    "Posterior(mean, scale)"
                 )
             if posteriors[name].shape != shapes[name]:
                 raise InputError(
-                    f"parameter {quoted(name)} has shape {posteriors[name].shape}; "
+                    f"parameter {name!r} has shape {posteriors[name].shape}; "
                     f"expected {shapes[name]}"
                 )
         self._keep({name: posteriors[name] for name in shapes})
@@ -156,10 +171,11 @@ class Network:
     def with_noise(self, law: Law) -> Network:
         """Return a network of the same means and scales with another law of the noise.
 
-        The variance factor is kept: propagation does not depend on the law.
+        The variance factor is kept: propagation does not depend on the law. InputError if the law
+        has not the methods of `refbnn.noise.Law`.
         """
         other = copy.copy(self)
-        other.law = law
+        other.law = _law(law)
         other.layers = list(self.layers)
         other.correlation = {index: A.copy() for index, A in self.correlation.items()}
         return other
@@ -169,12 +185,8 @@ class Network:
 
         InputError if the factor is not positive and finite.
         """
-        if not 0.0 < factor < np.inf:
-            raise InputError(
-                f"variance factor {quoted(factor)}; expected a positive, finite number"
-            )
         other = self.with_noise(self.law)
-        other.variance_factor = float(factor)
+        other.variance_factor = positive_number(factor, "variance factor")
         return other
 
     def propagated_parameters(self) -> dict[str, Posterior]:
@@ -189,7 +201,9 @@ class Network:
 
         Each array has a leading axis of length n_samples. In a correlated layer z is R z.
         """
-        flat = self.mixed(self.law.sample(rng, (n_samples, self.layout.size)))
+        _require_generator(rng)
+        n = whole_number(n_samples, 1, "n_samples")
+        flat = self.mixed(self.law.sample(rng, (n, self.layout.size)))
         z = self.layout.views(flat)
         return {n: p.mean + p.scale * z[n] for n, p in self._posteriors.items()}, z
 
@@ -205,18 +219,19 @@ class Network:
 
     def slice_of_layer(self, index: int) -> slice:
         """Slice of a flat array that holds one layer's weights; InputError if it has none."""
-        known = isinstance(index, int | np.integer) and 0 <= index < len(self.layers)
+        whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
+        known = whole and 0 <= index < len(self.layers)
         if not known or not self.layers[index].parameter_shapes():
-            raise InputError(f"layer {quoted(index)}: expected the index of a layer with weights")
+            raise InputError(f"layer {shown(index)}: expected the index of a layer with weights")
         own = [self.layout.slices[f"{index}.{name}"] for name in self._names(index)]
         return slice(own[0].start, own[-1].stop)
 
-    def forward(self, x: np.ndarray, weights: Weights) -> tuple[np.ndarray, list[np.ndarray]]:
+    def forward(self, x: ArrayLike, weights: Weights) -> tuple[np.ndarray, list[np.ndarray]]:
         """Output for given weights, and the input of every layer, which `backward` needs.
 
         Weights with a leading axis of S samples give outputs (S, B, ...).
         """
-        x = np.asarray(x)
+        x = real_array(x, "x")
         inputs = []
         for layer, own in zip(self.layers, self.by_layer(weights), strict=True):
             inputs.append(x)
@@ -239,7 +254,7 @@ class Network:
 
     def sample(
         self,
-        x: np.ndarray,
+        x: ArrayLike,
         n_samples: int = 30,
         rng: np.random.Generator | None = None,
         seed: int | None = None,
@@ -270,10 +285,11 @@ class Network:
             raise InputError(
                 "sample: expected either rng=, a generator of NumPy, or seed=, an integer"
             )
-        x = np.asarray(x)
-        shape = self.check_input(x.shape[1:])
-        if n_samples < 1:
-            raise InputError(f"n_samples is {n_samples}; expected at least 1")
+        if rng is not None:
+            _require_generator(rng)
+        n_samples = whole_number(n_samples, 1, "n_samples")
+        x = finite_array(x, "x")
+        shape = self._check_batch(x)
         warn_if_far(x, self.input_range)
         outputs = np.empty((n_samples, len(x), *shape))
         for number, output in enumerate(outputs):  # one set of weights in memory at a time
@@ -286,7 +302,7 @@ class Network:
                     output[rows] = self.forward(x[rows].astype(float), weights)[0]
         return outputs
 
-    def propagate(self, x: np.ndarray | Moments) -> Moments:
+    def propagate(self, x: ArrayLike | Moments) -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
         Every weight has the variance σ² times `variance_factor`.
@@ -303,8 +319,9 @@ class Network:
                 "independent ones (sample instead)"
             )
         if not isinstance(x, Moments):
-            x = np.asarray(x, dtype=float)  # integers, such as pixels, would overflow in x²
-        self.check_input(x.shape[1:])
+            # Integers, such as pixels, would overflow in x².
+            x = finite_array(x, "x").astype(float, copy=False)
+        self._check_batch(x)
         warn_if_far(x.mean if isinstance(x, Moments) else x, self.input_range)
         own = self.by_layer(self.propagated_parameters())
         blocks = self._blocks(x.shape[0], x.shape[1:])
@@ -322,6 +339,15 @@ class Network:
             else:
                 x = layer.moments(x, posteriors)
         return x if isinstance(x, Moments) else deterministic(x)
+
+    def _check_batch(self, x: np.ndarray | Moments) -> Shape:
+        """Shape of one output for inputs (B, ...); InputError if they do not fit."""
+        if x.shape == self.input_shape or not x.shape:
+            raise InputError(
+                f"x has shape {x.shape}; expected a first axis of examples, such as x[np.newaxis] "
+                "for one"
+            )
+        return self.check_input(x.shape[1:])
 
     def check_input(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one output for one input of this shape; InputError naming the misfit layer."""
@@ -355,11 +381,19 @@ class Network:
         return x.reshape(len(x), *self.input_shape)
 
     def by_layer(self, arrays: Mapping) -> list[dict]:
-        """One dictionary for each layer: "2.weight" becomes "weight" in that of layer 2."""
-        return [
-            {name: arrays[f"{index}.{name}"] for name in self._names(index)}
-            for index in range(len(self.layers))
-        ]
+        """One dictionary for each layer: "2.weight" becomes "weight" in that of layer 2.
+
+        InputError if an array is missing.
+        """
+        if not isinstance(arrays, Mapping):
+            raise InputError(f"arrays by name are {shown(arrays)}; expected a dictionary")
+        try:
+            return [
+                {name: arrays[f"{index}.{name}"] for name in self._names(index)}
+                for index in range(len(self.layers))
+            ]
+        except KeyError as error:
+            raise InputError(f"no array {error}; expected one for every parameter") from None
 
     def _names(self, index: int) -> list[str]:
         return list(self.layers[index].parameter_shapes())
@@ -373,6 +407,29 @@ class Network:
 def _overflow_shows_in_results() -> np.errstate:
     """Silence overflow by absurd weights or inputs; the results show it, and are checked."""
     return np.errstate(over="ignore", invalid="ignore")
+
+
+def _law(law: Law) -> Law:
+    """The law; InputError if it is none."""
+    require_methods(law, Law, "law", "Gaussian()")
+    return law
+
+
+def _require_generator(rng: np.random.Generator) -> None:
+    if not isinstance(rng, np.random.Generator):
+        raise InputError(
+            f"rng is {shown(rng)}; expected a generator of NumPy, such as np.random.default_rng(0)"
+        )
+
+
+def require_network(net: object, name: str) -> None:
+    """InputError unless it is a network; the message opens with `name`."""
+    if not isinstance(net, Network):
+        raise InputError(f"{name}: net is {shown(net)}; expected a Network")
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, max(n, 1), _BLOCK)]
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

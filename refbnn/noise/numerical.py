@@ -35,8 +35,8 @@ from numpy.polynomial import chebyshev
 from numpy.typing import DTypeLike
 
 from refbnn.errors import InputError
-from refbnn.noise.real import float_type, real
 from refbnn.numerics import piecewise_density as panels
+from refbnn.numerics.arrays import float_type, real_array
 from refbnn.numerics.inverse_cdf import InverseCDF
 from refbnn.numerics.inverse_cdf_building import Side, build
 from refbnn.numerics.piecewise_density import DEGREE, LEAST_LOG, MAX_RULE, Half
@@ -79,7 +79,7 @@ class NumericalLaw(ABC):
 
     def _real(self, x) -> np.ndarray:
         """Return x as an array of float64; InputError unless it holds real numbers."""
-        return real(x, type(self).__name__).astype(float, copy=False)
+        return real_array(x, type(self).__name__).astype(float, copy=False)
 
     @property
     def exponents(self) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.families.heavy_tailed import HeavyTailed
 from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.law import Law
-from refbnn.noise.real import real
+from refbnn.numerics.arguments import real_number
 
 FORMAT, VERSION = "refbnn law", 1
 _FAMILIES = {
@@ -50,7 +50,7 @@ class Measured:
 
     def __post_init__(self):
         for name in ("location", "scale"):
-            value = float(real(getattr(self, name), f"measured: {name}"))
+            value = real_number(getattr(self, name), f"measured: {name}")
             object.__setattr__(self, name, value)
         least = max(_LEAST, _LEAST_SHARE * abs(self.location))
         if not (abs(self.location) <= _GREATEST and least <= self.scale <= _GREATEST):

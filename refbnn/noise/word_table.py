@@ -53,7 +53,7 @@ from numpy.polynomial import chebyshev
 from refbnn.errors import InputError
 from refbnn.noise.law import Law
 from refbnn.noise.numerical import NumericalLaw
-from refbnn.noise.real import real
+from refbnn.numerics.arrays import real_array
 from refbnn.numerics.inverse_cdf import TAIL, InverseCDF
 
 ERROR = 5e-7  # of the cubics and of rounding d, in standard deviations or relative
@@ -96,7 +96,7 @@ class WordTable:
 
     def __call__(self, words: np.ndarray) -> np.ndarray:
         """Numbers of the law, float32, for words of any shape, uint32."""
-        words = real(words, "words").astype(np.uint32).astype(np.int64)
+        words = real_array(words, "words").astype(np.uint32).astype(np.int64)
         j = np.searchsorted(self.cuts, words, side="right") - 1
         below, above = words - self.cuts[j], self.cuts[j + 1] - 1 - words
         side = 2 * j + (above < below)
@@ -111,7 +111,7 @@ class WordTable:
 def exact(law: Law, words: np.ndarray) -> np.ndarray:
     """G((word + ½) 2⁻³²) in float64, which the table approximates."""
     inverse = cast(NumericalLaw, law).inverse
-    words = real(words, "words").astype(np.uint32)
+    words = real_array(words, "words").astype(np.uint32)
     u = (words + 0.5) / _WORDS
     v = (_WORDS - 0.5 - words) / _WORDS
     return np.where(words < _WORDS // 2, inverse.of_probabilities(u), _from_above(inverse, v))

@@ -6,8 +6,8 @@ With x = m + t, t = sz:
 
     E[f] − f(m) = E[d],  Var[f] = E[(d − E[d])²],  d(t) = f(m + t) − f(m).
 
-Given d to relative accuracy, nothing cancels however small s is or however flat f: the sums below
-have positive weights and are taken about their mean. Gauss–Hermite nodes lie on the scale s alone:
+Given d to relative accuracy, nothing cancels however small s is: the sums below have positive
+weights and are taken about their mean. Gauss–Hermite nodes lie on the scale s alone:
 for large s the function becomes a step between two of them. Here z runs from −r, r = 9.5, to where
 φ is e^{−r²/2} = 3e-20 of its value at z = 0 or, if m < 0, at x = 0: a function that is small below
 0 has most of its moments right of it, however improbable. The interval is cut into panels, at the
@@ -16,6 +16,24 @@ panel has 16 Gauss–Legendre nodes. A panel is 2.5 long at most, and shorter in
 x = 0 < z, where φ falls by no more than e⁻¹⁶ on it.
 
 Nodes end at z = 38, beyond which φ(z) underflows.
+
+Range
+-----
+The variance is right to 1e-13 where f changes within four standard deviations of m, and to the
+right of m < 0 for an f that is small below 0 and knows no kink there, as the activations here.
+Where f is constant around m and has slope 1 from a kink at the distance ks on, nodes do not reach
+far enough, or panels are too wide for the tail. Measured greatest relative errors of the variance,
+s from 0.01 to 100:
+
+    k                                   5       6       7       8       9      9.5    12     20
+    kink left of m, or right of m > 0   2e-12   3e-10   2e-7    2e-4    0.15   1      1      1
+    kink at 0, m < 0                    1e-14   1e-14   1e-14   1e-14   1e-14  1e-14  1e-14  1e-13
+    kink between m and 0                2e-14   2e-14   2e-14   3e-14   1e-14  3e-13  2e-10  4e-6
+    kink above 0, m < 0                 between the first and the second row
+
+An error of 1 is a result of 0. The absolute error stays below 3e-20 v in all of these. So clipped
+functions, constant on both sides, have moments that vanish too early: use closed forms, such as
+`refbnn.numerics.normal.rectified_moments` for pieces of straight lines.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from refbnn.errors import InputError
+from refbnn.numerics.halving import halved
 from refbnn.numerics.inverse_cdf import (
     DEGREE,
     TABLE_DEGREE,
@@ -24,7 +25,6 @@ from refbnn.numerics.inverse_cdf import (
     interval_table,
 )
 
-_HALVINGS = 60  # a piece this small is below rounding
 _MOST_PIECES = 2000
 _U_ERROR = 1e-14
 _GAP = 1e-13  # of the probability: where so little is left, any value between will do
@@ -212,9 +212,10 @@ def _interpolate(function, assess, size, left: float, right: float) -> Pieces:
     assess(points, values) returns the error in units of the allowed one, and d, which must not
     fall. A piece is narrow if size(points) changes by less than `_GAP` over it.
     """
-    starts, ends = np.array([left]), np.array([right])
-    done: list[tuple[np.ndarray, np.ndarray]] = []
-    for _ in range(_HALVINGS):
+    worst = np.zeros(1)
+
+    def fit(starts, ends):
+        nonlocal worst
         values, coefficients = _fitted(function, starts, ends)
         worst, falls = _assessed(assess, coefficients, starts, ends)
         good = (worst <= 1.0) & ~falls
@@ -223,21 +224,15 @@ def _interpolate(function, assess, size, left: float, right: float) -> Pieces:
         coefficients[narrow] = 0.0
         coefficients[narrow, 0] = 0.5 * (values[narrow, 0] + values[narrow, -1])
         coefficients[narrow, 1] = 0.5 * (values[narrow, -1] - values[narrow, 0])
-        good |= narrow
-        done.append((starts[good], coefficients[good]))
-        starts, ends = starts[~good], ends[~good]
-        if not 0 < starts.size <= _MOST_PIECES:
-            break
-        centre = 0.5 * (starts + ends)
-        starts, ends = np.append(starts, centre), np.append(centre, ends)
-    if starts.size:
+        return coefficients, good | narrow
+
+    starts, coefficients, rest = halved(np.array([left]), np.array([right]), fit, _MOST_PIECES)
+    if rest.size:
         raise InputError(
-            f"inverse CDF: {starts.size} pieces are off by up to {worst.max():.0e} of the allowed "
+            f"inverse CDF: {rest.size} pieces are off by up to {worst.max():.0e} of the allowed "
             "error; expected a smoother density"
         )
-    first = np.concatenate([start for start, _ in done])
-    order = np.argsort(first)
-    return Pieces.of(np.append(first[order], right), np.concatenate([c for _, c in done])[order])
+    return Pieces.of(np.append(starts, right), coefficients)
 
 
 def _fitted(function, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,7 @@ from numba import njit
 from numpy.polynomial import chebyshev, legendre
 
 from refbnn.errors import InputError
+from refbnn.numerics.halving import halved
 from refbnn.numerics.quadrature import gauss_jacobi, golub_welsch, jacobi_log_total, stieltjes
 
 MAX_RULE = 64  # greatest number of nodes of a Gauss rule of the whole law
@@ -53,7 +54,6 @@ _EVEN = 1.0 / 32.0
 _MOST_FALL = 8.0  # of the log density on one panel
 _START = 8  # panels before halving, so that a narrow feature is seen
 _NARROW = 1e-6  # of the half
-_HALVINGS = 60
 _MOST_PANELS = 4000
 
 
@@ -160,12 +160,12 @@ def resolve(
         If halving panels does not resolve it: it does not integrate, or has a singularity that the
         exponent does not name.
     """
-    done: list[tuple[np.ndarray, np.ndarray]] = []
     inside = [t for t in features if start < t < stop]
     first = np.union1d(np.linspace(start, stop, _START + 1), inside)
-    left, right = first[:-1], first[1:]
     total = 0.0
-    for _ in range(_HALVINGS):
+
+    def fit(left, right):
+        nonlocal total
         at_edge = left == start
         log_q = _log_values(log_density, _points(left, right), at_edge, exponent, name)
         with np.errstate(over="ignore"):
@@ -183,21 +183,15 @@ def resolve(
         good |= narrow & (length * unresolved <= _NEGLIGIBLE * total)
         indivisible = right - left <= 4.0 * np.spacing(np.abs(right))
         good |= indivisible & (mass <= np.sqrt(_NEGLIGIBLE) * total)
-        done.append((left[good], values[good]))
-        left, right = left[~good], right[~good]
-        if not 0 < left.size <= _MOST_PANELS:
-            break
-        middle = 0.5 * (left + right)
-        left, right = np.append(left, middle), np.append(middle, right)
-    if left.size:
+        return values, good
+
+    starts, values, rest = halved(first[:-1], first[1:], fit, _MOST_PANELS)
+    if rest.size:
         raise InputError(
-            f"{name}: the density is not resolved {left[0] - start:.3g} from its end; expected one "
+            f"{name}: the density is not resolved {rest[0] - start:.3g} from its end; expected one "
             "that integrates, smooth but for the stated edge exponents and a few kinks"
         )
-    breaks = np.append(np.concatenate([near for near, _ in done]), stop)
-    order = np.argsort(breaks[:-1])
-    values = np.concatenate([v for _, v in done])[order]
-    return from_series(exponent, np.sort(breaks), values @ _TO_SERIES.T)
+    return from_series(exponent, np.append(starts, stop), values @ _TO_SERIES.T)
 
 
 def _log_values(log_density, t, at_edge, exponent: float, name: str) -> np.ndarray:

@@ -12,7 +12,8 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.noise.families.device import DeviceLaw
-from refbnn.prior.prior import require_positive
+from refbnn.numerics.arguments import real_number, shown
+from refbnn.prior.prior import make_positive
 
 MAX_DEGREE = 31  # greatest degree: the longest rule of KL, 16 nodes, is exact up to here
 
@@ -46,9 +47,10 @@ class DevicePrior:
     scale: float = 1.0
 
     def __post_init__(self):
-        if not np.isfinite(self.mean):
-            raise InputError(f"DevicePrior: mean is {self.mean}; expected a finite number")
-        require_positive("DevicePrior: scale", self.scale)
+        if not isinstance(self.law, DeviceLaw):
+            raise InputError(f"DevicePrior: law is {shown(self.law)}; expected a DeviceLaw")
+        object.__setattr__(self, "mean", real_number(self.mean, "DevicePrior: mean"))
+        make_positive(self, "scale")
         if len(self.law.coefficients) > MAX_DEGREE:
             raise InputError(
                 f"DevicePrior: a law of degree {len(self.law.coefficients)}; "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refbnn.prior.prior import require_positive
+from refbnn.prior.prior import make_positive
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class GaussianPrior:
     scale: float = 1.0
 
     def __post_init__(self):
-        require_positive("GaussianPrior: scale", self.scale)
+        make_positive(self, "scale")
 
     def log_pdf(self, theta: np.ndarray) -> np.ndarray:
         """Log p(θ)."""

@@ -21,7 +21,7 @@ from scipy.special import expit
 
 from refbnn.errors import InputError
 from refbnn.prior.gaussian import GaussianPrior
-from refbnn.prior.prior import require_positive
+from refbnn.prior.prior import make_positive
 
 _MAX_LOG_RATIO = 300.0  # log ratio of the peaks' heights; e to this is far from overflow
 
@@ -55,9 +55,8 @@ class ScaleMixturePrior:
     scale_2: float = 0.1
 
     def __post_init__(self):
-        require_positive("ScaleMixturePrior: scale_1", self.scale_1)
-        require_positive("ScaleMixturePrior: scale_2", self.scale_2)
-        if not 0.0 < self.share < 1.0:
+        make_positive(self, "share", "scale_1", "scale_2")
+        if not self.share < 1.0:
             raise InputError(
                 f"ScaleMixturePrior: share is {self.share}; expected between 0 and 1, both excluded"
             )

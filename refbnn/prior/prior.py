@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.numerics.arguments import positive_number
 
 
 class Prior(Protocol):
@@ -30,7 +30,8 @@ class Prior(Protocol):
         """(log p)′(θ)."""
 
 
-def require_positive(name: str, value: float) -> None:
-    """Raise InputError unless the value is a finite number above 0."""
-    if not (np.isfinite(value) and value > 0.0):
-        raise InputError(f"{name} is {value}; expected a finite number above 0")
+def make_positive(prior: Prior, *names: str) -> None:
+    """Replace fields of a prior by floats; InputError if one is no finite number above 0."""
+    for name in names:
+        value = positive_number(getattr(prior, name), f"{type(prior).__name__}: {name}")
+        object.__setattr__(prior, name, value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from refbnn.prior.prior import require_positive
+from refbnn.prior.prior import make_positive
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class StudentTPrior:
     scale: float = 1.0
 
     def __post_init__(self):
-        require_positive("StudentTPrior: dof", self.dof)
-        require_positive("StudentTPrior: scale", self.scale)
+        make_positive(self, "dof", "scale")
 
     @property
     def log_peak(self) -> float:

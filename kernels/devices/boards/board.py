@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refbnn.errors import InputError, quoted
+from refbnn.errors import InputError
+from refbnn.numerics.arguments import whole_number
 
 VARIABLES = "TVM_TRACKER_HOST", "TVM_TRACKER_PORT", "TVM_TRACKER_KEY"
 # A day, in seconds. TVM's server counts milliseconds in 32 bits, and dies of more than 24 days.
@@ -53,22 +54,16 @@ class Board:
     def __post_init__(self):
         host, _, port = str(self.tracker).rpartition(":")
         if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise InputError(f"tracker {quoted(self.tracker)}; expected HOST:PORT")
+            raise InputError(f"tracker {self.tracker!r}; expected HOST:PORT")
         key = self.key if isinstance(self.key, str) else ""
         if not key or any(c.isspace() or c == ":" for c in key):
-            raise InputError(
-                f"key {quoted(self.key)}; expected a word without colons, such as 'rpi4'"
-            )
+            raise InputError(f"key {self.key!r}; expected a word without colons, such as 'rpi4'")
         real = isinstance(self.timeout, int | float | np.integer | np.floating)
         if not (real and 0 < self.timeout <= _LONGEST):
             raise InputError(
-                f"timeout {quoted(self.timeout)}; expected seconds, more than 0 and at most "
-                f"{_LONGEST}"
+                f"timeout {self.timeout!r}; expected seconds, more than 0 and at most {_LONGEST}"
             )
-        if not (isinstance(self.attempts, int | np.integer) and self.attempts >= 1):
-            raise InputError(
-                f"attempts {quoted(self.attempts)}; expected at least 1, a whole number"
-            )
+        whole_number(self.attempts, 1, "attempts")
 
     @property
     def address(self) -> tuple[str, int]:

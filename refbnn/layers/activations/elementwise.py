@@ -6,12 +6,11 @@ with `value`, `grad_input` and `propagated` (`refbnn.layers.weightless`), for ar
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
-from refbnn.errors import InputError
 from refbnn.layers.layer import Shape
 from refbnn.layers.weightless import Weightless
+from refbnn.numerics.arguments import real_number
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,11 +19,9 @@ class Elementwise(Weightless):
 
     def __post_init__(self):
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not math.isfinite(value):
-                raise InputError(f"{self}: expected a finite {field.name}")
             # A NumPy scalar would turn float32 activations into float64.
-            object.__setattr__(self, field.name, float(value))
+            value = real_number(getattr(self, field.name), f"{type(self).__name__}: {field.name}")
+            object.__setattr__(self, field.name, value)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Any shape, kept."""

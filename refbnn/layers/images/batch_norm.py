@@ -13,13 +13,17 @@ All five are fixed numbers of the layer, not weights: nothing is trained here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
 from refbnn.layers.layer import Shape
 from refbnn.layers.moments import Moments
 from refbnn.layers.weightless import Weightless
+from refbnn.numerics.arguments import real_number
+from refbnn.numerics.arrays import finite_array
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # arrays have no single truth value
@@ -55,20 +59,28 @@ class BatchNorm2d(Weightless):
     beta: np.ndarray
     eps: float = 1e-5
 
+    if TYPE_CHECKING:  # lists become arrays
+
+        def __init__(
+            self,
+            mean: ArrayLike,
+            var: ArrayLike,
+            gamma: ArrayLike,
+            beta: ArrayLike,
+            eps: float = 1e-5,
+        ) -> None: ...
+
     def __post_init__(self):
         for name in ("mean", "var", "gamma", "beta"):
-            array = np.array(getattr(self, name), dtype=float)
+            array = np.array(finite_array(getattr(self, name), f"BatchNorm2d: {name}"), dtype=float)
             object.__setattr__(self, name, array)
             if array.ndim != 1 or array.shape != self.mean.shape or not array.size:
                 raise InputError(
                     f"BatchNorm2d: {name} has shape {array.shape} and mean {self.mean.shape}; "
                     "expected one number a channel each"
                 )
-            if not np.isfinite(array).all():
-                raise InputError(
-                    f"BatchNorm2d: {name} holds NaN or infinity; expected finite numbers"
-                )
-        if not (0.0 <= self.eps < np.inf and (self.var >= 0.0).all()):
+        object.__setattr__(self, "eps", real_number(self.eps, "BatchNorm2d: eps"))
+        if not (self.eps >= 0.0 and (self.var >= 0.0).all()):
             raise InputError(
                 f"BatchNorm2d: eps is {self.eps}, the least variance {self.var.min()}; "
                 "expected numbers of at least 0"

@@ -36,9 +36,10 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers.images import conv2d_loops
 from refbnn.layers.images.windows import Pair, WindowSizes, padded, windowed_shape, windows
-from refbnn.layers.layer import Arrays, Shape, short_repr, whole_number
+from refbnn.layers.layer import Arrays, Shape, short_repr
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
+from refbnn.numerics.arguments import whole_number
 
 
 def forward(x, weight, bias, stride: Pair, padding: Pair, groups: int):

@@ -38,12 +38,13 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from refbnn.errors import InputError, quoted
+from refbnn.errors import InputError
 from refbnn.layers.images.pooling import Pool2d
 from refbnn.layers.images.windows import padded, windows
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.numerics import gaussian_maximum as maximum
+from refbnn.numerics.arguments import require_known
 
 METHODS = {"exact": maximum.exact, "tree": maximum.tree}
 
@@ -141,10 +142,7 @@ class MaxPool2d(Pool2d):
                 f"MaxPool2d: padding {padding} with kernel size {kernel}; "
                 "expected at most half the kernel size, or a window could be all padding"
             )
-        if self.method not in METHODS:
-            raise InputError(
-                f"MaxPool2d: method {quoted(self.method)}; expected one of {', '.join(METHODS)}"
-            )
+        require_known(self.method, METHODS, "MaxPool2d: method")
 
     def value(self, x: np.ndarray) -> np.ndarray:
         """See `forward_loops` of this module; x (..., C, H, W)."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refbnn.errors import InputError, quoted
-from refbnn.layers.layer import Shape, whole_number
+from refbnn.errors import InputError
+from refbnn.layers.layer import Shape
+from refbnn.numerics.arguments import shown, whole_number
 
 Pair = tuple[int, int]
 
@@ -31,8 +32,7 @@ def pair(value: int | Pair, least: int, name: str) -> Pair:
         return whole_number(vertical, least, name), whole_number(horizontal, least, name)
     except ValueError:
         raise InputError(
-            f"{name} is {quoted(value)}; expected a whole number of at least {least}, or a pair "
-            "of them"
+            f"{name} is {shown(value)}; expected a whole number of at least {least}, or a pair"
         ) from None
 
 

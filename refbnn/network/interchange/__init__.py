@@ -17,7 +17,7 @@ from refbnn.errors import InputError, suggestion
 from refbnn.layers import Layer
 from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.activations.relu import ReLU
-from refbnn.layers.layer import Shape, whole_number
+from refbnn.layers.layer import Shape
 from refbnn.network.architectures import DIGITS, architecture_named
 from refbnn.network.interchange import bayesian_torch, numpyro, pyro, torchbnn
 from refbnn.network.interchange.assembly import Assembled, Choice, Posteriors, assemble, chain
@@ -25,6 +25,7 @@ from refbnn.network.interchange.sites import FlatGuide, Sites
 from refbnn.network.interchange.state_dict import read_state_dict
 from refbnn.network.layers_text import StatedLayer, as_text, parse
 from refbnn.network.network import Network
+from refbnn.numerics.arguments import whole_number
 
 READERS: dict[str, Callable[..., Sites]] = {
     "pyro": pyro.read,

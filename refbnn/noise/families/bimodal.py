@@ -28,7 +28,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.noise.families.mixture import LEAST_SHARE, NormalMixture
-from refbnn.noise.real import real
+from refbnn.numerics.arguments import real_number
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Bimodal(NormalMixture):
             ("weight", LEAST_SHARE, 1.0 - LEAST_SHARE),
             ("ratio", LEAST_SHARE, 1.0 / LEAST_SHARE),
         ):
-            value = float(real(getattr(self, name), f"Bimodal: {name}"))
+            value = real_number(getattr(self, name), f"Bimodal: {name}")
             object.__setattr__(self, name, value)
             if not least <= value <= most:
                 raise InputError(f"Bimodal: {name} is {value}; expected {least:g} to {most:g}")

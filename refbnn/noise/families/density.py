@@ -26,8 +26,8 @@ from numpy.polynomial import chebyshev
 from refbnn.errors import InputError
 from refbnn.noise.families.device import MAX_EXPONENT, MIN_EXPONENT
 from refbnn.noise.numerical import NumericalLaw, normalised
-from refbnn.noise.real import real
 from refbnn.numerics import piecewise_density as panels
+from refbnn.numerics.arrays import real_array
 from refbnn.numerics.piecewise_density import Half
 
 _GREATEST = 1e100  # of numbers that are multiplied by each other
@@ -205,7 +205,7 @@ def _check_interval(ends, exponents) -> None:
 
 def _values(density, x: np.ndarray) -> np.ndarray:
     """Values of the density, checked."""
-    f = real(density(x), "DensityLaw: the density").astype(float)
+    f = real_array(density(x), "DensityLaw: the density").astype(float)
     if f.shape != x.shape:
         raise InputError(
             f"DensityLaw: the density of an array of shape {x.shape} has shape {f.shape}; "

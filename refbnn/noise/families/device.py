@@ -32,7 +32,8 @@ from numpy.polynomial import chebyshev
 
 from refbnn.errors import InputError
 from refbnn.noise.numerical import NumericalLaw
-from refbnn.noise.real import real
+from refbnn.numerics.arguments import real_number
+from refbnn.numerics.arrays import real_array
 
 MIN_EXPONENT = -0.95  # below, most of the mass sits within rounding of the edge
 MAX_EXPONENT = 100.0
@@ -72,9 +73,9 @@ class DeviceLaw(NumericalLaw):
     def __post_init__(self):
         # Plain floats, whatever number type came in, so that a law prints and compares cleanly.
         for name in ("alpha", "beta"):
-            value = float(real(getattr(self, name), f"DeviceLaw: {name}"))
+            value = real_number(getattr(self, name), f"DeviceLaw: {name}")
             object.__setattr__(self, name, value)
-        coefficients = real(self.coefficients, "DeviceLaw: coefficients").astype(float)
+        coefficients = real_array(self.coefficients, "DeviceLaw: coefficients").astype(float)
         if coefficients.size > _MOST_COEFFICIENTS:
             raise InputError(
                 f"DeviceLaw: {coefficients.size} coefficients; expected at most "

@@ -9,8 +9,8 @@ from numpy.typing import DTypeLike
 from scipy.special import ndtri
 
 from refbnn.noise.numerical import CUT, WholeLineLaw, check_nodes
-from refbnn.noise.real import float_type
 from refbnn.numerics import normal
+from refbnn.numerics.arrays import float_type
 from refbnn.numerics.inverse_cdf import check_probabilities
 from refbnn.numerics.quadrature import Rule, golub_welsch
 

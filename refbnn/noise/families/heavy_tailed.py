@@ -38,7 +38,7 @@ from scipy.special import k0e, k1e
 
 from refbnn.errors import InputError
 from refbnn.noise.numerical import AROUND_PEAK, WholeLineLaw
-from refbnn.noise.real import real
+from refbnn.numerics.arguments import real_number
 from refbnn.numerics.piecewise_density import LEAST_LOG
 
 MIN_STEEPNESS, MAX_STEEPNESS = 0.01, 0.995
@@ -73,7 +73,7 @@ class HeavyTailed(WholeLineLaw):
 
     def __post_init__(self):
         for name in ("steepness", "asymmetry"):
-            value = float(real(getattr(self, name), f"HeavyTailed: {name}"))
+            value = real_number(getattr(self, name), f"HeavyTailed: {name}")
             object.__setattr__(self, name, value)
         if not MIN_STEEPNESS <= self.steepness <= MAX_STEEPNESS:
             raise InputError(

@@ -27,8 +27,8 @@ from scipy.special import logsumexp, softmax
 
 from refbnn.errors import InputError, cut
 from refbnn.noise.numerical import AROUND_PEAK, CUT, WholeLineLaw
-from refbnn.noise.real import real
 from refbnn.numerics import normal
+from refbnn.numerics.arrays import real_array
 
 LEAST_SHARE = 1e-3
 _ROUNDING = 1e-14
@@ -115,7 +115,7 @@ class Mixture(NormalMixture):
 
     def __post_init__(self):
         w, mu, s = (
-            np.array(real(v, f"Mixture: {name}"), dtype=float)
+            np.array(real_array(v, f"Mixture: {name}"), dtype=float)
             for name, v in (
                 ("weights", self.weights),
                 ("means", self.means),

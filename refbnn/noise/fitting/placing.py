@@ -21,7 +21,7 @@ from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.families.heavy_tailed import MAX_STEEPNESS, MIN_STEEPNESS, HeavyTailed
 from refbnn.noise.families.mixture import Mixture
 from refbnn.noise.law import Law
-from refbnn.noise.real import real
+from refbnn.numerics.arrays import real_array
 
 
 class Placed(NamedTuple):
@@ -33,7 +33,7 @@ class Placed(NamedTuple):
 
     def cdf(self, values: np.ndarray) -> np.ndarray:
         """F(G); any shape."""
-        return self.law.cdf((real(values, "cdf") - self.location) / self.scale)
+        return self.law.cdf((real_array(values, "cdf") - self.location) / self.scale)
 
 
 class Family(NamedTuple):

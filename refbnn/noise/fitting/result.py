@@ -10,7 +10,7 @@ import numpy as np
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.fitting.evidence import P_FLOOR
 from refbnn.noise.law import Law
-from refbnn.noise.real import real
+from refbnn.numerics.arrays import real_array
 
 REFUTED = 0.01  # p-value of the Kolmogorov–Smirnov test at or below which a fit is refuted
 
@@ -138,4 +138,4 @@ class NoiseFit:
 
     def standardise(self, values: np.ndarray) -> np.ndarray:
         """z = (G − location)/scale."""
-        return (real(values, "NoiseFit.standardise") - self.location) / self.scale
+        return (real_array(values, "NoiseFit.standardise") - self.location) / self.scale

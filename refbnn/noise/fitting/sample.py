@@ -25,7 +25,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.noise.measurements import MIN_DISTINCT, MIN_VALUES
-from refbnn.noise.real import real
+from refbnn.numerics.arrays import real_array
 
 _LEAST, _GREATEST = 1e-100, 1e100  # their squares neither vanish nor overflow
 _FAR = 100.0  # interquartile ranges from the median (a normal law: 135 standard deviations)
@@ -72,7 +72,7 @@ def checked_sample(values: np.ndarray, bounds: tuple[float, float]) -> Sample:
         fewer than four distinct ones, come in steps coarser than half their standard deviation,
         mostly equal one number, or lie more than 100 interquartile ranges from their median.
     """
-    values = real(values, "fit: values").astype(float)
+    values = real_array(values, "fit: values").astype(float)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise InputError(
             f"fit: values of shape {values.shape}, {np.sum(~np.isfinite(values))} of them NaN or "

@@ -23,7 +23,7 @@ from scipy.constants import value
 from scipy.linalg import eigh_tridiagonal
 
 from refbnn.errors import InputError
-from refbnn.noise.real import real
+from refbnn.numerics.arrays import real_array
 
 K_B = value("Boltzmann constant")  # J/K
 GAMMA = value("electron gyromag. ratio")  # rad/(s T)
@@ -115,7 +115,7 @@ def boltzmann_density(m_z: ArrayLike, junction: Junction = DEFAULT) -> np.ndarra
     -------
     ndarray of the shape of m_z
     """
-    m_z = real(m_z, "m_z").astype(float)
+    m_z = real_array(m_z, "m_z").astype(float)
     outside = np.abs(m_z) > 1
     weight = np.exp(_exponent(np.where(outside, 0, m_z), junction))
     return np.where(outside, 0, weight) / _integral(np.array(1.0), junction)
@@ -138,7 +138,7 @@ def boltzmann_cdf(m_z: ArrayLike, junction: Junction = DEFAULT) -> np.ndarray:
     -------
     ndarray of the shape of m_z
     """
-    clipped = np.clip(real(m_z, "m_z").astype(float), -1, 1)
+    clipped = np.clip(real_array(m_z, "m_z").astype(float), -1, 1)
     return _integral(clipped, junction) / _integral(np.array(1.0), junction)
 
 

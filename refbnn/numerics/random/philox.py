@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.numerics.arguments import whole_number
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # M₀, M₁
@@ -34,9 +34,8 @@ _BITS = np.uint64(32)
 
 def key_of(seed: int) -> np.ndarray:
     """Split a seed from 0 to 2⁶⁴ − 1 into two words, lower first: (2,) uint32."""
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise InputError(f"seed is {seed!r}; expected an integer from 0 to 2**64 - 1")
-    return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], dtype=np.uint32)
+    number = whole_number(seed, 0, "seed", 2**64 - 1)
+    return np.array([number & 0xFFFFFFFF, number >> 32], dtype=np.uint32)
 
 
 def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.numerics.arguments import whole_number
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
@@ -13,6 +13,4 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
     Initial weights, training and prediction take one seed but need different numbers: a posterior
     sample that repeats the noise behind the initial means would not be independent.
     """
-    if seed < 0:
-        raise InputError(f"seed is {seed}; expected an integer of at least 0")
-    return np.random.default_rng([seed, *purpose.encode()])
+    return np.random.default_rng([whole_number(seed, 0, "seed"), *purpose.encode()])

@@ -41,6 +41,7 @@ from refbnn.layers.moments import deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.noise.law import Law
+from refbnn.numerics.arrays import finite_array
 from refbnn.uncertainty.diagnostics.diagnose import BLOCK, weighted_sum
 from refbnn.uncertainty.diagnostics.non_gaussianity import NonGaussianity
 
@@ -81,17 +82,22 @@ def bounds_rows(net: Network, x: np.ndarray) -> list[dict]:
         leading order, over the standard deviation of each output: of every input the greatest of
         its outputs, and over the inputs {"median": ..., "max": ...}.
     """
-    x = np.asarray(x, dtype=float)
+    x = finite_array(x, "x").astype(float, copy=False)
     net.check_input(x.shape[1:])
-    with_weights = [index for index, own in enumerate(net.by_layer(net.parameters())) if own]
-    if not with_weights or net.correlation:
+    by_layer = net.by_layer(net.parameters())
+    first = next((index for index, own in enumerate(by_layer) if own), None)
+    if first is None or net.correlation:
         return []
-    first = with_weights[0]
-    layer = net.layers[first]
+    layer, own = net.layers[first], by_layer[first]
     if not isinstance(layer, Dense | Conv2d):
         return []
-    blocks = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
-    w1, w2 = np.concatenate([_greatest(net, first, layer, block) for block in blocks], axis=1)
+    blocks = []
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        for before in net.layers[:first]:
+            block = before.forward(block, {})
+        blocks.append(_greatest(layer, first, block, own, net.law))
+    w1, w2 = np.concatenate(blocks, axis=1)
     return [
         {
             "layer": first,
@@ -102,16 +108,18 @@ def bounds_rows(net: Network, x: np.ndarray) -> list[dict]:
     ]
 
 
-def _greatest(net: Network, index: int, layer: Dense | Conv2d, x: np.ndarray) -> np.ndarray:
-    """Bounds (3) and (4) of each input's outputs, the greatest of them: (2, B)."""
-    own = net.by_layer(net.parameters())[index]
-    for before in net.layers[:index]:
-        x = before.forward(x, {})
+def _greatest(
+    layer: Dense | Conv2d, index: int, x: np.ndarray, own: Mapping[str, Posterior], law: Law
+) -> np.ndarray:
+    """Bounds (3) and (4) of each input's outputs, the greatest of them: (2, B).
+
+    Known inputs x (B, ...) of the layer at this index of the network.
+    """
     var = layer.moments(x, own).var
     gaussian = NonGaussianity.gaussian(x.shape)
-    cumulants = weighted_sum(index, layer, deterministic(x), gaussian, own, net.law)
+    cumulants = weighted_sum(index, layer, deterministic(x), gaussian, own, law)
     kl = NonGaussianity.from_cumulants(*cumulants, var).divergence
-    w1 = wasserstein_of_sum(layer, x, own, net.law) / np.sqrt(np.where(var > 0, var, 1.0))
+    w1 = wasserstein_of_sum(layer, x, own, law) / np.sqrt(np.where(var > 0, var, 1.0))
     w2 = wasserstein_from_divergence(1.0, kl)
     return np.array([bound.reshape(len(x), -1).max(axis=1) for bound in (w1, w2)])
 

@@ -52,6 +52,8 @@ from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.noise.law import Law, cumulants
+from refbnn.numerics.arguments import whole_number
+from refbnn.numerics.arrays import finite_array
 from refbnn.numerics.normal import lower_rectified
 from refbnn.prediction.covariance.propagation import (
     JointMoments,
@@ -197,10 +199,13 @@ def diagnose(
         If x does not fit, weights are correlated, a layer with weights is neither Dense nor Conv2d,
         or n_samples is from 1 to 19.
     """
-    if n_samples != 0 and n_samples < FEWEST:
+    n_samples = whole_number(n_samples, 0, "diagnose: n_samples")
+    if 0 < n_samples < FEWEST:
         raise InputError(f"diagnose: n_samples is {n_samples}; expected 0, or at least {FEWEST}")
-    x = np.asarray(x, dtype=float)
+    x = finite_array(x, "diagnose: x").astype(float, copy=False)
     net.check_input(x.shape[1:])
+    if not len(x):
+        raise InputError("diagnose: x holds no example; expected at least one")
     if net.correlation:
         raise InputError(
             f"diagnose: layers {sorted(net.correlation)} have correlated weights; expected "

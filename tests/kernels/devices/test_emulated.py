@@ -309,11 +309,11 @@ def test_bad_call(options, message, monkeypatch):
     monkeypatch.setitem(
         targets._TARGETS, "host", lambda: targets.Target("host", 4, 16, {"mtriple": "x86_64"})
     )
-    targets.target.cache_clear()
+    targets._made.cache_clear()
     with pytest.raises(InputError, match=message) as caught:
         compile_network(NET, **{"batch_size": 1, **options})
     assert "\n" not in str(caught.value)
-    targets.target.cache_clear()
+    targets._made.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -392,8 +392,8 @@ def test_a_board_of_another_architecture(fleet):
             (("pi:9190", "rpi4", t), "timeout .*; expected seconds, more than 0 and at most 86400")
             for t in (0.0, -1, float("nan"), float("inf"), 1e10, "9")
         ),
-        (("pi:9190", "rpi4", 1.0, 0), "attempts 0; expected at least 1"),
-        (("pi:9190", "rpi4", 1.0, 1.5), "attempts 1.5; expected at least 1, a whole number"),
+        (("pi:9190", "rpi4", 1.0, 0), "attempts is 0; expected a whole number"),
+        (("pi:9190", "rpi4", 1.0, 1.5), "attempts is 1.5; expected a whole number of at least 1"),
     ],
 )
 def test_a_bad_description(arguments, message):

@@ -385,11 +385,17 @@ def small():
         (np.zeros((2, 4)), r"x has shape \(2, 4\); expected \(2, 3\)"),
         (np.zeros((1, 3)), r"x has shape \(1, 3\); expected \(2, 3\)"),
         (np.zeros(3), r"x has shape \(3,\); expected \(2, 3\)"),
-        (np.zeros((2, 3), complex), "dtype complex128; expected an array of real numbers"),
-        (np.full((2, 3), "a"), "dtype <U1; expected an array of real numbers"),
-        (np.full((2, 3), None), "dtype object; expected an array of real numbers"),
-        ([[0.0] * 3] * 2, "x is a list; expected an array of real numbers"),
-        (Moments(np.zeros((2, 3)), np.zeros((2, 3))), "x is a Moments; expected an array"),
+        (np.zeros((2, 3), complex), "x is of type complex128; expected real numbers"),
+        (np.full((2, 3), "a"), "x is of type <U1; expected real numbers"),
+        (np.full((2, 3), None), "x is of type object; expected real numbers"),
+        (
+            np.ma.array(np.zeros((2, 3)), mask=np.eye(2, 3, dtype=bool)),
+            r"x has masked entries \(2\)",
+        ),
+        (
+            Moments(np.zeros((2, 3)), np.zeros((2, 3))),
+            "x is Moments.* expected an array of real numbers",
+        ),
         (np.array([[0, 0, np.nan], [0, 0, 0]]), "NaN, infinity or a number too large"),
         (np.array([[0, 0, 0], [0, np.inf, 0]], np.float32), "NaN, infinity or a number too large"),
         (np.full((2, 3), 1e39), "NaN, infinity or a number too large for float32"),
@@ -420,8 +426,14 @@ def test_moments_that_are_none_are_refused():
         compiled(program, "hand", None, "local")(np.array([[4.0, -1e-30, 9.0]]))
 
 
-# A layer of another project: enough of one to get into a network.
-FOREIGN: Any = SimpleNamespace(parameter_shapes=dict, output_shape=lambda shape: shape)
+# A layer of another project: it has the methods that a network asks for.
+FOREIGN: Any = SimpleNamespace(
+    parameter_shapes=dict,
+    output_shape=lambda shape: shape,
+    forward=None,
+    backward=None,
+    moments=None,
+)
 
 
 def too_large(field):
@@ -435,7 +447,11 @@ def too_large(field):
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
-        (Network([Dense(3, 2)]), {"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        (
+            Network([Dense(3, 2)]),
+            {"batch_size": 0},
+            "batch_size is 0; expected a whole number of at least 1",
+        ),
         (Network([Dense(3, 2)]), {"batch_size": 10**20}, "batch_size is 1.*; expected at most 21"),
         (Network([Dense(3, 2)]), {"target": "z80"}, "target 'z80' is unknown; expected one of: h"),
         (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown; expected one of: d"),
@@ -447,6 +463,7 @@ def too_large(field):
         (Network([Dense(3, 2)]), {"form": "x"}, "form 'x' is unknown; expected one of: variance"),
         (Network([ReLU()], input_shape=(3,)), {"form": "x"}, "form 'x' is unknown"),
         (Network([ReLU()]), {}, "input_shape is None; expected the shape of one input"),
+        (Network([Dense(3, 2)], correlated=[0]), {}, r"layers \[0\] have correlated weights"),
         (Network([ReLU()], input_shape=(3, 4)), {}, r"input_shape is \(3, 4\); expected 1 or 3"),
         (too_large("mean"), {}, "too large for float32"),
         (too_large("scale"), {}, "too large for float32"),

@@ -270,8 +270,12 @@ def test_prediction_is_that_of_the_samples(small):
     ("x", "seed", "message"),
     [
         (np.zeros((2, 4)), 0, r"x has shape \(2, 4\); expected \(2, 3\)"),
-        (np.zeros((2, 3), complex), 0, "expected an array of real numbers"),
-        ([[0.0] * 3] * 2, 0, "x is a list"),
+        (np.zeros((2, 3), complex), 0, "x is of type complex128; expected real numbers"),
+        (
+            np.ma.array(np.zeros((2, 3)), mask=np.eye(2, 3, dtype=bool)),
+            0,
+            r"x has masked entries \(2\)",
+        ),
         (np.full((2, 3), np.nan), 0, "NaN, infinity"),
         (np.full((2, 3), 1e39), 0, "x holds .* too large for float32"),
         (np.full((2, 3), 3e38) * [1, 0, 1], 0, "outputs too large for float32"),
@@ -288,7 +292,11 @@ def test_bad_input(small, x, seed, message):
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
-        (Network([Dense(3, 2)]), {"n_samples": 0}, "n_samples is 0; expected at least 1"),
+        (
+            Network([Dense(3, 2)]),
+            {"n_samples": 0},
+            "n_samples is 0; expected a whole number of at least 1",
+        ),
         (Network([Dense(3, 2)]), {"batch_size": 0}, "batch_size is 0"),
         (Network([Dense(3, 2)]), {"schedule": "x"}, "schedule 'x' is unknown"),
         (Network([Dense(3, 2)], law=Bimodal(0.5, 0.5, 1e3)), {}, "cubics on 1024 parts"),

@@ -71,7 +71,7 @@ def test_every_activation_has_a_word():
         ("relu 3", "expected relu"),
         ("leaky_relu x", r"expected leaky_relu \[SLOPE\]"),
         ("leaky_relu 1 2", r"expected leaky_relu \[SLOPE\]"),
-        ("leaky_relu nan", "finite slope"),
+        ("leaky_relu nan", "slope is nan; expected a finite number"),
         ("batch_norm 6 eps small", r"expected batch_norm C \[eps E\]"),
         ("residual", r"expected residual\(LAYER, ...\)"),
         ("residual()", "no layer"),

@@ -32,9 +32,9 @@ every_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__nam
 @pytest.mark.parametrize("method", METHODS)
 def test_laws_refuse_what_is_no_real_number(law, method):
     function = getattr(law, method)
-    with pytest.raises(InputError, match="1 masked entries, which would count as values"):
+    with pytest.raises(InputError, match=r"masked entries \(1\)"):
         function(HIDDEN)
-    with pytest.raises(InputError, match="entries of type complex128; expected real numbers"):
+    with pytest.raises(InputError, match="of type complex128; expected real numbers"):
         function(np.array([0.1 + 0.2j]))
     with pytest.raises(InputError, match="expected real numbers"):
         function(np.array(["0.1"]))
@@ -63,9 +63,9 @@ def test_fits_refuse_hidden_and_complex_values():
     values = np.random.default_rng(0).normal(size=100)
     hidden = np.ma.masked_greater(values, 1.0)
     for bad in (hidden, values + 1j):
-        with pytest.raises(InputError, match="fit: values: "):
+        with pytest.raises(InputError, match="fit: values "):
             fit(bad, families=["Gaussian"])
-        with pytest.raises(InputError, match="at time 1: fit: values: "):
+        with pytest.raises(InputError, match="at time 1: fit: values "):
             fit_drift((0.0, 1.0), (values, bad), families=["Gaussian"])
     found = fit(values, families=["Gaussian"])
     with pytest.raises(InputError, match="masked"):
@@ -80,7 +80,7 @@ def test_parameters_are_real_numbers():
         lambda: Mixture(np.ma.masked_array([0.5, 0.5], [True, False]), (0.0, 1.0), (1.0, 1.0)),
         lambda: DensityLaw.of(lambda x: x + 0j, 0.0, 1.0),
     ):
-        with pytest.raises(InputError, match=r"masked|expected real numbers"):
+        with pytest.raises(InputError, match=r"masked|real numbers|a finite number"):
             make()
 
 

@@ -170,4 +170,4 @@ def test_a_student_law_of_many_degrees_of_freedom_is_nearly_normal(dof):
 
 def test_a_prior_of_numpy_numbers_is_plain_data():
     data = as_fields(StudentTPrior(np.int64(4), np.float32(0.5)))  # type: ignore[arg-type]
-    assert json.dumps(data) == '{"dof": 4, "scale": 0.5}'
+    assert json.dumps(data) == '{"dof": 4.0, "scale": 0.5}'
