@@ -29,7 +29,7 @@ from kernels.program.program import Activation, Layout, Program
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Layer
 from refbnn.layers.posterior import Posterior
-from refbnn.network.memory import largest_array
+from refbnn.network.memory import require_moderate
 from refbnn.network.network import Network, require_network
 
 
@@ -150,7 +150,7 @@ def input_layout(net: Network, target: Target) -> Layout:
     """
     shape = net.input_shape or (_features(net),)
     net.check_input(shape)
-    largest_array(net)
+    require_moderate(net.layers, shape)
     return layout_of(shape, target)
 
 

@@ -18,7 +18,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-from refbnn.files.cache import cache_folder
+from refbnn.files.cache import compiled_folder
 
 if TYPE_CHECKING:
     from refbnn import data, layers, noise, prior
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 # By default Numba keeps what it has compiled beside the sources. In an installed package pip does
 # not remove those files, and the folder that stays hides an editable install made afterwards.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))
+if not os.environ.get("NUMBA_CACHE_DIR"):
+    os.environ["NUMBA_CACHE_DIR"] = str(compiled_folder())
 
 _HOME = {
     "InputError": "refbnn.errors",

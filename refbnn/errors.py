@@ -1,7 +1,8 @@
-"""Errors for wrong input and packages that are not installed; a warning; suggestions."""
+"""Errors for wrong input and for packages that are not installed; a warning; words of messages."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,12 @@ _EXTRAS = {
     "arm": {"unicorn": "unicorn", "elftools": "pyelftools", "capstone": "capstone"},
     "rpc": {"tornado": "tornado"},
 }
+
+_LONGEST = 80  # characters of foreign text in a message
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _LONGEST
+_repr.maxlevel = 2  # a file may nest its values deeper than repr() can go
 
 
 class InputError(ValueError):
@@ -34,6 +41,32 @@ class InputError(ValueError):
 
 class InputRangeWarning(UserWarning):
     """Inputs lie far outside the range of the training data: they may be scaled wrongly."""
+
+
+def cut(text: object, most: int = _LONGEST) -> str:
+    """Shorten foreign text for a message: one line of at most 80 characters, or `most`.
+
+    Characters that a terminal does not print are escaped.
+
+    Examples
+    --------
+    >>> cut("broken   pipe"), len(cut("x" * 1000))
+    ('broken pipe', 80)
+    """
+    line = " ".join(str(text)[: 10 * most].split())
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def quoted(value: object) -> str:
+    """Quote a value from a file or an argument for a message: its repr, at most 80 characters.
+
+    Examples
+    --------
+    >>> len(quoted("x" * 1000)), quoted([[[[1]]]])
+    (80, '[[[...]]]')
+    """
+    return cut(_repr.repr(value))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

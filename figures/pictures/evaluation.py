@@ -38,8 +38,9 @@ def classes(
     fig, axes = figure(3, len(predictions), (4.0, 3.2))
     for row, (method, (inside, outside)) in zip(axes, predictions.items(), strict=True):
         for ax, (what, measure) in zip(row, measures, strict=False):
-            _distributions(ax, measure(inside), outside and measure(outside), names)
-            title = _title(method, measure(inside), outside and measure(outside))
+            values = measure(inside), None if outside is None else measure(outside)
+            _distributions(ax, *values, names)
+            title = _title(method, *values)
             ax.set(xlabel=f"{what} (nats)", ylabel="density", yscale="log", title=title)
         _reliability(row[2], inside, y)
         row[2].set_title(f"{method.upper()}: reliability")

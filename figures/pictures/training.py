@@ -20,7 +20,7 @@ def draw(history: Sequence[Epoch]) -> Figure:
     scores = [epoch.validation for epoch in history]
     validated = any(score is not None for score in scores)
     fig, (axes,) = figure(3 if validated else 2, panel=(4.0, 3.3))
-    panels = [
+    panels: list[tuple[str, Sequence[float | None], str]] = [
         ("−log likelihood", [epoch.loss.nll for epoch in history], "nats, all examples"),
         ("KL(posterior ‖ prior)", [epoch.loss.kl for epoch in history], "nats"),
     ]

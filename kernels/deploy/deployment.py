@@ -17,7 +17,6 @@ from pathlib import Path
 from kernels import devices, network
 from kernels.deploy import text
 from kernels.deploy.archive import Sizes, library, require_tools
-from kernels.deploy.folder import require_replaceable, write_folder
 from kernels.deploy.function import compiled
 from kernels.deploy.names import PROGRAM, require_name
 from kernels.deploy.test_vector import Vector, vector
@@ -26,6 +25,7 @@ from kernels.devices.targets import Target
 from kernels.program.compiled import add_checks, untuned
 from kernels.program.program import Program
 from refbnn.errors import InputError
+from refbnn.files.folder import require_replaceable, write_folder
 from refbnn.layers.moments import Moments
 from refbnn.network.network import Network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 PROGRAM = "check"  # made of main.c by the command
 # Other files of the folder, and libraries that a linker looks for by itself: libNAME.a would hide
@@ -17,11 +17,11 @@ def require_name(name: str) -> None:
     """Raise InputError for a name that cannot be a prefix of C functions and files."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name):
         raise InputError(
-            f"name {name!r} is no prefix for C; expected letters, digits and _, a letter first, at "
-            "most 63"
+            f"name {quoted(name)} is no prefix for C; expected letters, digits and _, first a "
+            "letter, at most 63"
         )
     if name in _TAKEN:
-        raise InputError(f"name {name!r} is taken; expected none of: {', '.join(_TAKEN)}")
+        raise InputError(f"name {quoted(name)} is taken; expected none of: {', '.join(_TAKEN)}")
 
 
 def name_after(file: Path) -> str:

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from kernels.devices.targets import Target
 from kernels.program.program import Step
-from refbnn.errors import InputError
+from refbnn.errors import InputError, cut, quoted
+from refbnn.files import json_file
 from refbnn.files.atomic import write_text
 from refbnn.files.cache import cache_folder
 from refbnn.numerics.arguments import path_of
@@ -32,6 +33,7 @@ from refbnn.numerics.arguments import path_of
 PACKAGED = Path(__file__).parents[1] / "tuning" / "records"
 SECONDS, PROXY_CYCLES = "seconds", "proxy_cycles"  # measures, and names of the costs in files
 _VERSION = 1  # of the layout of the files
+_LARGEST = 20_000_000  # bytes; a record takes about 500
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,9 @@ def read(file: Path) -> list[Record]:
         If the file cannot be read, or is no file of records.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json_file.read(file, "records of tuning", _LARGEST)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}; expected records of tuning") from None
-    except ValueError:  # of UTF-8 or of JSON
-        raise InputError(f"{file}: is not a JSON file; expected records of tuning") from None
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise InputError(f"{file}: expected records of tuning, version {_VERSION}")
     entries = content.get("records")
@@ -162,7 +160,8 @@ def _require_fitting(record: Record, step: Step, file: Path) -> None:
     if not fits(record.decisions, step.space):
         expected = ", ".join(f"{name} of {list(values)}" for name, values in step.space.items())
         raise InputError(
-            f"{file}: {record.workload}: decisions {record.decisions} do not fit; expected "
+            f"{file}: {cut(record.workload)}: decisions {quoted(record.decisions)} do not fit; "
+            "expected "
             f"{expected or 'none'} (tune it again)"
         )
 
@@ -198,10 +197,13 @@ def _record(entry: object, index: int, file: Path) -> Record:
         value = entry[name]
         number = not isinstance(value, float) or (math.isfinite(value) and value > 0.0)
         if type(value) is not kind or not number:
-            raise InputError(f"{file}: record {index}: {name} is {value!r}")
+            raise InputError(f"{file}: record {index}: {name} is {quoted(value)}")
     for name, value in entry["decisions"].items():
         if type(value) is not int:
-            raise InputError(f"{file}: record {index}: decision {name} is {value!r}")
+            raise InputError(
+                f"{file}: record {index}: decision {quoted(name)} is {quoted(value)}; expected an "
+                "integer"
+            )
     values = dict(entry)
     cost, by_hand = values.pop(measure), values.pop(f"{measure}_by_hand")
     return Record(**values, measure=measure, cost=cost, cost_by_hand=by_hand)

@@ -64,7 +64,7 @@ class Journal:
             raise InputError(
                 f"{self.file} cannot be read: {error.strerror}; expected measurements"
             ) from None
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InputError(
                 f"{self.file} is not a list of measurements: remove it to begin the search again"
             ) from None

@@ -8,6 +8,7 @@ help answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -19,9 +20,17 @@ from contextlib import contextmanager
 from itertools import takewhile
 from typing import NoReturn
 
-from refbnn.errors import InputError, InputRangeWarning, naming_the_extra, suggestion
+from refbnn.errors import (
+    InputError,
+    InputRangeWarning,
+    cut,
+    naming_the_extra,
+    quoted,
+    suggestion,
+)
 
 HELD, FAILED, WRONG_INPUT = 0, 1, 2
+_LONGEST_MESSAGE = 2000  # characters; it may name files and list what was expected
 GROUPS = {
     "measure noise": {"noise": "fit a law to measured device noise, show it, sample it"},
     "train and predict": {
@@ -58,6 +67,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        message = cut(message, _LONGEST_MESSAGE)
         self.exit(WRONG_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(self, args=None, namespace=None):
@@ -65,7 +75,9 @@ class _Parser(argparse.ArgumentParser):
         for word in [] if self._subparsers else takewhile(lambda word: word != "--", args):
             option = word.partition("=")[0]
             if option.startswith("--") and option not in self._option_string_actions:
-                self.error(f"no option {option!r}{suggestion(option, self._option_string_actions)}")
+                self.error(
+                    f"no option {quoted(option)}{suggestion(option, self._option_string_actions)}"
+                )
         return super().parse_known_args(args, namespace)
 
     def _check_value(self, action, value):
@@ -78,6 +90,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned."""
+    if sys.stderr is None:  # closed by the caller, as `2>&-` does
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
+    if sys.stdout is None:
+        print("refbnn: standard output is closed; expected a place to print to", file=sys.stderr)
+        return WRONG_INPUT
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
         _answer_without_command(words)
@@ -90,18 +107,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (InputError, OSError) as error:  # the latter: standard output on a full disk, say
-        message = " ".join(str(error).splitlines())  # one line, whatever a file is called
-        print(f"refbnn {name}: {message.removeprefix(f'{name}: ')}", file=sys.stderr)
+        # One line, whatever a file is called.
+        message = cut(error, _LONGEST_MESSAGE).removeprefix(f"{name}: ")
+        _say(f"refbnn {name}: {message}")
         return WRONG_INPUT
     except MemoryError as error:
-        print(f"refbnn {name}: not enough memory ({error})", file=sys.stderr)
+        _say(f"refbnn {name}: not enough memory ({error})")
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print(f"refbnn {name}: interrupted", file=sys.stderr)
+        _say(f"refbnn {name}: interrupted")
         return 128 + signal.SIGINT  # as the shell reports a program ended by a signal
     for check in failed:
-        print(f"refbnn {name}: check failed: {check}", file=sys.stderr)
+        _say(f"refbnn {name}: check failed: {check}")
     return FAILED if failed else HELD
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error; the exit code tells the same where that cannot be written."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 @contextmanager
@@ -113,7 +137,7 @@ def _warnings_in_a_line(name: str) -> Iterator[None]:
 
         def show(message, category, *place, **more) -> None:
             if issubclass(category, InputRangeWarning):
-                print(f"refbnn {name}: warning: {message}", file=sys.stderr)
+                _say(f"refbnn {name}: warning: {message}")
             else:
                 others(message, category, *place, **more)
 
@@ -160,6 +184,6 @@ def _answer_without_command(words: list[str]) -> NoReturn:
     )
     parser.add_argument("--version", action="version", version=f"refbnn {refbnn.__version__}")
     if words and not words[0].startswith("-"):
-        parser.error(f"no command {words[0]!r}{suggestion(words[0], COMMANDS)}")
+        parser.error(f"no command {quoted(words[0])}{suggestion(words[0], COMMANDS)}")
     parser.parse_args(words)
     parser.error("no command; expected one of those that --help lists")

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import InputError, suggestion
+from refbnn.errors import InputError, quoted, suggestion
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
     for name in arguments.names:
         if name not in published:
             raise InputError(
-                f"no data set {name!r} to fetch; expected some of {', '.join(published)}"
+                f"no data set {quoted(name)} to fetch; expected some of {', '.join(published)}"
                 f"{suggestion(name, published)}"
             )
     for name, publication in published.items():
@@ -81,9 +81,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from figures.pictures import data_grid
     from refbnn.data import load
-    from refbnn.files.atomic import written_atomically
 
     dataset = load(arguments.name, arguments.split)
-    with written_atomically(arguments.out) as path:
-        data_grid.draw(dataset, path)
+    data_grid.draw(dataset, arguments.out)
     print(f"{arguments.out}: {arguments.split} split, {dataset.source}")

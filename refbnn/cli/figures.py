@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
     from refbnn.cli.malloc import keep_freed_memory
     from refbnn.cli.output import progress, write_json
+    from refbnn.files.atomic import refusal
 
     for name in arguments.names:
         shared.require_one_of("figure", name, NAMES)
@@ -61,6 +62,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{arguments.out}: {error.strerror}; expected a folder") from None
+    if reason := refusal(arguments.out):
+        raise InputError(f"{arguments.out}: not writable ({reason}); expected a folder")
     keep_freed_memory()
     names = list(dict.fromkeys(arguments.names)) or list(NAMES)
     modules = {name: import_module(f"figures.{name}") for name in names}

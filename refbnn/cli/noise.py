@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import InputError, MissingPackageError, naming_the_extra
+from refbnn.errors import InputError, MissingPackageError, naming_the_extra, quoted
 
 _MOST_SAMPLES = 1_000_000_000
 _BLOCK = 1_000_000
@@ -136,7 +136,6 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
 def _show(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli import describe
     from refbnn.cli.output import write_json
-    from refbnn.files.atomic import written_atomically
     from refbnn.noise import load_law
 
     law, place = load_law(arguments.law)
@@ -151,8 +150,7 @@ def _show(arguments: argparse.Namespace) -> list[str]:
         print(f"refbnn noise: no picture, which {error}", file=sys.stderr)
         return []
     out = arguments.out or Path(arguments.law.with_suffix(".png").name)
-    with written_atomically(out) as path:
-        law_picture.draw(law, place, path)
+    law_picture.draw(law, place, out)
     print(out)
     return []
 
@@ -197,5 +195,5 @@ def _bounds(text: str) -> tuple[float, float]:
     except ValueError:
         ordered = False
     if not ordered:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected LOW,HIGH with LOW < HIGH")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}; expected LOW,HIGH with LOW < HIGH")
     return low, high

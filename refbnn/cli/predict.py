@@ -69,10 +69,15 @@ def _read(path: Path):
     import numpy as np
 
     from refbnn.data import read_idx
+    from refbnn.files.archive import LARGEST
     from refbnn.files.npy import parse
 
     if path.suffix == ".npy":
+        if not path.is_file():
+            raise InputError(f"{path}: not a file; expected an array")
         try:
+            if path.stat().st_size > LARGEST:
+                raise InputError(f"{path}: expected at most {LARGEST} bytes")
             x = parse(path.read_bytes(), str(path))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; expected an array") from None

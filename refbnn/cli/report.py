@@ -56,7 +56,7 @@ def folder(target: Path) -> Iterator[Path]:
     InputError
         If `target` is something else than a report or an empty folder, or cannot be written.
     """
-    from kernels.deploy.folder import require_replaceable, write_folder
+    from refbnn.files.folder import require_replaceable, write_folder
 
     if target.resolve() == Path.cwd():
         raise InputError(f"{target} is the current folder; expected another one for the report")
@@ -86,7 +86,7 @@ def _names(target: Path) -> set[str]:
 def _is_report(numbers: Path) -> bool:
     try:
         return _MARK in json.loads(numbers.read_text(encoding="utf-8"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 

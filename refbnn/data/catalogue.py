@@ -30,7 +30,7 @@ from refbnn.data.published import (
     require,
 )
 from refbnn.data.rotated import rotated
-from refbnn.errors import InputError, suggestion
+from refbnn.errors import InputError, quoted, suggestion
 from refbnn.numerics.random.streams import stream
 
 SPLITS = ("train", "test")
@@ -124,7 +124,7 @@ def load(name: str, split: str) -> Dataset:
     ((1000, 1, 28, 28), array([7, 2, 1, 0, 4]))
     """
     if split not in SPLITS:
-        raise InputError(f"{name}: split {split!r}; expected train or test")
+        raise InputError(f"{name}: split {quoted(split)}; expected train or test")
     if name.startswith(FACES):
         return load_faces(Path(name.removeprefix(FACES)), split)
     entry = next((entry for entry in ENTRIES if entry.name == name), None)

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from refbnn.data.dataset import Dataset
-from refbnn.errors import InputError, naming_the_extra
+from refbnn.errors import InputError, cut, naming_the_extra
 
 AGE_UNIT = 100.0  # years; y = 1
 _NAME = re.compile(r"([0-9]{1,3})_[01]_[0-4]_[0-9]+\.jpg(\.chip\.jpg)?", re.IGNORECASE)
@@ -100,6 +100,6 @@ def _picture(path: Path, side: int) -> np.ndarray:
         Image.DecompressionBombWarning,
         Image.DecompressionBombError,
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = cut(error)
         raise InputError(f"{path}: cannot be read ({reason}); expected a JPEG picture") from error
     return np.asarray(small, np.float32).transpose(2, 0, 1) / np.float32(255.0)

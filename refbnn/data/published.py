@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from refbnn.errors import InputError, naming_the_extra
+from refbnn.errors import InputError, cut, naming_the_extra, quoted
 from refbnn.files.cache import cache_folder
 
 _TIMEOUT = 30.0  # s without a byte
@@ -152,7 +152,7 @@ def _own_folder() -> Path | None:
     """The folder that REFBNN_DATA names."""
     own = os.environ.get("REFBNN_DATA")
     if own and not Path(own).is_dir():
-        raise InputError(f"REFBNN_DATA is {own!r}; expected an existing folder")
+        raise InputError(f"REFBNN_DATA is {quoted(own)}; expected an existing folder")
     return Path(own) if own else None
 
 
@@ -170,4 +170,4 @@ def _reason(error: Exception) -> str:
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
-    return " ".join(str(cause).split())[:200] or type(cause).__name__
+    return cut(cause) or type(cause).__name__

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 LARGEST = 2**63  # integers beyond are no sizes, and Python may refuse to print them
 _DEEPEST = 5  # levels of lists
@@ -36,10 +36,10 @@ def make(kind: type, given: Mapping[str, Any], what: str, **ready: Any):
     names = [f.name for f in fields(kind)]
     words = [f.name for f in fields(kind) if f.type == "str"]
     if unknown := sorted(set(given) - set(names)):
-        raise InputError(f"{what}: unknown {', '.join(map(repr, unknown))}; expected {names}")
+        raise InputError(f"{what}: unknown {', '.join(map(quoted, unknown[:3]))}; expected {names}")
     for name, value in given.items():
         if not (_plain(value) or (name in words and isinstance(value, str))):
-            raise InputError(f"{what}: {name} is {str(value)[:40]!r}; expected numbers")
+            raise InputError(f"{what}: {name} is {quoted(value)}; expected numbers")
     try:
         return kind(**{name: _tuples(value) for name, value in given.items()}, **ready)
     except InputError as error:

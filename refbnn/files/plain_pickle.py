@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 LARGEST = 2**22  # bytes; the record of a tensor takes about 100 to 200
 
@@ -181,7 +181,7 @@ class _Machine:
             if not isinstance(key, str | int):
                 raise _ProgramError(f"key is {_kind(key)}; expected text or an integer")
             if key in target:
-                raise _ProgramError(f"key {str(key)[:80]!r} is there twice; expected it once")
+                raise _ProgramError(f"key {quoted(key)} is there twice; expected it once")
             target[key] = value
 
     def _name(self, argument: str) -> Name:
@@ -190,7 +190,7 @@ class _Machine:
         known = full in (_TENSOR, _PARAMETER, _DICT) or full in self.loader.names
         if not known and not full.startswith(_CONSTRAINTS):
             raise _ProgramError(
-                f"names {full[:120]!r}; expected tensors and dicts alone: save a state dict, "
+                f"names {quoted(full[:120])}; expected tensors and dicts alone: save a state dict, "
                 "torch.save(model.state_dict(), FILE)"
             )
         return Name(full)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, cut, quoted
 from refbnn.files.archive import LARGEST, read_members
 from refbnn.files.plain_pickle import Loader, Name, load
 
@@ -71,7 +71,7 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: holds {len(folders)} data.pkl; expected {_EXPECTED}")
     order = members.get(f"{folders[0]}/byteorder", b"little")
     if order not in (b"little", b"big"):
-        raise InputError(f"{path}: byteorder {order[:20]!r}; expected b'little' or b'big'")
+        raise InputError(f"{path}: byteorder {quoted(order)}; expected b'little' or b'big'")
     tensors = _Tensors(path, folders[0], members, "<" if order == b"little" else ">")
     loader = Loader(tensors.storage, tensors.tensor, frozenset(_DTYPES))
     return load(members[f"{folders[0]}/data.pkl"], str(path), loader)
@@ -115,7 +115,7 @@ class _Tensors:
         storage = self._storages[key, kind]
         if storage.size != n:
             raise InputError(
-                f"{self.path}: storage {key[:40]!r} holds {storage.size} elements; expected {n}"
+                f"{self.path}: storage {quoted(key)} holds {storage.size} elements; expected {n}"
             )
         return storage
 
@@ -125,7 +125,7 @@ class _Tensors:
         if data is None or len(data) % dtype.itemsize:
             found = "is absent" if data is None else f"holds {len(data)} bytes"
             raise InputError(
-                f"{self.path}: storage {key[:40]!r} {found}; expected elements of {kind}"
+                f"{self.path}: storage {quoted(key)} {found}; expected elements of {kind}"
             )
         values = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))
         return (values.astype("u4") << 16).view("f4") if kind == _BFLOAT16 else values
@@ -159,7 +159,7 @@ class _Tensors:
         last = offset + sum(max(n - 1, 0) * step for n, step in zip(sizes, strides, strict=True))
         if math.prod(sizes) and last >= storage.size:
             raise InputError(
-                f"{self.path}: tensor of shape {sizes} reaches element {last} of a storage; "
+                f"{self.path}: tensor of shape {cut(sizes)} reaches element {last} of a storage; "
                 f"expected it to end before {storage.size}"
             )
         if not math.prod(sizes):

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from refbnn.errors import InputError, suggestion
+from refbnn.errors import InputError, quoted, suggestion
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.layers.layer import Shape
 
@@ -95,7 +95,7 @@ def architecture_named(name: str) -> Architecture:
     """The architecture of that name; InputError if there is none."""
     if name not in ARCHITECTURES:
         raise InputError(
-            f"architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}"
+            f"architecture {quoted(name)}; expected one of {', '.join(ARCHITECTURES)}"
             f"{suggestion(name, ARCHITECTURES)}"
         )
     return ARCHITECTURES[name]

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.files import archive, npy
+from refbnn.files import archive, json_file, npy
 from refbnn.files.atomic import written_atomically
 from refbnn.layers.posterior import Posterior
 from refbnn.network import schema
@@ -155,11 +155,9 @@ class Archive:
         self._members = archive.read_members(Path(path), "a checkpoint (.npz)", stored=True)
         self.size = Path(path).stat().st_size
         text = self._parsed("header")
-        try:
-            whole = text.dtype == np.uint8 and text.ndim == 1 and text.size <= _LARGEST_HEADER
-            header = json.loads(text.tobytes().decode()) if whole else None
-        except (ValueError, RecursionError):
-            header = None
+        whole = text.dtype == np.uint8 and text.ndim == 1 and text.size <= _LARGEST_HEADER
+        source = f"{self.source}: header"
+        header = json_file.parse(text.tobytes(), source, "a JSON object") if whole else None
         if not isinstance(header, dict):
             raise InputError(f"{self.source}: header: expected a JSON object")
         self.header: dict[str, Any] = header

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refbnn.errors import InputError, InputRangeWarning
+from refbnn.errors import InputError, InputRangeWarning, quoted
 
 Range = tuple[float, float]
 
@@ -22,10 +22,12 @@ def input_range(value: Sequence[float]) -> Range:
     """The range (low, high) as floats; InputError unless both are finite and low ≤ high."""
     try:
         low, high = map(float, value)
-    except (TypeError, ValueError):
-        raise InputError(f"input_range {value!r}; expected two numbers, low and high") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"input_range {quoted(value)}; expected two numbers, low and high"
+        ) from None
     if not (low <= high and math.isfinite(low) and math.isfinite(high)):
-        raise InputError(f"input_range {value!r}; expected finite numbers, low and high")
+        raise InputError(f"input_range {quoted(value)}; expected finite numbers, low and high")
     return low, high
 
 

@@ -18,6 +18,7 @@ from refbnn.network import correlated_weights as correlation
 from refbnn.network import counter_sampling
 from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.layout import Layout
+from refbnn.network.memory import MOST_ENTRIES, most_entries, require_moderate
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
@@ -297,7 +298,7 @@ class Network:
                 weights, _ = counter_sampling.draw(self, seed, number)
             elif rng is not None:
                 weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
-            for rows in _blocks(len(x)):
+            for rows in self._blocks(len(x), x.shape[1:]):
                 output[rows] = self._sampled(x[rows].astype(float), self.by_layer(weights))
         return outputs
 
@@ -331,7 +332,8 @@ class Network:
         self._check_batch(x)
         warn_if_far(x.mean if isinstance(x, Moments) else x, self.input_range)
         own = self.by_layer(self.propagated_parameters())
-        parts = [self._propagated(x[rows], own) for rows in _blocks(x.shape[0])]
+        blocks = self._blocks(x.shape[0], x.shape[1:])
+        parts = [self._propagated(x[rows], own) for rows in blocks]
         return Moments(
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.var for part in parts]),
@@ -374,8 +376,12 @@ class Network:
     def shaped(self, x: np.ndarray) -> np.ndarray:
         """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
-        InputError if an example has another number of entries.
+        InputError if an example has another number of entries, or, where the network does not know
+        the shape of its input, would take absurd memory (`refbnn.network.memory`).
         """
+        if self.input_shape is None:
+            self.check_input(x.shape[1:])
+            require_moderate(self.layers, x.shape[1:])
         if self.input_shape is None or x.shape[1:] == self.input_shape:
             return x
         if prod(x.shape[1:]) != prod(self.input_shape):
@@ -402,6 +408,11 @@ class Network:
     def _names(self, index: int) -> list[str]:
         return list(self.layers[index].parameter_shapes())
 
+    def _blocks(self, n: int, shape: Shape) -> list[slice]:
+        """Blocks of n inputs of this shape: fewer at a time where activations are large."""
+        block = max(1, min(_BLOCK, MOST_ENTRIES // max(1, most_entries(self.layers, shape))))
+        return [slice(start, start + block) for start in range(0, max(n, 1), block)]
+
 
 def _law(law: Law) -> Law:
     """The law; InputError if it is none."""
@@ -420,10 +431,6 @@ def require_network(net: object, name: str) -> None:
     """InputError unless it is a network; the message opens with `name`."""
     if not isinstance(net, Network):
         raise InputError(f"{name}: net is {shown(net)}; expected a Network")
-
-
-def _blocks(n: int) -> list[slice]:
-    return [slice(start, start + _BLOCK) for start in range(0, max(n, 1), _BLOCK)]
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

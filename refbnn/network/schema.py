@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from refbnn import layers as layer_types
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.files.plain_data import LARGEST, as_fields, make
 from refbnn.layers import Layer, Residual
 from refbnn.network.input_range import input_range
-from refbnn.network.memory import largest_array
+from refbnn.network.memory import require_moderate
 from refbnn.network.network import Network
 from refbnn.noise import DeviceLaw, storage
 from refbnn.prior import (
@@ -84,7 +84,7 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
     if header.get("format") != FORMAT:
         raise InputError(f'{source}: expected a network, "format": "{FORMAT}"')
     if type(header.get("version")) is not int or header["version"] != VERSION:
-        raise InputError(f"{source}: version {header.get('version')!r}; expected {VERSION}")
+        raise InputError(f"{source}: version {quoted(header.get('version'))}; expected {VERSION}")
     layers = _layers(header.get("layers"), source)
     law, _ = storage.from_data(header.get("law"), source)
     prior = _prior(header.get("prior"), source)
@@ -109,8 +109,11 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
             correlated=correlated,
         ).with_variance_factor(factor)
         if header.get("input_range") is not None:
+            if not _numbers(header["input_range"]):
+                given = quoted(header["input_range"])
+                raise InputError(f"input_range {given}; expected a list of two numbers")
             net.input_range = input_range(header["input_range"])
-        largest_array(net)
+        require_moderate(net.layers, net.input_shape)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return net
@@ -168,6 +171,10 @@ def _prior(data: Any, source: str) -> Prior:
     if not isinstance(law, DeviceLaw):
         raise InputError(f"{what}: law {type(law).__name__}; expected DeviceLaw")
     return make(kind, given, what, law=law)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(v) in (int, float) for v in value)
 
 
 def _integers(value: Any) -> bool:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
+from refbnn.files import json_file
 from refbnn.files.atomic import write_text
 from refbnn.files.plain_data import as_fields, make
 from refbnn.noise.families.bimodal import Bimodal
@@ -36,7 +37,6 @@ _FAMILIES = {
 _GREATEST = 1e100  # location and scale, which samples are shifted and multiplied by
 _LEAST, _LEAST_SHARE = 1e-100, 1e-12  # least scale, and in units of the location's size
 _LONGEST_WORD = 200
-_DEEPEST = 8  # levels of a law's JSON: a DensityLaw's series have six
 _LARGEST = 20_000_000  # bytes; a law has at most a few thousand panels
 
 
@@ -61,7 +61,7 @@ class Measured:
             )
         if not (self.quantity.isprintable() and len(self.quantity) <= _LONGEST_WORD):
             raise InputError(
-                f"measured: quantity {self.quantity[:40]!r}; "
+                f"measured: quantity {quoted(self.quantity)}; "
                 f"expected up to {_LONGEST_WORD} printable characters"
             )
 
@@ -86,7 +86,7 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
         raise InputError(f'{source}: expected a law, an object with "format": "{FORMAT}"')
     if type(data.get("version")) is not int or data["version"] != VERSION:
-        raise InputError(f"{source}: version {str(data.get('version'))[:40]}; expected {VERSION}")
+        raise InputError(f"{source}: version {quoted(data.get('version'))}; expected {VERSION}")
     given = data.get("law")
     family = _FAMILIES.get(str(given.get("family"))) if isinstance(given, Mapping) else None
     if not isinstance(given, Mapping) or family is None:
@@ -96,7 +96,7 @@ def from_data(data: Any, source: str) -> tuple[Law, Measured]:
     given = data.get("measured", {})
     if not isinstance(given, Mapping) or not isinstance(given.get("quantity", ""), str):
         raise InputError(
-            f'{source}: "measured" is {str(given)[:80]!r}; expected quantity, location, scale'
+            f'{source}: "measured" is {quoted(given)}; expected quantity, location, scale'
         )
     return law, make(Measured, given, source)
 
@@ -146,37 +146,9 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
             raise InputError(f"{path}: an entry is given twice; expected a law")
         return fields
 
+    expected = "a law as JSON, as `refbnn noise fit TABLE.csv -o LAW.json` saves it"
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST + 1)
-        if len(text) > _LARGEST:
-            raise InputError(f"{path}: more than {_LARGEST} bytes; expected a law")
-        data = json.loads(text, object_pairs_hook=unique)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; expected a law as JSON") from None
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply; expected a law") from None
-    except InputError:
-        raise
-    except ValueError:
-        raise InputError(
-            f"{path}: no JSON; expected a law as JSON, as `refbnn noise fit TABLE.csv -o LAW.json` "
-            "saves it"
-        ) from None
-    if _depth(data) > _DEEPEST:
-        raise InputError(f"{path}: nested more than {_DEEPEST} levels deep; expected a law")
+        data = json_file.read(path, expected, _LARGEST)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a law as JSON") from None
     return from_data(data, str(path))
-
-
-def _depth(data: Any) -> int:
-    """Levels of plain data, counted without recursion."""
-    level, depth = [data], 0
-    while level:
-        depth += 1
-        level = [
-            inner
-            for entry in level
-            if isinstance(entry, dict | list)
-            for inner in (entry.values() if isinstance(entry, dict) else entry)
-        ]
-    return depth

@@ -12,9 +12,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from refbnn.errors import InputError, suggestion
-
-_SHOWN = 80  # characters of a value in a message
+from refbnn.errors import InputError, quoted, suggestion
 
 
 def shown(value: Any) -> str:
@@ -23,8 +21,7 @@ def shown(value: Any) -> str:
         return f"the class {value.__name__}"
     if getattr(value, "ndim", 0) and hasattr(value, "dtype"):
         return f"an array of shape {tuple(value.shape)}"
-    text = " ".join(repr(_plain(value)).split())
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return quoted(_plain(value))
 
 
 def whole_number(value: Any, least: int, name: str, most: int | None = None) -> int:

@@ -24,6 +24,7 @@ METHODS = ("pfp", "full", "svi")
 JOINT_SAMPLES = 1000  # draws of correlated logits: cheap beside their covariance
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
 _NUMBERS = 1 << 20  # sampled outputs in a block
+_GREATEST_OUTPUT = 1e70  # sums of fourth powers are finite
 
 OnSamples = Callable[[int], object]
 
@@ -152,7 +153,13 @@ def _sample_blocks(
     size = max(1, _NUMBERS // max(1, len(x) * _flat_outputs(net, x)))
     for start in range(0, n_samples, size):
         n = min(size, n_samples - start)
-        yield net.sample(x, n, rng)
+        outputs = net.sample(x, n, rng)
+        if not np.abs(outputs).max(initial=0.0) <= _GREATEST_OUTPUT:
+            raise InputError(
+                f"predict: sampled outputs of more than {_GREATEST_OUTPUT:g}, or NaN; expected "
+                "weights and inputs of usual size"
+            )
+        yield outputs
         if on_samples is not None:
             on_samples(n)
 

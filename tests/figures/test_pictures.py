@@ -59,7 +59,7 @@ def test_evaluation_of_targets_shows_coverage():
     # Every target lies 0.1 from its mean, deviation √0.5: inside from erf(0.1) = 0.112 on.
     observed = lines(coverage)["observed"]
     np.testing.assert_array_equal(observed[:, 1], observed[:, 0] > 0.112)
-    np.testing.assert_allclose(errors.get_lines()[0].get_ydata(), 0.1)
+    np.testing.assert_allclose(errors.get_lines()[0].get_xydata()[:, 1], 0.1)
 
 
 def test_comparison_parts_measures_with_a_limit_from_others():
@@ -98,6 +98,6 @@ def test_latencies_in_microseconds_or_instructions():
         {"batch_size": 10, "executed_instructions": {"PFP": {"total": 7000}}},
     ]
     first, second = latencies.draw(results, "core").axes
-    assert [bar.get_width() for bar in first.patches] == pytest.approx([2.0, 300.0])
-    assert [bar.get_width() for bar in second.patches] == [7.0]
+    assert [bar.get_width() for bar in first.containers[0]] == pytest.approx([2.0, 300.0])
+    assert [bar.get_width() for bar in second.containers[0]] == [7.0]
     assert [text.get_text() for text in first.texts] == ["2", "300"]

@@ -1,5 +1,6 @@
 """Files of torch.save written byte by byte: the opcodes that PyTorch writes, and any others."""
 
+import io
 import pickle
 import struct
 import zipfile
@@ -43,13 +44,20 @@ def program(value):
 SIX = np.arange(6, dtype="<f4").tobytes()
 
 
-def write(path, value, data=SIX, *, order=b"little", compress=zipfile.ZIP_STORED, whole=True):
-    """A file of torch.save with one storage."""
-    with zipfile.ZipFile(path, "w", compress) as file:
+def zipped(value, data=SIX, *, order=b"little", compress=zipfile.ZIP_STORED, whole=True):
+    """Content of a file of torch.save with one storage."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", compress) as file:
         file.writestr("m/data.pkl", program(value) if whole else value)
         file.writestr("m/data/0", data)
         if order is not None:
             file.writestr("m/byteorder", order)
+    return target.getvalue()
+
+
+def write(path, value, data=SIX, **how):
+    """Write a file of torch.save with one storage."""
+    path.write_bytes(zipped(value, data, **how))
     return path
 
 

@@ -23,7 +23,7 @@ from tvm.rpc import RPCSession, TrackerSession, connect_tracker
 
 from kernels.devices.boards.board import Board
 from kernels.devices.boards.deadlines import connections, cut, later, sockets
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 
 _log = logging.getLogger(__name__)
 _ANSWER = 10.0  # seconds for a tracker to answer; across the world it takes less than one
@@ -154,7 +154,7 @@ def _ask(tracker: TrackerSession, board: Board) -> tuple[bool, set[int]]:
     if board.key not in keys:
         known = ", ".join(sorted(keys)) or "none: no board has a server that runs"
         raise InputError(
-            f"tracker {board.tracker}: key {board.key!r} is unknown; expected one of: {known}"
+            f"tracker {board.tracker}: key {quoted(board.key)} is unknown; expected one of: {known}"
         )
     ports = {port for key, (_, port) in servers if key == board.key}
     return summary["queue_info"].get(board.key, {}).get("free", 0) > 0, ports

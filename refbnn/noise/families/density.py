@@ -31,6 +31,7 @@ from refbnn.numerics.arrays import real_array
 from refbnn.numerics.piecewise_density import Half
 
 _GREATEST = 1e100  # of numbers that are multiplied by each other
+_MOST_PANELS = 5000  # of either half, seconds of arithmetic; `of` makes tens to hundreds
 _NEGATIVE = 1e-12  # of a half: rounding where the density is 0
 _TERMS = 4000.0  # as if the log density were summed from such terms: an error of 1e-12
 
@@ -78,6 +79,8 @@ class DensityLaw(NumericalLaw):
         def plain(value):
             return tuple(map(plain, value)) if np.iterable(value) else float(value)
 
+        if max(map(len, self.series)) > _MOST_PANELS:
+            raise InputError(f"DensityLaw: expected at most {_MOST_PANELS} panels of either half")
         for name in ("ends", "alpha", "beta", "breaks", "series"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         _check_interval(self.ends, self.exponents)

@@ -37,6 +37,7 @@ from refbnn.numerics.arrays import real_array
 
 MIN_EXPONENT = -0.95  # below, most of the mass sits within rounding of the edge
 MAX_EXPONENT = 100.0
+_MOST_COEFFICIENTS = 1000  # seconds of quadrature; fits have up to a dozen
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,6 +76,11 @@ class DeviceLaw(NumericalLaw):
             value = real_number(getattr(self, name), f"DeviceLaw: {name}")
             object.__setattr__(self, name, value)
         coefficients = real_array(self.coefficients, "DeviceLaw: coefficients").astype(float)
+        if coefficients.size > _MOST_COEFFICIENTS:
+            raise InputError(
+                f"DeviceLaw: {coefficients.size} coefficients; expected at most "
+                f"{_MOST_COEFFICIENTS}"
+            )
         object.__setattr__(self, "coefficients", tuple(coefficients.tolist()))
         if not np.isfinite([self.alpha, self.beta, *self.coefficients]).all():
             raise InputError("DeviceLaw: NaN or infinity; expected finite parameters")

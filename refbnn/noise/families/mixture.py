@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, cut
 from refbnn.noise.numerical import AROUND_PEAK, CUT, WholeLineLaw
 from refbnn.numerics import normal
 from refbnn.numerics.arrays import real_array
@@ -129,7 +129,8 @@ class Mixture(NormalMixture):
             )
         if not (np.isfinite([w, mu, s]).all() and (w >= LEAST_SHARE).all() and (s > 0.0).all()):
             raise InputError(
-                f"Mixture: weights {w.tolist()}, means {mu.tolist()}, deviations {s.tolist()}; "
+                f"Mixture: weights {cut(w.tolist())}, means {cut(mu.tolist())}, deviations "
+                f"{cut(s.tolist())}; "
                 f"expected finite numbers, weights of at least {LEAST_SHARE:g}, deviations above 0"
             )
         if not max(w.max(), np.abs(mu).max(), s.max()) <= _GREATEST:

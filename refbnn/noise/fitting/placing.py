@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, quoted
 from refbnn.noise.families.bimodal import Bimodal
 from refbnn.noise.families.device import DeviceLaw
 from refbnn.noise.families.gaussian import Gaussian
@@ -137,5 +137,5 @@ FAMILIES = tuple(_FAMILIES)
 def family_of(name: str) -> Family:
     """Functions of one of `FAMILIES`, or of "device, degree d"; InputError for another name."""
     if (family := name.partition(",")[0]) not in _FAMILIES:
-        raise InputError(f"family {name!r}; expected one of {', '.join(FAMILIES)}")
+        raise InputError(f"family {quoted(name)}; expected one of {', '.join(FAMILIES)}")
     return _FAMILIES[family]

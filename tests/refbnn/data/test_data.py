@@ -84,7 +84,7 @@ PLAIN = {
     "absurd": (idx_bytes(8, (2**32 - 1,) * 3, b""), "claims the shape"),
     "absurd beside 0": (idx_bytes(8, (0,) + (2**32 - 1,) * 3, b""), "claims the shape"),
     "just too large": (idx_bytes(8, (2**31 + 1,), b""), "claims the shape"),
-    "gigabytes claimed": (idx_bytes(8, (2**31,), b"abc"), "holds only 3 bytes"),
+    "gigabytes claimed": (idx_bytes(8, (2**31,), b"abc"), "(holds only 3 bytes|claims 2147483648)"),
 }
 
 

@@ -13,6 +13,18 @@ def saved(array):
     return file.getvalue()
 
 
+def headed(shape, descr="<f8"):
+    """A file without numbers whose header is of the right form but for its shape or type."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+    header = header.ljust(-(len(header) + 11) % 64 + len(header)) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+def test_the_header_below_is_of_the_right_form():
+    assert headed("(0, 4)") == saved(np.zeros((0, 4)))[:128]
+    assert parse(headed("(0, 4)"), "x").shape == (0, 4)
+
+
 @pytest.mark.parametrize(
     "array",
     [
@@ -46,6 +58,19 @@ def test_what_numpy_writes_comes_back(array):
         saved(np.ones(3)).replace(b"(3,)", b"((3,"),
         saved(np.ones(3)).replace(b"'<f8'", b"'<f9'"),
         saved(np.ones(3)).replace(b"\x01\x00", b"\x03\x00", 1),
+        headed("(0, 99999999999999999999)"),
+        headed("(0, 9999999999999)"),
+        headed("(2 7, 784)"),
+        headed("(2,,7)"),
+        headed("(-2, 0)"),
+        headed("( 3)"),
+        headed("(False, 0)"),
+        headed("(0,)", "O"),
+        headed("(0,)", "<f16"),
+        headed("(0,)", "<c8"),
+        headed("(0,)", "<M8"),
+        headed("(" + "0, " * 32 + "0)"),
+        saved(np.array([True])).replace(b"\n\x01", b"\n\x02"),
     ],
 )
 def test_anything_else_is_refused(raw):

@@ -461,7 +461,7 @@ def dense(**sizes):
         (replaced(prior=None), "prior: expected a family of"),
         (replaced(prior={"family": "Flat"}), "prior: expected a family of"),
         (replaced(prior={"family": "GaussianPrior", "scale": -1}), "GaussianPrior"),
-        (replaced(prior={"family": "GaussianPrior", "scale": float("nan")}), "GaussianPrior"),
+        (replaced(prior={"family": "GaussianPrior", "scale": float("nan")}), "holds NaN"),
         (replaced(prior={"family": "DevicePrior"}), "expected a law"),
         (replaced(input_shape=[2]), "input has shape"),
         (replaced(input_shape=[3.0]), "lists of integers"),

@@ -77,9 +77,9 @@ BAD = {
     "unknown family": (changed(law={"family": "Cauchy"}), 'no "law"'),
     "unknown parameter": (changed(law={"family": "Bimodal", "peaks": 2}), "unknown 'peaks'"),
     "text": (changed(law={"family": "Bimodal", "weight": "0.5"}), "weight is '0.5'"),
-    "true": (changed(law={"family": "Bimodal", "weight": True}), "weight is 'True'"),
+    "true": (changed(law={"family": "Bimodal", "weight": True}), "weight is True"),
     "out of range": (changed(law={"family": "HeavyTailed", "steepness": 2}), "steepness is 2"),
-    "not a number": (changed(law={"family": "HeavyTailed", "steepness": np.nan}), "is nan"),
+    "not a number": (changed(law={"family": "HeavyTailed", "steepness": np.nan}), "holds NaN"),
     "a list for a number": (
         changed(law={"family": "HeavyTailed", "steepness": [0.5]}),
         "HeavyTailed",
@@ -115,17 +115,37 @@ BAD = {
         changed(measured={"location": 1.0, "scale": 1e-17}),
         "1e-12 of the location",
     ),
-    "levels": (changed(law={"family": "Bimodal", "weight": _nested(900)}), "nested"),
-    "levels beside": (changed(note=_nested(900)), "nested more than 8 levels"),
-    "twice": ('{"format": "refbnn law", "format": "refbnn law"}', "is given twice"),
+    "levels": (changed(law={"family": "Bimodal", "weight": _nested(900)}), "nest"),
+    "levels beside": (changed(note=_nested(900)), "nests deeper than 100 levels"),
+    "twice": ('{"format": "refbnn law", "format": "refbnn law"}', "holds 'format' twice"),
     "a table": ("G\n1.0\n2.0\n", "noise fit TABLE.csv -o LAW.json"),
     "digits": ('{"format": ' + "1" * 5000 + "}", "expected a law"),
     "an infinite number": (
         changed(law={"family": "DeviceLaw", "alpha": 0, "beta": 1e999}),
-        "finite",
+        "'?Infinity'?|overflows",
     ),
     "a huge interval": (density(ends=[-1e308, 1e308]), "interval -1e\\+308"),
     "a huge series": (density(series=[[[1e308] * 24], [[1e308] * 24]]), "series do not fit"),
+    "two scales": (changed().replace('"scale"', '"scale": 1.0, "scale"'), "holds 'scale' twice"),
+    "overflowing": (changed().replace("2.0", "1e999"), "'1e999' overflows"),
+    "an integer of 5000 digits": (changed().replace("2.0", "9" * 5000), "not JSON"),
+    "many coefficients": (
+        changed(law={"family": "DeviceLaw", "alpha": 0, "beta": 0, "coefficients": [1e-6] * 1001}),
+        "1001 coefficients; expected at most 1000",
+    ),
+    "many panels": (
+        changed(
+            law={
+                "family": "DensityLaw",
+                "ends": [0, 1],
+                "alpha": 0,
+                "beta": 0,
+                "breaks": [[0, 1], [0, 1]],
+                "series": [[[1.0]] * 5001, [[1.0]]],
+            }
+        ),
+        "expected at most 5000 panels",
+    ),
     "no quantity": (changed(measured={"quantity": 3}), "expected quantity"),
 }
 
