@@ -45,7 +45,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.models import require_classes, require_propagation, sources
+    from refbnn.cli.models import (
+        require_classes,
+        require_propagation,
+        shaped,
+        sources,
+        warn_of_other_data,
+    )
     from refbnn.cli.output import print_table, write_json
     from refbnn.uncertainty.pfp_vs_svi import compare
 
@@ -57,8 +63,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         raise InputError(f"--id {arguments.id}: holds a regression; expected a data set of classes")
     outside = None if arguments.ood is None else data.load(arguments.ood, "test")
     require_classes(net, arguments.model, inside)
-    x = net.shaped(inside.x[: arguments.inputs])
-    x_outside = None if outside is None else net.shaped(outside.x[: arguments.inputs])
+    warn_of_other_data("compare", net, arguments.model, inside)
+    x = shaped(net, inside, arguments.inputs)
+    x_outside = None if outside is None else shaped(net, outside, arguments.inputs)
     with (
         threadpool_limits(arguments.threads, "blas"),
         tqdm(total=arguments.samples, desc="compare", unit="pass", disable=None) as bar,

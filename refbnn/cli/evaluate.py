@@ -29,7 +29,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.models import require_classes, require_propagation, sources
+    from refbnn.cli.models import (
+        require_classes,
+        require_propagation,
+        sources,
+        warn_of_other_data,
+    )
     from refbnn.cli.output import print_table, write_json
     from refbnn.prediction.predict import METHODS, SVI_SAMPLES
 
@@ -43,6 +48,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         require_classes(net, arguments.model, inside)
     elif outside is not None:
         raise InputError(f"--ood with {arguments.id}: expected a data set of classes in --id")
+    warn_of_other_data("evaluate", net, arguments.model, inside)
     methods = ("pfp", "svi") if arguments.method == "both" else (arguments.method,)
     numbers = {}
     with threadpool_limits(arguments.threads, "blas"):
@@ -84,6 +90,7 @@ def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
     from tqdm import tqdm
 
     from refbnn import predict
+    from refbnn.cli.models import shaped
     from refbnn.prediction.predict import SVI_SAMPLES, predict_targets
     from refbnn.uncertainty import evaluation
 
@@ -95,7 +102,7 @@ def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
         with tqdm(total=passes, desc=method, unit="pass", disable=None, leave=False) as bar:
             return function(
                 net,
-                net.shaped(examples.x),
+                shaped(net, examples),
                 *more,
                 method=method,
                 seed=arguments.seed,

@@ -65,7 +65,7 @@ from refbnn.numerics.random.streams import stream
 from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.predict import predict, predict_targets
 from refbnn.prediction.result import Prediction, TargetPrediction
-from refbnn.training.likelihood import Categorical
+from refbnn.training.likelihood import check_classes
 from refbnn.uncertainty.evaluation import log_scores
 
 CRITERIA = ("epistemic", "log_score")
@@ -108,6 +108,7 @@ class Choice:
         return float(np.hypot(self.error_examples, self.error_passes))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is an InputError
 def choose(
     net: Network,
     x: np.ndarray,
@@ -157,7 +158,7 @@ def _check(net: Network, x: np.ndarray, y: np.ndarray, criterion: str) -> None:
     if len(x) != len(y) or not len(y):
         raise InputError(f"{len(x)} examples, {len(y)} answers; expected as many, at least one")
     if y.ndim == 1:
-        Categorical().check(y, net.check_input(np.shape(x)[1:]))
+        check_classes(y, net.check_input(np.shape(x)[1:]))
     elif y.ndim != 2 or y.dtype.kind != "f":
         raise InputError(
             f"answers are {y.dtype} of shape {y.shape}; expected labels (N,) or targets (N, D)"

@@ -61,11 +61,12 @@ def mlp(n_outputs):
     )
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", [*LIKELIHOODS, "one noise"])
 @pytest.mark.parametrize("build", [mlp, lenet])
 def test_gradient_at_fixed_noise(build, name):
     """Central differences of (N/B)·nll + λ·KL, in every weight array; the generator is reset."""
-    net = build(4)
+    net = build(1 if name == "bernoulli" else 4)
+    net.noise_sd = (0.5, 2.0, 1.0, 0.3) if name == "one noise" else None
     rng = np.random.default_rng(0)
     net.set_parameters(
         {n: Posterior(p.mean, rng.uniform(0.1, 0.4, p.shape)) for n, p in net.parameters().items()}
@@ -73,10 +74,13 @@ def test_gradient_at_fixed_noise(build, name):
     x = rng.standard_normal((3, *net.input_shape))
     y = {
         "categorical": np.array([0, 3, 1]),
+        "bernoulli": np.array([0, 1, 1]),
+        "one noise": rng.standard_normal((3, 4)),
         "gaussian": rng.standard_normal((3, 2)),
         "energy": rng.standard_normal((3, 4)),
     }[name]
-    options, n_data, kl_weight = Options(name, n_samples=3), 20, 0.4
+    likelihood = "gaussian" if name == "one noise" else name
+    options, n_data, kl_weight = Options(likelihood, n_samples=3), 20, 0.4
 
     def evaluate():
         return loss_and_gradient(
