@@ -169,16 +169,27 @@ def normalise(arguments: argparse.Namespace):
         raise InputError(f"--normalise: {str(error).removeprefix('Normalise: ')}") from None
 
 
+_FORMS = "a name that `refbnn data list` prints, a folder of IDX files, or a file .npz of x and y"
+
+
+def add_data(parser: argparse.ArgumentParser, what: str) -> None:
+    """--data."""
+    parser.add_argument("--data", metavar="DATA", required=True, help=f"{_FORMS}: {what}")
+
+
 def add_data_sets(parser: argparse.ArgumentParser) -> None:
     """--id, --ood."""
     parser.add_argument(
         "--id",
-        metavar="NAME",
+        metavar="DATA",
         required=True,
-        help="data set in distribution, of those that `refbnn data list` prints: its test split",
+        help=f"data set in distribution, its test split: {_FORMS}; of a file, x_test and y_test "
+        "where it has them",
     )
     parser.add_argument(
-        "--ood", metavar="NAME", help="data set out of distribution, its test split, for AUROC"
+        "--ood",
+        metavar="DATA",
+        help="data set out of distribution, its test split, for AUROC",
     )
 
 

@@ -10,9 +10,7 @@ from refbnn.cli import arguments as shared
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     shared.add_model(parser)
-    parser.add_argument(
-        "--data", metavar="NAME", required=True, help="data set that the model was trained on"
-    )
+    shared.add_data(parser, "what the model was trained on")
     parser.add_argument(
         "--validation",
         metavar="SHARE",
@@ -35,35 +33,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "holds an unfinished training run (default: save nothing)"
     )
     shared.add_out(parser, "FILE.npz", text, ".npz")
+    shared.add_json(parser)
+    shared.add_plot(parser, "the criterion against the factor")
     shared.add_threads(parser)
     shared.add_seed(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Print the factor, and the criterion before and after."""
+    from dataclasses import asdict
+
     from tabulate import tabulate
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
     from refbnn import data, load, save
-    from refbnn.cli.models import require_classes
+    from refbnn.cli.models import require_classes, shaped, warn_of_other_data
+    from refbnn.cli.output import plotter, write_json
     from refbnn.training.data import held_out
     from refbnn.uncertainty.variance_factor import BOUNDS, CRITERIA, choose
 
     shared.require_one_of("--criterion", arguments.criterion, CRITERIA)
+    plot = plotter(arguments.plot, "calibration")
     net = load(arguments.model)
     examples = data.load(arguments.data, "train")
     held = held_out(examples.x, arguments.validation, arguments.seed).nonzero()[0]
     held = held[:: -(-len(held) // arguments.examples)]
     if examples.task == "classes":
         require_classes(net, arguments.model, examples)
+    if net.trained_on is not None and net.trained_on[1] != examples.fingerprint:
+        warn_of_other_data("calibrate", net, arguments.model, examples)
     with (
         threadpool_limits(arguments.threads, "blas"),
         tqdm(desc="calibrate", unit="propagation", disable=None) as bar,
     ):
         found = choose(
             net,
-            net.shaped(examples.x[held]),
+            shaped(net, examples)[held],
             examples.y[held],
             criterion=arguments.criterion,
             seed=arguments.seed,
@@ -75,6 +81,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         [f"{found.criterion}, {unit}", found.before, found.after],
     ]
     print(tabulate(rows, [f"{len(held)} examples", "before", "after"], floatfmt=".4f"))
+    numbers = asdict(found) | {"standard_error": found.standard_error}
+    write_json(arguments.json, {"data": examples.source, "examples": len(held), **numbers})
+    plot(found)
     if found.on_bound:
         return [
             f"{found.criterion} still falls at {found.factor:g}, a bound of {BOUNDS[0]:g} to "

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shared.add_integer(parser, "--samples", 1, 10_000, "sampled passes, at least 32")
     shared.add_json(parser)
+    shared.add_plot(parser, "every difference with its errors and its limit")
     shared.add_threads(parser)
     shared.add_seed(parser)
 
@@ -45,11 +46,18 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.models import require_classes, require_propagation, sources
-    from refbnn.cli.output import print_table, write_json
+    from refbnn.cli.models import (
+        require_classes,
+        require_propagation,
+        shaped,
+        sources,
+        warn_of_other_data,
+    )
+    from refbnn.cli.output import plotter, print_table, write_json
     from refbnn.uncertainty.pfp_vs_svi import compare
 
     shared.require_one_of("--method", arguments.method, ("pfp", "full"))
+    plot = plotter(arguments.plot, "comparison")
     net = load(arguments.model)
     require_propagation(net, arguments.model, "independent ones")
     inside = data.load(arguments.id, "test")
@@ -57,8 +65,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         raise InputError(f"--id {arguments.id}: holds a regression; expected a data set of classes")
     outside = None if arguments.ood is None else data.load(arguments.ood, "test")
     require_classes(net, arguments.model, inside)
-    x = net.shaped(inside.x[: arguments.inputs])
-    x_outside = None if outside is None else net.shaped(outside.x[: arguments.inputs])
+    warn_of_other_data("compare", net, arguments.model, inside)
+    x = shaped(net, inside, arguments.inputs)
+    x_outside = None if outside is None else shaped(net, outside, arguments.inputs)
     with (
         threadpool_limits(arguments.threads, "blas"),
         tqdm(total=arguments.samples, desc="compare", unit="pass", disable=None) as bar,
@@ -90,6 +99,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     }
     missed = _verdicts(found, name)
     write_json(arguments.json, numbers)
+    plot(found, arguments.method, arguments.samples)
     return missed
 
 

@@ -8,6 +8,8 @@ import sys
 from refbnn.cli import arguments as shared
 from refbnn.errors import InputError, quoted, suggestion
 
+_CHANNELS = (1, 3)  # of a picture: grey, or red, green and blue
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the three actions and their options."""
@@ -32,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     showing = actions.add_parser("show", help="draw examples with their labels")
     showing.add_argument(
-        "name", metavar="NAME", help="a name that `refbnn data list` prints, or utkface:FOLDER"
+        "name",
+        metavar="NAME",
+        help="a name that `refbnn data list` prints, utkface:FOLDER, a "
+        "folder of IDX files, or a file .npz of x and y",
     )
     showing.add_argument(
         "--split", choices=("train", "test"), default="test", help="(default: %(default)s)"
@@ -83,5 +88,10 @@ def _show(arguments: argparse.Namespace) -> None:
     from refbnn.data import load
 
     dataset = load(arguments.name, arguments.split)
+    if dataset.x.ndim != 4 or dataset.x.shape[1] not in _CHANNELS:
+        raise InputError(
+            f"{arguments.name}: examples of shape {dataset.x.shape[1:]}; expected images of one or "
+            "three channels to draw"
+        )
     data_grid.draw(dataset, arguments.out)
     print(f"{arguments.out}: {arguments.split} split, {dataset.source}")

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "refuted (Benjamini-Hochberg, 5 % of a layer's flags)."
     )
     shared.add_model(parser)
-    parser.add_argument("--data", metavar="NAME", required=True, help="data set, its test split")
+    shared.add_data(parser, "its test split")
     shared.add_integer(parser, "--inputs", 1, 200, "use the first N examples")
     parser.add_argument(
         "--threshold",
@@ -38,10 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Print one row for each layer with weights, to first order and by sampled passes."""
+    import numpy as np
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
     from refbnn import data, load
+    from refbnn.cli.models import shaped, warn_of_other_data
     from refbnn.cli.output import plotter, write_json
     from refbnn.uncertainty.diagnostics.bounds import bounds_rows
     from refbnn.uncertainty.diagnostics.diagnose import THRESHOLD, diagnose
@@ -52,10 +54,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
     plot = plotter(arguments.plot, "diagnosis")
     net = load(arguments.model)
     examples = data.load(arguments.data, "test")
-    x = net.shaped(examples.x[: arguments.inputs])
+    x = shaped(net, examples, arguments.inputs)
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
     n = SAMPLES if arguments.samples is None else arguments.samples
+    warn_of_other_data("diagnose", net, arguments.model, examples)
     with (
+        np.errstate(over="ignore", invalid="ignore"),  # what overflows is an InputError
         threadpool_limits(arguments.threads, "blas"),
         tqdm(total=len(x), desc="diagnose", unit="input", disable=None) as bar,
     ):

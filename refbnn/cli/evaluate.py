@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from refbnn.cli import arguments as shared
 from refbnn.errors import InputError
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_data_sets(parser)
     shared.add_method(parser, "both", "; both: pfp and svi")
     shared.add_json(parser)
+    shared.add_plot(parser, "uncertainty in and out of distribution, and calibration")
     shared.add_threads(parser)
     shared.add_seed(parser)
 
@@ -29,8 +31,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from tqdm import tqdm
 
     from refbnn import data, load
-    from refbnn.cli.models import require_classes, require_propagation, sources
-    from refbnn.cli.output import print_table, write_json
+    from refbnn.cli.models import (
+        require_classes,
+        require_propagation,
+        sources,
+        warn_of_other_data,
+    )
+    from refbnn.cli.output import plotter, print_table, write_json
     from refbnn.prediction.predict import METHODS, SVI_SAMPLES
 
     shared.require_one_of("--method", arguments.method, (*METHODS, "both"))
@@ -43,11 +50,16 @@ def run(arguments: argparse.Namespace) -> list[str]:
         require_classes(net, arguments.model, inside)
     elif outside is not None:
         raise InputError(f"--ood with {arguments.id}: expected a data set of classes in --id")
+    plot = plotter(
+        arguments.plot, "evaluation", "classes" if inside.task == "classes" else "targets"
+    )
+    warn_of_other_data("evaluate", net, arguments.model, inside)
     methods = ("pfp", "svi") if arguments.method == "both" else (arguments.method,)
-    numbers = {}
+    numbers, predictions = {}, {}
     with threadpool_limits(arguments.threads, "blas"):
         for method in tqdm(methods, desc="evaluate", unit="method", disable=None):
-            numbers[method] = _measures(net, inside, outside, method, arguments)
+            found = _predicted(net, inside, outside, method, arguments)
+            numbers[method], predictions[method] = _measures(*found, inside.y), found
     header = ["", *(name for method in methods for name in (method.upper(), ""))]
     print_table(header, measure_rows(numbers), left=(0, *range(2, len(header), 2)))
     print("\n±: one standard error, from the choice of examples")
@@ -62,6 +74,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
         numbers["pfp"]["variance_factor"] = net.variance_factor
         print(f"PFP with {net.variance_factor:.4g} times the variance of every weight")
     write_json(arguments.json, {"data": sources(inside, outside), "by_method": numbers})
+    if inside.task == "classes":
+        plot(predictions, inside.y, (inside.name, outside and outside.name))
+    else:
+        plot({method: prediction for method, (prediction, _) in predictions.items()}, inside.y)
     return []
 
 
@@ -79,13 +95,13 @@ def measure_rows(numbers: dict[str, dict[str, float]]) -> list[list[str]]:
     return rows
 
 
-def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
-    """Measure one method on the data in and, if there are any, out of distribution."""
+def _predicted(net, inside, outside, method: str, arguments) -> tuple[Any, Any]:
+    """Predict by one method the data in and, if there are any, out of distribution; or None."""
     from tqdm import tqdm
 
     from refbnn import predict
+    from refbnn.cli.models import shaped
     from refbnn.prediction.predict import SVI_SAMPLES, predict_targets
-    from refbnn.uncertainty import evaluation
 
     own = arguments.method == method or method == "svi"  # "both": PFP keeps its quadrature
     n_samples = arguments.samples if own else None
@@ -95,7 +111,7 @@ def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
         with tqdm(total=passes, desc=method, unit="pass", disable=None, leave=False) as bar:
             return function(
                 net,
-                net.shaped(examples.x),
+                shaped(net, examples),
                 *more,
                 method=method,
                 seed=arguments.seed,
@@ -104,9 +120,15 @@ def _measures(net, inside, outside, method: str, arguments) -> dict[str, float]:
             )
 
     if inside.task == "regression":
-        prediction = predicted(predict_targets, inside, inside.n_outputs)
-        return evaluation.of_targets(prediction, inside.y)
-    prediction = predicted(predict, inside)
-    return evaluation.of_classes(
-        prediction, inside.y, None if outside is None else predicted(predict, outside)
-    )
+        return predicted(predict_targets, inside, inside.n_outputs), None
+    return predicted(predict, inside), None if outside is None else predicted(predict, outside)
+
+
+def _measures(of_inside, of_outside, y) -> dict[str, float]:
+    """Measure the predictions of one method."""
+    from refbnn.prediction.result import TargetPrediction
+    from refbnn.uncertainty import evaluation
+
+    if isinstance(of_inside, TargetPrediction):
+        return evaluation.of_targets(of_inside, y)
+    return evaluation.of_classes(of_inside, y, of_outside)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refbnn.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from refbnn import Network
     from refbnn.data import Dataset
+
+OF_CLASSES = ("categorical", "bernoulli")  # likelihoods of `refbnn.training.likelihood`
 
 
 def require_propagation(net: Network, model: Path, instead: str) -> None:
@@ -21,14 +26,61 @@ def require_propagation(net: Network, model: Path, instead: str) -> None:
         )
 
 
+def shaped(net: Network, dataset: Dataset, most: int | None = None) -> np.ndarray:
+    """The first inputs of a data set in the network's shape; InputError names the data set."""
+    try:
+        return net.shaped(dataset.x[:most])
+    except InputError as error:
+        raise InputError(f"{dataset.name}: {error}") from None
+
+
 def require_classes(net: Network, model: Path, dataset: Dataset) -> None:
-    """Raise InputError unless the network has one output for each class of the data set."""
-    outputs = net.check_input(net.shaped(dataset.x[:1]).shape[1:])
-    if outputs != (dataset.n_outputs,):
+    """Raise InputError unless the network has one output for each class of the data set.
+
+    Two classes may have one output, the logit of class 1.
+    """
+    outputs = net.check_input(shaped(net, dataset, 1).shape[1:])
+    if outputs != (dataset.n_outputs,) and (outputs, dataset.n_outputs) != ((1,), 2):
         raise InputError(
             f"{model}: outputs {outputs}; expected {dataset.n_outputs} classes, as {dataset.name} "
             "has"
         )
+    if net.likelihood not in (None, *OF_CLASSES):
+        raise InputError(
+            f"{model} was trained on targets; expected a data set of these, not {dataset.name}"
+        )
+
+
+def warn_of_other_data(command: str, net: Network, model: Path, dataset: Dataset) -> None:
+    """Say in one line on standard error that a network was not trained on this data set.
+
+    Also that these are the examples it was trained on, where the test split was asked for. Nothing
+    is said of a network whose training is not known.
+    """
+    from refbnn.data.own import is_own
+
+    if net.trained_on is None:
+        return
+    name, fingerprint = net.trained_on
+    if dataset.fingerprint == fingerprint:
+        said = f"{dataset.source}: these are the examples that {model} was trained on"
+    elif dataset.name != name and _of_training(dataset.name) != fingerprint:
+        said = f"{model} was trained on {name}, not on {dataset.name}"
+    elif is_own(name) and _of_training(name) != fingerprint:
+        said = f"{model} was trained on other examples than {name} holds now"
+    else:
+        return
+    print(f"refbnn {command}: warning: {said}", file=sys.stderr)
+
+
+def _of_training(name: str) -> str | None:
+    """Fingerprint of a data set's training split; None if it has none."""
+    from refbnn import data
+
+    try:
+        return data.load(name, "train").fingerprint
+    except InputError:
+        return None
 
 
 def sources(inside: Dataset, outside: Dataset | None) -> dict[str, str]:

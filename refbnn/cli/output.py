@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,19 @@ def plotter(path: Path | None, name: str, function: str = "draw") -> Callable[..
         print(path)
 
     return plot
+
+
+class Lines:
+    """Lines of progress on standard output, where no bar is shown: now and then, and at once."""
+
+    def __init__(self, shown: bool):
+        self._shown, self._last = shown, time.monotonic()
+
+    def say(self, seconds: float, text: str) -> None:
+        """Print the line, unless another was printed less than these seconds ago."""
+        if self._shown and time.monotonic() - self._last >= seconds:
+            print(text, flush=True)
+            self._last = time.monotonic()
 
 
 def write_json(path: Path | None, numbers: Mapping) -> None:

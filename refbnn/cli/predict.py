@@ -22,9 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="inputs (N, ...): .npy, or IDX, plain or gzip; uint8 pixels are divided by 255",
     )
-    text = "number of targets of a regression; by default the outputs are logits of classes"
+    text = (
+        "number of targets of a regression; by default as trained, or the outputs are logits of "
+        "classes"
+    )
     shared.add_integer(parser, "--targets", 1, None, text)
+    parser.add_argument(
+        "--probabilities", action="store_true", help="also write the probability of every class"
+    )
     shared.add_out(parser, "FILE.csv", "(default: standard output)")
+    shared.add_json(parser, "the rows")
     shared.add_method(parser, "pfp")
     shared.add_threads(parser)
     shared.add_seed(parser)
@@ -35,7 +42,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from threadpoolctl import threadpool_limits
 
     from refbnn import load, predict
-    from refbnn.prediction.predict import predict_targets
+    from refbnn.cli.output import write_json
+    from refbnn.prediction.predict import known_targets, predict_targets
 
     net = load(arguments.model)
     x = _read(arguments.inputs)
@@ -48,15 +56,21 @@ def run(arguments: argparse.Namespace) -> list[str]:
         "seed": arguments.seed,
         "n_samples": arguments.samples,
     }
+    targets = arguments.targets or known_targets(net)
+    if targets and arguments.probabilities:
+        raise InputError("--probabilities with a regression; expected a network of classes")
     with threadpool_limits(arguments.threads, "blas"):
-        if arguments.targets is None:
-            header, columns = _classes(predict(net, x, **chosen))
+        if targets is None:
+            columns = _classes(predict(net, x, **chosen), arguments.probabilities)
         else:
-            header, columns = _targets(predict_targets(net, x, arguments.targets, **chosen))
+            columns = _targets(predict_targets(net, x, targets, **chosen))
+    columns = {"index": range(len(x)), **{name: part.tolist() for name, part in columns.items()}}
+    rows = list(zip(*columns.values(), strict=True))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", *header])
-    writer.writerows([index, *row] for index, row in enumerate(zip(*columns, strict=True)))
+    writer.writerows([list(columns), *rows])
+    numbers = [dict(zip(columns, row, strict=True)) for row in rows]
+    write_json(arguments.json, {"method": arguments.method, "rows": numbers})
     if arguments.out is None:
         sys.stdout.write(text.getvalue())
     else:
@@ -91,24 +105,28 @@ def _read(path: Path):
     return x
 
 
-def _classes(prediction) -> tuple[list[str], list]:
-    header = ["label", "probability", "entropy_nats", "aleatoric_nats", "mutual_information_nats"]
-    return header, [
-        prediction.labels,
-        prediction.probabilities.max(axis=-1),
-        prediction.entropy,
-        prediction.aleatoric,
-        prediction.mutual_information,
-    ]
+def _classes(prediction, probabilities: bool) -> dict:
+    """Columns of a classifier."""
+    by_class = prediction.probabilities
+    columns = {
+        "label": prediction.labels,
+        "probability": by_class.max(axis=-1),
+        "entropy_nats": prediction.entropy,
+        "aleatoric_nats": prediction.aleatoric,
+        "mutual_information_nats": prediction.mutual_information,
+    }
+    if probabilities:
+        columns |= {f"probability_{c}": by_class[:, c] for c in range(by_class.shape[1])}
+    return columns
 
 
-def _targets(prediction) -> tuple[list[str], list]:
-    header, columns = [], []
+def _targets(prediction) -> dict:
+    """Columns of a regression."""
+    columns: dict = {}
     for d in range(prediction.mean.shape[1]):
-        header += [f"mean_{d}", f"epistemic_sd_{d}", f"aleatoric_sd_{d}"]
-        columns += [
-            prediction.mean[:, d],
-            prediction.epistemic[:, d] ** 0.5,
-            prediction.aleatoric[:, d] ** 0.5,
-        ]
-    return header, columns
+        columns |= {
+            f"mean_{d}": prediction.mean[:, d],
+            f"epistemic_sd_{d}": prediction.epistemic[:, d] ** 0.5,
+            f"aleatoric_sd_{d}": prediction.aleatoric[:, d] ** 0.5,
+        }
+    return columns

@@ -1,16 +1,28 @@
-"""`refbnn train`: a network of a named architecture on a named data set."""
+"""`refbnn train`: a network of a named architecture, or of a file, on a data set."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refbnn.cli import arguments as shared
+from refbnn.cli.models import shaped
 from refbnn.errors import InputError
 from refbnn.training.options import TYPES, Options
 
+if TYPE_CHECKING:
+    from refbnn import Network
+    from refbnn.data import Dataset
+
 _ROWS = 10  # epochs that the table shows
+_LEARNED = "learned"
+_PRIOR = "gaussian:0.3"
+_EPOCH_LINES, _STEP_LINES = 1.0, 10.0  # seconds at least between lines where no bar is shown
 _PRIORS = {  # class of refbnn.prior, and the meaning of its numbers
     "gaussian": ("GaussianPrior", "SCALE"),
     "laplace": ("LaplacePrior", "SCALE"),
@@ -26,19 +38,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue from the checkpoint, or begin if there is none",
+        help="continue from the checkpoint, or begin if there is none; a greater --epochs than "
+        "before makes the run longer, under the schedule of the new number",
     )
     _add_network(parser)
     _add_optimisation(parser)
     shared.add_json(parser, "every epoch's loss")
+    shared.add_plot(parser, "likelihood, KL and validation score by epoch")
     shared.add_seed(parser)
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     """Options that say what network is trained on what data."""
-    parser.add_argument("--arch", metavar="NAME", required=True, help="mlp, lenet5, vgg7, narrow12")
+    parser.add_argument("--arch", metavar="NAME", help="mlp, lenet5, vgg7, narrow12")
     parser.add_argument(
-        "--data", metavar="NAME", required=True, help="a data set that `refbnn data list` names"
+        "--start",
+        metavar="MODEL.npz",
+        type=Path,
+        help="begin with this network, trained or imported, in place of --arch; its law and prior "
+        "stay, unless --noise or --prior names another",
+    )
+    shared.add_data(
+        parser,
+        "data set, its training split; own targets are standardised inside, and the file holds "
+        "their scale",
     )
     parser.add_argument(
         "--noise",
@@ -50,8 +73,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior",
         metavar="NAME:NUMBERS",
-        default="gaussian:0.3",
-        help=f"{forms} (default: %(default)s)",
+        help=f"{forms} (default: {_PRIOR})",
     )
     text = "index of one layer whose weights get a full covariance"
     shared.add_integer(parser, "--correlated", 0, None, text)
@@ -59,8 +81,15 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--likelihood",
         metavar="NAME",
-        help="categorical, gaussian (with learned variance) or energy; by default the first for "
-        "classes, the second for targets",
+        help="categorical, bernoulli (two classes from one logit), gaussian or energy; by default "
+        "categorical for classes, gaussian for targets",
+    )
+    parser.add_argument(
+        "--noise-sd",
+        metavar="SD",
+        type=_noise_sd,
+        help="gaussian: standard deviation of the targets' noise, the same for all inputs and in "
+        f"the targets' unit, or `{_LEARNED}` (default: a log variance for each input)",
     )
 
 
@@ -122,40 +151,81 @@ def _add_optimisation(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> list[str]:
     """Train; print the loss of some epochs."""
     from threadpoolctl import threadpool_limits
-    from tqdm import tqdm
 
-    from refbnn import data, train
+    from refbnn import data
     from refbnn.cli.malloc import keep_freed_memory
-    from refbnn.cli.output import write_json
+    from refbnn.cli.output import plotter, write_json
+    from refbnn.data.own import is_own
     from refbnn.training.data import held_out
 
     _require_new_checkpoint(arguments)
+    plot = plotter(arguments.plot, "training")
     parts = _parts(arguments)
     keep_freed_memory()
     examples = data.load(arguments.data, "train")
-    likelihood = arguments.likelihood or (
-        "categorical" if examples.task == "classes" else "gaussian"
-    )
-    fields = {f.name for f in dataclasses.fields(Options)} - {"likelihood"}
-    chosen = Options(likelihood, **{name: getattr(arguments, name) for name in fields})
-    n_outputs = examples.n_outputs * (2 if likelihood == "gaussian" else 1)
-    net = _network(arguments, parts, examples.x.shape[1:], n_outputs)
-    source = examples.source
-    x, y = net.shaped(examples.x), examples.y
-    validation = None
-    if arguments.validation:
-        held = held_out(x, arguments.validation, arguments.seed)
-        validation = x[held], y[held]
-        x, y = x[~held], y[~held]
-    del examples  # or the data would be there twice
-    with (
-        threadpool_limits(1, "blas"),
-        tqdm(total=arguments.epochs, desc="train", unit="epoch", disable=None) as bar,
-    ):
+    with _options_as_typed():
+        net, likelihood = _network(arguments, parts, examples)
+        net.trained_on = examples.name, examples.fingerprint
+        fields = {f.name for f in dataclasses.fields(Options)} - {"likelihood", "scale_targets"}
+        chosen = {name: getattr(arguments, name) for name in fields} | {
+            "likelihood": likelihood,
+            "noise_sd": None if arguments.noise_sd == _LEARNED else arguments.noise_sd,
+            "scale_targets": likelihood == "gaussian" and is_own(examples.name),
+        }
+        Options(**chosen)
+        source = f"{arguments.data} ({examples.source})"
+        if is_own(examples.name):
+            plural = "s" if examples.n_outputs > 1 else ""
+            what = f"regression of {examples.n_outputs} target{plural}"
+            source += f", {f'{examples.n_outputs} classes' if examples.task == 'classes' else what}"
+        x, y = shaped(net, examples), examples.y
+        validation = None
+        if arguments.validation:
+            held = held_out(x, arguments.validation, arguments.seed)
+            validation = x[held], y[held]
+            x, y = x[~held], y[~held]
+        del examples  # or the data would be there twice
+        with threadpool_limits(1, "blas"):
+            history = _train(arguments, net, x, y, validation, chosen)
+    numbers = {"epochs": _rows(history), "noise_sd": net.noise_sd, "data": source}
+    write_json(arguments.json, numbers)
+    _print(history)
+    plot(history)
+    if len(history) < arguments.epochs:
+        print(f"\nended early: no better validation score in {arguments.patience} epochs")
+    if net.noise_sd is not None:
+        print(f"\nstandard deviation of the noise: {', '.join(f'{sd:.4g}' for sd in net.noise_sd)}")
+    size = f"{arguments.arch or f'begun with {arguments.start}'}, {net.layout.size} weights"
+    print(f"\n{arguments.out}: {size}, trained on {source}")
+    return []
+
+
+def _train(arguments: argparse.Namespace, net, x, y, validation, chosen: dict):
+    """Train with a bar on a terminal, and with a line now and then elsewhere."""
+    from tqdm import tqdm
+
+    from refbnn import train
+    from refbnn.cli.output import Lines
+
+    done, beginning = 0, []
+    if arguments.resume and arguments.out.exists():
+        done, text = _going_on(arguments)
+        beginning.append(text)  # to print when the run is known to be this one
+    with tqdm(total=arguments.epochs, desc="train", unit="epoch", disable=None) as bar:
+        lines = Lines(bool(bar.disable))
+
+        def on_step(step: int, steps: int) -> None:
+            bar.update(1 / steps)
+            lines.say(
+                _STEP_LINES, f"epoch {done + 1} of {arguments.epochs}: step {step} of {steps}"
+            )
 
         def on_epoch(epoch) -> None:
-            bar.n = epoch.number
-            bar.set_postfix_str(f"NLL {epoch.loss.nll:.0f}, KL {epoch.loss.kl:.0f} nats")
+            nonlocal done
+            bar.n = done = epoch.number
+            loss = f"NLL {epoch.loss.nll:.0f}, KL {epoch.loss.kl:.0f} nats"
+            bar.set_postfix_str(loss)
+            lines.say(_EPOCH_LINES, f"epoch {epoch.number} of {arguments.epochs}: {loss}")
 
         history = train(
             net,
@@ -164,15 +234,31 @@ def run(arguments: argparse.Namespace) -> list[str]:
             validation=validation,
             checkpoint=arguments.out,
             resume=arguments.resume,
-            on_step=lambda _, steps: bar.update(1 / steps),
+            on_step=on_step,
             on_epoch=on_epoch,
-            **dataclasses.asdict(chosen),
+            **chosen,
         )
-    write_json(arguments.json, {"epochs": _rows(history)})
-    _print(history)
-    size = f"{arguments.arch}, {net.layout.size} weights"
-    print(f"\n{arguments.out}: {size}, trained on {arguments.data} ({source})")
-    return []
+    for text in beginning:  # of a run without a step
+        print(text)
+    return history
+
+
+def _going_on(arguments: argparse.Namespace) -> tuple[int, str]:
+    """Number of epochs done, and a line that says so and under what schedule the run goes on."""
+    from refbnn.training.checkpoint import progress
+    from refbnn.training.optimise import SCHEDULES
+
+    done, planned = progress(arguments.out)
+    epochs, text = arguments.epochs, f"{arguments.out}: {done} of {planned} epochs are done"
+    if done >= epochs:
+        return done, f"{text}; a greater --epochs makes the run longer"
+    if epochs == planned or arguments.schedule not in SCHEDULES:
+        return done, f"{text}; it goes on"
+    rate = arguments.learning_rate * SCHEDULES[arguments.schedule](done / epochs)
+    return done, (
+        f"{text}; it goes on to {epochs}, with the {arguments.schedule} schedule of {epochs} "
+        f"epochs: learning rate {rate:.3g} in epoch {done + 1}"
+    )
 
 
 def _require_new_checkpoint(arguments: argparse.Namespace) -> None:
@@ -183,24 +269,67 @@ def _require_new_checkpoint(arguments: argparse.Namespace) -> None:
 
 
 def _parts(arguments: argparse.Namespace):
-    """Find architecture, law and prior, before the data is loaded."""
+    """Find architecture or network, law and prior, before the data is loaded."""
+    from refbnn import load
     from refbnn.network.architectures import architecture_named
     from refbnn.noise import Gaussian, load_law
 
-    law = Gaussian() if arguments.noise is None else load_law(arguments.noise)[0]
-    return architecture_named(arguments.arch), law, _prior(arguments.prior)
+    if (arguments.arch is None) == (arguments.start is None):
+        raise InputError("expected either --arch NAME or --start MODEL.npz")
+    law = None if arguments.noise is None else load_law(arguments.noise)[0]
+    prior = None if arguments.prior is None else _prior(arguments.prior)
+    if arguments.start is None:
+        architecture = architecture_named(arguments.arch)
+        return architecture, law or Gaussian(), prior or _prior(_PRIOR)
+    for option in ("correlated", "normalise"):
+        if getattr(arguments, option) is not None:
+            raise InputError(f"--{option} is for a new network; expected it without --start")
+    net = load(arguments.start)
+    net = net if law is None else net.with_noise(law)
+    net.prior = prior or net.prior
+    return net, law, prior
 
 
-def _network(arguments: argparse.Namespace, parts, image: tuple[int, ...], n_outputs: int):
-    """Make the network for images of this shape."""
+def _network(arguments: argparse.Namespace, parts, examples: Dataset) -> tuple[Network, str]:
+    """Make or take the network for these examples; also the name of its likelihood."""
     from refbnn import Network
+    from refbnn.cli.models import OF_CLASSES, require_classes
     from refbnn.layers import Flatten
 
+    likelihood = arguments.likelihood
+    if examples.task == "regression" and likelihood in OF_CLASSES:
+        raise InputError(
+            f"--likelihood {likelihood}: {examples.name} holds targets of a regression; expected "
+            "gaussian or energy (integers in y are classes)"
+        )
+    if isinstance(parts[0], Network):
+        if examples.task == "classes":
+            require_classes(parts[0], arguments.start, examples)
+            one_logit = parts[0].check_input(shaped(parts[0], examples).shape[1:]) == (1,)
+            likelihood = likelihood or ("bernoulli" if one_logit else "categorical")
+        return parts[0], likelihood or "gaussian"
     architecture, law, prior = parts
+    image = examples.x.shape[1:]
+    if not architecture.flat and len(image) == 1:
+        raise InputError(
+            f"--arch {arguments.arch} takes images; expected inputs (N, channels, height, width), "
+            f"but {examples.name} has rows of {image[0]}"
+        )
+    n_outputs = examples.n_outputs
+    if examples.task == "classes":
+        likelihood = likelihood or "categorical"
+        if likelihood == "bernoulli" and n_outputs != 2:
+            raise InputError(
+                f"--likelihood bernoulli: {examples.name} has {n_outputs} classes; expected 2"
+            )
+        n_outputs = 1 if likelihood == "bernoulli" else n_outputs
+    else:
+        likelihood = likelihood or "gaussian"
+        n_outputs *= 2 if likelihood == "gaussian" and arguments.noise_sd is None else 1
     before, shape = shared.normalise(arguments), architecture.input_shape(image)
-    if len(arguments.normalise or ()) > 1 and architecture.flat:  # channels, before they are rows
-        before, shape = [*before, Flatten()], image
-    return Network(
+    if len(arguments.normalise or ()) > 1 and architecture.flat and len(image) > 1:
+        before, shape = [*before, Flatten()], image  # channels, before they are rows
+    net = Network(
         [*before, *architecture.layers(n_outputs, image)],
         law=law,
         prior=prior,
@@ -208,6 +337,31 @@ def _network(arguments: argparse.Namespace, parts, image: tuple[int, ...], n_out
         input_shape=shape,
         correlated=() if arguments.correlated is None else (arguments.correlated,),
     )
+    return net, likelihood
+
+
+@contextmanager
+def _options_as_typed() -> Iterator[None]:
+    """Name options in errors as they are typed: --kl-warmup for kl_warmup."""
+    names = [f.name for f in dataclasses.fields(Options) if "_" in f.name]
+    pattern = re.compile(rf"(?<![\w/.-])({'|'.join(names)})(?![\w/.-])")
+    try:
+        yield
+    except InputError as error:
+        text = pattern.sub(lambda found: f"--{found[0].replace('_', '-')}", str(error))
+        raise InputError(text) from None
+
+
+def _noise_sd(text: str) -> float | str:
+    if text == _LEARNED:
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number above 0, or {_LEARNED}")
+    return value
 
 
 def _prior(text: str):

@@ -19,6 +19,7 @@ from refbnn.data.ambiguous.original import read_original
 from refbnn.data.dataset import Dataset
 from refbnn.data.faces import load_faces
 from refbnn.data.labelled import N_CLASSES, read_labelled
+from refbnn.data.own import is_own, load_own
 from refbnn.data.packaged_files import packaged_split
 from refbnn.data.published import (
     AMBIGUOUS_MNIST,
@@ -101,14 +102,16 @@ def load(name: str, split: str) -> Dataset:
     Parameters
     ----------
     name
-        A name of ENTRIES, or "utkface:FOLDER" (see `refbnn.data.faces`).
+        A name of ENTRIES, "utkface:FOLDER" (see `refbnn.data.faces`), or the path of a folder of
+        IDX files or of a .npz file (see `refbnn.data.own`).
     split
         "train" or "test".
 
     Returns
     -------
     Dataset
-        Images as float32 of shape (N, 1, 28, 28), faces (N, 3, 32, 32), in [0, 1].
+        Images as float32 of shape (N, 1, 28, 28), faces (N, 3, 32, 32), in [0, 1]; own data as
+        they are.
 
     Raises
     ------
@@ -128,18 +131,24 @@ def load(name: str, split: str) -> Dataset:
     if name.startswith(FACES):
         return load_faces(Path(name.removeprefix(FACES)), split)
     entry = next((entry for entry in ENTRIES if entry.name == name), None)
+    if entry is None and is_own(name):
+        return load_own(name, split)
     if entry is None:
         names = [entry.name for entry in ENTRIES]
         raise InputError(
-            f"{name}: no data set of that name; expected {', '.join(names)} or {FACES}FOLDER"
-            f"{suggestion(name, names)}"
+            f"{name}: no data set of that name; expected {', '.join(names)}, {FACES}FOLDER, a "
+            f"folder of IDX files or a file .npz{suggestion(name, names)}"
         )
     if split not in entry.sizes:
         raise InputError(
             f"{name}: has no {split} split; expected {' or '.join(entry.sizes)}, "
             "or another of the names that `refbnn data list` prints"
         )
-    return _load(entry, split)
+    found = _load(entry, split)
+    low, high = found.x.min(), found.x.max()
+    if low < 0.0 or high > 1.0:
+        raise InputError(f"{name}: inputs lie in {low:g} ... {high:g}; expected numbers in [0, 1]")
+    return found
 
 
 def _load(entry: Entry, split: str) -> Dataset:

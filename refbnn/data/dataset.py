@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from refbnn.errors import InputError
+
+_FLOATS = (np.float32, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +22,10 @@ class Dataset:
     ----------
     name : str
         Name that `refbnn.data.load` takes.
-    x : (N, *shape) float32
-        Inputs in [0, 1]; images as (N, channels, height, width).
-    y : (N,) int64 in 0 ... n_outputs - 1, or (N, n_outputs) float32
+    x : (N, *shape) float32 or float64
+        Finite inputs; images as (N, channels, height, width). Those of named data sets are float32
+        in [0, 1].
+    y : (N,) int64 in 0 ... n_outputs - 1, or (N, n_outputs) float32 or float64
         Classes, or targets of a regression.
     task : "classes" or "regression"
     n_outputs : int
@@ -43,12 +48,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         x, y = self.x, self.y
-        if x.dtype != np.float32 or x.ndim < 2 or x.size == 0:
-            raise self._unlike("inputs are", x, "at least one example, float32 (N, *shape)")
-        # Written so that NaN fails; reductions, because these arrays can be large.
-        if not (x.min() >= 0.0 and x.max() <= 1.0):
-            found = f"{x.min():g} ... {x.max():g}"
-            raise InputError(f"{self.name}: inputs lie in {found}; expected finite, in [0, 1]")
+        if x.dtype not in _FLOATS or x.ndim < 2 or x.size == 0:
+            raise self._unlike("inputs are", x, "at least one example, floats (N, *shape)")
+        if not (np.isfinite(x.min()) and np.isfinite(x.max())):  # fast, and NaN fails
+            raise InputError(f"{self.name}: inputs hold NaN or infinity; expected finite numbers")
         if self.task == "classes":
             if y.dtype != np.int64 or y.shape != (len(x),):
                 raise self._unlike(
@@ -60,14 +63,23 @@ class Dataset:
                     f"expected 0 ... {self.n_outputs - 1}"
                 )
         else:
-            if y.dtype != np.float32 or y.shape != (len(x), self.n_outputs):
-                wanted = f"float32 of shape {(len(x), self.n_outputs)}"
+            if y.dtype not in _FLOATS or y.shape != (len(x), self.n_outputs):
+                wanted = f"floats of shape {(len(x), self.n_outputs)}"
                 raise self._unlike("targets are", y, wanted)
             if not np.isfinite(y).all():
                 raise InputError(f"{self.name}: targets hold NaN or infinity; expected finite ones")
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of inputs and answers, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        for array in (self.x, self.y):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def _unlike(self, found: str, array: np.ndarray, expected: str) -> InputError:
         return InputError(

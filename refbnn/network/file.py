@@ -103,9 +103,7 @@ def read_network(file: Archive) -> Network:
             posteriors[name] = Posterior(mean, scale)
         except InputError as error:
             raise InputError(f"{source}: {name}: {error}") from None
-    factor = net.variance_factor
-    net.set_parameters(posteriors)  # resets the factor
-    net.variance_factor = factor
+    net.set_parameters(posteriors)
     for index, A in net.correlation.items():
         stored = file.array(f"correlation/{index}", A.shape, "<f8")
         if not (np.isfinite(stored).all() and (np.triu(stored) == 0.0).all()):

@@ -17,6 +17,7 @@ from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
 from refbnn.network import counter_sampling
 from refbnn.network.input_range import Range, warn_if_far
+from refbnn.network.input_shape import shaped
 from refbnn.network.layout import Layout
 from refbnn.network.memory import MOST_ENTRIES, most_entries, require_moderate
 from refbnn.network.table import table
@@ -61,10 +62,17 @@ class Network:
         A of each correlated layer, zero at first; training changes it.
     variance_factor : float
         `propagate` multiplies the variance of every weight by this factor, 1 at first; `sample`
-        does not. See `refbnn.uncertainty.variance_factor`.
+        does not. `set_parameters` keeps it, `refbnn.train` makes it 1 again. See
+        `refbnn.uncertainty.variance_factor`.
     input_range : (float, float) or None
         Least and greatest entry of the training inputs, which `train` stores: `propagate` and
         `sample` warn of inputs far outside it (`refbnn.network.input_range`).
+    likelihood : str or None
+        Name of the likelihood that the network was trained with, where that is known.
+    noise_sd : tuple of float or None
+        Standard deviation of the noise of each target, where all inputs have the same one.
+    trained_on : tuple of two str, or None
+        Name and fingerprint of the data set that the network was trained on, where known.
 
     Raises
     ------
@@ -109,6 +117,10 @@ class Network:
             require_methods(prior, Prior, "prior", "GaussianPrior(0.3)")
         self.prior: Prior = GaussianPrior() if prior is None else prior
         self.input_range: Range | None = None
+        self.variance_factor = 1.0
+        self.likelihood: str | None = None
+        self.noise_sd: tuple[float, ...] | None = None
+        self.trained_on: tuple[str, str] | None = None
         rng = stream(seed, "initial means")
         shapes = {
             f"{index}.{name}": shape
@@ -133,7 +145,7 @@ class Network:
         return dict(self._posteriors)
 
     def set_parameters(self, posteriors: Mapping[str, Posterior]) -> None:
-        """Replace the means and scales of every weight by copies; the variance factor is 1 again.
+        """Replace the means and scales of every weight by copies.
 
         Raises
         ------
@@ -166,7 +178,6 @@ class Network:
         self._posteriors = {
             name: Posterior(_frozen(p.mean), _frozen(p.scale)) for name, p in posteriors.items()
         }
-        self.variance_factor = 1.0  # the factor was computed for the weights before
 
     def with_noise(self, law: Law) -> Network:
         """Return a network of the same means and scales with another law of the noise.
@@ -376,19 +387,15 @@ class Network:
     def shaped(self, x: np.ndarray) -> np.ndarray:
         """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
-        InputError if an example has another number of entries, or, where the network does not know
-        the shape of its input, would take absurd memory (`refbnn.network.memory`).
+        InputError if the axes of an example do not fit (`refbnn.network.input_shape`) or, where the
+        network does not know the shape of its input, would take absurd memory
+        (`refbnn.network.memory`).
         """
-        if self.input_shape is None:
-            self.check_input(x.shape[1:])
-            require_moderate(self.layers, x.shape[1:])
-        if self.input_shape is None or x.shape[1:] == self.input_shape:
-            return x
-        if prod(x.shape[1:]) != prod(self.input_shape):
-            raise InputError(
-                f"examples of shape {x.shape[1:]}; expected {self.input_shape}, or as many entries"
-            )
-        return x.reshape(len(x), *self.input_shape)
+        if self.input_shape is not None:
+            return shaped(x, self.input_shape)
+        self.check_input(x.shape[1:])
+        require_moderate(self.layers, x.shape[1:])
+        return x
 
     def by_layer(self, arrays: Mapping) -> list[dict]:
         """One dictionary for each layer: "2.weight" becomes "weight" in that of layer 2.

@@ -6,7 +6,8 @@
 
 Layers and priors are dataclasses, stored field by field; laws are stored by `refbnn.noise.storage`.
 Residual blocks hold layers, the device-shaped prior a law. "variance_factor" is there where the
-network's variance factor is not 1, "input_range": [low, high] where that is known.
+network's variance factor is not 1, "input_range": [low, high], "likelihood": "categorical",
+"noise_sd": [0.1] and "trained_on": [name, fingerprint] where they are known.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from refbnn.prior import (
 )
 
 FORMAT, VERSION = "refbnn network", 1
+TRAINED = ("likelihood", "noise_sd", "trained_on")  # attributes of a network, and keys here
 _MOST_LAYERS = 10_000
 _DEEPEST = 20  # residual blocks in residual blocks
 _LAYERS = {name: getattr(layer_types, name) for name in layer_types.__all__ if name != "Layer"}
@@ -61,6 +63,7 @@ def of_network(net: Network) -> dict[str, Any]:
         "correlated": sorted(net.correlation),
         **({"variance_factor": net.variance_factor} if calibrated else {}),
         **({} if net.input_range is None else {"input_range": list(net.input_range)}),
+        **_trained_data(net),
     }
 
 
@@ -113,10 +116,42 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
                 given = quoted(header["input_range"])
                 raise InputError(f"input_range {given}; expected a list of two numbers")
             net.input_range = input_range(header["input_range"])
+        _set_trained(net, header)
         require_moderate(net.layers, net.input_shape)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return net
+
+
+def _trained_data(net: Network) -> dict[str, Any]:
+    """Facts of the network's training that are known."""
+    return {
+        name: value if isinstance(value, str) else list(value)
+        for name in TRAINED
+        if (value := getattr(net, name)) is not None
+    }
+
+
+def _set_trained(net: Network, header: Mapping[str, Any]) -> None:
+    """Set what is known of the network's training; InputError if it is nothing of the kind."""
+    likelihood, noise_sd, trained_on = (header.get(name) for name in TRAINED)
+    if not isinstance(likelihood, str | None):
+        raise InputError("likelihood: expected a name")
+    if noise_sd is not None and not (
+        isinstance(noise_sd, list)
+        and noise_sd
+        and all(type(sd) in (int, float) and 0.0 < sd < LARGEST for sd in noise_sd)
+    ):
+        raise InputError("noise_sd: expected a list of positive numbers")
+    if trained_on is not None and not (
+        isinstance(trained_on, list)
+        and len(trained_on) == 2
+        and all(isinstance(word, str) for word in trained_on)
+    ):
+        raise InputError("trained_on: expected the name and the fingerprint of a data set")
+    net.likelihood = likelihood
+    net.noise_sd = None if noise_sd is None else tuple(map(float, noise_sd))
+    net.trained_on = None if trained_on is None else (trained_on[0], trained_on[1])
 
 
 def _known(thing: object, kinds: Mapping[str, type], what: str) -> str:

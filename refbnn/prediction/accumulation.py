@@ -20,7 +20,7 @@ from math import comb
 import numpy as np
 
 from refbnn.layers.moments import Moments
-from refbnn.prediction.result import Prediction, TargetPrediction, softmax_sums
+from refbnn.prediction.result import Prediction, TargetPrediction, both_logits, softmax_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,8 @@ class OutputSums:
 
     @classmethod
     def of_classes(cls, samples: np.ndarray) -> OutputSums:
-        """Sum samples of logits (S, B, C)."""
+        """Sum samples of logits (S, B, C), or of the one logit of two classes, (S, B, 1)."""
+        samples = both_logits(samples)
         return cls(CentralSums.of(samples, 2), softmax_sums(samples))
 
     @classmethod

@@ -14,14 +14,22 @@ import numpy as np
 
 from refbnn.errors import InputError, suggestion
 from refbnn.network.network import Network
+from refbnn.numerics.arguments import whole_number
+from refbnn.numerics.arrays import real_array
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction import covariance
 from refbnn.prediction.accumulation import OutputSums
-from refbnn.prediction.result import Prediction, TargetPrediction, from_output_moments
+from refbnn.prediction.result import (
+    Prediction,
+    TargetPrediction,
+    class_logits,
+    from_output_moments,
+)
 from refbnn.prediction.softmax import by_quadrature, by_sampling
 
 METHODS = ("pfp", "full", "svi")
 JOINT_SAMPLES = 1000  # draws of correlated logits: cheap beside their covariance
+_OF_TARGETS = ("gaussian", "energy")  # likelihoods of `refbnn.training.likelihood`
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
 _NUMBERS = 1 << 20  # sampled outputs in a block
 _GREATEST_OUTPUT = 1e70  # sums of fourth powers are finite
@@ -29,6 +37,7 @@ _GREATEST_OUTPUT = 1e70  # sums of fourth powers are finite
 OnSamples = Callable[[int], object]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is an InputError
 def predict(
     net: Network,
     x: np.ndarray,
@@ -57,11 +66,16 @@ def predict(
     on_samples : callable, optional
         Called by "svi" with the number of passes done since the last call.
 
+    Returns
+    -------
+    Prediction
+        Of the classes 0 … C − 1 by C logits; of the classes 0 and 1 by one logit, that of class 1.
+
     Raises
     ------
     InputError
-        If the method is unknown, n_samples < 2, x does not fit the network, or the outputs are no
-        logits (C,) of C ≥ 2 classes.
+        If the method is unknown, n_samples < 2, x does not fit the network, is too large for it, or
+        is masked or complex; or the outputs are no row, or were trained as targets.
 
     Examples
     --------
@@ -72,20 +86,24 @@ def predict(
     >>> predict(net, x).probabilities.shape, predict(net, x, method="svi").entropy.shape
     ((2, 3), (2,))
     """
-    _check(method, n_samples)
-    n_outputs = _flat_outputs(net, x)
-    if n_outputs < 2:
+    x = _checked(net, x, method, n_samples, seed)
+    if net.likelihood in _OF_TARGETS:
         raise InputError(
-            f"predict: the network has {n_outputs} output; expected at least 2, the logits of "
-            "classes (for a regression, call predict_targets, or pass --targets D)"
+            f"predict: the network was trained on targets, with the likelihood {net.likelihood!r}; "
+            "expected a classifier (call predict_targets)"
         )
     rng = stream(seed, "predict")
-    if method == "pfp":
-        logits = net.propagate(x)
-        return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
+    if method == "svi":
+        sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
+        return _without_nan(sums.classes)
     if method == "full":
-        return covariance.from_joint(covariance.propagate(net, x), n_samples or JOINT_SAMPLES, rng)
-    return class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples).classes
+        joint = covariance.propagate(net, x)
+        if joint.mean.shape[1] > 1:
+            return _without_nan(covariance.from_joint(joint, n_samples or JOINT_SAMPLES, rng))
+        logits = class_logits(joint.marginal)  # one logit is correlated with no other
+    else:
+        logits = class_logits(net.propagate(x))
+    return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
 
 
 def class_sums(
@@ -100,6 +118,7 @@ def class_sums(
     return reduce(add, map(OutputSums.of_classes, blocks))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def predict_targets(
     net: Network,
     x: np.ndarray,
@@ -124,22 +143,58 @@ def predict_targets(
     Raises
     ------
     InputError
-        If `predict` would raise it, or the outputs are neither (D,) nor (2D,).
+        If `predict` would raise it, the outputs are neither (D,) nor (2D,), or were trained as
+        logits or for another D; or a variance is too large for a float.
     """
-    _check(method, n_samples)
-    n_outputs = _flat_outputs(net, x)
+    x = _checked(net, x, method, n_samples, seed)
+    _check_targets(net, _flat_outputs(net, x), n_targets)
+    if method == "pfp":
+        found = from_output_moments(net.propagate(x), n_targets)
+    elif method == "full":
+        found = from_output_moments(covariance.propagate(net, x).marginal, n_targets)
+    else:
+        rng = stream(seed, "predict")
+        blocks = _sample_blocks(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
+        found = reduce(add, (OutputSums.of_targets(block, n_targets) for block in blocks)).targets
+    if net.noise_sd is not None:
+        noise = np.broadcast_to(np.square(net.noise_sd), found.mean.shape)
+        found = TargetPrediction(found.mean, found.epistemic, noise.copy())
+    for name, part in vars(found).items():
+        for row, target in np.argwhere(~np.isfinite(part))[:1]:
+            what = "mean" if name == "mean" else f"{name} variance"
+            raise InputError(
+                f"predict: the {what} of target {target} of input {row} is too large for a float; "
+                "expected smaller inputs or log variances (a noise_sd for all inputs needs none)"
+            )
+    return found
+
+
+def known_targets(net: Network) -> int | None:
+    """Number of targets of a network that was trained as a regression; None for others."""
+    if net.likelihood not in _OF_TARGETS or net.output_shape is None:
+        return None
+    if net.noise_sd is not None:
+        return len(net.noise_sd)
+    return net.output_shape[0] // (2 if net.likelihood == "gaussian" else 1)
+
+
+def _check_targets(net: Network, n_outputs: int, n_targets: int) -> None:
+    """Raise InputError unless the outputs are those of so many targets."""
+    if net.likelihood is not None and net.likelihood not in _OF_TARGETS:
+        raise InputError(
+            f"predict: the network was trained on classes, with the likelihood {net.likelihood!r}; "
+            "expected a regression (call predict)"
+        )
+    known = known_targets(net)
+    if known is not None and n_targets != known:
+        raise InputError(
+            f"predict: {n_targets} targets; expected {known}, as the network was trained on"
+        )
     if n_outputs not in (n_targets, 2 * n_targets):
         raise InputError(
             f"predict: the network has {n_outputs} outputs for {n_targets} targets; expected "
             f"{n_targets} or, with log variances, {2 * n_targets}"
         )
-    if method == "pfp":
-        return from_output_moments(net.propagate(x), n_targets)
-    if method == "full":
-        return from_output_moments(covariance.propagate(net, x).marginal, n_targets)
-    rng = stream(seed, "predict")
-    blocks = _sample_blocks(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
-    return reduce(add, (OutputSums.of_targets(block, n_targets) for block in blocks)).targets
 
 
 def _sample_blocks(
@@ -175,11 +230,23 @@ def _flat_outputs(net: Network, x: np.ndarray) -> int:
     return shape[0]
 
 
-def _check(method: str, n_samples: int | None) -> None:
+def _checked(net: Network, x, method: str, n_samples: int | None, seed: int) -> np.ndarray:
+    """Inputs as an array; InputError unless the call is right."""
     if method not in METHODS:
         raise InputError(
             f"predict: method {method!r}; expected {' or '.join(map(repr, METHODS))}"
             f"{suggestion(str(method), METHODS)}"
         )
-    if n_samples is not None and n_samples < 2:
-        raise InputError(f"predict: n_samples is {n_samples}; expected at least 2")
+    if n_samples is not None:
+        whole_number(n_samples, 2, "predict: n_samples")
+    whole_number(seed, 0, "predict: seed")
+    array = real_array(x, "predict: x")
+    _flat_outputs(net, array)
+    return array
+
+
+def _without_nan(prediction: Prediction) -> Prediction:
+    """The prediction; InputError if a probability is NaN."""
+    if np.isnan(prediction.probabilities).any():
+        raise InputError("predict: logits are too large for a float; expected smaller inputs")
+    return prediction

@@ -21,7 +21,11 @@ samples:
     total variance  =  aleatoric mean_s exp t_s  +  epistemic Var_s m_s   (law of total variance).
 
 For Gaussian m and t given by moments, these are E[e^t] = exp(E[t] + ½Var t) and Var m. Outputs
-without log variances (energy score) have an aleatoric part of 0.
+without log variances have the square of the network's `noise_sd` as aleatoric part, 0 where it has
+none (energy score).
+
+Two classes from one logit z are those of the logits (0, z): the softmax of (0, z) is
+(1 − σ(z), σ(z)) with σ(z) = 1/(1 + e^−z), so that all of the above holds for them exactly.
 """
 
 from __future__ import annotations
@@ -97,6 +101,21 @@ class TargetPrediction:
     aleatoric: np.ndarray
 
 
+def both_logits(array: np.ndarray) -> np.ndarray:
+    """Append the logit 0 of the first class to one logit, (..., 1) to (..., 2); keep several.
+
+    Means, variances and samples of (0, z) all follow so from those of z.
+    """
+    if array.shape[-1] != 1:
+        return array
+    return np.concatenate([np.zeros_like(array), array], axis=-1)
+
+
+def class_logits(outputs: Moments) -> Moments:
+    """Moments of a classifier's logits (B, C) from those of its outputs, (B, 1) or (B, C)."""
+    return Moments.unchecked(both_logits(outputs.mean), both_logits(outputs.var))
+
+
 def from_output_moments(outputs: Moments, n_targets: int) -> TargetPrediction:
     """Prediction of targets from moments of outputs (B, D or 2D) taken as Gaussian."""
     mean, var = outputs.mean[:, :n_targets], outputs.var[:, :n_targets]
@@ -106,9 +125,9 @@ def from_output_moments(outputs: Moments, n_targets: int) -> TargetPrediction:
 
 
 def from_logit_samples(samples: np.ndarray, logits: Moments) -> Prediction:
-    """Prediction from samples of logits (S, B, C) and their moments (B, C)."""
-    p, entropies = softmax_sums(samples)
-    return Prediction(logits, p / len(samples), entropies / len(samples))
+    """Prediction from samples of logits (S, B, C), or of one logit, and their moments."""
+    p, entropies = softmax_sums(both_logits(samples))
+    return Prediction(class_logits(logits), p / len(samples), entropies / len(samples))
 
 
 def from_logit_draws(

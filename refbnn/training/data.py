@@ -7,11 +7,15 @@ import hashlib
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.layers.moments import all_finite
+from refbnn.layers import Normalise
 from refbnn.network.network import Network
+from refbnn.numerics.arrays import all_finite, real_array
 from refbnn.numerics.random.streams import stream
 from refbnn.training.likelihood import likelihood_named
 from refbnn.training.options import Options
+
+_LARGE = 1e3  # |y| beyond it: weights of order 1 would need thousands of steps to reach it
+_MOST_OFFSET = 1e4  # mean of targets over their deviation: float32 then keeps it to 1e-3
 
 
 def held_out(x: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -56,8 +60,8 @@ def training_data(net: Network, x, y, options: Options, what: str) -> tuple[np.n
         If the arrays do not fit the network, the likelihood or each other, or hold NaN; `what`
         names them.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    if x.dtype.kind not in "fiu" or x.ndim < 2 or y.shape[:1] != x.shape[:1] or not len(x):
+    x, y = real_array(x, f"train: {what}: x"), real_array(y, f"train: {what}: y")
+    if x.ndim < 2 or y.shape[:1] != x.shape[:1] or not len(x):
         raise InputError(
             f"train: {what} are {x.dtype} of shape {x.shape} and {y.dtype} of shape {y.shape}; "
             "expected numbers (N, ...) and (N, ...), N > 0"
@@ -65,6 +69,72 @@ def training_data(net: Network, x, y, options: Options, what: str) -> tuple[np.n
     with np.errstate(over="ignore"):
         x = x.astype(options.dtype, copy=False)
     if not all_finite(x):
-        raise InputError(f"train: {what}: x holds NaN or infinity; expected finite numbers")
-    likelihood_named(options.likelihood).check(y, net.check_input(x.shape[1:]))
+        raise InputError(
+            f"train: {what}: x holds NaN, infinity or a number too large for {options.dtype}; "
+            "expected finite numbers"
+        )
+    outputs = net.check_input(x.shape[1:])
+    noise_sd = (1.0,) * outputs[0] if _shares_noise(options, y, outputs) else None
+    likelihood_named(options.likelihood, noise_sd).check(y, outputs)
     return x, y
+
+
+def _shares_noise(options: Options, y: np.ndarray, outputs: tuple[int, ...]) -> bool:
+    """Whether all inputs have the same noise: an output a target, and no log variances."""
+    return options.likelihood == "gaussian" and y.ndim == 2 and outputs == y.shape[1:]
+
+
+def prepare(net: Network, x: np.ndarray, y: np.ndarray, options: Options) -> None:
+    """Give a network what training on checked data (x, y) decides, its weights apart.
+
+    That is the name of its likelihood, the range of its inputs, the noise of its targets at the
+    start, the layer that brings outputs to the targets' unit, and a variance factor of 1: one was
+    chosen for other weights.
+
+    Raises
+    ------
+    InputError
+        If targets are all equal, far from 1 in size and not scaled, or have no such noise.
+    """
+    outputs = net.check_input(x.shape[1:])
+    shared = _shares_noise(options, y, outputs)
+    net.likelihood, net.noise_sd, net.variance_factor = options.likelihood, None, 1.0
+    net.input_range = float(x.min()), float(x.max())
+    if options.likelihood != "gaussian":
+        return
+    if options.noise_sd is not None and not shared:
+        raise InputError(
+            f"train: noise_sd with {outputs[0]} outputs for {y.shape[1]} targets; expected an "
+            "output a target, since log variances are a noise that is learned"
+        )
+    mean, sd = y.mean(axis=0, dtype=float), y.std(axis=0, dtype=float)
+    if (options.scale_targets or (shared and options.noise_sd is None)) and not sd.min() > 0.0:
+        raise InputError("train: all values of a target are equal; expected different ones")
+    if not isinstance(net.layers[-1], Normalise):
+        if options.scale_targets:
+            net.layers.append(_to_unit_of_targets(mean, sd, learned=not shared))
+        elif np.abs(y).max() > _LARGE or 0.0 < sd.min() < 1.0 / _LARGE:
+            raise InputError(
+                f"train: targets from {y.min():.4g} to {y.max():.4g} of deviation {sd.min():.4g} "
+                "are far from 1 in size; expected scale_targets=True, or such targets"
+            )
+    if shared:
+        known = options.noise_sd
+        net.noise_sd = tuple(sd.tolist()) if known is None else (known,) * y.shape[1]
+
+
+def _to_unit_of_targets(mean: np.ndarray, sd: np.ndarray, *, learned: bool) -> Normalise:
+    """Layer that turns means m of standardised targets into sd·m + mean.
+
+    A `learned` log variance t becomes t + 2 log sd.
+    """
+    if (np.abs(mean) > _MOST_OFFSET * sd).any():
+        raise InputError(
+            f"train: targets about {np.abs(mean).max():.4g} differ by {sd.min():.4g} alone, too "
+            "little for float32; subtract their mean"
+        )
+    shift, scale = -mean / sd, 1.0 / sd
+    if learned:
+        shift = np.concatenate([shift, -2.0 * np.log(sd)])
+        scale = np.concatenate([scale, np.ones_like(sd)])
+    return Normalise(shift, scale)

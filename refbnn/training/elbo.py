@@ -102,6 +102,8 @@ def loss_and_gradient(
     Parameters
     ----------
     net : Network
+        With the likelihood "gaussian", its `noise_sd` gives the noise where that is the same for
+        all inputs.
     x, y : (B, ...)
         Examples, and targets as the likelihood takes them.
     n_data : int
@@ -184,7 +186,7 @@ def _backpropagated(net, theta, x, y, scaling, options):
     Each thread computes an equal part of the batch: NumPy and Numba release the interpreter lock.
     The parts are added in their order, so that the result depends on their number alone.
     """
-    likelihood = likelihood_named(options.likelihood)
+    likelihood = likelihood_named(options.likelihood, net.noise_sd)
 
     def pass_over(rows: slice) -> tuple[float, np.ndarray]:
         outputs, inputs = net.forward(x[rows], theta)
@@ -214,7 +216,7 @@ def _local_terms(net, mean, scale, x, y, scaling, rng, options):
     means = net.by_layer(layout.views(mean))
     variances = net.by_layer(layout.views(scale * scale))
     outputs, tapes = local.forward(net.layers, x, means, variances, options.n_samples, rng)
-    nll, grad_outputs = likelihood_named(options.likelihood)(outputs, y)
+    nll, grad_outputs = likelihood_named(options.likelihood, net.noise_sd)(outputs, y)
     grad_outputs *= outputs.dtype.type(scaling)
     d_mean, d_var = local.backward(net.layers, tapes, means, variances, grad_outputs)
     return scaling * nll, {

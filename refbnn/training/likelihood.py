@@ -9,6 +9,15 @@ Formulas
 
     −log p = log Σ_c exp ℓ_c − ℓ_y,      gradient softmax(ℓ) − onehot(y).
 
+*Bernoulli*, one logit z of two classes, label y of 0 or 1. It is the categorical likelihood of the
+logits (0, z), since σ(z) = 1/(1 + e^−z) is the softmax's second entry:
+
+    −log p = log(1 + e^a),  a = (1 − 2y) z,      gradient (1 − 2y) σ(a).
+
+*Gaussian with one noise for all inputs* (homoscedastic). D outputs are means m of D targets:
+
+    −log p = Σ_d ½[(y − m)²/s_d² + log 2πs_d²],      ∂/∂m = (m − y)/s².
+
 *Gaussian with learned variance* (heteroscedastic; Nix & Weigend 1994). The first D of 2D outputs
 are means m, the others are log variances t:
 
@@ -32,9 +41,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
+from scipy.special import expit, log_softmax, logsumexp
 
-from refbnn.errors import InputError
+from refbnn.errors import InputError, suggestion
 
 
 class Likelihood(Protocol):
@@ -62,10 +71,12 @@ class Categorical:
         """See `Likelihood.check`."""
         if len(output_shape) != 1:
             raise InputError(f"categorical: outputs of shape {output_shape}; expected (classes,)")
-        last = output_shape[0] - 1
-        integers = y.ndim == 1 and y.dtype.kind in "iu"
-        if not integers or (y.size and not 0 <= y.min() <= y.max() <= last):
-            raise InputError(f"labels: expected integers from 0 to {last}, one an example")
+        if output_shape == (1,):
+            raise InputError(
+                "categorical: the network has 1 output; expected one for each class, or the "
+                "likelihood 'bernoulli' for two classes from one logit"
+            )
+        _check_labels(y, output_shape[0])
 
     def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         """See the formulas of this module."""
@@ -89,6 +100,79 @@ class Categorical:
 
 
 @dataclass(frozen=True)
+class Bernoulli:
+    """Labels y (B,) of 0 or 1 from the logit of label 1, (S, B, 1)."""
+
+    least_samples: ClassVar[int] = 1
+
+    def check(self, y: np.ndarray, output_shape: tuple[int, ...]) -> None:
+        """See `Likelihood.check`."""
+        if output_shape != (1,):
+            raise InputError(
+                f"bernoulli: outputs of shape {output_shape}; expected (1,), the logit of label 1"
+            )
+        _check_labels(y, 2)
+
+    def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+        """See the formulas of this module."""
+        _check(self, outputs, y)
+        sign, a = _signed(outputs, y)
+        nll = np.logaddexp(0, a).sum(dtype=float) / len(outputs)
+        grad = sign * expit(a) / outputs.dtype.type(len(outputs))
+        return float(nll), grad[..., np.newaxis]
+
+    def predictive_score(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """See `Likelihood.predictive_score`."""
+        _check(self, outputs, y)
+        return np.log(len(outputs)) - logsumexp(-np.logaddexp(0, _signed(outputs, y)[1]), axis=0)
+
+
+@dataclass(frozen=True)
+class HomoscedasticGaussian:
+    """Targets y (B, D) of float from their means (S, B, D).
+
+    Parameters
+    ----------
+    noise_sd : tuple of float
+        s of each of the D targets, in their unit.
+    """
+
+    noise_sd: tuple[float, ...]
+    least_samples: ClassVar[int] = 1
+
+    def check(self, y: np.ndarray, output_shape: tuple[int, ...]) -> None:
+        """See `Likelihood.check`."""
+        if output_shape != (len(self.noise_sd),):
+            raise InputError(
+                f"gaussian: outputs of shape {output_shape}; expected ({len(self.noise_sd)},), a "
+                "mean for each standard deviation of the noise"
+            )
+        _check_targets(y, output_shape[0])
+
+    def __call__(self, outputs: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+        """See the formulas of this module."""
+        _check(self, outputs, y)
+        s, n_samples = self._spread(outputs), len(outputs)
+        gap = (outputs - y.astype(outputs.dtype)) / s
+        nll = 0.5 * np.square(gap).sum(dtype=float) / n_samples + len(y) * self._constant
+        return float(nll), gap / (s * outputs.dtype.type(n_samples))
+
+    def predictive_score(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """See `Likelihood.predictive_score`."""
+        _check(self, outputs, y)
+        squares = np.square((y - outputs) / self._spread(outputs)).sum(axis=-1)
+        return self._constant + np.log(len(outputs)) - logsumexp(-0.5 * squares, axis=0)
+
+    def _spread(self, outputs: np.ndarray) -> np.ndarray:
+        return np.asarray(self.noise_sd, outputs.dtype)
+
+    @property
+    def _constant(self) -> float:
+        """Σ_d ½ log 2πs_d²: −log p of an example that is met."""
+        return float(np.log(np.sqrt(2.0 * np.pi) * np.asarray(self.noise_sd)).sum())
+
+
+@dataclass(frozen=True)
 class HeteroscedasticGaussian:
     """Targets y (B, D) of float from means and log variances (S, B, 2D)."""
 
@@ -96,10 +180,12 @@ class HeteroscedasticGaussian:
 
     def check(self, y: np.ndarray, output_shape: tuple[int, ...]) -> None:
         """See `Likelihood.check`."""
+        if y.ndim == 1 and output_shape in ((1,), (2,)):
+            _check_targets(y, 1)
         if len(output_shape) != 1 or output_shape[0] % 2:
             raise InputError(
-                f"gaussian: outputs of shape {output_shape}; expected a mean and a log variance "
-                "for each target"
+                f"gaussian: outputs of shape {output_shape} for targets of shape {y.shape}; "
+                "expected a mean for each target, or a mean and a log variance"
             )
         _check_targets(y, output_shape[0] // 2)
 
@@ -162,16 +248,31 @@ class EnergyScore:
 
 LIKELIHOODS: dict[str, Likelihood] = {
     "categorical": Categorical(),
+    "bernoulli": Bernoulli(),
     "gaussian": HeteroscedasticGaussian(),
     "energy": EnergyScore(),
 }
 
 
-def likelihood_named(name: str) -> Likelihood:
-    """Return the likelihood of this name; raise InputError if there is none."""
+def likelihood_named(name: str, noise_sd: tuple[float, ...] | None = None) -> Likelihood:
+    """Return the likelihood of this name; raise InputError if there is none.
+
+    "gaussian" takes one noise for all inputs where `noise_sd` gives its standard deviations.
+    """
     if name not in tuple(LIKELIHOODS):
-        raise InputError(f"likelihood {name!r}; expected one of {', '.join(LIKELIHOODS)}")
+        known = ", ".join(LIKELIHOODS)
+        raise InputError(
+            f"likelihood {name!r}; expected one of {known}{suggestion(str(name), LIKELIHOODS)}"
+        )
+    if name == "gaussian" and noise_sd is not None:
+        return HomoscedasticGaussian(noise_sd)
     return LIKELIHOODS[name]
+
+
+def check_classes(y: np.ndarray, output_shape: tuple[int, ...]) -> None:
+    """Raise InputError unless labels y fit a classifier's outputs: one logit a class, or one."""
+    likelihood: Likelihood = Bernoulli() if output_shape == (1,) else Categorical()
+    likelihood.check(y, output_shape)
 
 
 def _check(likelihood: Likelihood, outputs: np.ndarray, y: np.ndarray) -> None:
@@ -184,11 +285,39 @@ def _check(likelihood: Likelihood, outputs: np.ndarray, y: np.ndarray) -> None:
     likelihood.check(y, outputs.shape[2:])
 
 
+def _check_labels(y: np.ndarray, n_classes: int) -> None:
+    """Raise InputError, with what to do, unless y (N,) holds integers from 0 to n_classes − 1."""
+    wanted = f"expected integers from 0 to {n_classes - 1}, one an example"
+    found = f"labels: {y.dtype} of shape {y.shape}"
+    if y.ndim == 2 and y.shape[1] == 1:
+        raise InputError(f"{found}; {wanted}: y[:, 0]")
+    if y.ndim == 2 and y.shape[1] == n_classes:
+        raise InputError(f"{found}; {wanted}: y.argmax(axis=1) of one-hot rows")
+    if y.ndim != 1:
+        raise InputError(f"{found}; {wanted}")
+    if y.dtype.kind not in "iu":
+        raise InputError(f"{found}; {wanted}: y.astype(int) if these are labels")
+    if y.size and not 0 <= y.min() <= y.max() < n_classes:
+        raise InputError(f"labels lie in {y.min()} ... {y.max()}; {wanted}")
+
+
 def _check_targets(y: np.ndarray, dims: int) -> None:
-    if y.shape[1:] != (dims,) or y.dtype.kind != "f" or not np.isfinite(y).all():
-        raise InputError(
-            f"targets: {y.dtype} of shape {y.shape}; expected finite floats of shape (N, {dims})"
-        )
+    wanted = f"expected finite floats of shape (N, {dims})"
+    found = f"targets: {y.dtype} of shape {y.shape}"
+    if y.ndim == 1 and dims == 1:
+        raise InputError(f"{found}; {wanted}: y[:, None]")
+    if y.shape[1:] == (dims,) and y.dtype.kind in "iu":
+        raise InputError(f"{found}; {wanted}: y.astype(float)")
+    if y.shape[1:] != (dims,) or y.dtype.kind != "f":
+        raise InputError(f"{found}; {wanted}")
+    if not np.isfinite(y).all():
+        raise InputError(f"{found} with NaN or infinity; {wanted}")
+
+
+def _signed(outputs: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return 1 − 2y (B,), and a = (1 − 2y) z of logits z, (S, B)."""
+    sign = np.where(y == 1, -1, 1).astype(outputs.dtype)
+    return sign, sign * outputs[..., 0]
 
 
 def _unit(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

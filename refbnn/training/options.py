@@ -20,7 +20,7 @@ _LEAST = {
     "seed": 0,
     "threads": 1,
 }
-_OPTIONAL = ("clip_norm", "patience")  # may be None
+_OPTIONAL = ("clip_norm", "noise_sd", "patience")  # may be None
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Options:
     Parameters
     ----------
     likelihood : str
-        "categorical", "gaussian" (with learned variance) or "energy"
-        (`refbnn.training.likelihood`).
+        "categorical", "bernoulli" (two classes from one logit), "gaussian" or "energy"
+        (`refbnn.training.likelihood`). With "gaussian", D outputs for D targets have one noise for
+        all inputs; 2D outputs are means and log variances.
     epochs : int
         Passes over the data.
     batch_size : int
@@ -42,6 +43,12 @@ class Options:
         Factor of the learning rate over the run: "cosine", "linear" or "constant".
     n_samples : int
         Posterior samples in a step.
+    noise_sd : float, optional
+        "gaussian" with D outputs: known standard deviation of the noise, in the targets' unit. By
+        default it is learned: after each epoch it becomes the one that maximises the likelihood.
+    scale_targets : bool
+        "gaussian": a layer `Normalise` is appended to the network, which turns standardised outputs
+        into the targets' unit by the mean and deviation of the training targets.
     local : bool
         Local reparameterisation (`refbnn.training.local_reparameterisation`): a less noisy
         gradient, for the Gaussian law and one thread.
@@ -66,6 +73,8 @@ class Options:
     learning_rate: float = 2e-3
     schedule: str = "cosine"
     n_samples: int = 1
+    noise_sd: float | None = None
+    scale_targets: bool = False
     local: bool = False
     kl_warmup: int = 0
     clip_norm: float | None = None
@@ -79,7 +88,7 @@ class Options:
         from refbnn.training.optimise import SCHEDULES
 
         least_samples = likelihood_named(self.likelihood).least_samples
-        for name in (*_LEAST, "learning_rate", "clip_norm"):
+        for name in (*_LEAST, "learning_rate", "clip_norm", "noise_sd"):
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:
                 plain = _integer(name, value) if name in _LEAST else _positive(name, value)
@@ -93,8 +102,16 @@ class Options:
             raise InputError(
                 f"train: kl_warmup is {self.kl_warmup}; expected less than epochs, {self.epochs}"
             )
-        if not isinstance(self.local, bool):
-            raise InputError(f"train: local is {self.local!r}; expected True or False")
+        for name in ("local", "scale_targets"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(
+                    f"train: {name} is {getattr(self, name)!r}; expected True or False"
+                )
+        if self.likelihood != "gaussian" and (self.noise_sd is not None or self.scale_targets):
+            name = "scale_targets" if self.noise_sd is None else "noise_sd"
+            raise InputError(
+                f"train: {name} with the likelihood {self.likelihood!r}; expected 'gaussian'"
+            )
         if self.local and self.threads > 1:
             raise InputError(f"train: local with {self.threads} threads; expected one")
         object.__setattr__(self, "dtype", _name_of_type(self.dtype))

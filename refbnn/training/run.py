@@ -7,6 +7,7 @@ stopped: bit for bit with the same packages, processor and number of BLAS thread
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from refbnn.errors import InputError
-from refbnn.layers.moments import all_finite
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
+from refbnn.numerics.arrays import all_finite
 from refbnn.numerics.random.streams import stream
 from refbnn.numerics.softplus import inverse_softplus, softplus, softplus_and_slope
 from refbnn.training.elbo import Loss, check_network, correlation_name, flat_loss_and_gradient
@@ -24,6 +25,7 @@ from refbnn.training.likelihood import likelihood_named
 from refbnn.training.optimise import SCHEDULES, Adam, clip
 from refbnn.training.options import Options
 
+_LEAST_RATIO = 1e-4  # of the noise's variance in one epoch: outputs that meet all targets
 _VALIDATION_SAMPLES = 8  # enough to rank epochs; 30 would cost as much as a short epoch
 Arrays = dict[str, np.ndarray]
 
@@ -52,11 +54,12 @@ class Epoch:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The epoch of least validation score so far, and the parameters after it."""
+    """The epoch of least validation score so far, and the parameters and noise after it."""
 
     epoch: int
     score: float
     parameters: Arrays
+    noise_sd: tuple[float, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -168,8 +171,10 @@ class Training:
         """
         number = len(self.history) + 1
         loss = self._pass_over(x, y, number, on_step)
-        kept = self.net.parameters(), dict(self.net.correlation)
+        kept = self.net.parameters(), dict(self.net.correlation), self.net.noise_sd
         self.refresh()
+        if self.net.noise_sd is not None and self.options.noise_sd is None:
+            self.set_noise(self._likeliest_noise(self.net.noise_sd, loss.nll / y.size))
         score = None
         if validation is not None:
             try:
@@ -177,13 +182,15 @@ class Training:
             except InputError:
                 self.net.set_parameters(kept[0])
                 self.net.correlation.update(kept[1])
+                self.set_noise(kept[2])
                 raise
-        weight = self._kl_weight(number)
-        self.history.append(Epoch(number, loss, weight, score))
-        # While KL warms up the posterior is a tempered one, and no candidate.
-        if score is not None and weight == 1.0 and (self.best is None or score < self.best.score):
+        self.history.append(Epoch(number, loss, self._kl_weight(number), score))
+        # While KL warms up the posterior is a tempered one, and no candidate: KL counted in full
+        # from the first step of the epoch on.
+        whole = self._kl_weight(number - 1) == 1.0
+        if score is not None and whole and (self.best is None or score < self.best.score):
             copies = {name: array.copy() for name, array in self.parameters.items()}
-            self.best = Best(number, score, copies)
+            self.best = Best(number, score, copies, self.net.noise_sd)
         return self.history[-1]
 
     def _pass_over(
@@ -217,6 +224,22 @@ class Training:
         """Set the network to the parameters of the best epoch, if validation chose one."""
         if self.best is not None:
             self.refresh(self.best.parameters)
+            self.net.noise_sd = self.best.noise_sd
+
+    def set_noise(self, noise_sd: tuple[float, ...] | None) -> None:
+        """Set the standard deviations of the targets' noise."""
+        self.net.noise_sd = self._work.noise_sd = noise_sd
+
+    @staticmethod
+    def _likeliest_noise(noise_sd: tuple[float, ...], nll: float) -> tuple[float, ...]:
+        """Noise that maximises the likelihood of the epoch's samples; `nll` in nats a target.
+
+        With n targets, nll = Σ (y − m)²/2ns² + log √(2π)s, so that a factor r on every s² is best
+        where r = Σ (y − m)²/ns². A step of variational EM, exact in s for the given posterior.
+        """
+        spread = np.asarray(noise_sd)
+        ratio = 2.0 * (nll - float(np.log(np.sqrt(2.0 * np.pi) * spread).mean()))
+        return tuple((spread * np.sqrt(max(ratio, _LEAST_RATIO))).tolist())
 
     def _kl_weight(self, epochs_done: float) -> float:
         warmup = self.options.kl_warmup
@@ -237,9 +260,10 @@ class Training:
         The posterior noise is the same in every epoch, so that the parameters alone differ.
         """
         rng = stream(self.options.seed, "validation")
-        with np.errstate(all="ignore"):
+        score = np.nan
+        with contextlib.suppress(InputError), np.errstate(all="ignore"):  # of outputs that overflow
             outputs = self.net.sample(x, _VALIDATION_SAMPLES, rng)
-            likelihood = likelihood_named(self.options.likelihood)
+            likelihood = likelihood_named(self.options.likelihood, self.net.noise_sd)
             score = float(likelihood.predictive_score(outputs, y).mean())
         if not np.isfinite(score):
             raise InputError(

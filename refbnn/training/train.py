@@ -11,7 +11,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.network.network import Network
 from refbnn.training import checkpoint as checkpoints
-from refbnn.training.data import fingerprint, training_data
+from refbnn.training.data import fingerprint, prepare, training_data
 from refbnn.training.options import Options
 from refbnn.training.run import Epoch, Training
 
@@ -33,7 +33,9 @@ def train(
     Parameters
     ----------
     net : Network
-        Its means, scales and correlations are replaced; law and prior stay.
+        Its means, scales and correlations are replaced; law and prior stay. It takes the name of
+        the likelihood, the range of x, the noise of the targets and, with `scale_targets`, a last
+        layer; its variance factor is 1 again.
     x : (N, ...)
         Examples that fit the network.
     y : (N, ...)
@@ -47,7 +49,9 @@ def train(
         existing file is refused without `resume`.
     resume : bool
         Continue from the checkpoint if it exists, with the options, data and architecture of its
-        start: bit-identical to a run that never stopped.
+        start: bit-identical to a run that never stopped. `epochs` alone may differ, if it is no
+        less than what is done: the schedule of the learning rate is then that of the new number
+        from the next epoch on.
     on_epoch, on_step : callable, optional
         Called with each epoch, and with the number of each step and of all steps in the epoch.
     **options
@@ -78,6 +82,7 @@ def train(
         raise InputError("train: patience without validation data; expected both")
     if checkpoint is None and resume:
         raise InputError("train: resume without a checkpoint; expected the file to continue from")
+    prepare(net, x, y, chosen)
     training, save = _start(net, x, y, validation, chosen, checkpoint, resume)
     while not training.finished:
         epoch = training.run_epoch(x, y, validation, on_step)

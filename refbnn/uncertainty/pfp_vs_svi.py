@@ -55,7 +55,7 @@ from refbnn.network.network import Network
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction.predict import class_sums, predict
 from refbnn.prediction.result import Prediction
-from refbnn.training.likelihood import Categorical
+from refbnn.training.likelihood import check_classes
 from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.evaluation import SCORES
 
@@ -95,6 +95,7 @@ class Measure:
         return self.limit is None or abs(self.difference) <= self.limit
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is an InputError
 def compare(
     net: Network,
     inside: np.ndarray,
@@ -154,7 +155,7 @@ def _check(net, inside, y, outside, method: str, n_samples: int) -> None:
         raise InputError(f"compare: method {method!r}; expected 'pfp' or 'full'")
     if n_samples < 2 * BLOCKS:
         raise InputError(f"compare: n_samples is {n_samples}; expected at least {2 * BLOCKS}")
-    Categorical().check(y, net.check_input(np.shape(inside)[1:]))
+    check_classes(y, net.check_input(np.shape(inside)[1:]))
     if len(inside) != len(y) or not len(y):
         raise InputError(
             f"compare: {len(inside)} inputs, {len(y)} labels; expected as many, at least one"

@@ -65,7 +65,7 @@ from refbnn.numerics.random.streams import stream
 from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.predict import predict, predict_targets
 from refbnn.prediction.result import Prediction, TargetPrediction
-from refbnn.training.likelihood import Categorical
+from refbnn.training.likelihood import check_classes
 from refbnn.uncertainty.evaluation import log_scores
 
 CRITERIA = ("epistemic", "log_score")
@@ -92,6 +92,8 @@ class Choice:
     error_examples, error_passes : float
         Standard errors of the factor over the choice of examples and of SVI's passes. Both are
         infinite on a bound, the first also for a single example.
+    tried : tuple of (factor, criterion)
+        The values that the search has seen, in its order.
     """
 
     factor: float
@@ -101,6 +103,7 @@ class Choice:
     on_bound: bool
     error_examples: float
     error_passes: float
+    tried: tuple[tuple[float, float], ...] = ()
 
     @property
     def standard_error(self) -> float:
@@ -108,6 +111,7 @@ class Choice:
         return float(np.hypot(self.error_examples, self.error_passes))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is an InputError
 def choose(
     net: Network,
     x: np.ndarray,
@@ -147,8 +151,9 @@ def choose(
     )
     factor, after = float(np.exp(found.x)), float(found.fun)
     if np.abs(ends - found.x).min() < _NEAR:
-        return Choice(factor, criterion, before, after, True, np.inf, np.inf)
-    return Choice(factor, criterion, before, after, False, *search.errors(found.x))
+        return Choice(factor, criterion, before, after, True, np.inf, np.inf, tuple(search.tried))
+    tried = tuple(search.tried)
+    return Choice(factor, criterion, before, after, False, *search.errors(found.x), tried)
 
 
 def _check(net: Network, x: np.ndarray, y: np.ndarray, criterion: str) -> None:
@@ -157,7 +162,7 @@ def _check(net: Network, x: np.ndarray, y: np.ndarray, criterion: str) -> None:
     if len(x) != len(y) or not len(y):
         raise InputError(f"{len(x)} examples, {len(y)} answers; expected as many, at least one")
     if y.ndim == 1:
-        Categorical().check(y, net.check_input(np.shape(x)[1:]))
+        check_classes(y, net.check_input(np.shape(x)[1:]))
     elif y.ndim != 2 or y.dtype.kind != "f":
         raise InputError(
             f"answers are {y.dtype} of shape {y.shape}; expected labels (N,) or targets (N, D)"
@@ -170,6 +175,7 @@ class _Search:
     def __init__(self, net, x, y, criterion, seed, on_step):
         self._net, self._x, self._y = net, x, y
         self._criterion, self._on_step = criterion, on_step
+        self.tried: list[tuple[float, float]] = []
         self._passes, self._wanted = None, np.zeros(len(y))
         if criterion == "epistemic":
             self._passes = net.sample(x, _SVI_SAMPLES, stream(seed, "predict"))
@@ -200,6 +206,7 @@ class _Search:
                 f"{self._criterion} is {value} with the factor {np.exp(log_factor):.3g}; expected "
                 "a finite number"
             )
+        self.tried.append((float(np.exp(log_factor)), float(value)))
         return float(value)
 
     def errors(self, log_factor: float) -> tuple[float, float]:

@@ -59,7 +59,7 @@ def test_evaluation_of_targets_shows_coverage():
     # Every target lies 0.1 from its mean, deviation √0.5: inside from erf(0.1) = 0.112 on.
     observed = lines(coverage)["observed"]
     np.testing.assert_array_equal(observed[:, 1], observed[:, 0] > 0.112)
-    np.testing.assert_allclose(errors.get_lines()[0].get_xydata()[:, 1], 0.1)
+    np.testing.assert_allclose(np.asarray(errors.get_lines()[0].get_xydata())[:, 1], 0.1)
 
 
 def test_comparison_parts_measures_with_a_limit_from_others():

@@ -38,7 +38,7 @@ def by_sampling(logits: Moments, n_samples: int, rng: np.random.Generator) -> Pr
     ----------
     logits : Moments of shape (B, C)
     n_samples : int, at least 1
-        Rounded up to a power of two: the sequence is even at those numbers.
+        The sequence is most even at a power of two. Another number takes the first of its points.
     rng : numpy.random.Generator
         Scrambles the sequence.
 
@@ -56,7 +56,7 @@ def by_sampling(logits: Moments, n_samples: int, rng: np.random.Generator) -> Pr
     if n_samples < 1:
         raise InputError(f"softmax: n_samples is {n_samples}; expected at least 1")
     n_draws = 1 << (n_samples - 1).bit_length()
-    z = qmc.MultivariateNormalQMC(np.zeros(n_classes), rng=rng).random(n_draws)
+    z = qmc.MultivariateNormalQMC(np.zeros(n_classes), rng=rng).random(n_draws)[:n_samples]
     spread = np.sqrt(var)
 
     def draws(rows: slice) -> np.ndarray:

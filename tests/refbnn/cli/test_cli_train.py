@@ -167,11 +167,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(capsys):
         (["--prior", "student:1"], "expected student:DOF,SCALE"),
         (["--prior", "gaussian:0"], "expected a finite number above 0"),
         (["--noise", "absent.json"], "absent.json"),
-        (["--learning-rate", "-1"], "learning_rate is -1.0"),
+        (["--learning-rate", "-1"], "--learning-rate is -1.0"),
         (["--schedule", "steps"], "expected one of constant, linear, cosine"),
-        (["--likelihood", "poisson"], "expected one of categorical, gaussian, energy"),
+        (["--likelihood", "poisson"], "expected one of categorical, bernoulli, gaussian"),
         (["--likelihood", "gaussian"], "expected finite floats"),
         (["--likelihood", "energy"], "expected at least 2"),
+        (["--likelihood", "bernoulli"], "mnist-subset has 10 classes; expected 2"),
+        (["--noise-sd", "0.5"], "--noise-sd with the likelihood 'categorical'"),
+        (["--noise-sd", "none"], "expected a number above 0, or learned"),
+        (["--kl-warmup", "3"], "--kl-warmup is 3; expected less than epochs, 1"),
+        (["--start", "a.npz"], "either --arch NAME or --start MODEL.npz"),
         (["--validation", "1.5"], "validation share is 1.5"),
         (["--patience", "3"], "without validation data"),
         (["--correlated", "1"], "layer with weights"),
@@ -192,7 +197,7 @@ def test_a_finished_checkpoint_is_not_overwritten(capsys):
     before = Path("m.npz").read_bytes()
     for words, said in (
         ([], "m.npz already exists: continue it with --resume"),
-        (["--resume", "--epochs", 2], "different options (epochs)"),
+        (["--resume", "--epochs", 1, "--batch-size", 9], "different options (--batch-size)"),
         (["--resume", "--epochs", 1, "--prior", "laplace:1"], "different network (prior)"),
         (["--resume", "--epochs", 1, "--validation", 0.1], "different data"),
     ):
@@ -200,7 +205,22 @@ def test_a_finished_checkpoint_is_not_overwritten(capsys):
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert said in err
         assert Path("m.npz").read_bytes() == before
-    assert train(capsys, "--resume", "--epochs", 1)[0] == 0
+    code, out, _ = train(capsys, "--resume", "--epochs", 1)
+    assert code == 0
+    assert "m.npz: 1 of 1 epochs are done; a greater --epochs makes the run longer" in out
+
+
+def test_a_finished_run_is_made_longer(capsys, tmp_path):
+    assert train(capsys, "--epochs", 1)[0] == 0
+    code, out, err = train(capsys, "--epochs", 2, "--resume", "--json", "t.json")
+    assert (code, err) == (0, "")
+    # The cosine schedule at half of its way: ½(1 + cos π/2) of 2e-3.
+    assert "1 of 1 epochs are done; it goes on to 2, with the cosine schedule of 2 epochs" in out
+    assert "learning rate 0.001 in epoch 2" in out
+    assert len(json.loads((tmp_path / "t.json").read_text())["epochs"]) == 2
+    code, out, err = train(capsys, "--epochs", 1, "--resume")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "has 2 epochs already" in err
 
 
 def test_bad_models_and_inputs(capsys):

@@ -174,17 +174,18 @@ def test_files_without_an_image_are_refused(own_folders):
 X, Y = np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
 TARGETS = np.zeros((4, 2), np.float32)
 WRONG: dict[str, tuple[np.ndarray, np.ndarray, Any, str]] = {
-    "NaN": (np.where(np.eye(4, 3), np.nan, X).astype(np.float32), Y, "classes", "in nan"),
-    "above 1": (X + np.float32(1.5), Y, "classes", r"lie in 1.5 \.\.\. 1.5; expected finite"),
-    "float64": (X.astype(float), Y, "classes", "inputs are float64"),
+    "NaN": (np.where(np.eye(4, 3), np.nan, X).astype(np.float32), Y, "classes", "inputs hold NaN"),
+    "infinity": (X + np.float32(np.inf), Y, "classes", "inputs hold NaN or infinity"),
+    "float16": (X.astype(np.float16), Y, "classes", "inputs are float16"),
+    "complex": (X.astype(complex), Y, "classes", "inputs are complex128"),
     "no example": (X[:0], Y[:0], "classes", "at least one example"),
-    "no axis": (X[:, 0], Y, "classes", r"expected at least one example, float32 \(N, \*shape\)"),
+    "no axis": (X[:, 0], Y, "classes", r"expected at least one example, floats \(N, \*shape\)"),
     "labels of another length": (X, Y[:3], "classes", "one int64 label for each of 4"),
     "real labels": (X, Y.astype(float), "classes", "one int64 label"),
     "label too large": (X, Y + 2, "classes", r"lie in 2 \.\.\. 2; expected 0 \.\.\. 1"),
     "negative label": (X, Y - 1, "classes", r"lie in -1 \.\.\. -1"),
     "NaN target": (X, TARGETS * np.float32(np.nan), "regression", "targets hold NaN"),
-    "flat targets": (X, TARGETS[:, 0], "regression", r"expected float32 of shape \(4, 2\)"),
+    "flat targets": (X, TARGETS[:, 0], "regression", r"expected floats of shape \(4, 2\)"),
 }
 
 
@@ -263,7 +264,7 @@ NOT_ORIGINAL = {
     "real labels": (GOOD[0], GOOD[1] * 0.5, "labels.pt: holds float64"),
     "label beyond 9": (GOOD[0], GOOD[1] + 10, r"labels lie in 10 \.\.\. 10"),
     "normalised pictures": (GOOD[0] - 0.4, GOOD[1], "inputs lie in -0.4"),
-    "NaN": (GOOD[0] * np.nan, GOOD[1], "inputs lie in nan"),
+    "NaN": (GOOD[0] * np.nan, GOOD[1], "inputs hold NaN"),
 }
 
 

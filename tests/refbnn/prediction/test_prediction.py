@@ -1,17 +1,18 @@
 import math
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import entr, softmax
+from scipy.special import entr, expit, softmax
 
-from refbnn import InputError, Moments, Network, Posterior, predict
+from refbnn import InputError, Moments, Network, Posterior, predict, train
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.predict import predict_targets
-from refbnn.prediction.result import from_logit_samples, from_output_moments
+from refbnn.prediction.result import from_logit_samples, from_output_moments, softmax_sums
 
 
 def test_entropies_by_hand():
@@ -175,11 +176,133 @@ def test_outputs_that_are_no_row_are_refused(method):
     assert predict(flat, x, method=method).labels.shape == (2,)
 
 
-@pytest.mark.parametrize("method", ["pfp", "svi"])
-def test_one_output_is_no_classifier(method):
-    """Its softmax is 1 whatever the network says."""
-    with pytest.raises(InputError, match="the network has 1 output; expected at least 2"):
-        predict(Network([Dense(3, 1)]), np.ones((1, 3)), method=method)
+def one_logit():
+    """A network with one output, whose logit of three inputs is N(m, v)."""
+    net = Network([Dense(3, 1)], seed=0)
+    return net, np.random.default_rng(0).standard_normal((3, 3))
+
+
+@pytest.mark.parametrize("method", ["pfp", "full"])
+def test_one_logit_gives_both_classes_exactly(method):
+    """E[σ(z)] and E[H(σ(z))] by adaptive quadrature."""
+    net, x = one_logit()
+    logit = net.propagate(x)
+    p = predict(net, x, method=method)
+    assert p.probabilities.shape == (3, 2)
+    for row in range(3):
+        law = stats.norm(logit.mean[row, 0], np.sqrt(logit.var[row, 0]))
+        mean = law.expect(expit, epsabs=1e-14)
+        entropy = law.expect(lambda z: entr(expit(z)) + entr(expit(-z)), epsabs=1e-14)
+        np.testing.assert_allclose(p.probabilities[row], [1.0 - mean, mean], rtol=1e-11)
+        assert p.aleatoric[row] == pytest.approx(entropy, rel=1e-10)
+        want = entr(mean) + entr(1.0 - mean)
+        assert p.entropy[row] == pytest.approx(want, rel=1e-11)
+        assert p.mutual_information[row] == pytest.approx(want - entropy, abs=1e-11)
+
+
+def test_one_logit_under_sampled_weights():
+    net, x = one_logit()
+    z = net.sample(x, 7, stream(2, "predict"))[..., 0]
+    p = predict(net, x, method="svi", n_samples=7, seed=2)
+    np.testing.assert_allclose(p.probabilities[:, 1], expit(z).mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(
+        p.aleatoric, (entr(expit(z)) + entr(expit(-z))).mean(axis=0), rtol=1e-12
+    )
+    np.testing.assert_allclose(p.logits.var[:, 1], z.var(axis=0, ddof=1), rtol=1e-12)
+    np.testing.assert_array_equal(p.logits.var[:, 0], 0.0)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "energy"])
+def test_a_regression_is_no_classifier_and_the_reverse(likelihood):
+    net, x = one_logit()
+    net.likelihood = likelihood
+    with pytest.raises(InputError, match=f"trained on targets, .* {likelihood!r}; .* a classifier"):
+        predict(net, x)
+    net.likelihood = "bernoulli"
+    with pytest.raises(InputError, match=r"trained on classes, .*; expected a regression"):
+        predict_targets(net, x, 1)
+
+
+def test_the_number_of_targets_is_that_of_training():
+    """Two means, or one mean and a log variance: the outputs alone do not say."""
+    net, x = Network([Dense(3, 2)], seed=0), np.ones((1, 3))
+    net.likelihood, net.noise_sd = "gaussian", (0.5, 3.0)
+    found = predict_targets(net, x, 2)
+    np.testing.assert_array_equal(found.aleatoric, [[0.25, 9.0]])
+    with pytest.raises(InputError, match="1 targets; expected 2, as the network was trained on"):
+        predict_targets(net, x, 1)
+    net.noise_sd = None
+    with pytest.raises(InputError, match="2 targets; expected 1, as the network was trained on"):
+        predict_targets(net, x, 2)
+
+
+@pytest.mark.parametrize("n", [600, 1000, 1024])
+def test_as_many_draws_as_asked_for(n, monkeypatch):
+    """Draws of a Sobol sequence come in powers of two; the first n of them count."""
+    counted = []
+
+    def sums(samples):
+        counted.append(len(samples))
+        return softmax_sums(samples)
+
+    monkeypatch.setattr("refbnn.prediction.result.softmax_sums", sums)
+    net, x = one_logit()
+    for method in ("pfp", "svi"):
+        counted.clear()
+        predict(net, x, method=method, n_samples=n)
+        if method == "pfp":
+            assert counted == [n]
+    monkeypatch.setattr("refbnn.prediction.accumulation.softmax_sums", sums)
+    counted.clear()
+    predict(net, x, method="svi", n_samples=n)
+    assert sum(counted) == n
+
+
+@pytest.mark.parametrize("method", ["pfp", "full", "svi"])
+@pytest.mark.parametrize("x", [1e200, 1e308, -1e308])
+def test_huge_inputs_are_one_error_without_warnings(method, x):
+    """Warnings are errors in these tests."""
+    net = Network([Dense(3, 4), ReLU(), Dense(4, 2)], seed=0)
+    with pytest.raises(InputError) as error:
+        predict(net, np.full((2, 3), x), method=method)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError):
+        predict_targets(net, np.full((2, 3), x), 1, method=method)
+
+
+@pytest.mark.parametrize("method", ["pfp", "full", "svi"])
+def test_a_variance_too_large_for_a_float_is_refused(method):
+    net = Network([Dense(1, 2)])
+    known = {n: Posterior(np.zeros(p.shape), p.scale * 0) for n, p in net.parameters().items()}
+    net.set_parameters({**known, "0.bias": Posterior(np.array([0.0, 800.0]), np.zeros(2))})
+    with pytest.raises(InputError, match="aleatoric variance of target 0 of input 0 is too large"):
+        predict_targets(net, np.ones((1, 1)), 1, method=method)
+
+
+def test_complex_and_masked_inputs_are_refused():
+    """The imaginary part, or the mask, would be lost."""
+    net, x = one_logit()
+    for wrong, said in ((x * 1j, "complex128"), (np.ma.masked_greater(x, 0.0), "masked entries")):
+        calls: tuple[tuple[Callable, tuple, dict], ...] = (
+            (predict, (net, wrong), {}),
+            (predict_targets, (net, wrong, 1), {}),
+            (net.propagate, (wrong,), {}),
+            (net.sample, (wrong, 2), {"seed": 0}),
+            (Moments, (wrong, np.abs(np.asarray(wrong))), {}),
+            (Moments, (np.zeros((3, 3)), wrong), {}),
+            (train, (net, wrong, np.zeros(3, int)), {"likelihood": "bernoulli"}),
+            (train, (net, x, wrong[:, :1]), {"likelihood": "gaussian"}),
+        )
+        for call, given, options in calls:
+            with pytest.raises(InputError, match=said):
+                call(*given, **options)
+
+
+@pytest.mark.parametrize("wrong", [{"n_samples": 2.5}, {"n_samples": "9"}, {"seed": 0.5}])
+def test_numbers_of_another_type_are_refused(wrong):
+    net, x = one_logit()
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} is .*; expected a whole number"):
+        predict(net, x, method="svi", **wrong)
 
 
 def test_targets_that_do_not_fit_are_refused():

@@ -61,11 +61,12 @@ def mlp(n_outputs):
     )
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", [*LIKELIHOODS, "one noise"])
 @pytest.mark.parametrize("build", [mlp, lenet])
 def test_gradient_at_fixed_noise(build, name):
     """Central differences of (N/B)·nll + λ·KL, in every weight array; the generator is reset."""
-    net = build(4)
+    net = build(1 if name == "bernoulli" else 4)
+    net.noise_sd = (0.5, 2.0, 1.0, 0.3) if name == "one noise" else None
     rng = np.random.default_rng(0)
     net.set_parameters(
         {n: Posterior(p.mean, rng.uniform(0.1, 0.4, p.shape)) for n, p in net.parameters().items()}
@@ -73,10 +74,13 @@ def test_gradient_at_fixed_noise(build, name):
     x = rng.standard_normal((3, *net.input_shape))
     y = {
         "categorical": np.array([0, 3, 1]),
+        "bernoulli": np.array([0, 1, 1]),
+        "one noise": rng.standard_normal((3, 4)),
         "gaussian": rng.standard_normal((3, 2)),
         "energy": rng.standard_normal((3, 4)),
     }[name]
-    options, n_data, kl_weight = Options(name, n_samples=3), 20, 0.4
+    likelihood = "gaussian" if name == "one noise" else name
+    options, n_data, kl_weight = Options(likelihood, n_samples=3), 20, 0.4
 
     def evaluate():
         return loss_and_gradient(
@@ -110,22 +114,18 @@ def test_the_loss_is_an_average_over_samples():
     net = mlp(3)
     x, y = np.random.default_rng(0).standard_normal((2, 3)), np.array([0, 2])
 
-    class Replayed:
-        """A law that hands out given noise."""
+    class Replayed(Gaussian):
+        """The law of the network, that hands out given noise."""
 
-        def __init__(self, law, z):
-            self.z, self.entropy = z, law.entropy
+        def __init__(self, z):
+            self.z = z
 
         def sample(self, rng, shape, dtype=float):
             return self.z.reshape(shape).astype(dtype)
 
     z = net.law.sample(np.random.default_rng(1), (3, net.layout.size))
-    together = loss_and_gradient(
-        net.with_noise(Replayed(net.law, z)), x, y, 8, UNUSED, Options(n_samples=3)
-    )
-    alone = [
-        loss_and_gradient(net.with_noise(Replayed(net.law, row)), x, y, 8, UNUSED) for row in z
-    ]
+    together = loss_and_gradient(net.with_noise(Replayed(z)), x, y, 8, UNUSED, Options(n_samples=3))
+    alone = [loss_and_gradient(net.with_noise(Replayed(row)), x, y, 8, UNUSED) for row in z]
     assert together[0].nll == pytest.approx(np.mean([loss.nll for loss, _ in alone]), rel=1e-13)
     for part in ("mean", "scale"):
         for name, array in getattr(together[1], part).items():

@@ -8,22 +8,31 @@ from scipy.special import log_softmax
 from refbnn.errors import InputError
 from refbnn.training.likelihood import (
     LIKELIHOODS,
+    Bernoulli,
     Categorical,
     EnergyScore,
     HeteroscedasticGaussian,
+    HomoscedasticGaussian,
     likelihood_named,
 )
 from tests.helpers.derivatives import complex_step
 
-NAMES = pytest.mark.parametrize("name", LIKELIHOODS)
+NOISE = (0.5, 2.0, 1.0, 0.1)
+ALL = {**LIKELIHOODS, "one noise": HomoscedasticGaussian(NOISE)}
+NAMES = pytest.mark.parametrize("name", ALL)
 
 
 def case(name, n_samples=4, batch=5, seed=0):
-    """Outputs (S, B, 4) and targets: 4 classes, 2 means and log variances, or 4 targets."""
+    """Outputs (S, B, 4) and targets: 4 classes, 2 means and log variances, or 4 targets.
+
+    One output, and 2 classes, for the Bernoulli likelihood.
+    """
     rng = np.random.default_rng(seed)
     outputs = 2 * rng.standard_normal((n_samples, batch, 4))
     if name == "categorical":
         return outputs, rng.integers(0, 4, batch)
+    if name == "bernoulli":
+        return outputs[..., :1], rng.integers(0, 2, batch)
     return outputs, rng.standard_normal((batch, 2 if name == "gaussian" else 4))
 
 
@@ -31,6 +40,10 @@ def log_density(name, output, target):
     """Log p of one example under one sample, by SciPy."""
     if name == "categorical":
         return log_softmax(output)[target]
+    if name == "bernoulli":
+        return float(stats.bernoulli.logpmf(target, 1.0 / (1.0 + np.exp(-output[0]))))
+    if name == "one noise":
+        return float(stats.norm.logpdf(target, output, NOISE).sum())
     m, t = output[:2], output[2:]
     return float(stats.norm.logpdf(target, m, np.exp(t / 2)).sum())
 
@@ -52,7 +65,7 @@ def test_value_against_loops(name):
         want = np.mean(
             [-sum(log_density(name, o[b], y[b]) for b in range(len(y))) for o in outputs]
         )
-    got, _ = LIKELIHOODS[name](outputs, y)
+    got, _ = ALL[name](outputs, y)
     assert isinstance(got, float)
     assert got == pytest.approx(want, rel=1e-13)  # some tens of roundings
 
@@ -67,7 +80,7 @@ def test_predictive_score_against_loops(name):
             return energy_loop(outputs[:, b], y[b])
         return -np.log(np.mean([np.exp(log_density(name, o[b], y[b])) for o in outputs]))
 
-    got = LIKELIHOODS[name].predictive_score(outputs, y)
+    got = ALL[name].predictive_score(outputs, y)
     assert got.shape == (5,)
     np.testing.assert_allclose(got, [score(b) for b in range(5)], rtol=1e-12)
 
@@ -92,8 +105,20 @@ def test_gradient_by_complex_step(name):
         )
         return 2 / 3 * to_target - 2 / 6 * pairs
 
-    value = {"categorical": categorical, "gaussian": gaussian, "energy": energy}[name]
-    _, grad = LIKELIHOODS[name](outputs, y)
+    def bernoulli(f):
+        return (np.log(1.0 + np.exp(f[..., 0])) - y * f[..., 0]).sum() / 3
+
+    def one_noise(f):
+        return (0.5 * ((y - f) / NOISE) ** 2).sum() / 3
+
+    value = {
+        "categorical": categorical,
+        "bernoulli": bernoulli,
+        "gaussian": gaussian,
+        "energy": energy,
+        "one noise": one_noise,
+    }[name]
+    _, grad = ALL[name](outputs, y)
     # The step is exact; sums of at most 8 terms of order 1 round to 1e-14.
     np.testing.assert_allclose(grad, complex_step(value, outputs), rtol=1e-12, atol=1e-14)
 
@@ -102,9 +127,10 @@ def test_gradient_by_complex_step(name):
 def test_gradient_is_that_of_the_value(name):
     """Central differences of the value itself: a common factor would show here."""
     outputs, y = case(name)
-    likelihood, step = LIKELIHOODS[name], 1e-5
+    likelihood, step = ALL[name], 1e-5
     _, grad = likelihood(outputs, y)
-    for index in [(0, 0, 0), (1, 2, 3), (3, 4, 1)]:
+    last = outputs.shape[-1] - 1
+    for index in [(0, 0, 0), (1, 2, last), (3, 4, min(1, last))]:
         shifted = [outputs.copy() for _ in range(2)]
         shifted[0][index] += step
         shifted[1][index] -= step
@@ -116,9 +142,9 @@ def test_gradient_is_that_of_the_value(name):
 @NAMES
 def test_float32_is_kept_and_agrees(name):
     outputs, y = case(name)
-    value, grad = LIKELIHOODS[name](outputs, y)
+    value, grad = ALL[name](outputs, y)
     small = outputs.astype(np.float32)
-    value_32, grad_32 = LIKELIHOODS[name](small, y)
+    value_32, grad_32 = ALL[name](small, y)
     assert grad_32.dtype == np.float32
     np.testing.assert_array_equal(small, outputs.astype(np.float32))  # not overwritten
     # Sums of a few terms, each rounded to 6e-8; precisions up to e^5 magnify that of y − m.
@@ -135,6 +161,26 @@ def test_extreme_logits_stay_exact(dtype):
     np.testing.assert_allclose(grad[0], [[1.0, 0.0, -1.0], [1 / 3, -2 / 3, 1 / 3]], rtol=1e-6)
     score = Categorical().predictive_score(outputs, np.array([2, 1]))
     np.testing.assert_allclose(score, [2e4, np.log(3)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_extreme_logit_stays_exact(dtype):
+    """−log σ(−z) = z + log(1 + e^−z); its gradient is relative, −e^−z where the label is met."""
+    z = np.array([[[40.0], [40.0], [-1e4], [1e4]]], dtype)
+    value, grad = Bernoulli()(z, np.array([0, 1, 1, 1]))
+    assert value == pytest.approx(40.0 + 1e4, rel=1e-6)
+    np.testing.assert_allclose(grad[0, :, 0], [1.0, -np.exp(-40.0), -1.0, 0.0], rtol=1e-5)
+
+
+def test_one_logit_is_the_softmax_of_zero_and_it():
+    z, y = case("bernoulli")
+    both = np.concatenate([np.zeros_like(z), z], axis=-1)
+    value, grad = Bernoulli()(z, y)
+    want, slope = Categorical()(both, y)
+    assert value == pytest.approx(want, rel=1e-14)
+    np.testing.assert_allclose(grad[..., 0], slope[..., 1], rtol=1e-13)
+    score = Bernoulli().predictive_score(z, y)
+    np.testing.assert_allclose(score, Categorical().predictive_score(both, y), rtol=1e-13)
 
 
 def test_extreme_log_variances_stay_exact():
@@ -197,6 +243,11 @@ def test_energy_gradient_is_zero_where_points_meet():
         ("categorical", np.array([True, False, True]), "integers"),
         ("categorical", np.zeros((3, 1), int), "integers"),
         ("categorical", np.array([0]), r"\(1,\) for outputs of shape \(2, 3, 4\)"),
+        ("categorical", np.eye(4)[:3], r"y.argmax\(axis=1\) of one-hot rows"),
+        ("categorical", np.zeros((3, 1), int), r"y\[:, 0\]"),
+        ("categorical", np.zeros(3), r"float64 .* y.astype\(int\) if these are labels"),
+        ("categorical", np.zeros(3, bool), r"bool .* y.astype\(int\)"),
+        ("categorical", np.array([1, 2, 4]), r"labels lie in 1 \.\.\. 4; .* from 0 to 3"),
         ("gaussian", np.zeros((3, 4)), r"shape \(N, 2\)"),
         ("gaussian", np.zeros(3), r"shape \(N, 2\)"),
         ("gaussian", np.zeros((3, 2), int), "finite floats"),
@@ -208,7 +259,7 @@ def test_energy_gradient_is_zero_where_points_meet():
     ],
 )
 def test_bad_targets_are_refused(name, y, words):
-    for call in (LIKELIHOODS[name], LIKELIHOODS[name].predictive_score):
+    for call in (ALL[name], ALL[name].predictive_score):
         with pytest.raises(InputError, match=words):
             call(np.zeros((2, 3, 4)), y)
 
@@ -221,5 +272,15 @@ def test_outputs_that_do_not_fit_are_refused():
             likelihood.check(np.zeros(1, int), (2, 4, 4))
     with pytest.raises(InputError, match="1 sample; expected at least 2"):
         EnergyScore()(np.zeros((1, 3, 2)), np.zeros((3, 2)))
-    with pytest.raises(InputError, match="expected one of categorical, gaussian, energy"):
+    with pytest.raises(InputError, match=r"outputs of shape \(4,\); expected \(1,\)"):
+        Bernoulli().check(np.zeros(3, int), (4,))
+    with pytest.raises(InputError, match=r"1 output; .* 'bernoulli' for two classes"):
+        Categorical().check(np.zeros(3, int), (1,))
+    with pytest.raises(InputError, match=r"labels lie in 0 \.\.\. 2; expected .* from 0 to 1"):
+        Bernoulli().check(np.arange(3), (1,))
+    with pytest.raises(InputError, match=r"expected finite floats of shape \(N, 1\): y\[:, None\]"):
+        HeteroscedasticGaussian().check(np.zeros(3), (2,))
+    with pytest.raises(InputError, match=r"outputs of shape \(3,\); expected \(4,\)"):
+        HomoscedasticGaussian(NOISE).check(np.zeros((3, 3)), (3,))
+    with pytest.raises(InputError, match="expected one of categorical, bernoulli, gaussian, ener"):
         likelihood_named("poisson")

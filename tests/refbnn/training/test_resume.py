@@ -15,6 +15,7 @@ from refbnn import InputError, Network, load, save, train
 from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal, Gaussian
 from refbnn.prior import GaussianPrior
+from refbnn.training.optimise import SCHEDULES
 from tests import ROOT
 from tests.helpers.checkpoints import members_of, npy, with_header, write
 
@@ -26,6 +27,9 @@ CASES: dict[str, dict[str, Any]] = {
     "validation": {"validation": True, "patience": 4},
     "correlation": {"correlated": [0]},
     "local": {"local": True},
+    "one noise": {"likelihood": "gaussian", "validation": True, "outputs": 2},
+    "known noise": {"likelihood": "gaussian", "noise_sd": 0.5, "outputs": 2},
+    "scaled": {"likelihood": "gaussian", "scale_targets": True},
     "all": {
         "validation": True,
         "correlated": [0, 2],
@@ -43,9 +47,9 @@ def data(n=10, seed=0, regression=False):
     return x, rng.standard_normal((n, 2)) if regression else rng.integers(0, 4, n)
 
 
-def build(law=None, correlated=(), prior=None):
+def build(law=None, correlated=(), prior=None, outputs=4):
     return Network(
-        [Dense(3, 4), ReLU(), Dense(4, 4)],
+        [Dense(3, 4), ReLU(), Dense(4, outputs)],
         law=law or GAUSSIAN,
         prior=prior,
         correlated=correlated,
@@ -56,7 +60,7 @@ def build(law=None, correlated=(), prior=None):
 def run(path, case, **change):
     """Train one of the cases; returns network and history."""
     case = dict(case)
-    net = build(case.pop("law", None), case.pop("correlated", ()))
+    net = build(case.pop("law", None), case.pop("correlated", ()), outputs=case.pop("outputs", 4))
     regression = case.get("likelihood") == "gaussian"
     if case.pop("validation", False):
         case["validation"] = data(6, 1, regression)
@@ -70,6 +74,7 @@ def assert_same(ours, theirs):
     for name, p in net.parameters().items():
         np.testing.assert_array_equal(p.mean, other.parameters()[name].mean)
         np.testing.assert_array_equal(p.scale, other.parameters()[name].scale)
+    assert (net.noise_sd, net.likelihood) == (other.noise_sd, other.likelihood)
     assert net.correlation.keys() == other.correlation.keys()
     for index, A in net.correlation.items():
         np.testing.assert_array_equal(A, other.correlation[index])
@@ -153,7 +158,6 @@ def test_without_resume_a_file_is_kept(tmp_path):
 
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "epochs": {"epochs": 6},
     "batch_size": {"batch_size": 5},
     "learning_rate": {"learning_rate": 1e-3},
     "schedule": {"schedule": "constant"},
@@ -171,6 +175,38 @@ def test_other_options_are_refused_by_name(name, tmp_path):
     run(tmp_path / "net.npz", {})
     with pytest.raises(InputError, match=rf"run began with different options \({name}\)"):
         run(tmp_path / "net.npz", {}, resume=True, **CHANGES[name])
+
+
+@pytest.mark.parametrize("name", ["validation", "correlation", "one noise"])
+def test_a_finished_run_goes_on_for_more_epochs(name, tmp_path):
+    """With a constant rate, which knows no end: bit for bit the longer run, best epoch and all."""
+    case = CASES[name] | {"schedule": "constant"}
+    whole = run(tmp_path / "whole.npz", case, epochs=7)
+    run(tmp_path / "net.npz", case, epochs=3)
+    longer = run(tmp_path / "net.npz", case, epochs=7, resume=True)
+    assert_same(longer, whole)
+    assert members_of(tmp_path / "net.npz") == members_of(tmp_path / "whole.npz")
+
+
+def test_the_schedule_is_that_of_the_new_number_of_epochs(tmp_path, monkeypatch):
+    """The factor depends on epochs done over all epochs, from the next step on."""
+    progress: list[float] = []
+
+    def linear(s):
+        progress.append(s)
+        return 1.0 - s
+
+    monkeypatch.setitem(SCHEDULES, "linear", linear)
+    run(tmp_path / "net.npz", {"schedule": "linear"}, epochs=2)
+    progress.clear()
+    run(tmp_path / "net.npz", {"schedule": "linear"}, epochs=4, resume=True)
+    np.testing.assert_allclose(progress, (2 + np.arange(6) / 3) / 4, rtol=1e-15)  # 3 steps each
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    run(tmp_path / "net.npz", {})
+    with pytest.raises(InputError, match="has 5 epochs already; expected at least as many, not 4"):
+        run(tmp_path / "net.npz", {}, resume=True, epochs=4)
 
 
 def test_other_data_are_refused(tmp_path):
@@ -243,6 +279,10 @@ def without(name):
         entry(best={"epoch": 1, "score": float("nan")}),
         entry(best=7),
         entry(best={}),
+        entry(best={"epoch": 1, "score": float("nan"), "noise_sd": None}),
+        entry(best={"epoch": 1, "score": float("inf"), "noise_sd": None}),
+        entry(history=[{"nll": float("nan"), "kl": 1, "kl_weight": 1, "validation": 1}]),
+        entry(history=[{"nll": 1, "kl": 1, "kl_weight": 1, "validation": float("nan")}]),
     ],
 )
 def test_hostile_runs_are_refused(change, tmp_path):
@@ -266,6 +306,27 @@ def test_missing_or_wrong_arrays_of_a_run_are_refused(name, tmp_path):
     write(path, members | {f"{name}.npy": npy(np.zeros(36))})  # float64
     with pytest.raises(InputError, match=rf"{name}: <f8 of shape \(36,\); expected <f4"):
         run(path, {"validation": True}, resume=True)
+
+
+@pytest.mark.parametrize("name", ["adam/m/mean", "adam/v/mean", "adam/p/rho", "best/mean"])
+def test_arrays_of_a_run_that_are_not_finite_are_refused(name, tmp_path):
+    path = tmp_path / "net.npz"
+    run(path, {"validation": True})
+    wrong = np.frombuffer(members_of(path)[f"{name}.npy"][-4 * 36 :], np.float32).copy()
+    for value in (np.nan, np.inf, *([-1.0] if name == "adam/v/mean" else [])):
+        wrong[3] = value
+        write(path, members_of(path) | {f"{name}.npy": npy(wrong)})
+        with pytest.raises(InputError, match="its run is incomplete; expected all of its state"):
+            run(path, {"validation": True}, resume=True)
+
+
+@pytest.mark.parametrize("noise_sd", [None, [], [1.0], [1.0, 0.0], [1.0, float("nan")], "ab"])
+def test_a_hostile_noise_of_a_run_is_refused(noise_sd, tmp_path):
+    path = tmp_path / "net.npz"
+    run(path, CASES["one noise"])
+    with_header(path, entry(noise_sd=noise_sd))
+    with pytest.raises(InputError, match="its run is incomplete; expected all of its state"):
+        run(path, CASES["one noise"], resume=True)
 
 
 KILLED = """

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from refbnn import Moments
+from refbnn import InputError, Moments
 from refbnn.prediction.result import Prediction, TargetPrediction
 from refbnn.uncertainty import evaluation
 from refbnn.uncertainty.auroc import auroc
+from refbnn.uncertainty.evaluation import log_scores, of_classes, of_targets
 
 
 def classes(probabilities, aleatoric=None):
@@ -135,3 +136,39 @@ def test_auroc_counts_pairs():
     draws = [auroc(rng.choice(inside, 40), rng.choice(outside, 30))[0] for _ in range(400)]
     assert error == pytest.approx(np.std(draws), rel=0.3)
     assert auroc(np.zeros(3), np.ones(3))[0] == 1.0
+
+
+def targets(mean, epistemic, aleatoric=0.0):
+    mean = np.asarray(mean, float)
+    return TargetPrediction(mean, np.full_like(mean, epistemic), np.full_like(mean, aleatoric))
+
+
+def test_scores_without_variance_are_their_limit():
+    """½(g²/v + log 2πv) as v falls to 0: −∞ where the gap g is 0, else +∞, which wins a sum."""
+    y = np.array([[1.0, 2.0], [1.0, 2.5], [1.5, 2.5]])
+    prediction = targets([[1.0, 2.0]] * 3, 0.0)
+    np.testing.assert_array_equal(log_scores(prediction, y), [-np.inf, np.inf, np.inf])
+    for v in (1e-3, 1e-5, 1e-7):  # the limit is approached from finite variances
+        near = log_scores(targets([[1.0, 2.0]] * 3, v), y)
+        assert near[0] == pytest.approx(np.log(2.0 * np.pi * v))
+        assert near[1:].min() > 0.01 / v
+    measures = of_targets(prediction, y)
+    assert measures["log_score_nats"] == np.inf
+    assert measures["log_score_nats_se"] == np.inf
+    assert of_targets(prediction, prediction.mean)["log_score_nats"] == -np.inf
+
+
+def test_empty_sets_are_refused():
+    nothing = Prediction(Moments(np.zeros((0, 2)), np.zeros((0, 2))), np.zeros((0, 2)), np.zeros(0))
+    some = Prediction(Moments(np.zeros((2, 2)), np.zeros((2, 2))), np.full((2, 2), 0.5), np.ones(2))
+    for call in (
+        lambda: of_classes(nothing, np.zeros(0, int)),
+        lambda: of_classes(some, np.array([0, 1]), nothing),
+        lambda: of_targets(targets(np.zeros((0, 1)), 1.0), np.zeros((0, 1))),
+        lambda: of_targets(targets(np.zeros((2, 1)), 1.0), np.zeros((2, 2))),
+        lambda: auroc(np.ones(3), np.zeros(0)),
+        lambda: auroc(np.zeros(0), np.ones(3)),
+        lambda: auroc(np.array([np.nan]), np.ones(3)),
+    ):
+        with pytest.raises(InputError, match=r"at least one|some of each"):
+            call()

@@ -1,0 +1,223 @@
+"""Commands on a user's own data: two classes, one logit, regressions, images; and what they say."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refbnn import Network, cli, load, predict, save
+from refbnn.cli.output import Lines
+from refbnn.layers import Dense, Normalise, ReLU
+from refbnn.noise import Bimodal, save_law
+from refbnn.prediction.predict import predict_targets
+from refbnn.prior import GaussianPrior
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(capsys, *words):
+    """Exit code, standard output and standard error of one command."""
+    code: object
+    try:
+        code = cli.main([str(word) for word in words])
+    except SystemExit as exit_:
+        code = exit_.code
+    return code, *capsys.readouterr()
+
+
+def two_classes(n=120, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 3))
+    return x, (x[:, 0] > 0).astype(int)
+
+
+def write(name="own.npz", targets=False):
+    x, y = two_classes()
+    y = 5000.0 + 300.0 * x[:, 0] + 30.0 * x[:, 1] ** 3 if targets else y
+    np.savez(name, x=x[:80], y=y[:80], x_test=x[80:], y_test=y[80:])
+    return x[80:], y[80:]
+
+
+def start(outputs=2):
+    """A small network in a file."""
+    net = Network([Dense(3, 4), ReLU(), Dense(4, outputs)], prior=GaussianPrior(2.0), seed=0)
+    save("start.npz", net)
+    return net
+
+
+TRAIN = ["train", "--data", "own.npz", "-o", "m.npz", "--learning-rate", 0.05, "--batch-size", 20]
+
+
+def test_two_classes_from_one_logit(capsys):
+    x, y = write()
+    start(outputs=1)
+    code, out, err = run(capsys, *TRAIN, "--start", "start.npz", "--epochs", 20)
+    assert (code, err) == (0, "")
+    assert (
+        "begun with start.npz, 21 weights, trained on own.npz (x, y of own.npz), 2 classes" in out
+    )
+    net = load("m.npz")
+    assert (net.likelihood, net.prior) == ("bernoulli", GaussianPrior(2.0))
+    for words in (
+        ["evaluate", "--id", "own.npz"],
+        ["compare", "--id", "own.npz", "--samples", 200],
+        ["calibrate", "--data", "own.npz", "--validation", 0.5],
+        ["diagnose", "--data", "own.npz", "--samples", 0],
+    ):
+        code, out, err = run(capsys, words[0], "m.npz", *words[1:], "--json", "n.json")
+        assert code in ((0, 1) if words[0] == "compare" else (0,)), words
+        assert "warning" not in err
+        assert json.loads(Path("n.json").read_text())
+    assert predict(net, x).accuracy(y) > 0.8
+    np.save("x.npy", x)
+    code, out, err = run(capsys, "predict", "m.npz", "x.npy", "--probabilities", "--json", "p.json")
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    both = [[float(row[f"probability_{c}"]) for c in range(2)] for row in rows]
+    np.testing.assert_array_equal(both, predict(net, x).probabilities)
+    numbers = json.loads(Path("p.json").read_text())
+    assert [{k: str(v) for k, v in row.items()} for row in numbers["rows"]] == rows
+
+
+@pytest.mark.parametrize("noise", [[], ["--noise-sd", 40], ["--noise-sd", "learned"]])
+def test_own_targets_are_answered_in_their_unit(capsys, noise):
+    x, y = write(targets=True)
+    start(outputs=1 if noise else 2)
+    code, _, err = run(capsys, *TRAIN, "--start", "start.npz", "--epochs", 60, *noise)
+    assert (code, err) == (0, "")
+    net = load("m.npz")
+    assert isinstance(net.layers[-1], Normalise)
+    assert (net.noise_sd == (40.0,)) == (noise == ["--noise-sd", 40])
+    found = predict_targets(net, x, 1)
+    assert np.sqrt(np.mean((found.mean[:, 0] - y) ** 2)) < y.std() / 2
+    code, _, err = run(capsys, "evaluate", "m.npz", "--id", "own.npz", "--json", "e.json")
+    assert (code, err) == (0, "")
+    measures = json.loads(Path("e.json").read_text())["by_method"]["pfp"]
+    assert measures["rmse"] == pytest.approx(np.sqrt(np.mean((found.mean[:, 0] - y) ** 2)))
+    np.save("x.npy", x)
+    code, out, err = run(capsys, "predict", "m.npz", "x.npy")  # without --targets: as trained
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [float(row["mean_0"]) for row in rows] == found.mean[:, 0].tolist()
+    code, out, err = run(capsys, "predict", "m.npz", "x.npy", "--probabilities")
+    assert (code, out) == (2, "")
+    assert "--probabilities with a regression" in err
+
+
+def test_a_start_keeps_its_law_and_prior_unless_others_are_named(capsys):
+    write()
+    start()
+    law = Bimodal()
+    save_law("law.json", law)
+    words = ["--noise", "law.json", "--prior", "laplace:1", "--epochs", "1"]
+    assert run(capsys, *TRAIN, "--start", "start.npz", *words)[0] == 0
+    net = load("m.npz")
+    assert net.law == law
+    assert type(net.prior).__name__ == "LaplacePrior"
+    assert net.likelihood == "categorical"
+    for words, said in (
+        (["--arch", "mlp"], "expected either --arch NAME or --start MODEL.npz"),
+        (["--correlated", "0"], "--correlated is for a new network"),
+        (["--normalise", "0", "1"], "--normalise is for a new network"),
+    ):
+        code, out, err = run(capsys, *TRAIN, "--start", "start.npz", *words, "--resume")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
+
+
+def test_a_network_meets_other_data(capsys):
+    x, _ = write()
+    start()
+    assert run(capsys, *TRAIN, "--start", "start.npz", "--epochs", 1)[0] == 0
+    evaluate = ["evaluate", "m.npz", "--method", "pfp", "--id"]
+    assert run(capsys, *evaluate, "own.npz")[2] == ""
+    x, y = two_classes()
+    np.savez("again.npz", x=x[:80], y=y[:80])  # the training split alone, under another name
+    np.savez("other.npz", x=x + 0.1, y=y)
+    np.savez("three.npz", x=x[:3], y=[0, 1, 2])
+    for name, said in (
+        ("again.npz", "these are the examples that m.npz was trained on"),
+        ("other.npz", "m.npz was trained on own.npz, not on other.npz"),
+    ):
+        code, _, err = run(capsys, *evaluate, name)
+        assert (code, err.count("\n")) == (0, 1)
+        assert f"refbnn evaluate: warning: {said}" in err.replace("x, y of again.npz: ", "")
+    np.savez("own.npz", x=x + 0.1, y=y)
+    assert "other examples than own.npz holds now" in run(capsys, *evaluate, "own.npz")[2]
+    code, out, err = run(capsys, *evaluate, "three.npz")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "expected 3 classes, as three.npz has" in err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare", "calibrate", "diagnose"])
+def test_channels_last_are_refused(capsys, command):
+    np.savez("own.npz", x=np.zeros((6, 8, 8, 3), np.uint8), y=np.arange(6) % 2)
+    save("m.npz", Network([Dense(192, 2)]))
+    words = {
+        "train": ["--arch", "mlp", "-o", "n.npz", "--data", "own.npz"],
+        "evaluate": ["m.npz", "--id", "own.npz"],
+        "compare": ["m.npz", "--id", "own.npz"],
+        "calibrate": ["m.npz", "--data", "own.npz"],
+        "diagnose": ["m.npz", "--data", "own.npz"],
+    }[command]
+    code, out, err = run(capsys, command, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "expected (6, 3, 8, 8): transpose with (0, 3, 1, 2)" in err
+    assert sorted(path.name for path in Path().iterdir()) == ["m.npz", "own.npz"]
+
+
+def test_rows_are_no_images_and_targets_no_classes(capsys):
+    write(targets=True)
+    for words, said in (
+        ([*TRAIN, "--arch", "lenet5"], "--arch lenet5 takes images"),
+        ([*TRAIN, "--arch", "mlp", "--likelihood", "bernoulli"], "targets of a regression"),
+        (["data", "show", "own.npz", "-o", "p.png"], "expected images of one or three channels"),
+    ):
+        code, out, err = run(capsys, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "calibrate", "diagnose", "predict"])
+def test_huge_inputs_are_one_line(capsys, command):
+    """Warnings of NumPy are errors in these tests."""
+    x = np.linspace(1e299, 1e300, 18).reshape(6, 3)
+    np.savez("own.npz", x=x, y=np.arange(6) % 2)
+    np.save("x.npy", x)
+    start()
+    words = {
+        "calibrate": ["--data", "own.npz", "--validation", "0.5"],
+        "diagnose": ["--data", "own.npz"],
+        "predict": ["x.npy"],
+    }.get(command, ["--id", "own.npz"])
+    code, out, err = run(capsys, command, "start.npz", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "expected" in err
+
+
+def test_lines_of_progress_come_now_and_then(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    lines = Lines(True)
+    for second in (0.5, 1.0, 1.5, 2.0):
+        now[0] = 100.0 + second
+        lines.say(1.0, f"at {second}")
+    Lines(False).say(0.0, "a bar is there")
+    assert capsys.readouterr().out == "at 1.0\nat 2.0\n"
+
+
+def test_a_piped_training_prints_as_it_goes(capsys, monkeypatch):
+    """Every epoch here, as the interval is 0."""
+    monkeypatch.setattr("refbnn.cli.train._EPOCH_LINES", 0.0)
+    write()
+    start()
+    _, out, _ = run(capsys, *TRAIN, "--start", "start.npz", "--epochs", 3)
+    lines = [line for line in out.splitlines() if line.startswith("epoch ")]
+    assert [line.split(":")[0] for line in lines] == [f"epoch {n} of 3" for n in (1, 2, 3)]
+    assert "NLL" in lines[0]
