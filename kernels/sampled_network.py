@@ -10,7 +10,9 @@ that takes 19.5 MB and 9.0 ms.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +32,7 @@ from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Normalise, ReLU
 from refbnn.layers.moments import Moments
+from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.network import Network, require_network
 from refbnn.numerics.arguments import whole_number
 from refbnn.numerics.arrays import all_finite
@@ -42,14 +45,21 @@ from refbnn.prediction.result import Prediction, from_logit_samples
 class SampledNetwork:
     """A compiled network of sampled weights; `net.sample(x, S, seed=seed)` in float32.
 
-    Not safe in two threads at once: calls share one memory for inputs and outputs.
+    Threads, pickles and copies are as in `kernels.program.compiled.CompiledNetwork`.
 
     Parameters
     ----------
     kernel : Kernel
+    again : callable without arguments
+        Compiles the network again, for pickles and copies.
+    trained : (float, float), optional
+        Range of the inputs that the network was trained on; inputs far outside draw a warning
+        (`refbnn.network.input_range`).
     """
 
     kernel: Kernel
+    again: Callable[[], SampledNetwork]
+    trained: Range | None = None
 
     def __call__(self, x: ArrayLike, seed: int) -> np.ndarray:
         """Outputs under each sample.
@@ -68,23 +78,31 @@ class SampledNetwork:
         ------
         InputError
             If x is not such an array, or holds NaN, infinity or a number too large for float32;
-            the seed is out of its range; or an output is too large for float32.
+            the seed is out of its range; or an output, or a number inside of the network, is too
+            large for float32.
         """
+        key = key_of(seed)
         words, view = self.kernel.inputs
-        words[...] = key_of(seed)
-        put(x, view)
-        if not all_finite(view):
-            raise InputError(NOT_FINITE)
-        self.kernel.run()
-        samples = self.kernel.outputs[0].copy()
+        with self.kernel.lock:
+            words[...] = key
+            put(x, view)
+            if not all_finite(view):
+                raise InputError(NOT_FINITE)
+            warn_if_far(view, self.trained)
+            self.kernel.run()
+            samples = self.kernel.outputs[0].copy()
         if not all_finite(samples):
             raise InputError("outputs too large for float32; expected smaller inputs or weights")
         return samples
 
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        """Compile again where it is unpickled or copied: machine code is of this process."""
+        return self.again, ()
+
     def instruction_count(self, x: ArrayLike, seed: int) -> InstructionCount:
         """Count the instructions of a call; errors as there, and if the device cannot count."""
         self(x, seed)  # for its checks
-        return self.kernel.instruction_count(*self.kernel.inputs)
+        return self.kernel.instruction_count(key_of(seed), x)
 
     def predict(self, x: ArrayLike, seed: int) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict(..., method="svi")` does.
@@ -139,7 +157,12 @@ def compile_sampled(
     require_network(net, "compile_sampled")
     n_samples = whole_number(n_samples, 1, "n_samples")
     whole = program(net, batch_size, n_samples, targets.target(target))
-    return SampledNetwork(build(whole, schedule, device=device))
+    options = batch_size, n_samples, target, schedule, device
+    return SampledNetwork(
+        build(whole, schedule, device=device),
+        partial(compile_sampled, net.with_noise(net.law), *options),
+        net.input_range,
+    )
 
 
 def program(net: Network, batch: int, n_samples: int, target: Target) -> Program:

@@ -115,7 +115,8 @@ def _compute(name: str, f: Quadrature, mean, var, rule) -> list[te.Tensor]:
         if f.odd:
             shift = tirx.Select(mean(*i) > zero, -shift, shift)
         nan = nan_of(mean(*i), var(*i))
-        return f.value(mean(*i)) + shift + nan, tirx.max(m2(*i) - m1(*i) * m1(*i), zero) + nan
+        spread = tirx.max(zero, m2(*i) - m1(*i) * m1(*i))  # in this order NaN stays NaN
+        return f.value(mean(*i)) + shift + nan, spread + nan
 
     return list(te.compute(shape, result, name=name))
 

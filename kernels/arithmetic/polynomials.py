@@ -17,6 +17,7 @@ from tvm.tirx.op import register_intrin_lowering
 
 ONE_BITS = 127  # exponent bits of 1.0
 MANTISSA = 23  # bits behind the point
+_LARGEST = float(np.finfo(np.float32).max)
 
 # The identity, as an operation that TVM's simplifier takes for a read of memory. The simplifier
 # would replace the name of a purely arithmetic value by the whole expression, in pass after pass,
@@ -38,10 +39,23 @@ def fma(a, b, c):
     return tirx.op.fma(a, b, c)
 
 
+def finite(*values):
+    """Whether none of the values is NaN or infinite.
+
+    The sum of all, each scaled so that finite ones cannot overflow, is infinite or NaN if one is.
+    """
+    share = f32(0.5 ** len(values).bit_length())
+    total = sum((share * value for value in values[1:]), share * values[0])
+    return tirx.abs(total) <= f32(_LARGEST)
+
+
 def nan_of(*values):
-    """NaN where one of the values is NaN, else 0, for results of comparisons, which lose it."""
-    total = sum(values[1:], values[0])
-    return tirx.Select(tirx.isnan(total), f32(np.nan), f32(0.0))
+    """NaN where one of the values is NaN or infinite, else 0.
+
+    For results of comparisons, and of functions with limits: they would make a number again of what
+    has overflowed.
+    """
+    return tirx.Select(finite(*values), f32(0.0), f32(np.nan))
 
 
 def kept(value):

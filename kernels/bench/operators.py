@@ -25,6 +25,7 @@ from kernels.devices import Board
 from kernels.devices.emulated_arm.innermost_loops import Loop, innermost
 from kernels.devices.instructions import InstructionCount, count
 from kernels.devices.targets import Target
+from kernels.layers import folding
 from kernels.layers.images import Packs
 from kernels.network import program
 from kernels.program.kernel import Kernel, build
@@ -37,7 +38,7 @@ from refbnn.network.network import Network
 class Operator:
     """One layer of the compiled network by itself."""
 
-    name: str  # index and kind of the layer
+    name: str  # index and kind of the layer, or of the layers that are one operator
     alone: Program
     work: roofline.Work
     inputs: tuple[np.ndarray, ...]  # known values, or mean and variance, (batch, ...)
@@ -56,11 +57,13 @@ def one_by_one(net: Network, x: np.ndarray, target: Target) -> Iterator[Operator
     whole = program(net, len(x), target)
     of_layers = net.by_layer(net.propagated_parameters())
     moments = deterministic(x)
-    for layer, own, (name, make) in zip(net.layers, of_layers, whole.operators, strict=True):
-        alone = make()
+    parts = folding.parts(net.layers, of_layers, "variance")
+    for part, (name, make) in zip(parts, whole.operators, strict=True):
+        alone, weighted = make(), net.layers[part[-1]]
         inputs = (moments.mean, moments.var)[: len(alone.inputs)]
-        yield Operator(name, alone, roofline.work(layer, alone, "variance"), inputs)
-        moments = layer.moments(moments, own)
+        yield Operator(name, alone, roofline.work(weighted, alone, "variance"), inputs)
+        for index in part:
+            moments = net.layers[index].moments(moments, of_layers[index])
 
 
 def timed(

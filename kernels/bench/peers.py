@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, Normalise, ReLU
 from refbnn.network.network import Network
 from refbnn.numerics.softplus import inverse_softplus
 from refbnn.prediction.predict import SVI_SAMPLES
@@ -57,9 +57,18 @@ def as_torch(layers: Sequence[Layer]):
     Raises
     ------
     ValueError
-        If a layer is not Dense, Conv2d, MaxPool2d, AvgPool2d, Flatten or ReLU.
+        If a layer is not Dense, Conv2d, MaxPool2d, AvgPool2d, Flatten, ReLU or Normalise.
     """
     from torch import nn
+
+    class Normalised(nn.Module):
+        def __init__(self, layer: Normalise):
+            super().__init__()
+            self.mean, self.sd = (_tensor(np.asarray(v)) for v in (layer.mean, layer.sd))
+
+        def forward(self, x):
+            axes = (-1, 1, 1) if self.mean.ndim and x.ndim > 2 else self.mean.shape
+            return (x - self.mean.reshape(axes)) / self.sd.reshape(axes)
 
     def module(layer: Layer):
         match layer:
@@ -77,6 +86,8 @@ def as_torch(layers: Sequence[Layer]):
                 return nn.Flatten()
             case ReLU():
                 return nn.ReLU()
+            case Normalise():
+                return Normalised(layer)
         raise ValueError(f"no PyTorch layer for {type(layer).__name__}")
 
     return nn.Sequential(*map(module, layers))

@@ -86,12 +86,12 @@ def deploy(
 
     program = network.program(net, batch_size, cpu, form)
     _require_few(program)
-    n_moments = add_checks(program)
+    add_checks(program)
     function = compiled(program, f"{name}_kernel", schedule, records, source)
     test = vector(net, (batch_size, *program.inputs[0][0].shape), form)
     how = _how(net, target, cpu, form, schedule, source)
     header = text.header(name, program, text.memory_bytes(program, function.work), how)
-    around = text.source(name, program, n_moments, function)
+    around = text.source(name, program, function)
     content, sizes, driven = around.encode(), None, None
     if not isinstance(function.code, str):
         content, sizes = library(name, function.code, around, header, cpu)
@@ -135,6 +135,7 @@ def _how(
         "compiled": "C source" if source else f"for {target} ({processor})",
         "form": form,
         "schedule": schedule,
+        "about_inputs": text.about_inputs(net),
         "needs": f" * {needs}\n",
         "endianness": "" if source else " (little-endian)",
     }

@@ -185,4 +185,4 @@ def item_bytes(c_type: str) -> int:
 def _in_c(value: float) -> str:
     if np.isfinite(value):
         return f"{value.hex()}f"
-    return "INFINITY" if value > 0 else "-INFINITY"
+    return "NAN" if np.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"

@@ -3,8 +3,6 @@
 
 #include <stdint.h>
 $beginning
-#define INFINITY_BITS $infinity_bits /* float32 numbers order as their bits do, NaN above it */
-
 /* The kernel reads and writes whole vectors: memory of its own, rows padded. */
 $weights$memory
 $kernel
@@ -18,7 +16,7 @@ static void copy_rows(float *to, int to_pitch, const float *from, int from_pitch
 int ${name}_propagate(const float *x, float *mean, float *var) {
   copy_rows(input, $input_pitch, x, $input_columns, $input_rows, $input_columns);
   ${name}_kernel($arguments);
-$checks
+  if ($status) return $status; /* the kernel checks x, mean and variance: codes of $name.h */
 $results
   return ${upper}_OK;
 }

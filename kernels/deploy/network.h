@@ -3,7 +3,7 @@
  *   network     $network
  *   compiled    $compiled
  *   operators   form "$form", schedule "$schedule"
- *
+$about_inputs *
  * Arrays are plain rows, one example after the other, images as channels, rows, columns (NCHW). They
  * may lie anywhere where a float may. No call takes memory from a heap, or stack beyond some
  * kilobytes; all memory is static, so one call at a time: not for two threads, nor for an interrupt
@@ -26,8 +26,8 @@ $weights_table
 /* What ${name}_propagate returns. */
 #define ${upper}_OK 0
 #define ${upper}_BAD_INPUT 1       /* x holds NaN or infinity */
-#define ${upper}_BAD_MEAN 2        /* the mean of an output is NaN or infinite: x too large */
-#define ${upper}_BAD_VARIANCE 3    /* a variance is NaN, infinite or negative: x too large */
+#define ${upper}_BAD_MEAN 2        /* a mean, of an output or inside, is no finite number: x too large */
+#define ${upper}_BAD_VARIANCE 3    /* a variance likewise: x too large */
 
 #ifdef __cplusplus
 extern "C" {

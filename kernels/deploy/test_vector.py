@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refbnn.layers import Normalise
 from refbnn.layers.moments import Moments
 from refbnn.network.network import Network
 from refbnn.prediction import raw_moments
 
 TOLERANCE = 1e-5  # of one layer
+_BLANK = 0.75  # share of zeros in a blank example
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,11 @@ class Vector:
 
 
 def vector(net: Network, shape: tuple[int, ...], form: str) -> Vector:
-    """Propagate uniform numbers on [0, 1), as pixels are, through the reference.
+    """Propagate uniform numbers through the reference: on the range that it was trained on.
+
+    Where that is unknown, on [0, 1), as pixels are. Of a network that normalises its inputs, three
+    quarters of every second example's are 0 if the range allows it: kernels sum such examples in
+    another way (`kernels.layers.folding`).
 
     Parameters
     ----------
@@ -60,7 +66,13 @@ def vector(net: Network, shape: tuple[int, ...], form: str) -> Vector:
     form : {"variance", "raw", "separate", "mean"}
         As in `kernels.compile_network`.
     """
-    x = np.random.default_rng(0).random(shape, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    x = rng.random(shape, dtype=np.float32)
+    low, high = net.input_range or (0.0, 1.0)
+    if net.input_range:
+        x = np.clip(low + (high - low) * x.astype(float), low, high).astype(np.float32)
+    if isinstance(next(iter(net.layers), None), Normalise) and low <= 0.0 <= high:
+        x[::2] = np.where(rng.random(x[::2].shape) < _BLANK, np.float32(0.0), x[::2])
     if form == "mean":
         means = {name: p.mean for name, p in net.parameters().items()}
         mean, _ = net.forward(x.astype(float), means)

@@ -12,13 +12,14 @@ from tvm import te
 
 from kernels.deploy.function import Function, c_type_of, item_bytes
 from kernels.deploy.test_vector import TOLERANCE, Vector
-from kernels.program.compiled import INFINITY_BITS
 from kernels.program.program import Layout, Program
+from refbnn.layers import Normalise
 from refbnn.layers.moments import Moments
+from refbnn.network.network import Network
 
 ALIGNMENT = 64  # bytes: as TVM expects of arrays
 _SINGLES = ALIGNMENT // 4  # float32 numbers
-_CODES = ("BAD_INPUT", "BAD_MEAN", "BAD_VARIANCE")
+_MOST_CHANNELS = 4  # in one line of the header
 
 
 def filled(template: str, name: str, **words: object) -> str:
@@ -47,22 +48,40 @@ def header(name: str, program: Program, memory_bytes: int, words: dict[str, str]
     )
 
 
+def about_inputs(net: Network) -> str:
+    """Lines of a comment: what the network does to its inputs, and the range in training."""
+    lines = []
+    if net.layers and isinstance(net.layers[0], Normalise):
+        lines.append("inputs      x as measured: the network itself computes (x - m)/s first, with")
+        for letter, values in (("m", net.layers[0].mean), ("s", net.layers[0].sd)):
+            lines.append(f"            {letter} = {_in_words(np.atleast_1d(values))}")
+    if net.input_range is not None:
+        low, high = net.input_range
+        lines.append(f"trained on  x from {low:.9g} to {high:.9g}: expects the same scale")
+    return "".join(f" *   {line}\n" for line in lines)
+
+
+def _in_words(values: np.ndarray) -> str:
+    """One number, one a channel, or how many there are."""
+    if len(values) <= _MOST_CHANNELS:
+        return ", ".join(f"{value:.9g}" for value in values)
+    return f"{len(values)} numbers from {values.min():.9g} to {values.max():.9g}"
+
+
 def memory_bytes(program: Program, work: Sequence[tuple[str, int]]) -> int:
     """Count the static memory of a network, as `source` lays it out: inputs, outputs, work."""
     sizes = [n * item_bytes(c_type) for _, c_type, n in _arrays(program, work)]
     return sum(ALIGNMENT * -(-size // ALIGNMENT) for size in sizes)
 
 
-def source(name: str, program: Program, n_moments: int, function: Function) -> str:
+def source(name: str, program: Program, function: Function) -> str:
     """Write NAME.c: weights, memory, the function around the kernel; if it is C, the kernel too.
 
     Parameters
     ----------
     name : str
     program : Program
-        With its checks.
-    n_moments : int
-        Outputs that are moments: 2 for mean and variance, 1 for the mean alone.
+        With its checks: the outputs are mean, variance where there is one, and the status.
     function : Function
         NAME_kernel.
     """
@@ -76,7 +95,6 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
         "network.c",
         name,
         beginning="\n" + filled("functions.c", name) if in_c else "",
-        infinity_bits=f"{INFINITY_BITS:#x}u",
         weights=_weights(program),
         memory="\n".join(f"static _Alignas({ALIGNMENT}) {c} {a}[{n}];" for a, c, n in arrays),
         kernel=function.code if in_c else _declaration(name, types),
@@ -84,11 +102,8 @@ def source(name: str, program: Program, n_moments: int, function: Function) -> s
         input_rows=rows,
         input_columns=columns,
         arguments=", ".join([*names[:1], *weights, *names[1:]]),
-        checks="\n".join(
-            f"  if (output_{n_moments + index}[0] >= INFINITY_BITS) return {name.upper()}_{code};"
-            for index, code in enumerate(_CODES[: 1 + n_moments])
-        ),
-        results="\n".join(_results(program, n_moments)),
+        status=f"output_{len(program.outputs) - 1}[0]",
+        results="\n".join(_results(program, len(program.outputs) - 1)),
     )
 
 

@@ -94,17 +94,20 @@ class Divergence:
             number overflows.
         """
         views = self.kernel.inputs
-        for view, array, name in zip(views, (mean, scale), ("mean", self.parameter), strict=True):
-            if np.shape(array) != view.shape:
-                raise InputError(f"KL: {name} has shape {np.shape(array)}; expected {view.shape}")
-            with np.errstate(over="ignore"):
-                view[...] = array
-        self._check(*views)
-        self.kernel.run()
-        if not all(all_finite(array) for array in self.kernel.outputs):
-            raise InputError("KL overflows; expected means and scales of usual size")
-        d_mean, d_scale, value = self.kernel.outputs
-        return float(value[0]), d_mean.copy(), d_scale.copy()
+        names = "mean", self.parameter
+        with self.kernel.lock:
+            for view, array, name in zip(views, (mean, scale), names, strict=True):
+                if np.shape(array) != view.shape:
+                    shape = np.shape(array)
+                    raise InputError(f"KL: {name} has shape {shape}; expected {view.shape}")
+                with np.errstate(over="ignore"):
+                    view[...] = array
+            self._check(*views)
+            self.kernel.run()
+            if not all(all_finite(array) for array in self.kernel.outputs):
+                raise InputError("KL overflows; expected means and scales of usual size")
+            d_mean, d_scale, value = self.kernel.outputs
+            return float(value[0]), d_mean.copy(), d_scale.copy()
 
     def _check(self, mean, scale):
         """Raise InputError where KL is infinite or the nodes are too few."""

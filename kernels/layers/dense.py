@@ -38,6 +38,7 @@ from tvm import te
 from kernels.devices.targets import Target
 from kernels.layers import tiles
 from kernels.layers.products import (
+    Folded,
     add_up,
     bias_terms,
     both_moments,
@@ -103,7 +104,12 @@ def by_tiles(terms: list[np.ndarray], packs: int, unroll: int) -> np.ndarray:
 
 
 def add(
-    program: Program, name: str, posteriors: Mapping[str, Posterior], x: Activation, form: str
+    program: Program,
+    name: str,
+    posteriors: Mapping[str, Posterior],
+    x: Activation,
+    form: str,
+    folded: Folded | None = None,
 ) -> Activation:
     """Apply the layer.
 
@@ -116,6 +122,8 @@ def add(
     x : Activation in `Rows`
     form : {"variance", "raw", "mean", "spread"}
         See `kernels.layers.products`; "spread" gives the variance in the place of the mean.
+    folded : Folded, optional
+        For known inputs some rows of which are raw.
     """
     weight, bias = posteriors["weight"], posteriors["bias"]
     lanes = program.target.lanes
@@ -129,11 +137,16 @@ def add(
     unroll = lanes if program.target.is_arm else 1
     w = program.weight(f"{name}_weight", by_tiles(terms, packs, unroll))
     b = [program.weight(f"{name}_bias", pack(term, lanes)) for term in bias_terms(bias, form)]
-    y = compute(name, x, w, b, layout, form, unroll)
+    raw = [] if folded is None else bias_terms(folded.bias, form)
+    b += [program.weight(f"{name}_raw_bias", pack(term, lanes)) for term in raw]
+    y = compute(name, x, w, b, layout, form, unroll, folded)
     kind = "known" if known else "random"
     program.steps.append(
         Step(
-            workload=f"dense {n_in}x{n_out} batch {program.batch} {kind} {form}",
+            workload=(
+                f"dense {n_in}x{n_out} batch {program.batch} {kind} {form}"
+                f"{'' if folded is None else ' folded'}"
+            ),
             by_hand={"rows": rows, "packs": packs},
             space={
                 "rows": range(1, min(program.batch, 12) + 1),
@@ -153,6 +166,7 @@ def compute(
     layout: Rows,
     form: str,
     unroll: int,
+    folded: Folded | None = None,
 ) -> Activation:
     """Say what is computed: the moments of y, or one of them.
 
@@ -163,15 +177,16 @@ def compute(
     w : (tiles, in rounded up, terms, packs, lanes)
         Weights in the order of `by_tiles`. The inputs that round up are padding in x, too.
     b : list of (packs, lanes)
-        Entries of `kernels.layers.products.bias_terms`, packed.
+        Entries of `kernels.layers.products.bias_terms`, packed; those of raw rows follow.
     layout : Rows
         Layout of y.
     unroll : int
         Inputs of one step: with more than one, `panel` lays them out.
+    folded : as in `add`
     """
     batch = int(x.mean.shape[0])
     _, n_in, n_terms, packs, lanes = map(int, w.shape)
-    entry = _inputs(name, x, n_in, form, unroll)
+    entry = _inputs(name, x, n_in, form, unroll, None if folded is None else folded.shift)
     k = te.reduce_axis((0, n_in), name="k")
 
     def terms(i, p, lane):
@@ -181,19 +196,27 @@ def compute(
 
     def to_sums(i, o):
         p, lane = o // lanes, o % lanes
-        return (i, p, lane), [term[p, lane] for term in b]
+        biases = [term[p, lane] for term in b]
+        if folded is not None:
+            half = len(b) // 2
+            biases = folded.chosen(i, biases[:half], biases[half:])
+        return (i, p, lane), biases
 
     return add_up(name, (batch, b[0].shape[0], lanes), terms, k, layout, to_sums, form)
 
 
-def _inputs(name: str, x: Activation, n_in: int, form: str, unroll: int) -> Callable:
-    """The numbers of input (i, k) for `products`; parameters as in `compute`."""
+def _inputs(
+    name: str, x: Activation, n_in: int, form: str, unroll: int, shift: Callable | None
+) -> Callable:
+    """The numbers of input (i, k) for `products`; parameters as in `compute` and `panel`."""
     if unroll == 1:
-        return second_moments(f"{name}_inputs", x, form)
+        return second_moments(f"{name}_inputs", x, form, shift)
     shape = n_in // unroll, int(x.mean.shape[0]), unroll
-    laid_out = panel(
-        f"{name}_inputs", x, form, shape, 2, lambda step, i, lane: (i, step * unroll + lane)
-    )
+
+    def source(step, i, lane):
+        return i, step * unroll + lane
+
+    laid_out = panel(f"{name}_inputs", x, form, shape, 2, source, shift)
     return lambda i, k: laid_out(k // unroll, i, k % unroll)
 
 

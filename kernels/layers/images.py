@@ -55,7 +55,8 @@ class _Sizes:
 class Planes(_Sizes):
     """Layout of images as planes: (batch, channels, height, width rounded up to whole vectors).
 
-    The numbers in the columns beyond the width are never used.
+    The numbers in the columns beyond the width reach no result. They are computed with, whole
+    vectors at a time, and of the size of others.
     """
 
     @property
@@ -286,7 +287,7 @@ def windows(
     layer : MaxPool2d or AvgPool2d
     x : Activation of images
     outside : float
-        Mean of entries outside the image.
+        Mean of entries outside the image, in windows that reach into the image.
 
     Returns
     -------
@@ -301,25 +302,44 @@ def windows(
     source, (kernel, stride, padding) = images(x), layer.sizes
     _, *size = layer.output_shape(source.shape)
     layout = source.of_size(*size)
-    x = around(program, f"{name}_around", x, layout, kernel, stride, padding, outside)
+    frame = outside if any(padding) else 0.0
+    x = around(program, f"{name}_around", x, layout, kernel, stride, padding, frame)
     entries = [
-        _entries(f"{name}_columns_{part}", tensor, images(x), layout, kernel, stride)
-        for tensor, part in zip(x.tensors, ("mean", "var"), strict=False)
+        _entries(f"{name}_columns_{part}", tensor, images(x), layout, kernel, stride, framed)
+        for tensor, part, framed in zip(
+            x.tensors, ("mean", "var"), (frame != 0.0, False), strict=False
+        )
     ]
     words = f"{'x'.join(map(str, source.shape))} {in_words(kernel, stride, padding)}"
     return layout, entries, f"{words} batch {program.batch}"
 
 
 def _entries(
-    name: str, tensor: te.Tensor, source: Images, layout: Images, kernel: Pair, stride: Pair
+    name: str,
+    tensor: te.Tensor,
+    source: Images,
+    layout: Images,
+    kernel: Pair,
+    stride: Pair,
+    framed: bool,
 ) -> Callable:
-    """Entries of one tensor; parameters and result as in `windows`."""
+    """Entries of one tensor; other parameters and result as in `windows`.
+
+    With `framed`, numbers other than 0 surround the image. Windows of columns beyond the width,
+    which may hold nothing else, then get entries 0: later layers compute with those columns.
+    """
+
+    def within(column, there):
+        if not (framed and isinstance(layout, Planes) and layout.pitch > layout.width):
+            return there
+        return tirx.Select(column < layout.width, there, tirx.const(0.0, "float32"))
+
     if isinstance(source, Packs) or stride[1] == 1:
 
         def entry(a, b, i, *index):
             channel, row, column = layout.place(*index)
             at = stride[0] * row + a, stride[1] * column + b
-            return tensor[(i, *source.index(channel, *at))]
+            return within(column, tensor[(i, *source.index(channel, *at))])
 
         return entry
 
@@ -328,7 +348,9 @@ def _entries(
     batch, channels, height, _ = tensor.shape
     columns = te.compute(
         (batch, kernel[1], channels, height, layout.tensor_shape(1)[-1]),
-        lambda i, b, channel, row, column: tensor[i, channel, row, stride[1] * column + b],
+        lambda i, b, channel, row, column: within(
+            column, tensor[i, channel, row, stride[1] * column + b]
+        ),
         name=name,
     )
     return lambda a, b, i, channel, row, column: columns[i, b, channel, stride[0] * row + a, column]
@@ -347,20 +369,41 @@ def one_by_one(program: Program, x: Activation) -> None:
     x : Activation
     """
     names = {tensor.op.name for tensor in x.tensors}
-    workload = f"images one by one batch {program.batch}"
-    program.steps.append(Step(workload, {}, {}, partial(_merge_up_to, last=names)))
+    transform = partial(_merge_up_to, last=names, own=_operators(x))
+    program.steps.append(Step(f"images one by one batch {program.batch}", {}, {}, transform))
 
 
-def _merge_up_to(sch: tvm.s_tir.Schedule, decisions, last: set[str]) -> None:
-    """Merge the loops over images of all blocks up to those named."""
-    blocks = []
+def _operators(x: Activation) -> set[str]:
+    """Names of all operations that x is computed by."""
+    names: set[str] = set()
+    operations = [tensor.op for tensor in x.tensors]
+    while operations:
+        operation = operations.pop()
+        if operation.name not in names:
+            names.add(operation.name)
+            operations += [tensor.op for tensor in operation.input_tensors]
+    return names
+
+
+def _merge_up_to(sch: tvm.s_tir.Schedule, decisions, last: set[str], own: set[str]) -> None:
+    """Merge the loops over images of all blocks up to those named.
+
+    Blocks of other operations between them stay as they are: where each moment has an operator of
+    its own, all operators of the mean come first. Such a block parts those before from those after.
+    """
+    runs: list[list] = [[]]
     for block in sch.get_child_blocks(sch.get_sblock("root")):
-        blocks.append(block)
         name = sch.get(block).name_hint
+        # A block has the name of its operation, and an ending: of its moment, or of its part.
+        if name in own or any(name.startswith(f"{operation}_") for operation in own):
+            runs[-1].append(block)
+        else:
+            runs.append([])
         last = last - {name, name.removesuffix("_v1")}  # mean and variance: the variance's block
         if not last:
             break
-    merge(sch, blocks)
+    for blocks in runs:
+        merge(sch, blocks)
 
 
 def merge(sch: tvm.s_tir.Schedule, blocks: Iterable, extent: int | None = None) -> None:

@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
-import numpy as np
 from tvm import te, tirx
 
 from kernels.arithmetic.polynomials import nan_of
@@ -37,12 +36,10 @@ from kernels.program import vectors
 from kernels.program.program import Activation, Program, Step
 from refbnn.layers import MaxPool2d
 
-ABSENT = float(np.finfo(np.float32).min)
-
 
 def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activation:
     """Apply the layer to images; arguments as in `kernels.layers.layer.add_layer`."""
-    layout, parts, words = images.windows(program, name, layer, x, ABSENT)
+    layout, parts, words = images.windows(program, name, layer, x, maximum.ABSENT)
     kernel, *_ = layer.sizes
     shape, n, known = layout.tensor_shape(program.batch), kernel[0] * kernel[1], x.var is None
 
@@ -100,23 +97,32 @@ def tree(name: str, shape: Sequence[int], n: int, element: Callable) -> list[lis
     """
     pairs: list[list[te.Tensor]] = []
     entries: list[Callable] = [partial(element, j) for j in range(n)]
+
+    def nan(*i):  # a pair would take a mean of −∞ for an entry that is not there
+        return nan_of(*[part for j in range(n) for part in element(j, *i)])
+
     while len(entries) > 1:
         left_over = entries[-1:] if len(entries) % 2 else []
         neighbours = zip(entries[:-1:2], entries[1::2], strict=True)
-        entries = [_pair(name, shape, *two, pairs) for two in neighbours] + left_over
+        last = nan if len(entries) == 2 else None
+        entries = [_pair(name, shape, *two, pairs, last) for two in neighbours] + left_over
     return pairs
 
 
 def _pair(
-    name: str, shape: Sequence[int], one: Callable, other: Callable, pairs: list[list[te.Tensor]]
+    name: str,
+    shape: Sequence[int],
+    one: Callable,
+    other: Callable,
+    pairs: list[list[te.Tensor]],
+    nan: Callable | None,
 ) -> Callable:
-    """Append the moments of the greater of two entries, and return them as an entry."""
-    pairs.append(
-        te.compute(
-            shape,
-            lambda *i: maximum.pairwise(*one(*i), *other(*i)),
-            name=f"{name}_{len(pairs)}",
-        )
-    )
+    """Append the moments of the greater of two entries, plus `nan`, and return them as an entry."""
+
+    def greater(*i):
+        moments = maximum.pairwise(*one(*i), *other(*i))
+        return moments if nan is None else tuple([moment + nan(*i) for moment in moments])
+
+    pairs.append(te.compute(shape, greater, name=f"{name}_{len(pairs)}"))
     mean, var = pairs[-1]
     return lambda *i: (mean(*i), var(*i))

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from tvm import tirx
+from tvm import te, tirx
 
 from kernels.layers.activations import elementwise
 from kernels.layers.images import Packs, Planes
@@ -28,30 +28,41 @@ from kernels.program.program import Activation, Program
 from refbnn.layers import Normalise
 
 
-def add(program: Program, name: str, layer: Normalise, x: Activation) -> Activation:
-    """Apply the layer; arguments as in `kernels.layers.layer.add_layer`."""
-    mean, factor, square = (
-        _numbers(program, f"{name}_{what}", values, x)
-        for what, values in (
-            ("mean", layer.mean),
-            ("factor", 1.0 / np.asarray(layer.sd)),
-            ("square", 1.0 / np.square(layer.sd)),
-        )
-    )
+def add(
+    program: Program,
+    name: str,
+    layer: Normalise,
+    x: Activation,
+    centred: te.Tensor | None = None,
+) -> Activation:
+    """Apply the layer; other arguments as in `kernels.layers.layer.add_layer`.
+
+    Parameters
+    ----------
+    centred : tensor (batch,), optional
+        1 for examples that the layer applies to, 0 for those that give x/s, as
+        `kernels.layers.folding` wants them: known inputs in `Rows`.
+    """
+    mean = numbers(program, f"{name}_mean", layer.mean, x)
+    factor = numbers(program, f"{name}_factor", 1.0 / np.asarray(layer.sd), x)
+    known, var = x.var is None, x.var
+    if not known:
+        square = numbers(program, f"{name}_square", 1.0 / np.square(layer.sd), x)
 
     def moments(i, *index):
-        m = (x.mean(i, *index) - mean(*index)) * factor(*index)
-        return m if x.var is None else (m, square(*index) * x.var(i, *index))
+        m = mean(*index) if centred is None else centred[i] * mean(*index)
+        m = (x.mean(i, *index) - m) * factor(*index)
+        return m if var is None else (m, square(*index) * var(i, *index))
 
-    known = x.var is None
     workload = (
         f"normalise {'x'.join(map(str, x.layout.tensor_shape(program.batch)))} "
         f"{'one' if np.ndim(layer.mean) == 0 else 'many'} {'known' if known else 'random'}"
+        f"{'' if centred is None else ' or raw'}"
     )
     return elementwise.computed(program, name, workload, x.layout, moments, known)
 
 
-def _numbers(program: Program, name: str, values, x: Activation) -> Callable:
+def numbers(program: Program, name: str, values, x: Activation) -> Callable:
     """The number for an index of x without its batch: of its channel or feature, or one for all."""
     values = np.asarray(values)
     if values.ndim == 0:

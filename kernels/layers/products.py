@@ -24,6 +24,7 @@ first would take a product and a sum more, 10 % of the time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import te, tirx
@@ -33,6 +34,34 @@ from refbnn.layers.posterior import Posterior
 from refbnn.numerics.arguments import require_known
 
 FORMS = ("variance", "raw", "separate", "mean")  # that a network can have
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """Rows of known inputs of which some are raw, as `kernels.layers.folding` explains.
+
+    Parameters
+    ----------
+    centred : tensor (batch,)
+        1 for a row that is centred, 0 for one that is raw.
+    twice : callable (k) -> expression
+        2c of input k.
+    bias : Posterior
+        Biases of raw rows.
+    """
+
+    centred: te.Tensor
+    twice: Callable
+    bias: Posterior
+
+    def shift(self, i, k):
+        """The number d in the second moment m (m − d) of input k of row i: 2c, or 0 if centred."""
+        return (tirx.const(1.0, "float32") - self.centred[i]) * self.twice(k)
+
+    def chosen(self, i, centred: Sequence, raw: Sequence) -> list:
+        """The biases of row i, of two lists of expressions."""
+        is_raw = self.centred[i] == tirx.const(0.0, "float32")
+        return [tirx.Select(is_raw, r, c) for c, r in zip(centred, raw, strict=True)]
 
 
 def require_form(form: str, forms: Sequence[str] = FORMS) -> None:
@@ -72,14 +101,14 @@ def n_sums(form: str, known: bool) -> int:
     return {"variance": 2 if known else 3, "raw": 3, "mean": 1, "spread": 1 if known else 2}[form]
 
 
-def second_moments(name: str, x: Activation, form: str) -> Callable:
+def second_moments(name: str, x: Activation, form: str, shift: Callable | None = None) -> Callable:
     """Form m² + v once for each input; parameters and result as in `panel`."""
     mean, var = x.mean, x.var
     if form == "mean":
         return lambda *index: (mean(*index), None, None)
 
     def second_moment(*index):
-        square = mean(*index) * mean(*index)
+        square = _square(mean(*index), shift, index)
         return square if var is None else var(*index) + square
 
     second = te.compute(mean.shape, second_moment, name=name)
@@ -93,6 +122,7 @@ def panel(
     shape: Sequence[int],
     axis: int,
     source: Callable = lambda *index: index,
+    shift: Callable | None = None,
 ) -> Callable:
     """Lay m, m² + v and v of inputs out side by side, so that one address leads to all of them.
 
@@ -108,6 +138,8 @@ def panel(
         Place of the axis of the terms.
     source : callable (*index) -> index
         Index in x of the input at an index of that shape.
+    shift : callable (*index) -> d, optional
+        With it, m (m − d) takes the place of m², for an index in x (`kernels.layers.folding`).
 
     Returns
     -------
@@ -126,7 +158,8 @@ def panel(
         at = source(*index[:axis], *index[axis + 1 :])
         m = x.mean(*at)
         v = None if x.var is None else x.var(*at)
-        values = {"m": m, "second": m * m if v is None else v + m * m, "v": v}
+        square = _square(m, shift, at)
+        values = {"m": m, "second": square if v is None else v + square, "v": v}
         *others, last = [values[term] for term in terms]
         for place, value in reversed(list(enumerate(others))):
             last = tirx.if_then_else(index[axis] == place, value, last)
@@ -139,6 +172,11 @@ def panel(
         return values.get("m"), values.get("second"), values.get("v")
 
     return entry
+
+
+def _square(m, shift: Callable | None, index: Sequence):
+    """The square m², or m (m − d) with a shift d."""
+    return m * m if shift is None else m * (m - shift(*index))
 
 
 def products(m, second, v, weights, form: str) -> list:
@@ -211,7 +249,8 @@ def _moments(sums: list, bias: list, form: str):
         return sums[0] + bias[0]
     own = sums if form == "spread" else sums[1:]
     if form == "raw":
-        var = tirx.max(own[0] - own[1], tirx.const(0.0, "float32"))
+        # In this order NaN, the difference of sums that overflow, stays NaN.
+        var = tirx.max(tirx.const(0.0, "float32"), own[0] - own[1])
     else:
         var = sum(own[1:], own[0])
     var = var + bias[-1]

@@ -82,7 +82,7 @@ def add(
             return mean, v_x + v_f
         j = J(*i)
         square = (f32(1.0) + j) * (f32(1.0) + j)
-        return mean, square * v_x + tirx.max(v_f - j * j * v_x, f32(0.0))
+        return mean, square * v_x + tirx.max(f32(0.0), v_f - j * j * v_x)  # NaN stays NaN
 
     workload = f"residual {' '.join(str(int(n)) for n in x.mean.shape)}"
     return elementwise.computed(program, name, workload, f.layout, formula, f.var is None)

@@ -199,7 +199,7 @@ def moments(windows: Windows, start, length, least, result: Callable) -> None:
         c = start[lane] + (f32(0.5) - first[lane]) * h[lane]
         mean = windows.base[lane] + (c + h[lane] * A[lane])
         var = h[lane] * h[lane] * (B[lane] - A[lane] * A[lane] - f32(1.0 / 12.0))
-        result(lane, mean, tirx.max(var, f32(0.0)))
+        result(lane, mean, tirx.max(f32(0.0), var))
 
 
 def _number(length: tirx.Buffer, least: tirx.Buffer, step: float) -> tirx.Buffer:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from tvm import te, tirx
 from tvm.script.ir_builder import tirx as script
 
@@ -37,11 +38,13 @@ from kernels.maximum.window import Windows, put
 from kernels.program import loops
 from kernels.program.program import Program
 
+ABSENT = float(np.finfo(np.float32).min)  # below every mean
+
 
 def pairwise(mean_1, var_1, mean_2, var_2):
     """Mean and variance of max(X₁, X₂), of one element: TVM expressions in and out.
 
-    A mean of −∞ with variance 0 stands for an entry that is not there.
+    A mean of `ABSENT` with variance 0 stands for an entry that is not there, and one of −∞ would.
     """
 
     def formula(name):
@@ -80,8 +83,8 @@ def exact(
     k : int, at least 2
         Number of entries of a window.
     element : callable (j, *index) -> (mean, var)
-        Entry j of the window at `index`, in TVM expressions; j is an expression too. A mean of −∞
-        with variance 0 stands for an entry that is not there, but one must be.
+        Entry j of the window at `index`, in TVM expressions; j is an expression too. A mean of
+        `ABSENT` with variance 0 stands for an entry that is not there, but one must be.
 
     Returns
     -------

@@ -105,7 +105,7 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
         share = let(one / m0[lane])
         shift = let(m1[lane] * share)
         var = m2[lane] * share - shift * shift
-        result(lane, windows.base[lane] + (centre[lane] + shift), tirx.max(var, zero))
+        result(lane, windows.base[lane] + (centre[lane] + shift), tirx.max(zero, var))
 
 
 def _in_order(windows: Windows, start: tirx.Buffer) -> list[tirx.Buffer]:

@@ -28,7 +28,7 @@ class Windows:
         Mean of the entry with the greatest m − LOW s; a deterministic one among equals. All x are
         offsets from it, so that those near the start of the maximum are not rounded.
     nan : buffer (lanes,)
-        NaN where a mean or a variance is, else 0.
+        NaN where a mean or a variance is NaN or infinite, else 0.
     m, v, s, over : buffers (k, lanes)
         Offset of the mean, variance, standard deviation, and its reciprocal (0 for 0).
     """

@@ -1,18 +1,25 @@
 """A compiled network: called like the reference, with the same checks of inputs and results.
 
-The compiled function does most of a check: a pass over an array takes a fraction of a microsecond
-there, but several from Python, as long as a small network. The pass leaves the bits of the largest
-number, without its sign: float32 numbers order as their bits do, and infinity, whose bits are
-7F800000, is above all finite ones and below every NaN. In variances the sign stays: negative
-numbers other than −0 are then above infinity.
+The compiled function checks its input and results, and leaves one word, the status: a pass over an
+array takes a fraction of a microsecond there, but several from Python, as long as a small network.
+The pass finds the bits of the largest number, without its sign: float32 numbers order as their bits
+do, and infinity, whose bits are 7F800000, is above all finite ones and below every NaN. In
+variances the sign stays: negative numbers other than −0 are then above infinity.
+
+A number that overflows inside of the network reaches the results: sums make infinity or NaN of it,
+and layers with limits, which would make a number of it again, make NaN
+(`kernels.arithmetic.polynomials.finite`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tvm
 from numpy.typing import ArrayLike
 from tvm import te, tirx
 
@@ -20,34 +27,44 @@ from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
 from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
-from kernels.program.program import Program, Rows
+from kernels.program.program import Layout, Program, Rows, Step
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
 from refbnn.prediction.result import Prediction
 from refbnn.prediction.softmax import by_quadrature
 
 _SINGLE = np.dtype(np.float32)
-INFINITY_BITS = 0x7F800000
+_INFINITY_BITS = 0x7F800000
 NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
-_MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE, NO_VARIANCE)  # of x, mean and variance
+_INSIDE = " (a number of the network is too large for float32: make inputs or weights smaller)"
+_FAR = 4  # status of an x that may be far outside the range trained on
+_MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE + _INSIDE, NO_VARIANCE + _INSIDE)  # of status 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledNetwork:
     """A network compiled for one batch size by `compile_network`: `net.propagate(x)` in float32.
 
-    All calls share one memory: do not call it from two threads at once.
+    It may be called from several threads: all calls share one memory, and a lock lets one at a time
+    compute. Threads that shall compute at once need a copy each (`copy.deepcopy`). Pickling and
+    copying compile again, with the weights of the network at the time it was compiled.
 
     Parameters
     ----------
     kernel : Kernel
         Takes x; gives mean and variance, or the mean alone where the variance is 0.
-    largest : tuple of ndarray
-        Views of the bits of the largest entry of x, mean and variance, which each run leaves.
+    status : ndarray, (1, 1)
+        View of the word that each run leaves: 0; 1, 2, 3 for a fault of x, mean or variance; or 4
+        where x holds numbers that may draw a warning.
+    again : callable without arguments, or None
+        Compiles the network again, for pickles and copies.
     tuned, untuned : tuples of str
         With the schedule "tuned", the workloads that use a record of tuning, and those that have
         none and are scheduled by hand. Empty for other schedules.
+    trained : (float, float), optional
+        Range of the inputs that the network was trained on.
 
     Examples
     --------
@@ -61,9 +78,11 @@ class CompiledNetwork:
     """
 
     kernel: Kernel
-    largest: tuple[np.ndarray, ...]
+    status: np.ndarray
+    again: Callable[[], CompiledNetwork] | None = None
     tuned: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
+    trained: Range | None = None
 
     def __call__(self, x: ArrayLike) -> Moments:
         """Moments of the output for known inputs.
@@ -82,16 +101,33 @@ class CompiledNetwork:
         ------
         InputError
             If x has another shape or type, or holds NaN, infinity or a number too large for
-            float32; or if a result is too large for float32.
+            float32; or if a result, or a number inside of the network, is too large for float32.
+
+        Warns
+        -----
+        InputRangeWarning
+            If a number of x is larger, without its sign, than all that draw no warning
+            (`refbnn.network.input_range`).
         """
         kernel = self.kernel
-        put(x, kernel.inputs[0])
-        kernel.run()
-        for bits, message in zip(self.largest, _MESSAGES, strict=False):
-            if bits.item() >= INFINITY_BITS:
-                raise InputError(message)
-        mean, *var = kernel.outputs
-        return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+        with kernel.lock:
+            put(x, kernel.inputs[0])
+            kernel.run()
+            status = self.status.item()
+            if status == _FAR:
+                warn_if_far(kernel.inputs[0], self.trained)
+            elif status:
+                raise InputError(_MESSAGES[status - 1])
+            mean, *var = kernel.outputs
+            return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        """Compile again where it is unpickled or copied: machine code is of this process."""
+        if self.again is None:
+            raise TypeError(
+                "a compiled program can be neither pickled nor copied; compile it again"
+            )
+        return self.again, ()
 
     def predict(self, x: ArrayLike) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict` does; errors as in a call.
@@ -114,7 +150,7 @@ class CompiledNetwork:
             As in a call, and if the device cannot count: only "emulated" can.
         """
         self(x)  # for its checks
-        return self.kernel.instruction_count(*self.kernel.inputs)
+        return self.kernel.instruction_count(x)
 
 
 def put(x: ArrayLike, view: np.ndarray) -> None:
@@ -143,17 +179,35 @@ def put(x: ArrayLike, view: np.ndarray) -> None:
 
 
 def compiled(
-    program: Program, schedule: str, records: str | Path | None, device: str | Board
+    program: Program,
+    schedule: str,
+    records: str | Path | None,
+    device: str | Board,
+    trained: Range | None = None,
+    again: Callable[[], CompiledNetwork] | None = None,
 ) -> CompiledNetwork:
-    """Compile the program of a network; arguments and errors as in `compile_network`."""
-    n_outputs = add_checks(program)
+    """Compile the program of a network; arguments and errors as in `compile_network`.
+
+    `trained` is the range of the inputs that the network was trained on, `again` is as in
+    `CompiledNetwork`.
+    """
+    add_checks(program, _most_bits(trained))
     kernel = kernels.build(program, schedule, records, device)
-    largest = kernel.outputs[n_outputs:]
-    kernel = replace(kernel, outputs=kernel.outputs[:n_outputs])
+    *outputs, status = kernel.outputs
+    kernel = replace(kernel, outputs=tuple(outputs))
+    whole = CompiledNetwork(kernel, status, again, trained=trained)
     if schedule != "tuned":
-        return CompiledNetwork(kernel, largest)
+        return whole
     found = kernels.tuned(program, records)
-    return CompiledNetwork(kernel, largest, tuple(sorted(found)), untuned(program, records))
+    return replace(whole, tuned=tuple(sorted(found)), untuned=untuned(program, records))
+
+
+def _most_bits(trained: Range | None) -> int:
+    """Bits of the largest |x| that draws no warning for inputs trained on that range."""
+    if trained is None:
+        return _INFINITY_BITS
+    with np.errstate(over="ignore"):
+        return int(np.float32(np.abs(limits(trained)).max()).view(np.uint32))
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
@@ -162,28 +216,67 @@ def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
     return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 
 
-def add_checks(program: Program) -> int:
-    """Add the bits of the largest entries of x, mean and variance to a network's outputs.
+def add_checks(program: Program, most: int = _INFINITY_BITS) -> None:
+    """Add the status to a network's outputs: 0, or 1, 2, 3 for a fault of x, mean or variance.
 
-    Returns
-    -------
-    int
-        Number of outputs before: mean, and variance where there is one.
+    It is 4 where there is no fault, but x holds a number above that of the bits `most`.
     """
-    arrays = [tensor for _, tensor in [*program.inputs, *program.outputs]]
-    bits = [_largest(tensor, signed=index == 2) for index, tensor in enumerate(arrays)]
-    n_outputs = len(program.outputs)
-    program.outputs += [(Rows(1, 1), tensor) for tensor in bits]
-    return n_outputs
+    operands, lanes = [*program.inputs, *program.outputs], program.target.lanes
+    by_lane = [
+        _largest(f"largest_{index}", layout, tensor, lanes, signed=index == 2)
+        for index, (layout, tensor) in enumerate(operands)
+    ]
+
+    def largest(bits):
+        lane = te.reduce_axis((0, lanes))
+        name = f"{bits.op.name}_of_all"
+        return te.compute((1, 1), lambda *_: te.max(bits[lane], axis=lane), name=name)
+
+    each = [largest(bits) for bits in by_lane]
+
+    def status(*_):
+        far = each[0][0, 0] > tirx.const(most, "uint32")
+        code = tirx.Select(far, tirx.const(_FAR, "int32"), tirx.const(0, "int32"))
+        for index, bits in reversed(list(enumerate(each, start=1))):
+            bad = bits[0, 0] >= tirx.const(_INFINITY_BITS, "uint32")
+            code = tirx.Select(bad, tirx.const(index, "int32"), code)
+        return code
+
+    program.outputs.append((Rows(1, 1), te.compute((1, 1), status, name="status")))
+    blocks = [bits.op.name for bits in by_lane]
+    program.steps.append(Step("checks", {}, {}, partial(_schedule_checks, blocks=blocks)))
 
 
-def _largest(tensor: te.Tensor, signed: bool) -> te.Tensor:
-    """Bits of the largest entry, (1, 1), as the top of the file says."""
-    axes = [te.reduce_axis((0, int(n))) for n in tensor.shape]
-    entry = tensor(*axes)
-    bits = tirx.reinterpret("uint32", entry)
-    if signed:
-        bits = tirx.Select(entry == tirx.const(0.0, "float32"), tirx.const(0, "uint32"), bits)
-    else:
-        bits = tirx.bitwise_and(bits, tirx.const(0x7FFFFFFF, "uint32"))
-    return te.compute((1, 1), lambda *_: te.max(bits, axis=axes), name=f"{tensor.op.name}_largest")
+def _largest(name: str, layout: Layout, tensor: te.Tensor, lanes: int, signed: bool) -> te.Tensor:
+    """Bits of the largest entry of each lane, padding left out, as the top of the file says."""
+    *outer, width = layout.view(np.broadcast_to(np.float32(0.0), _shape(tensor))).shape
+    axes = [te.reduce_axis((0, n)) for n in (*outer, -(-width // lanes))]
+    zero = tirx.const(0, "uint32")
+
+    def of_lane(lane):
+        column = axes[-1] * lanes + lane
+        entry = tensor(*axes[:-1], column)
+        bits = tirx.reinterpret("uint32", entry)
+        if signed:
+            bits = tirx.Select(entry == tirx.const(0.0, "float32"), zero, bits)
+        else:
+            bits = tirx.bitwise_and(bits, tirx.const(0x7FFFFFFF, "uint32"))
+        if width % lanes:
+            bits = tirx.Select(column < width, bits, zero)
+        return te.max(bits, axis=axes)
+
+    return te.compute((lanes,), of_lane, name=name)
+
+
+def _shape(tensor: te.Tensor) -> list[int]:
+    return [int(n) for n in tensor.shape]
+
+
+def _schedule_checks(sch: tvm.s_tir.Schedule, decisions, blocks: list[str]) -> None:
+    """Say how the largest are found: whole vectors at a time, in a register."""
+    for name in blocks:
+        block = sch.get_sblock(name)
+        lane, *axes = sch.get_loops(block)
+        sch.reorder(*axes, lane)
+        sch.vectorize(lane)
+        sch.decompose_reduction(block, axes[0])

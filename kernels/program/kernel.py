@@ -7,17 +7,20 @@ device.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
+from typing import NoReturn
 
 import numpy as np
 import tvm
+from numpy.typing import ArrayLike
 from tvm import te
 
 from kernels import devices
 from kernels.devices.instructions import Blocks, InstructionCount, count
 from kernels.devices.targets import Target
-from kernels.program import loops, records, subnormals
+from kernels.program import locks, loops, records, subnormals
 from kernels.program.program import Program
 from kernels.program.records import Record
 from refbnn.errors import InputError
@@ -48,7 +51,8 @@ def passes(target: Target, schedule: str = "hand") -> dict[str, bool]:
 class Kernel:
     """A compiled function with memory of its own: call it with its input arrays.
 
-    All calls share that memory: do not call it from two threads at once.
+    All calls share that memory, so a lock lets one thread call at a time. To compute in several
+    threads at once, compile once for each.
 
     Parameters
     ----------
@@ -61,6 +65,8 @@ class Kernel:
         Compiled module.
     blocks, time : callables without arguments, or None
         As in `kernels.devices.Loaded`.
+    lock : Lock
+        Whoever uses `run`, `blocks`, `time` or the views holds it.
     """
 
     run: Callable[[], object]
@@ -69,6 +75,11 @@ class Kernel:
     executable: tvm.runtime.Executable
     blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
+    lock: Lock = field(default_factory=locks.lock, repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: machine code lies at addresses of this process."""
+        raise TypeError("a kernel can be neither pickled nor copied; compile it again instead")
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Compute the outputs for these inputs.
@@ -88,11 +99,12 @@ class Kernel:
         InputError
             If the number of arrays or a shape is wrong.
         """
-        self._put(arrays)
-        self.run()
-        return tuple([view.copy() for view in self.outputs])
+        with self.lock:
+            self._put(arrays)
+            self.run()
+            return tuple([view.copy() for view in self.outputs])
 
-    def instruction_count(self, *arrays: np.ndarray) -> InstructionCount:
+    def instruction_count(self, *arrays: ArrayLike) -> InstructionCount:
         """Count the instructions that one run executes on these inputs.
 
         Raises
@@ -104,10 +116,12 @@ class Kernel:
             raise InputError(
                 "kernel: this device counts no instructions; compile with device='emulated'"
             )
-        self._put(arrays)
-        return count(self.blocks())
+        with self.lock:
+            self._put(arrays)
+            executed = self.blocks()
+        return count(executed)
 
-    def _put(self, arrays: tuple[np.ndarray, ...]) -> None:
+    def _put(self, arrays: tuple[ArrayLike, ...]) -> None:
         if len(arrays) != len(self.inputs):
             raise InputError(f"kernel: {len(arrays)} arrays; expected {len(self.inputs)}")
         for view, array in zip(self.inputs, arrays, strict=True):

@@ -22,6 +22,7 @@ from refbnn.errors import InputError
 from refbnn.numerics.arguments import whole_number
 
 _MOST_NUMBERS = 2**31 - 1
+_MOST_IN_ACTIVATION = 2**29  # 2 GB; a layer has several such arrays
 
 
 class Layout(Protocol):
@@ -115,11 +116,24 @@ class Activation:
     mean : tensor
     var : tensor or None
         None for known values.
+
+    Raises
+    ------
+    InputError
+        If a tensor would take more than 2 GB, padding included.
     """
 
     layout: Layout
     mean: te.Tensor
     var: te.Tensor | None
+
+    def __post_init__(self):
+        size = prod(map(int, self.mean.shape))
+        if size > _MOST_IN_ACTIVATION:
+            raise InputError(
+                f"a layer of the network needs an array of {size} numbers, padding included; "
+                f"expected at most {_MOST_IN_ACTIVATION}: choose a smaller batch or network"
+            )
 
     @property
     def tensors(self) -> list[te.Tensor]:

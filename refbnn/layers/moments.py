@@ -103,6 +103,15 @@ def real_arrays(pair: object, first: str, second: str, name: str) -> tuple[np.nd
     return a, b
 
 
+def require_finite_outputs(y: np.ndarray, layer: str) -> None:
+    """Raise InputError where outputs overflowed: the next layer may make numbers of them again."""
+    if not all_finite(y):
+        raise InputError(
+            f"{layer}: an output is NaN, infinite or too large for {y.dtype}; expected smaller "
+            "inputs or weights"
+        )
+
+
 def deterministic(x: np.ndarray) -> Moments:
     """View known values as moments of variance zero; shape kept."""
     return Moments(x, np.zeros_like(x))

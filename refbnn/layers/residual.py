@@ -45,7 +45,7 @@ from refbnn.errors import InputError
 from refbnn.layers import mean_jacobian
 from refbnn.layers.layer import Arrays, Layer, Shape, layers_in_a_row
 from refbnn.layers.mean_jacobian import COVERED
-from refbnn.layers.moments import Moments, deterministic
+from refbnn.layers.moments import Moments, deterministic, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 
 
@@ -141,7 +141,9 @@ class Residual:
         """Inputs of all layers, and f(x) last."""
         inputs = [x]
         for index, layer in enumerate(self.layers):
-            inputs.append(layer.forward(inputs[-1], self._of_layer(index, weights)))
+            y = layer.forward(inputs[-1], self._of_layer(index, weights))
+            require_finite_outputs(y, f"Residual, layer {index}")
+            inputs.append(y)
         return inputs
 
     def _of_layer(self, index: int, arrays: Mapping) -> dict:

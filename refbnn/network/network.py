@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Layer, Normalise
 from refbnn.layers.layer import Shape, layers_in_a_row, shape_of
-from refbnn.layers.moments import Moments, deterministic
+from refbnn.layers.moments import Moments, deterministic, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
 from refbnn.network import counter_sampling
-from refbnn.network.activations import MOST_ENTRIES, most_entries, require_moderate
 from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.layout import Layout
+from refbnn.network.memory import MOST_ENTRIES, largest_array, require_moderate
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
@@ -278,8 +278,9 @@ class Network:
         Raises
         ------
         InputError
-            If x does not fit, n_samples is below 1, or not exactly one of `rng` and `seed` is
-            given; with `seed`, also if weights are correlated.
+            If x does not fit or holds NaN or infinity, n_samples is below 1, not exactly one of
+            `rng` and `seed` is given, or a layer's output overflows; with `seed`, also if weights
+            are correlated.
         """
         if (rng is None) == (seed is None):
             raise InputError(
@@ -298,9 +299,16 @@ class Network:
             elif rng is not None:
                 weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
             for rows in self._blocks(len(x), x.shape[1:]):
-                with _overflow_shows_in_results():
-                    output[rows] = self.forward(x[rows].astype(float), weights)[0]
+                output[rows] = self._sampled(x[rows].astype(float), self.by_layer(weights))
         return outputs
+
+    def _sampled(self, x: np.ndarray, own: list[dict]) -> np.ndarray:
+        """Outputs for given weights, those of every layer checked: tanh would hide infinity."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            for index, (layer, weights) in enumerate(zip(self.layers, own, strict=True)):
+                x = layer.forward(x, weights)
+                require_finite_outputs(x, f"layer {index}")
+        return x
 
     def propagate(self, x: ArrayLike | Moments) -> Moments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
@@ -310,8 +318,8 @@ class Network:
         Raises
         ------
         InputError
-            If x does not fit, or a layer's weights are correlated: the formulas are those of
-            independent weights.
+            If x does not fit or holds NaN or infinity, a moment of a layer's output overflows, or a
+            layer's weights are correlated: the formulas are those of independent weights.
         """
         if self.correlation:
             raise InputError(
@@ -325,7 +333,7 @@ class Network:
         warn_if_far(x.mean if isinstance(x, Moments) else x, self.input_range)
         own = self.by_layer(self.propagated_parameters())
         blocks = self._blocks(x.shape[0], x.shape[1:])
-        with _overflow_shows_in_results():
+        with np.errstate(over="ignore", invalid="ignore"):  # the moments are checked
             parts = [self._propagated(x[rows], own) for rows in blocks]
         return Moments(
             np.concatenate([part.mean for part in parts]),
@@ -333,11 +341,14 @@ class Network:
         )
 
     def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
-        for layer, posteriors in zip(self.layers, own, strict=True):
-            if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
-                x = layer.value(x)  # known values stay known: a first layer has fewer products
-            else:
-                x = layer.moments(x, posteriors)
+        with np.errstate(over="ignore", invalid="ignore"):  # the results are checked
+            for index, (layer, posteriors) in enumerate(zip(self.layers, own, strict=True)):
+                if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
+                    # Known values stay known: a first layer has fewer products.
+                    x = layer.value(x)
+                    require_finite_outputs(x, f"layer {index}")
+                else:
+                    x = layer.moments(x, posteriors)
         return x if isinstance(x, Moments) else deterministic(x)
 
     def _check_batch(self, x: np.ndarray | Moments) -> Shape:
@@ -367,7 +378,7 @@ class Network:
         """x (N, ...) in shape (N, *input_shape): images become rows for a dense network.
 
         InputError if an example has another number of entries, or, where the network does not know
-        the shape of its input, would take absurd memory (`refbnn.network.activations`).
+        the shape of its input, would take absurd memory (`refbnn.network.memory`).
         """
         if self.input_shape is None:
             self.check_input(x.shape[1:])
@@ -400,13 +411,8 @@ class Network:
 
     def _blocks(self, n: int, shape: Shape) -> list[slice]:
         """Blocks of n inputs of this shape: fewer at a time where activations are large."""
-        block = max(1, min(_BLOCK, MOST_ENTRIES // max(1, most_entries(self.layers, shape))))
+        block = max(1, min(_BLOCK, MOST_ENTRIES // max(1, largest_array(self.layers, shape))))
         return [slice(start, start + block) for start in range(0, max(n, 1), block)]
-
-
-def _overflow_shows_in_results() -> np.errstate:
-    """Silence overflow by absurd weights or inputs; the results show it, and are checked."""
-    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _law(law: Law) -> Law:

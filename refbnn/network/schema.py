@@ -19,8 +19,8 @@ from refbnn import layers as layer_types
 from refbnn.errors import InputError, quoted
 from refbnn.files.plain_data import LARGEST, as_fields, make
 from refbnn.layers import Layer, Residual
-from refbnn.network.activations import require_moderate
 from refbnn.network.input_range import input_range
+from refbnn.network.memory import require_moderate
 from refbnn.network.network import Network
 from refbnn.noise import DeviceLaw, storage
 from refbnn.prior import (
@@ -113,8 +113,7 @@ def network(header: Mapping[str, Any], source: str, most_bytes: int) -> Network:
                 given = quoted(header["input_range"])
                 raise InputError(f"input_range {given}; expected a list of two numbers")
             net.input_range = input_range(header["input_range"])
-        if net.input_shape is not None:
-            require_moderate(net.layers, net.input_shape)
+        require_moderate(net.layers, net.input_shape)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return net

@@ -117,9 +117,9 @@ def require_methods(value: Any, interface: type, name: str, example: str) -> Non
 
 
 def _plain(value: Any) -> Any:
-    """A number of Python in place of NumPy's, or of an array without axes."""
+    """A number of Python in place of NumPy's, or of an array without axes; not of a masked one."""
     without_axes = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
-    return value.item() if without_axes else value
+    return value.item() if without_axes and not getattr(value, "mask", False) else value
 
 
 def _as_float(value: Any) -> float:

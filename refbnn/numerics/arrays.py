@@ -53,9 +53,9 @@ def finite_array(x: Any, name: str) -> np.ndarray:
 def all_finite(x: np.ndarray) -> bool:
     """Whether no entry is NaN or infinite.
 
-    Σx² is finite unless an entry is not or the sum overflows: one fast pass, rarely two.
+    Σ|x|² is finite unless an entry is not or the sum overflows: one fast pass, rarely two.
     """
-    return math.isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())
+    return math.isfinite(np.vdot(x, x).real) or bool(np.isfinite(x).all())
 
 
 def float_type(dtype: Any, what: str) -> np.dtype:

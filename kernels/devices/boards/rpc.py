@@ -8,6 +8,7 @@ gets the library and the arrays again, and repeats the work.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -91,7 +92,22 @@ class _Kernel:
         return self.attempt(work)
 
     def attempt(self, work: Callable[[_Placed], Result]) -> Result:
-        """Do work in a session; repeat it in another if the session is lost."""
+        """Do work in a session; repeat it in another if the session is lost.
+
+        Raises
+        ------
+        InputError
+            As in `load`, and in a child of a fork: it shares its parent's connection.
+        """
+        if self.line.process != os.getpid():
+            raise InputError(
+                f"{self.line.board}: the kernel was compiled before this process was forked; "
+                "expected one that is compiled in it"
+            )
+        with self.line.lock:
+            return self._attempt(work)
+
+    def _attempt(self, work: Callable[[_Placed], Result]) -> Result:
         board = self.line.board
         for attempt in range(1, board.attempts + 1):
             try:

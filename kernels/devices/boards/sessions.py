@@ -11,6 +11,7 @@ caller that waits for it gets an error.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -35,6 +36,8 @@ class Line:
 
     def __init__(self, board: Board):
         self.board = board
+        self.lock = threading.Lock()  # held while a kernel uses the session: kernels share it
+        self.process = os.getpid()
         self.n_uploads = 0
         self._session: RPCSession | None = None
         self._connections: list[socket.socket] = []
@@ -75,14 +78,16 @@ class Line:
 
 
 _lines: WeakValueDictionary[Board, Line] = WeakValueDictionary()
+_lines_lock = threading.Lock()
 
 
 def line(board: Board) -> Line:
     """Return this process's line to a board; make it if there is none."""
-    found = _lines.get(board)
-    if found is None:
-        found = _lines[board] = Line(board)
-    return found
+    with _lines_lock:
+        found = _lines.get(board)
+        if found is None or found.process != os.getpid():
+            found = _lines[board] = Line(board)
+        return found
 
 
 def require_known(board: Board) -> None:

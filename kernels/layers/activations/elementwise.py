@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 
-from tvm import te
+import numpy as np
+from tvm import te, tirx
 
 from kernels.arithmetic import gaussian_panels
 from kernels.arithmetic.gaussian_panels import Quadrature
+from kernels.arithmetic.polynomials import f32, finite
 from kernels.program import vectors
 from kernels.program.program import Activation, Layout, Program, Step
 
@@ -44,7 +46,11 @@ def add(program: Program, name: str, f: ClosedForm | Quadrature, x: Activation) 
         return gaussian_panels.add(program, name, f, x)
 
     def formula(*i):
-        return f.value(x.mean(*i)) if x.var is None else f.moments(x.mean(*i), x.var(*i))
+        values = [tensor(*i) for tensor in x.tensors]
+        there, nan = finite(*values), f32(np.nan)  # max(0, −∞) would be 0
+        if x.var is None:
+            return tirx.Select(there, f.value(*values), nan)
+        return tuple([tirx.Select(there, moment, nan) for moment in f.moments(*values)])
 
     workload = f"{f.operator} {prod(map(int, x.mean.shape))}"
     return computed(program, name, workload, x.layout, formula, x.var is None)

@@ -35,10 +35,11 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Normalise, ReLU
-from refbnn.layers.moments import Moments, all_finite
+from refbnn.layers.moments import Moments, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network.input_range import warn_if_far
 from refbnn.network.network import Network
+from refbnn.numerics.arrays import all_finite, finite_array
 from refbnn.prediction.covariance.rectified import rectified_covariance
 
 _MOST_ENTRIES = 20_000_000  # entries of one layer's covariances in memory, 160 MB
@@ -119,8 +120,11 @@ def propagate_layers(
             x = JointMoments(layer.value(x.mean), x.cov / np.multiply.outer(scale, scale))
         elif isinstance(x, JointMoments):
             x = JointMoments(*rectified_covariance(x.mean, x.cov))  # flattening would be refused
-        else:  # known or independent before the first dense layer: nothing to correlate
-            x = layer.moments(x, own) if isinstance(x, Moments) else layer.forward(x, {})
+        elif isinstance(x, Moments):  # independent before the first dense layer
+            x = layer.moments(x, own)
+        else:  # known
+            x = layer.forward(x, {})
+            require_finite_outputs(x, type(layer).__name__)
         yield x
 
 
@@ -140,7 +144,7 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
         If a layer is of another kind, no layer is dense, weights are correlated, or x does not fit.
     """
     if not isinstance(x, Moments | JointMoments):
-        x = np.asarray(x, dtype=float)
+        x = finite_array(x, "x").astype(float, copy=False)
     known = x.mean if isinstance(x, Moments | JointMoments) else x
     warn_if_far(known, net.input_range)
     n = len(known)

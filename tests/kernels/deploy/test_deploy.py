@@ -35,6 +35,7 @@ from refbnn.layers import (
 )
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
+from tests.helpers.overflow import BAD, WELL, overflowing
 from verification.rounding import network_bound
 
 ZIG = [sys.executable, "-m", "ziglang"]
@@ -244,6 +245,19 @@ def test_bad_input_has_a_code_of_its_own(large, fill, expected):
     assert codes[code] == expected
     # What is not right is not handed out.
     assert (mean == 7).all() == (var == 7).all() == (expected != "OK")
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_a_hidden_overflow_has_a_code_too(tmp_path, source):
+    folder = tmp_path / "built"
+    deployed = deploy(overflowing(Tanh()), folder, "net", source=source)
+    calls = [f"net_propagate((float[]){{{x}f, {y}f}}, m, v)" for x, y in [WELL, *BAD]]
+    (folder / "main.c").write_text(
+        '#include <stdio.h>\n#include "net.h"\nint main(void) {\n  float m[2], v[2];\n'
+        + "".join(f'  printf("%d ", {call});\n' for call in calls)
+        + "  return 0;\n}\n"
+    )
+    assert checked(folder, deployed, *STRICT, "-Wno-unused") == (0, "0 2 2 2 ")
 
 
 def number(header, name):
@@ -514,16 +528,10 @@ def test_command_line_refuses(tmp_path, capsys, words, message):
 
 
 def test_a_layer_without_kernel_is_named(tmp_path):
-    class Own:
+    class Own(ReLU):
         """A layer that nobody has a kernel for."""
 
-        def parameter_shapes(self):
-            return {}
-
-        def output_shape(self, shape):
-            return shape
-
-    net = Network([Conv2d(1, 1, 1), Own()], input_shape=(1, 3, 3))  # type: ignore[list-item]
+    net = Network([Conv2d(1, 1, 1), Own()], input_shape=(1, 3, 3))
     with pytest.raises(InputError, match="layer 1: Own has no kernel"):
         deploy(net, tmp_path / "built", "net")
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from tvm import te
 from kernels.devices import targets
 from kernels.maximum import grouped as maximum_grouped
 from kernels.maximum import of_window as maximum
+from kernels.maximum.of_window import ABSENT
 from kernels.program import vectors
 from kernels.program.kernel import build
 from kernels.program.program import Activation, Program, Rows, Step
@@ -122,7 +123,7 @@ def test_pairwise_is_as_accurate_as_stated(schedule):
 
 
 def test_pairwise_without_spread_is_exact():
-    mean = np.array([[1.0, -np.inf, 0.0, 3.0, 3e38, 5.0], [1.0, 2.0, -np.inf, 4.0, -3e38, -1e-45]])
+    mean = np.array([[1.0, ABSENT, 0.0, 3.0, 3e38, 5.0], [1.0, 2.0, ABSENT, 4.0, -3e38, -1e-45]])
     var = np.array([[0.0, 0.0, 2.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
     got_mean, got_var = compiled("pairwise", 2, 1, 6)(mean[:, np.newaxis], var[:, np.newaxis])
     np.testing.assert_array_equal(got_mean[0], mean.max(axis=0).astype(np.float32))
@@ -175,7 +176,7 @@ def test_exact_of_a_rare_tail():
     mean, var = np.zeros((2, 4, 7, 1001), np.float32)
     var[2] = scale**2
     mean[2] = -a * np.sqrt(var[2].astype(float))
-    mean[3] = -np.inf  # not there
+    mean[3] = ABSENT  # not there
     got_mean, got_var = compiled("exact", 4, 7, 1001)(mean, var)
     want_mean, want_var = reference.pair(
         *(b.astype(float) for b in (mean[2], var[2], mean[0], var[0]))
@@ -187,7 +188,7 @@ def test_exact_of_a_rare_tail():
 def test_exact_without_spread_is_exact():
     rng = np.random.default_rng(5)
     mean = rng.integers(-2, 3, (4, 2, 50)).astype(np.float32)
-    mean[rng.random(mean.shape) < 0.3] = -np.inf
+    mean[rng.random(mean.shape) < 0.3] = ABSENT
     mean[0] = np.maximum(mean[0], -2.0)  # one entry at least is there
     got_mean, got_var = compiled("exact", 4, 2, 50)(mean, np.zeros_like(mean))
     np.testing.assert_array_equal(got_mean, mean.max(axis=0))
@@ -232,8 +233,9 @@ def test_exact_of_scales_alike(k, lanes, ratio, seed):
     mean[:, 0] = 0.0  # ties of means; and of everything
     scale[:, 1], mean[:, 1] = 1.0, np.round(mean[:, 1] / scale[:, 1])
     mean[0, 2] += 12.0 * ratio  # one above all others
-    mean[-1, 3], scale[-1, 3] = -np.inf, 0.0  # not there
-    mean, var = (mean * size).astype(np.float32), ((scale * size) ** 2).astype(np.float32)
+    mean[-1, 3], scale[-1, 3] = ABSENT, 0.0  # not there
+    mean = np.maximum(mean * size, ABSENT).astype(np.float32)
+    var = ((scale * size) ** 2).astype(np.float32)
     assert_close(compiled("exact", k, 5, 40, lanes=lanes)(mean, var), wanted(mean, var), 1e-5)
 
 
