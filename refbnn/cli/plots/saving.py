@@ -7,11 +7,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from figures.support import style
-from refbnn.files.atomic import written_atomically
 
 
 def save_plot(fig: Figure, path: Path) -> None:
     """Write a figure as PNG, SVG or PDF by the suffix, whole or not at all, and print its name."""
-    with written_atomically(path) as temporary:
-        style.save(fig, temporary)
+    style.save(fig, path)
     print(path)
