@@ -172,7 +172,7 @@ def require_writable(target: str | Path) -> None:
     """
     path = resolved(target)
     if not path.parent.is_dir():
-        raise InputError(f"{target}: not writable, as there is no folder {path.parent}")
+        raise InputError(f"{target}: not writable, as there is no folder {Path(target).parent}")
     if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
         raise InputError(f"{target}: not writable; {_EXPECTED}")
     if (not path.exists() or path.is_file()) and (reason := refusal(path.parent)):

@@ -1,74 +1,84 @@
-"""Sizes of the arrays that one input makes on its way through a network.
+"""Memory that one input of a network takes, counted before any of it is asked for.
 
-Padding, strides and windows cost no weights, so that a small file can describe activations that
-fill any memory; so can a block of layers whose output is small again.
+Sizes of images, padding and windows cost no weights: a small file may claim any, also inside a
+residual block, whose output is small again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from math import prod
 
-from refbnn.errors import InputError, cut
-from refbnn.layers import AvgPool2d, Conv2d, Layer, Residual
-from refbnn.layers.images.windows import WindowSizes
+from refbnn.errors import InputError
+from refbnn.layers import Conv2d, Layer, MaxPool2d, Residual
+from refbnn.layers.images.pooling import Pool2d
 from refbnn.layers.layer import Shape
 
-MOST_ENTRIES = 2**24  # of one activation: 0.13 GB, of which propagation holds about five
-_MOST_COLUMNS = 50_000_000  # of the windows of an image, which a layer holds once: 0.4 GB
+MOST_ENTRIES = 2**24  # of an array that every input has, 0.13 GB; propagation holds about five
+_MOST_COLUMNS = 50_000_000  # of the windows of a convolution, 0.4 GB: one input at a time has them
+_Array = tuple[str, int, bool]  # name of the layer; entries; whether every input has its own
 
 
-def most_entries(layers: Sequence[Layer], shape: Shape) -> int:
-    """Entries of the largest activation of one input, padding and layers inside blocks included.
+def largest_array(layers: Sequence[Layer], shape: Shape | None) -> int:
+    """Count the entries of the largest array that every input takes; 1 where nothing is known.
 
     Examples
     --------
-    >>> most_entries([Conv2d(1, 6, 5, padding=2)], (1, 28, 28))
-    4704
+    >>> from refbnn.layers import Conv2d
+    >>> largest_array([Conv2d(1, 1, 3, padding=1)], (1, 8, 8))
+    100
     """
-    return max(prod(held) for _, what, held in _arrays(layers, shape) if what != "windows")
+    own = (entries for _, entries, every in _arrays(layers, shape, "layer ") if every)
+    return max(own, default=1)
 
 
 def require_moderate(layers: Sequence[Layer], shape: Shape | None) -> None:
-    """Raise InputError if one input of this shape would take absurd memory.
+    """Raise InputError, which names the layer, if one input would take absurd memory.
 
-    Of an unknown shape, an image has one pixel at least.
+    Where the shape of the input is unknown, padding alone is counted.
 
     Examples
     --------
+    >>> from refbnn.layers import Conv2d
     >>> try:
-    ...     require_moderate([Conv2d(1, 6, 5, padding=10_000)], (1, 28, 28))
+    ...     require_moderate([Conv2d(1, 1, 3, padding=3000)], (1, 8, 8))
     ... except InputError as error:
     ...     print(error)
-    layer 0: padded input of shape (1, 20028, 20028); expected at most 16777216 entries
+    layer 0: an array of 36096064 entries for one input; expected at most 16777216
     """
-    for layer, what, held in _arrays(layers, shape):
-        most = _MOST_COLUMNS if what == "windows" else MOST_ENTRIES
-        if prod(held) > most:
-            raise InputError(f"{layer}{what} of shape {cut(held)}; expected at most {most} entries")
+    for name, entries, every in _arrays(layers, shape, "layer "):
+        most = MOST_ENTRIES if every else _MOST_COLUMNS
+        if entries > most:
+            raise InputError(
+                f"{name}: an array of {entries} entries for one input; expected at most {most}"
+            )
 
 
-def _arrays(layers: Sequence[Layer], shape: Shape | None) -> Iterator[tuple[str, str, Shape]]:
-    """Where, what, and the shape of every array that could be large, in their order."""
-    if shape is None:
-        for index, layer in enumerate(layers):
-            if isinstance(layer, WindowSizes):
-                yield f"layer {index}: ", "padded input", tuple(1 + 2 * p for p in layer.sizes[2])
-        return
-    yield "", "input", shape
+def _arrays(layers: Sequence[Layer], shape: Shape | None, prefix: str) -> Iterator[_Array]:
+    """Yield every array of every layer."""
     for index, layer in enumerate(layers):
-        where = f"layer {index}: "
-        after = layer.output_shape(shape)
+        name = f"{prefix}{index}"
+        if shape is None:  # one pixel at least
+            if isinstance(layer, Conv2d | Pool2d):
+                yield name, math.prod(1 + 2 * p for p in layer.sizes[2]), True
+        else:
+            yield name, math.prod(shape), True
+            if isinstance(layer, Conv2d | Pool2d):
+                yield from _of_windows(layer, shape, name)
         if isinstance(layer, Residual):
-            for inside, what, held in _arrays(layer.layers, shape):
-                yield f"{where}{inside}", what, held
-        elif isinstance(layer, WindowSizes):
-            kernel, _, padding = layer.sizes
-            channels, *image = shape
-            size = (n + 2 * p for n, p in zip(image, padding, strict=True))
-            yield where, "padded input", (channels, *size)
-            if not isinstance(layer, AvgPool2d):
-                groups = layer.groups if isinstance(layer, Conv2d) else 1
-                yield where, "windows", (channels // groups, *kernel, *after[1:])
-        yield where, "output", after
-        shape = after
+            yield from _arrays(layer.layers, shape, f"{name}, layer ")
+        if shape is not None:
+            shape = layer.output_shape(shape)
+            yield name, math.prod(shape), True
+
+
+def _of_windows(layer: Conv2d | Pool2d, shape: Shape, name: str) -> Iterator[_Array]:
+    """Yield the padded image, and the windows where these are copied."""
+    (rows, columns), _, (p, q) = layer.sizes
+    channels, height, width = shape
+    yield name, channels * (height + 2 * p) * (width + 2 * q), True
+    _, *windows = layer.output_shape(shape)
+    if isinstance(layer, MaxPool2d):
+        yield name, channels * math.prod(windows) * rows * columns, True
+    elif isinstance(layer, Conv2d):
+        yield name, channels // layer.groups * rows * columns * math.prod(windows), False

@@ -19,7 +19,7 @@ from refbnn.network import counter_sampling
 from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.input_shape import shaped
 from refbnn.network.layout import Layout
-from refbnn.network.memory import MOST_ENTRIES, most_entries, require_moderate
+from refbnn.network.memory import MOST_ENTRIES, largest_array, require_moderate
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
@@ -417,7 +417,7 @@ class Network:
 
     def _blocks(self, n: int, shape: Shape) -> list[slice]:
         """Blocks of n inputs of this shape: fewer at a time where activations are large."""
-        block = max(1, min(_BLOCK, MOST_ENTRIES // max(1, most_entries(self.layers, shape))))
+        block = max(1, min(_BLOCK, MOST_ENTRIES // max(1, largest_array(self.layers, shape))))
         return [slice(start, start + block) for start in range(0, max(n, 1), block)]
 
 

@@ -429,11 +429,11 @@ def test_only_what_an_earlier_run_wrote_is_replaced(tmp_path, monkeypatch):
         deploy(two, folder, "net", source=True)
     (folder / "notes").unlink()
 
-    def full(self, content):
+    def full(handle):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr("os.fsync", full)
         with pytest.raises(InputError, match="built cannot be written: No space left on device"):
             deploy(two, folder, "net", source=True)
     assert contents(folder) == before

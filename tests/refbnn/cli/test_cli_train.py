@@ -234,7 +234,7 @@ def test_bad_models_and_inputs(capsys):
     for words, said in (
         (["predict", "absent.npz", IMAGES], "absent.npz"),
         (["predict", "text.npy", IMAGES], "expected a checkpoint"),
-        (["predict", "m.npz", "absent.npy"], "No such file"),
+        (["predict", "m.npz", "absent.npy"], "not a file"),
         (["predict", "m.npz", "short.npy"], "expected (784,)"),
         (["predict", "m.npz", "nan.npy"], "NaN"),
         (["predict", "m.npz", "objects.npy"], "objects.npy"),
