@@ -55,7 +55,10 @@ def test_the_order_named_fits():
     x = np.random.default_rng(0).standard_normal((2, 5, 7, 3))
     with pytest.raises(InputError, match=r"transpose with \(0, 3, 1, 2\)"):
         net.shaped(x)
-    assert net.shaped(x.transpose(0, 3, 1, 2)).shape == (2, 3, 5, 7)
+    turned = x.transpose(0, 3, 1, 2)
+    assert net.shaped(turned).shape == (2, 3, 5, 7)
     unknown = Network([Conv2d(3, 2, 3)])
-    assert unknown.shaped(x) is x
-    assert Network([Dense(105, 1)]).shaped(x.transpose(0, 3, 1, 2)).shape == (2, 105)
+    assert unknown.shaped(turned) is turned
+    with pytest.raises(InputError, match="image has 5 channels; expected 3"):
+        unknown.shaped(x)
+    assert Network([Dense(105, 1)]).shaped(turned).shape == (2, 105)
