@@ -91,6 +91,7 @@ def compile_network(
         device,
         net.input_range,
         partial(compile_network, net.with_noise(net.law), *options),
+        net.likelihood,
     )
 
 

@@ -37,7 +37,7 @@ from refbnn.network.network import Network, require_network
 from refbnn.numerics.arguments import whole_number
 from refbnn.numerics.arrays import all_finite
 from refbnn.numerics.random.philox import key_of
-from refbnn.prediction.predict import SVI_SAMPLES
+from refbnn.prediction.predict import SVI_SAMPLES, require_classifier
 from refbnn.prediction.result import Prediction, from_logit_samples
 
 
@@ -55,11 +55,14 @@ class SampledNetwork:
     trained : (float, float), optional
         Range of the inputs that the network was trained on; inputs far outside draw a warning
         (`refbnn.network.input_range`).
+    likelihood : str, optional
+        Likelihood that the network was trained with: `predict` is for classifiers.
     """
 
     kernel: Kernel
     again: Callable[[], SampledNetwork]
     trained: Range | None = None
+    likelihood: str | None = None
 
     def __call__(self, x: ArrayLike, seed: int) -> np.ndarray:
         """Outputs under each sample.
@@ -107,13 +110,15 @@ class SampledNetwork:
     def predict(self, x: ArrayLike, seed: int) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict(..., method="svi")` does.
 
-        Parameters and errors as in a call; InputError also for fewer than 2 samples or 2 classes.
+        Parameters and errors as in a call. One output is the logit of the second of two classes.
+        InputError also for fewer than 2 samples, and if the network was trained on targets.
         """
+        require_classifier(self.likelihood)
         shape = self.kernel.outputs[0].shape
-        if len(shape) != 3 or min(shape[0], shape[2]) < 2:
+        if len(shape) != 3 or shape[0] < 2:
             raise InputError(
-                f"predict: outputs have shape {shape}; expected (samples, batch, classes) with at "
-                "least 2 samples and 2 classes"
+                f"predict: outputs have shape {shape}; expected (samples, batch, outputs) with at "
+                "least 2 samples"
             )
         logits = self(x, seed).astype(float)
         return from_logit_samples(logits, Moments(logits.mean(axis=0), logits.var(axis=0, ddof=1)))
@@ -162,6 +167,7 @@ def compile_sampled(
         build(whole, schedule, device=device),
         partial(compile_sampled, net.with_noise(net.law), *options),
         net.input_range,
+        net.likelihood,
     )
 
 

@@ -32,7 +32,8 @@ from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
 from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
-from refbnn.prediction.result import Prediction
+from refbnn.prediction.predict import require_classifier
+from refbnn.prediction.result import Prediction, class_logits
 from refbnn.prediction.softmax import by_quadrature
 
 _SINGLE = np.dtype(np.float32)
@@ -65,6 +66,8 @@ class CompiledNetwork:
         none and are scheduled by hand. Empty for other schedules.
     trained : (float, float), optional
         Range of the inputs that the network was trained on.
+    likelihood : str, optional
+        Likelihood that the network was trained with: `predict` is for classifiers.
 
     Examples
     --------
@@ -83,6 +86,7 @@ class CompiledNetwork:
     tuned: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
     trained: Range | None = None
+    likelihood: str | None = None
 
     def __call__(self, x: ArrayLike) -> Moments:
         """Moments of the output for known inputs.
@@ -132,14 +136,16 @@ class CompiledNetwork:
     def predict(self, x: ArrayLike) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict` does; errors as in a call.
 
-        InputError also if the outputs are no logits (batch, classes) of at least 2 classes.
+        One output is the logit of the second of two classes. InputError also if the outputs are no
+        row of logits (batch, outputs), or the network was trained on targets.
         """
+        require_classifier(self.likelihood)
         shape = self.kernel.outputs[0].shape
-        if len(shape) != 2 or shape[1] < 2:
+        if len(shape) != 2:
             raise InputError(
-                f"predict: outputs have shape {shape}; expected (batch, 2 or more classes)"
+                f"predict: outputs have shape {shape}; expected logits (batch, outputs)"
             )
-        return by_quadrature(self(x))
+        return by_quadrature(class_logits(self(x)))
 
     def instruction_count(self, x: ArrayLike) -> InstructionCount:
         """Count the instructions executed for these inputs: `.total`, and by class.
@@ -185,17 +191,18 @@ def compiled(
     device: str | Board,
     trained: Range | None = None,
     again: Callable[[], CompiledNetwork] | None = None,
+    likelihood: str | None = None,
 ) -> CompiledNetwork:
     """Compile the program of a network; arguments and errors as in `compile_network`.
 
-    `trained` is the range of the inputs that the network was trained on, `again` is as in
-    `CompiledNetwork`.
+    `trained` is the range of the inputs that the network was trained on; `again` and `likelihood`
+    are as in `CompiledNetwork`.
     """
     add_checks(program, _most_bits(trained))
     kernel = kernels.build(program, schedule, records, device)
     *outputs, status = kernel.outputs
     kernel = replace(kernel, outputs=tuple(outputs))
-    whole = CompiledNetwork(kernel, status, again, trained=trained)
+    whole = CompiledNetwork(kernel, status, again, trained=trained, likelihood=likelihood)
     if schedule != "tuned":
         return whole
     found = kernels.tuned(program, records)

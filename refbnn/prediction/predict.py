@@ -87,11 +87,7 @@ def predict(
     ((2, 3), (2,))
     """
     x = _checked(net, x, method, n_samples, seed)
-    if net.likelihood in _OF_TARGETS:
-        raise InputError(
-            f"predict: the network was trained on targets, with the likelihood {net.likelihood!r}; "
-            "expected a classifier (call predict_targets)"
-        )
+    require_classifier(net.likelihood)
     rng = stream(seed, "predict")
     if method == "svi":
         sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
@@ -167,6 +163,15 @@ def predict_targets(
                 "expected smaller inputs or log variances (a noise_sd for all inputs needs none)"
             )
     return found
+
+
+def require_classifier(likelihood: str | None) -> None:
+    """Raise InputError if a network was trained on targets, by the name of its likelihood."""
+    if likelihood in _OF_TARGETS:
+        raise InputError(
+            f"predict: the network was trained on targets, with the likelihood {likelihood!r}; "
+            "expected a classifier (call predict_targets)"
+        )
 
 
 def known_targets(net: Network) -> int | None:

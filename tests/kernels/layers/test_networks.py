@@ -544,3 +544,19 @@ def test_classes_and_their_uncertainty():
         np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=1e-5)
     with pytest.raises(InputError, match=r"outputs have shape \(2, 1\); expected \(batch, 2 or"):
         compile_network(Network([Dense(6, 1)]), 2).predict(x)
+
+
+def test_a_compiled_regression_is_not_answered_as_classes():
+    net = Network([Dense(3, 2)])
+    net.likelihood = "gaussian"
+    with pytest.raises(InputError, match="trained on targets, with the likelihood 'gaussian'"):
+        compile_network(net, 1).predict(np.zeros((1, 3)))
+
+
+def test_one_output_of_a_compiled_network_is_the_logit_of_the_second_class():
+    net, x = Network([Dense(3, 1)], seed=2), np.ones((2, 3))
+    found, expected = compile_network(net, 2).predict(x), predict(net, x)
+    assert found.probabilities.shape == (2, 2)
+    # float32 logits.
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-5)
+    np.testing.assert_allclose(found.entropy, expected.entropy, rtol=1e-5)

@@ -312,8 +312,18 @@ def test_bad_call(net, options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_prediction_needs_samples_and_classes():
-    for outputs, n_samples in ((1, 5), (2, 1)):
-        svi = compile_sampled(Network([Dense(3, outputs)]), 1, n_samples)
-        with pytest.raises(InputError, match="at least 2 samples and 2 classes"):
-            svi.predict(np.zeros((1, 3)), 0)
+def test_a_prediction_needs_samples_of_a_classifier():
+    net = Network([Dense(3, 2)])
+    with pytest.raises(InputError, match="at least 2 samples"):
+        compile_sampled(net, 1, 1).predict(np.zeros((1, 3)), 0)
+    net.likelihood = "gaussian"
+    with pytest.raises(InputError, match="trained on targets, with the likelihood 'gaussian'"):
+        compile_sampled(net, 1, 2).predict(np.zeros((1, 3)), 0)
+
+
+def test_one_output_is_the_logit_of_the_second_class():
+    net, x = Network([Dense(3, 1)], seed=2), np.ones((2, 3))
+    found = compile_sampled(net, 2, 5).predict(x, 3)
+    z = net.sample(x, 5, seed=3)[..., 0]
+    p = (1.0 / (1.0 + np.exp(-z))).mean(axis=0)
+    np.testing.assert_allclose(found.probabilities, np.stack([1.0 - p, p], axis=1), rtol=1e-5)
