@@ -95,8 +95,8 @@ class WordTable:
         return _MANTISSA - self.m
 
     def __call__(self, words: np.ndarray) -> np.ndarray:
-        """Numbers of the law, float32, for words of any shape, uint32."""
-        words = real_array(words, "words").astype(np.uint32).astype(np.int64)
+        """Numbers of the law, float32, for words of any shape, whole numbers below 2³²."""
+        words = _checked(words).astype(np.int64)
         j = np.searchsorted(self.cuts, words, side="right") - 1
         below, above = words - self.cuts[j], self.cuts[j + 1] - 1 - words
         side = 2 * j + (above < below)
@@ -111,10 +111,21 @@ class WordTable:
 def exact(law: Law, words: np.ndarray) -> np.ndarray:
     """G((word + ½) 2⁻³²) in float64, which the table approximates."""
     inverse = cast(NumericalLaw, law).inverse
-    words = real_array(words, "words").astype(np.uint32)
+    words = _checked(words)
     u = (words + 0.5) / _WORDS
     v = (_WORDS - 0.5 - words) / _WORDS
     return np.where(words < _WORDS // 2, inverse.of_probabilities(u), _from_above(inverse, v))
+
+
+def _checked(words: np.ndarray) -> np.ndarray:
+    """Words as uint32; InputError unless they are whole numbers from 0 to 2³² − 1."""
+    given = real_array(words, "words")
+    if given.dtype == np.uint32:
+        return given
+    inside = (given >= 0) & (given < _WORDS)
+    if not inside.all() or (given != np.floor(given)).any():
+        raise InputError("words are no 32-bit words; expected whole numbers from 0 to 2^32 - 1")
+    return given.astype(np.uint32)
 
 
 def gaps(law: Law) -> np.ndarray:

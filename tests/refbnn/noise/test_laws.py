@@ -1,6 +1,8 @@
 """Every law against its definition in mpmath, and against closed forms that share no code."""
 
+from collections.abc import Callable
 from copy import copy
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -18,7 +20,7 @@ from refbnn.noise import (
     Mixture,
     cumulants,
 )
-from refbnn.noise.word_table import word_table
+from refbnn.noise.word_table import exact, word_table
 
 
 def triangle(x):
@@ -528,3 +530,16 @@ def test_records_of_arrays_compare_by_identity():
     for record in (law.inverse, law.inverse.bulk, law.quadrature(3), word_table(law)):
         assert record == record
         assert record != copy(record)
+
+
+@pytest.mark.parametrize("words", [[-1], [2**32], [1.5], [float("nan")], [2**64 - 1]])
+def test_words_beyond_32_bits_are_refused(words):
+    law = Gaussian()
+    functions: list[Callable[[Any], np.ndarray]] = [
+        word_table(law),
+        lambda words: exact(law, words),
+    ]
+    for function in functions:
+        with pytest.raises(InputError, match=r"expected whole numbers from 0 to 2\^32 - 1"):
+            function(words)
+        np.testing.assert_array_equal(function([0, 2.0**32 - 1]), function([0, 2**32 - 1]))
