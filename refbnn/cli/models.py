@@ -66,7 +66,7 @@ def warn_of_other_data(command: str, net: Network, model: Path, dataset: Dataset
         said = f"{dataset.source}: these are the examples that {model} was trained on"
     elif dataset.name != name and _of_training(dataset.name) != fingerprint:
         said = f"{model} was trained on {name}, not on {dataset.name}"
-    elif is_own(name) and _of_training(name) != fingerprint:
+    elif is_own(name) and dataset.name == name and _of_training(name) not in (None, fingerprint):
         said = f"{model} was trained on other examples than {name} holds now"
     else:
         return

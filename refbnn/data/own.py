@@ -10,7 +10,9 @@ refused: nothing says in what unit they are. Labels y are integers 0, 1, … of 
 greatest of both splits gives the number of classes. Targets of a regression are floats of shape
 (N,) or (N, targets).
 
-No axis is moved: images with channels last are refused, with the order that would fit.
+No axis is moved: images with channels last (`refbnn.numerics.arrays.channels_last`) are refused,
+with the order that would fit. A last axis of length 1 behind more than four is that of grey images,
+(N, height, width, 1), whose numbers lie in the same order as those of (N, 1, height, width).
 
 Files from outside are hostile until they are parsed. Pickles are refused; sizes are checked before
 memory is asked for (`refbnn.files.archive`, `refbnn.files.npy`, `refbnn.data.idx`).
@@ -29,9 +31,9 @@ from refbnn.data.idx import read_idx
 from refbnn.data.published import IDX_FILES
 from refbnn.errors import InputError
 from refbnn.files import archive, npy
+from refbnn.numerics.arrays import MOST_CHANNELS, channels_last
 
 MOST_CLASSES = 10_000  # above: integers that are no labels, such as years or prices
-_MOST_CHANNELS = 4  # of pictures with channels last: grey, RGB, RGB and transparency
 _NAMES = {"train": ("x", "y"), "test": ("x_test", "y_test")}
 
 
@@ -72,7 +74,7 @@ def load_own(name: str, split: str) -> Dataset:
     """
     path = Path(name)
     parts = _of_folder(path, split) if path.is_dir() else _of_file(path)
-    part = parts.get(split, parts["train"])
+    part = parts[split] if split in parts else parts["train"]
     x = _inputs(part.x, part.source)
     answers = [_answers(one.y, one.source) for one in (part, *parts.values())]
     y = answers[0]
@@ -140,11 +142,13 @@ def _inputs(x: np.ndarray, source: str) -> np.ndarray:
         raise InputError(
             f"{found}; expected rows (N, features) or images (N, channels, height, width), N > 0"
         )
-    if x.ndim == 4 and x.shape[3] <= _MOST_CHANNELS < x.shape[1]:
+    if channels_last(x.shape[1:]):
         n, height, width, channels = x.shape
         raise InputError(
             f"{found}; expected {(n, channels, height, width)}: transpose with (0, 3, 1, 2)"
         )
+    if x.ndim == 4 and x.shape[3] == 1 and x.shape[1] > MOST_CHANNELS:
+        x = x[..., 0]
     if x.ndim == 3:
         x = x[:, np.newaxis]  # grey images
     if x.dtype == np.uint8:

@@ -15,9 +15,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers.layer import Shape
-
-_IMAGE = 3  # axes of one image: channels, height, width
-_MOST_CHANNELS = 4  # of pictures with channels last: grey, RGB, RGB and transparency
+from refbnn.numerics.arrays import channels_last
 
 
 def shaped(x: np.ndarray, wanted: Shape) -> np.ndarray:
@@ -39,17 +37,13 @@ def shaped(x: np.ndarray, wanted: Shape) -> np.ndarray:
         return x
     if prod(given) != prod(wanted):
         raise InputError(f"examples of shape {given}; expected {wanted}, or as many entries")
-    if len(wanted) == 1 and _channels_last(given):
+    if len(wanted) == 1 and channels_last(given):
         raise _refusal(x.shape, (given[-1], *given[:-1]))
     # A row holds an image of one channel, row by row; of several, nothing says in what order.
     of_a_row = len(given) == 1 and wanted[0] == 1
     if len(wanted) > 1 and not of_a_row and _long(given) != _long(wanted):
         raise _refusal(x.shape, wanted)
     return x.reshape(len(x), *wanted)
-
-
-def _channels_last(shape: Shape) -> bool:
-    return len(shape) == _IMAGE and 1 < shape[-1] <= _MOST_CHANNELS < shape[0]
 
 
 def _long(shape: Shape) -> Shape:

@@ -1,14 +1,17 @@
-"""Arrays from callers: real numbers, nothing masked; float types of results."""
+"""Arrays from callers: real numbers, nothing masked; float types of results; axes of images."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.numerics.arguments import shown
+
+MOST_CHANNELS = 4  # of pictures: grey, RGB, RGB and transparency
 
 
 def real_array(x: Any, name: str) -> np.ndarray:
@@ -40,6 +43,20 @@ def real_array(x: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is {shown(x)}; expected an array of real numbers")
     remedy = ": x.astype(float) turns objects into numbers" if kind == "O" else ""
     raise InputError(f"{name} is of type {array.dtype}; expected real numbers{remedy}")
+
+
+def channels_last(shape: Sequence[int]) -> bool:
+    """Whether the shape (3,) of one image is taken for (height, width, channels).
+
+    So it is if the last axis counts 2 to 4, as of RGB pictures, and is shorter than both others. An
+    axis of length 1 holds the same numbers in the same order wherever it stands.
+
+    Examples
+    --------
+    >>> [channels_last(shape) for shape in ((28, 28, 3), (3, 28, 28), (16, 50, 1))]
+    [True, False, False]
+    """
+    return len(shape) == 3 and 1 < shape[2] <= MOST_CHANNELS and shape[2] < min(shape[:2])
 
 
 def finite_array(x: Any, name: str) -> np.ndarray:

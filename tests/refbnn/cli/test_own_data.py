@@ -148,6 +148,9 @@ def test_a_network_meets_other_data(capsys):
         code, _, err = run(capsys, *evaluate, name)
         assert (code, err.count("\n")) == (0, 1)
         assert f"refbnn evaluate: warning: {said}" in err.replace("x, y of again.npz: ", "")
+    Path("own.npz").rename("moved.npz")
+    assert run(capsys, *evaluate, "moved.npz")[2] == ""
+    Path("moved.npz").rename("own.npz")
     np.savez("own.npz", x=x + 0.1, y=y)
     assert "other examples than own.npz holds now" in run(capsys, *evaluate, "own.npz")[2]
     code, out, err = run(capsys, *evaluate, "three.npz")

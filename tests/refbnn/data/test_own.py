@@ -69,8 +69,30 @@ def test_a_folder_of_idx_files(tmp_path, packed):
         load(str(tmp_path), "train")
 
 
+def test_a_folder_of_a_test_split_alone(tmp_path):
+    x, y = some()
+    write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", x)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", y.astype(np.uint8))
+    assert len(load(str(tmp_path), "test")) == 6
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz is not here"):
+        load(str(tmp_path), "train")
+
+
+def test_a_last_axis_of_one_is_that_of_grey_images():
+    x, y = some(shape=(16, 50))
+    np.savez("own.npz", x=x[..., np.newaxis], y=y)
+    np.savez("first.npz", x=x[:, np.newaxis], y=y)
+    own = load("own.npz", "train")
+    assert own.x.shape == (6, 1, 16, 50)
+    np.testing.assert_array_equal(own.x, load("first.npz", "train").x)
+
+
 X, Y = some()
 WRONG = {
+    "small and channels last": (
+        {"x": np.zeros((6, 4, 4, 3)), "y": Y},
+        r"expected \(6, 3, 4, 4\): transpose with \(0, 3, 1, 2\)",
+    ),
     "channels last": (
         {"x": np.zeros((6, 8, 9, 3), np.uint8), "y": Y},
         r"shape \(6, 8, 9, 3\); expected \(6, 3, 8, 9\): transpose with \(0, 3, 1, 2\)",

@@ -19,6 +19,7 @@ from refbnn.network.input_shape import shaped
         ((28, 28), (1, 28, 28)),
         ((28, 28, 1), (1, 28, 28)),  # an axis of length 1 holds its numbers in the same order
         ((1, 4), (4,)),
+        ((16, 50, 1), (800,)),
         ((3, 8, 8), (3, 8, 8)),
     ],
 )
@@ -38,6 +39,7 @@ def test_numbers_keep_their_order(given, wanted):
         ((8, 6), (1, 6, 8), "shape (2, 8, 6); expected (2, 1, 6, 8)"),
         ((1, 8, 6), (1, 6, 8), "transpose with (0, 1, 3, 2)"),
         ((28, 28, 3), (2352,), "expected (2, 3, 28, 28): transpose with (0, 3, 1, 2)"),
+        ((4, 4, 3), (48,), "expected (2, 3, 4, 4): transpose with (0, 3, 1, 2)"),
         ((192,), (3, 8, 8), "shape (2, 192); expected (2, 3, 8, 8)"),
         ((64,), (4, 4, 4), "expected (2, 4, 4, 4)"),
         ((16, 4), (4, 4, 4), "expected (2, 4, 4, 4)"),
