@@ -40,8 +40,9 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
         metavar="'LAYER, ...'|@FILE",
         help="the layers, or @ and a file that holds them: conv IN OUT K [stride S] [pad P] "
         "[groups G]; dense IN OUT; batch_norm C [eps E], whose statistics the file holds; "
-        "maxpool K [stride S] [pad P]; avgpool likewise; flatten; relu, tanh, ...; "
-        "residual(LAYER, ...). Example: 'conv 1 6 5 pad 2, relu, maxpool 2, flatten, dense 1176 9'",
+        "maxpool K [stride S] [pad P] [method tree]; avgpool K [stride S] [pad P]; flatten; "
+        "relu, tanh, ...; residual(LAYER, ...). "
+        "Example: 'conv 1 6 5 pad 2, relu, maxpool 2, flatten, dense 1176 9'",
     )
     parser.add_argument("--arch", metavar="NAME", help="the layers are those of: mlp, lenet5, ...")
     parser.add_argument(

@@ -7,7 +7,8 @@ Commas or ends of lines stand between layers. Numbers follow a layer's word:
     conv IN OUT K [stride S] [pad P] [groups G]    channels in and out, kernel size
     dense IN OUT                                   features in and out
     batch_norm C [eps E]                           channels; 1e-5 is the default of ε, as in PyTorch
-    maxpool K [stride S] [pad P]                   the stride is K where none is given
+    maxpool K [stride S] [pad P] [method M]        the stride is K where none is given; M is exact,
+                                                   the default, or tree (`refbnn.layers.MaxPool2d`)
     avgpool K [stride S] [pad P]                   zeros of the padding count in the average
     flatten
     relu, tanh, leaky_relu [SLOPE], elu [ALPHA]    and every other activation of `refbnn.layers`
@@ -108,7 +109,7 @@ WORDS: dict[str, _Word] = {
     "conv": _Word(Conv2d, "IN OUT K", (*_WINDOW, ("groups", "groups")), read=_size),
     "dense": _Word(Dense, "IN OUT", read=_integer),
     "batch_norm": _Word(NormFromFile, "C", (("eps", "eps"),), read=_integer),
-    "maxpool": _Word(MaxPool2d, "K", _WINDOW, read=_size),
+    "maxpool": _Word(MaxPool2d, "K", (*_WINDOW, ("method", "method")), read=_size),
     "avgpool": _Word(AvgPool2d, "K", _WINDOW, read=_size),
     "flatten": _Word(Flatten),
     **{
@@ -116,6 +117,7 @@ WORDS: dict[str, _Word] = {
         for layer in ACTIVATIONS.values()
     },
 }
+_OPTIONS: dict[str, Callable[[str], Any]] = {"eps": float, "method": str.lower}  # others: sizes
 _RESIDUAL = "residual(LAYER, ...)"
 _LEAVE_OUT = {  # words of other tools, and what to do
     **dict.fromkeys(
@@ -164,6 +166,9 @@ def parse(text: str) -> list[StatedLayer]:
 def as_text(layers: Sequence[StatedLayer]) -> str:
     """Text from which `parse` makes the layers again.
 
+    `BatchNorm2d` and `Normalise` hold numbers of their own, which no text holds: they are shown as
+    Python shows them, and `parse` refuses that.
+
     Examples
     --------
     >>> from refbnn.layers import Dense, LeakyReLU
@@ -196,7 +201,7 @@ def _item_text(layer: StatedLayer) -> str:
 def _number_text(value: Any) -> str:
     if isinstance(value, tuple):
         return str(value[0]) if value[0] == value[1] else "x".join(map(str, value))
-    return repr(value).removesuffix(".0")
+    return str(value).removesuffix(".0")
 
 
 def _parsed(text: str, depth: int) -> list[StatedLayer]:
@@ -255,7 +260,7 @@ def _layer(index: int, item: str) -> Any:
         chosen = {}
         for option, number in zip(pairs[::2], pairs[1::2], strict=True):
             argument = options.pop(option.lower())  # once each
-            chosen[argument] = float(number) if option.lower() == "eps" else _size(number)
+            chosen[argument] = _OPTIONS.get(argument, _size)(number)
         return word.make(*values, **chosen)
     except InputError as error:
         raise InputError(f"layers, item {index + 1} {item[:80]!r}: {error}") from None

@@ -51,7 +51,8 @@ class Imported:
     places : dict of str to str
         Parameter or layer of the network for each site, or each part of a flat guide.
     layers : str
-        The layers as `refbnn.network.layers_text` writes them.
+        The layers as `refbnn.network.layers_text` writes them; `BatchNorm2d` and `Normalise` that
+        the caller stated are no text that it reads.
     """
 
     network: Network
@@ -108,6 +109,7 @@ def import_network(
     ------
     InputError
         If the file cannot be read, nothing states its layers, or they and the weights do not fit.
+        Messages name arguments by the options of `refbnn import`: --layers is `layers`.
 
     Examples
     --------

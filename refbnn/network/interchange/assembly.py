@@ -103,7 +103,7 @@ def assemble(
     for guide, flat in sites.items():
         if isinstance(flat, FlatGuide):
             posteriors = _unflattened(guide, flat.posterior, choice, order, transpose, skip)
-            order, transpose = None, False
+            order, transpose, keeps_order = None, False, True  # that of the layers by now
     pairs = paired(posteriors, order, keeps_order)
     found: list[Assembled] = []
     errors: list[InputError] = []

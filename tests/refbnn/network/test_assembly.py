@@ -262,6 +262,18 @@ def test_a_row_is_taken_apart_with_scalars_between():
         assembled({"guide": FlatGuide(row)}, text, **options)
 
 
+def test_a_row_of_a_network_with_a_residual_block():
+    """The order of the row is that of the layers, also where the file has lost that of sites."""
+    text = "residual(dense 2 2, tanh), dense 2 2, dense 2 1"
+    order = ["0.0.weight", "0.0.bias", "1.weight", "2.weight"]
+    options: dict = {"order": order, "transpose": False, "keeps_order": False}
+    guide = FlatGuide(Posterior(np.arange(12.0), np.ones(12)))
+    found = assembled({"guide": guide}, text, **options).network.parameters()
+    np.testing.assert_array_equal(found["0.0.bias"].mean, [4.0, 5.0])
+    np.testing.assert_array_equal(found["1.weight"].mean, [[6.0, 7.0], [8.0, 9.0]])
+    np.testing.assert_array_equal(found["2.weight"].mean, [[10.0, 11.0]])
+
+
 def test_the_input_of_a_convolution_is_asked_for():
     sites = sites_of(c=(2, 1, 3, 3), w=(3, 8))
     text = "relu, conv 1 2 3, flatten, dense 8 3"
