@@ -340,18 +340,23 @@ def read_noise(arguments: argparse.Namespace):
     from refbnn.data import packaged
 
     if arguments.noise_data is not None:
-        return read_rows(arguments.noise_data, arguments)
+        found, source = read_rows(arguments.noise_data, arguments)
+        return found.values, found.column, source
     given = [getattr(arguments, name) for name in _OF_A_TABLE]
     if any(value not in (None, False, 0, ".") for value in given):
         raise InputError(
             "--column, --where and the options of a table need a file; expected --noise-data FILE"
         )
-    values, column, _ = read_rows(str(packaged("mtj_conductance.csv")), arguments)
-    return values, column, "packaged conductances of a simulated magnetic tunnel junction"
+    found, _ = read_rows(str(packaged("mtj_conductance.csv")), arguments)
+    return (
+        found.values,
+        found.column,
+        "packaged conductances of a simulated magnetic tunnel junction",
+    )
 
 
 def read_rows(path: str, arguments: argparse.Namespace):
-    """Read values, their column's name and their source in words, as add_rows's options say.
+    """Read measurements, and their source in words, as add_rows's options say.
 
     What a user should know of the values, such as how many are left out, goes to standard error.
     """
@@ -369,7 +374,7 @@ def read_rows(path: str, arguments: argparse.Namespace):
     )
     for note in found.notes:
         print(f"refbnn: {path}: {note}", file=sys.stderr)
-    return found.values, found.column, described(path, arguments.where)
+    return found, described(path, arguments.where)
 
 
 def described(path: str, where: Mapping[str, float | str] | None) -> str:

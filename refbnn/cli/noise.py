@@ -104,7 +104,8 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
         raise InputError("--save-refuted saves a law; expected -o LAW.json")
     for name in arguments.family or ():
         shared.require_one_of("--family", name, FAMILIES)
-    values, column, source = shared.read_rows(arguments.file, arguments)
+    rows, source = shared.read_rows(arguments.file, arguments)
+    values, column = rows.values, rows.column
     found = shared.fit_noise(
         values,
         column,
@@ -116,7 +117,7 @@ def _fit(arguments: argparse.Namespace) -> list[str]:
     law = describe.law_table(found.law, describe.measured(found, column))
     _print([*describe.fit_tables(found)[::-1], law])
     print(found.verdict)
-    numbers = describe.fit_numbers(found, column, source)
+    numbers = describe.fit_numbers(found, column, source) | {"notes": rows.notes}
     kept = found.fits or arguments.save_refuted
     if kept:
         write_json(arguments.out, numbers)

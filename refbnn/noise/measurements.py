@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ _LEAST_SPAN = 1e-9  # of the magnitude: below, rounding to float64 shows as step
 _LEAST_MAGNITUDE = 1e-90  # the square of the least span does not vanish
 _CONDUCTANCE = "conductance_uS"
 _SHOWN = 3  # examples in a message
+_THOUSANDS = re.compile(r"([+-]?[1-9][0-9]{0,2})[.,]([0-9]{3})(?![0-9])")
 
 Conditions = Mapping[str, float | str]
 
@@ -146,15 +148,15 @@ def _check_values(values: np.ndarray, path: Path, column: str) -> None:
 
 def _compared(values: np.ndarray, conditions: list[Condition], path: Path, what: str) -> list[str]:
     """Name the conditions that values are pooled over; InputError if one of them matters."""
-    found = [(c, c.p_value(values)) for c in conditions if c.varies]
-    if differing := [(c, p) for c, p in found if p < DIFFERS]:
+    found = [(c, *c.compared(values)) for c in conditions if c.varies]
+    if differing := [(c, p) for c, p, _ in found if p is not None and p < DIFFERS]:
         named = " and ".join(
             f"{c.name!r} ({_listed(c.texts)}; p {_p_text(p)})" for c, p in differing[:_SHOWN]
         )
-        example = ",".join(f"{c.name}={next(iter(c.texts))}" for c, _ in differing)
+        example = ",".join(f"{c.name}={c.most_frequent}" for c, _ in differing)
         several = "columns" if any(c.pooled for c, _ in differing) else "rows"
         how = (
-            f"one column (--column {next(iter(differing[0][0].texts))!r})"
+            f"one column (--column {differing[0][0].most_frequent!r})"
             if several == "columns"
             else f"rows (--where '{example}')"
         )
@@ -162,11 +164,16 @@ def _compared(values: np.ndarray, conditions: list[Condition], path: Path, what:
             f"{path}: the values of {what} differ with {named}; choose {how}, or give --pool to "
             "fit one law to all of them"
         )
-    return [
-        f"{what}: values of all {c.name!r} are fitted together ({_listed(c.texts)}; no difference "
-        f"found, p {_p_text(p)})"
-        for c, p in found
-    ]
+    notes = []
+    for c, p, left_out in found:
+        said = [] if p is None else [f"no difference found, p {_p_text(p)}"]
+        few = [f"{text[:20]!r} has {n}" for text, n in list(left_out.items())[:_SHOWN]]
+        said += [f"not compared, too few values: {', '.join(few)}"] * bool(few)
+        notes.append(
+            f"{what}: values of all {c.name!r} are fitted together ({_listed(c.texts)}; "
+            f"{'; '.join(said)})"
+        )
+    return notes
 
 
 def _p_text(p: float) -> str:
@@ -302,6 +309,11 @@ def _decimal_hint(text: str, decimal: str) -> str:
     if found is None or not math.isfinite(found[0]):
         return ""
     sign = "comma" if other == "," else "point"
+    if match := _THOUSANDS.match(text):
+        return (
+            f"; if the {sign} is the decimal sign, give --decimal {other}, which reads "
+            f"{match[1]}.{match[2]}; if it groups thousands, write {match[1]}{match[2]}"
+        )
     return f"; if the {sign} is the decimal sign, give --decimal {other}"
 
 

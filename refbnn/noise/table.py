@@ -18,11 +18,12 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -31,6 +32,8 @@ from refbnn.noise.reading import is_number, is_word
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_LINE = 65_536
+_WHOLE, _FRACTION = re.compile(r"[+-]?[0-9]+"), re.compile(r"[0-9]+([eE][+-]?[0-9]+)?")
+_MOST_BLANK = 2_000_000  # blank lines remembered between two rows, more than there may be rows
 _HEAD = 100  # lines that the delimiter is found by
 
 
@@ -207,13 +210,19 @@ def _table(lines: _Lines, path: Path, layout: Layout) -> Table:
 def _rows(lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows of stripped fields with their line's number, without blank ones and empty last fields.
 
-    A row is cut to the width of the first where only empty fields follow.
+    A row is cut to the width of the first where only empty fields follow. In a table of one column,
+    a blank line between two rows is a row: its value is missing.
     """
     width = None
+    blank: list[int] = []
     for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
         fields = [field.strip() for field in row]
         if not fields or (len(fields) > 1 and not any(fields)):
+            if width == 1 and len(blank) < _MOST_BLANK:
+                blank.append(lines.number)
             continue
+        yield from ((number, [""]) for number in blank)
+        blank.clear()
         if width is None:
             while len(fields) > 1 and not fields[-1]:
                 fields.pop()
@@ -258,10 +267,17 @@ def _counts(lines: _Lines, delimiter: str) -> list[int]:
 
 
 def _hint(lines: _Lines, names: list[str], row: list[str], delimiter: str, layout: Layout) -> str:
-    """Name the option that a row of another width asks for."""
-    halves = len(row) == 2 * len(names) and all(field.lstrip("+-").isdigit() for field in row)
-    if delimiter == "," and halves:
-        return "; if the comma is the decimal sign, give --decimal ,"
+    """Name the option that a row of another width asks for, or say that none helps."""
+    halves = [_WHOLE.fullmatch(a) and _FRACTION.fullmatch(b) for a, b in pairwise(row)]
+    if delimiter == "," and any(halves) and not any("." in field for field in row):
+        if len(names) == 1 and len(row) == 2:
+            both = f" (which reads {row[0]}.{row[1]}, not {row[0]}{row[1]})" * (len(row[1]) == 3)
+            return f"; if the comma is the decimal sign, give --decimal ,{both}"
+        if len(row) > len(names):
+            return (
+                "; if the comma is the decimal sign too, the file can be read in several ways: "
+                "write it with another delimiter, such as ;, and give --decimal ,"
+            )
     for d in (*_DELIMITERS, " "):
         rows = list(_rows(_Head(lines), d)) if d != layout.decimal else []
         for i in range(1, len(rows) - 1):

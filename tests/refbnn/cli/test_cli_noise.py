@@ -107,7 +107,7 @@ def test_levels_are_not_pooled_unasked(capsys, readings):
     code, _, err = run(capsys, "noise", "fit", readings)
     assert code == 2
     assert "differ with 'level' (0, 1; p < 1e-16)" in err
-    assert "(--where 'level=0'), or give --pool" in err
+    assert "(--where 'level=1'), or give --pool" in err
 
 
 def test_notes_of_a_table_go_to_standard_error(capsys, tmp_path):
@@ -121,11 +121,13 @@ def test_notes_of_a_table_go_to_standard_error(capsys, tmp_path):
     code, _, err = run(capsys, *words)
     assert code == 2
     assert "1 beyond the instrument's range of 101 values" in err
-    code, out, err = run(capsys, *words, "--drop-missing")
+    code, out, err = run(capsys, *words, "--drop-missing", "--json", tmp_path / "fit.json")
     assert code == 0
     assert "mean, G (uS)" in out
     notes = err.splitlines()
     assert len(notes) == 2
+    in_json = json.loads((tmp_path / "fit.json").read_text())["notes"]
+    assert notes == [f"refbnn: {path}: {note}" for note in in_json]
     assert "left out; the law says nothing of values beyond that range" in notes[0]
     assert "all 'device' are fitted together (B, A; no difference" in notes[1]
 

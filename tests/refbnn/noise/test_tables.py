@@ -8,7 +8,7 @@ import pytest
 from refbnn.errors import InputError
 from refbnn.noise import Layout, read_measurements
 from refbnn.noise.measurements import read
-from refbnn.noise.pooling import Condition
+from refbnn.noise.pooling import DIFFERS, Condition
 from refbnn.noise.reading import parsed
 
 G = np.round(np.random.default_rng(0).normal(50.0, 2.0, 400), 4)
@@ -53,6 +53,7 @@ TABLES = {
         "G_uS",
     ),
     "blank rows of a spreadsheet": (numbered("cycle,G") + ",\n,\n", {"column": "G"}, "G"),
+    "blank lines at the end of one column": (column(["G"]) + "\n\r\n", {}, "G"),
     "UTF-16": (numbered("cycle,G (µS)").encode("utf-16"), {"column": "G (µS)"}, "G (µS)"),
     "Latin-1": (numbered("cycle,G (µS)").encode("latin-1"), {"column": "G (µS)"}, "G (µS)"),
     "the other µ of Unicode": (numbered("cycle,G (µS)"), {"column": "G (μS)"}, "G (µS)"),
@@ -122,6 +123,31 @@ ASKED = {
     "no names": (column([]), {}, "--no-header .* or --header"),
     "decimal commas": (numbered("i;G", COMMAS, ";"), {"column": "G"}, "give --decimal ,$"),
     "one column of them": (column(["G"], COMMAS), {}, "line 2 has 2 fields.*give --decimal ,$"),
+    "decimal commas or thousands": (
+        column(["G"], ["5,346", *COMMAS]),
+        {},
+        r"give --decimal , \(which reads 5\.346, not 5346\)$",
+    ),
+    "decimal commas or thousands behind a semicolon": (
+        numbered("i;G", ["5,346", *COMMAS], ";"),
+        {"column": "G"},
+        r"give --decimal ,, which reads 5\.346; if it groups thousands, write 5346$",
+    ),
+    "decimal commas between commas": (
+        numbered("n,G", COMMAS),
+        {"column": "G"},
+        "line 2 has 3 fields; expected 2; .*read in several ways: write it with another delimiter",
+    ),
+    "decimal commas between commas, beside text": (
+        "device,G\n" + "".join(f"A{i % 7},{t}\n" for i, t in enumerate(COMMAS)),
+        {"column": "G"},
+        "line 2 has 3 fields; expected 2; .*read in several ways: write it with another delimiter",
+    ),
+    "a blank cell of one column": (
+        column(["G"], ["1.5", "", *TEXTS]),
+        {},
+        r"1 missing of 402 values \(line 3: ''\).*--drop-missing",
+    ),
     "decimal points": (
         column(["G"]),
         {"layout": Layout(decimal=",")},
@@ -268,6 +294,46 @@ def test_the_test_of_conditions_keeps_its_level():
         condition = Condition("range")
         for group in groups:
             condition.add(str(group))
-        found.append(condition.p_value(rng.standard_gamma(1.0, 200)))
+        found.append(condition.compared(rng.standard_gamma(1.0, 200))[0])
     # Three standard errors of a share of 5 % of 300.
     assert np.mean(np.array(found) < 0.05) < 0.05 + 3.0 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def groups_of(tmp_path, few, shift):
+    """A table of 400 − few values of range A and some of B, and of C, shifted."""
+    names = ["A"] * (400 - few) + [("B", "C")[i % 2] for i in range(few)]
+    values = np.where(np.array(names) == "A", G, G + shift)
+    rows = "".join(
+        f"{name},{v:.5f}\n" for name, v in reversed(list(zip(names, values, strict=True)))
+    )
+    return written(tmp_path / "g.csv", "range,G\n" + rows)
+
+
+@pytest.mark.parametrize("few", [2, 4, 5, 9, 18])
+def test_a_few_values_of_another_law_are_not_pooled_unasked(few, tmp_path):
+    """Shifted by six standard deviations, in groups of less than ten."""
+    path = groups_of(tmp_path, few, 12.0)
+    with pytest.raises(InputError, match=r"differ with 'range' \(.*; p .*'range=A'.*--pool"):
+        read_measurements(path, "G")
+    assert read_measurements(path, "G", pool=True)[0].size == 400
+
+
+def test_what_was_not_compared_is_said(tmp_path):
+    for few, said in (
+        (3, "fitted together (B, C, A; not compared, too few values: 'B' has 2, 'C' has 1)"),
+        (8, "fitted together (C, B, A; no difference found, p = "),
+    ):
+        path = groups_of(tmp_path, few, 0.0)
+        found = read(path, "G", None, drop_missing=False, pool=False, layout=Layout())
+        assert said in found.notes[0]
+
+
+def test_a_few_values_of_one_law_seldom_differ():
+    """At the level that refuses; 400 samples, so that two false alarms are not chance."""
+    rng = np.random.default_rng(8)
+    for few in (1, 2, 4, 5, 9):
+        condition = Condition("range")
+        for i in range(60):
+            condition.add(str(int(i < few)))
+        found = [condition.compared(rng.standard_gamma(1.0, 60))[0] for _ in range(400)]
+        assert sum(p is not None and p < DIFFERS for p in found) <= 2
