@@ -1,1 +1,1 @@
-"""Pictures of a user's own results, drawn by `refbnn reproduce`, `noise show` and `data show`."""
+"""Pictures of a user's own results: `--plot` of the commands, `show` of `noise` and `data`."""

@@ -140,12 +140,6 @@ def load_law(path: str | Path) -> tuple[Law, Measured]:
     >>> law, measured
     (Gaussian(), Measured(quantity='z', location=0.0, scale=1.0))
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(fields := dict(pairs)) < len(pairs):
-            raise InputError(f"{path}: an entry is given twice; expected a law")
-        return fields
-
     expected = "a law as JSON, as `refbnn noise fit TABLE.csv -o LAW.json` saves it"
     try:
         data = json_file.read(path, expected, _LARGEST)
