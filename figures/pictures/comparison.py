@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from figures.support.style import BLUE, GREEN, GREY, ORANGE, figure
 from refbnn.uncertainty.pfp_vs_svi import Measure
@@ -14,8 +16,8 @@ from refbnn.uncertainty.pfp_vs_svi import Measure
 def draw(found: Mapping[str, Measure], method: str, n_samples: int) -> Figure:
     """Draw measures that have a limit on the left, the others on the right.
 
-    Bars: one standard error from SVI's passes (thick) and from the choice of inputs (thin). Grey
-    bands are the limits.
+    Bars: one standard error from SVI's passes (thick) and from the choice of inputs (thin, with
+    caps).
     """
     limited = {key: m for key, m in found.items() if m.limit is not None}
     others = {key: m for key, m in found.items() if m.limit is None}
@@ -27,8 +29,8 @@ def draw(found: Mapping[str, Measure], method: str, n_samples: int) -> Figure:
     ):
         for place, m in enumerate(measures.values()):
             if m.limit is not None:
-                ax.fill_betweenx([place - 0.35, place + 0.35], -m.limit, m.limit, color=GREY,
-                                 alpha=0.2, lw=0)  # fmt: skip
+                band = [place - 0.35, place + 0.35]
+                ax.fill_betweenx(band, -m.limit, m.limit, color=GREY, alpha=0.2, lw=0)
             colour = BLUE if m.limit is None else (GREEN if m.held else ORANGE)
             if m.inputs_se is not None:
                 ax.errorbar(m.difference, place, xerr=m.inputs_se, color=colour, lw=0.8, capsize=3)
@@ -37,4 +39,15 @@ def draw(found: Mapping[str, Measure], method: str, n_samples: int) -> Figure:
         ax.invert_yaxis()
         ax.axvline(0.0, color=GREY, lw=1)
         ax.set(xlabel=f"{method.upper()} − SVI ({n_samples} passes)", title=title)
+    fig.legend(
+        handles=[
+            Patch(color=GREY, alpha=0.2, label="limit"),
+            Line2D([], [], color=GREEN, marker="o", lw=3, label="held, ± 1 error from passes"),
+            Line2D([], [], color=ORANGE, marker="o", lw=3, label="missed"),
+            Line2D([], [], color=GREY, lw=0.8, marker="|", label="± 1 error from inputs"),
+        ],
+        loc="outside lower center",
+        ncols=4,
+        fontsize=9,
+    )
     return fig

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
-from figures.support.style import BLUE, GREY, ORANGE, PINK, figure
+from figures.support.style import BLUE, GREY, ORANGE, PINK, figure, legend_below
+
+_LINEAR = 1e-3  # nats: below it the axis is linear, as less chance a divergence may be negative
 
 
 def draw(layers: Sequence[Mapping[str, Any]], threshold: float) -> Figure:
@@ -25,31 +26,26 @@ def draw(layers: Sequence[Mapping[str, Any]], threshold: float) -> Figure:
     sampled = [row["sampled"] for row in layers if row["sampled"] is not None]
     fig, (axes,) = figure(2 if sampled else 1, panel=(4.8, 3.5))
     place = np.arange(len(layers))
-    _quantiles(axes[0], place - 0.1, [row["divergence_nats"] for row in layers], BLUE,
-               "first order")  # fmt: skip
+    divergences = [row["divergence_nats"] for row in layers]
+    _quantiles(axes[0], place - 0.1, divergences, BLUE, "first order")
     if sampled:
-        _quantiles(axes[0], place + 0.1, [s["divergence_less_chance_nats"] for s in sampled],
-                   ORANGE, "sampled")  # fmt: skip
+        of_samples = [s["divergence_less_chance_nats"] for s in sampled]
+        _quantiles(axes[0], place + 0.1, of_samples, ORANGE, "sampled")
+        divergences += of_samples
         ratios = [s["variance_ratio_sampled_to_propagated"] for s in sampled]
         middle = np.array([r["median"] for r in ratios])
         ends = np.array([[r["q05"], r["q95"]] for r in ratios]).T
         axes[1].errorbar(place, middle, np.abs(ends - middle), fmt="o", color=ORANGE, capsize=3)
         axes[1].axhline(1.0, color=PINK, lw=1)
-        axes[1].set(
-            yscale="log",
-            ylabel="variance, sampled/propagated",
-            title="Variance: median, 5 to 95 %",
-        )
-        axes[1].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes[1].yaxis.set_major_formatter("{x:g}")
-        axes[1].yaxis.set_minor_locator(NullLocator())
+        axes[1].set(ylabel="variance, sampled/propagated", title="Variance: median, 5 to 95 %")
     axes[0].axhline(threshold, color=GREY, ls="--", lw=1, label="flagged above")
     axes[0].set(
-        yscale="log",
         ylabel="KL from a Gaussian (nats)",
         title="Divergence: median to 95 %",
     )
-    axes[0].legend(fontsize=8)
+    axes[0].set_yscale("symlog", linthresh=_LINEAR)
+    axes[0].set_ylim(bottom=min(0.0, *(1.2 * row["median"] for row in divergences)))
+    legend_below(fig, axes[0])
     for ax in axes:
         ax.set_xticks(place, [f"{row['layer']}\n{row['kind']}" for row in layers])
         ax.set_xlabel("layer")
@@ -59,9 +55,7 @@ def draw(layers: Sequence[Mapping[str, Any]], threshold: float) -> Figure:
 
 def _quantiles(ax, place: np.ndarray, quantiles: list[Mapping[str, float]], colour: str,
                label: str) -> None:  # fmt: skip
-    """Medians with a bar up to the 95 % quantile; numbers of 0 stand at the axis' lower end."""
-    least = 1e-8  # nats: below any threshold, and a log scale has no 0
-    middle = np.array([max(q["median"], least) for q in quantiles])
-    high = np.array([max(q["q95"], least) for q in quantiles])
+    """Medians with a bar up to the 95 % quantile."""
+    middle, high = (np.array([q[key] for q in quantiles]) for key in ("median", "q95"))
     ax.errorbar(place, middle, [np.zeros_like(middle), high - middle], fmt="o", color=colour,
                 capsize=3, label=label)  # fmt: skip

@@ -59,9 +59,9 @@ def targets(predictions: Mapping[str, TargetPrediction], y: np.ndarray) -> Figur
         ax = row[0]
         ax.plot([0, 1], [0, 1], color=PINK, lw=1, label="calibrated")
         error = curve.standard_error
-        ax.fill_between(
-            curve.level, curve.level - error, curve.level + error, color=GREY, alpha=0.3, lw=0
-        )
+        low, high = curve.level - error, curve.level + error
+        label = "± 1 standard error if calibrated"
+        ax.fill_between(curve.level, low, high, color=GREY, alpha=0.3, lw=0, label=label)
         ax.plot(curve.level, curve.share, "o-", ms=3, lw=1.2, color=BLUE, label="observed")
         ax.set(
             xlabel="level of the central interval",
@@ -71,7 +71,8 @@ def targets(predictions: Mapping[str, TargetPrediction], y: np.ndarray) -> Figur
         ax.legend(fontsize=8)
         spread = np.sqrt(prediction.epistemic + prediction.aleatoric).ravel()
         ax = row[1]
-        ax.plot(spread, np.abs(y - prediction.mean).ravel(), ".", ms=2, color=BLUE, alpha=0.4)
+        errors = np.abs(y - prediction.mean).ravel()
+        ax.plot(spread, errors, ".", ms=2, color=BLUE, alpha=0.4, label="a target")
         line = np.array([spread.min(), spread.max()])
         ax.plot(line, line, color=PINK, lw=1, label="one predicted deviation")
         ax.set(
@@ -99,7 +100,7 @@ def _title(method: str, inside: np.ndarray, outside: np.ndarray | None) -> str:
 
 
 def _reliability(ax, inside: Prediction, y: np.ndarray) -> None:
-    diagram = reliability(inside, y, bins="mass", n_bins=10)
+    diagram = reliability(inside, y)  # the bins of the table's ECE
     error = np.sqrt(diagram.variance) / diagram.count
     ax.plot([0, 1], [0, 1], color=PINK, lw=1, label="calibrated")
     ax.errorbar(
@@ -115,5 +116,5 @@ def _reliability(ax, inside: Prediction, y: np.ndarray) -> None:
     text = f"ECE {diagram.ece:.3f}\nby chance {diagram.ece_if_calibrated:.3f}"
     ax.text(0.97, 0.03, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=9)
     ax.set(
-        xlabel="mean confidence", ylabel="share classified correctly", xlim=(0, 1), ylim=(0, 1.03)
+        xlabel="mean confidence", ylabel="share classified correctly", xlim=(0, 1), ylim=(0, 1.1)
     )

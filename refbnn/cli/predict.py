@@ -86,6 +86,11 @@ def _read(path: Path):
     from refbnn.files.archive import LARGEST
     from refbnn.files.npy import parse
 
+    if path.suffix == ".npz":
+        raise InputError(
+            f"{path}: an .npz of x and y is for --data and --id; expected x alone, as numpy.save "
+            "writes it (.npy), or an IDX file"
+        )
     if path.suffix == ".npy":
         if not path.is_file():
             raise InputError(f"{path}: not a file; expected an array")

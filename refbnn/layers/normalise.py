@@ -76,7 +76,8 @@ class Normalise(Weightless):
         with np.errstate(over="ignore", divide="ignore", under="ignore"):
             if not (np.min(self.sd) > 0.0 and np.isfinite(1.0 / np.square(self.sd)).all()):
                 raise InputError(
-                    f"Normalise: the least sd is {np.min(self.sd)}; expected numbers above 0"
+                    f"Normalise: the least sd is {np.min(self.sd)}; expected numbers above 0 whose "
+                    "squares are no subnormal numbers (above 1e-154)"
                 )
 
     def __repr__(self):

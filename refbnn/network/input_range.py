@@ -2,7 +2,9 @@
 
 Inputs count as far outside where they lie beyond the range by more than its width: pixels of 0 to
 255 for a network trained on 0 to 1, or raw pixels for one trained on normalised ones of a narrow
-range. Data out of distribution but on the same scale, such as other images, stays silent.
+range. They also do where they span less than a hundredth of the range, but are not all equal:
+pixels of 0 to 1 for a network trained on 0 to 255. Data out of distribution but on the same scale,
+such as other images, stays silent.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from refbnn.errors import InputError, InputRangeWarning, quoted
 
 Range = tuple[float, float]
+_LEAST_SPAN = 0.01  # of the range
 
 
 def input_range(value: Sequence[float]) -> Range:
@@ -44,7 +47,8 @@ def warn_if_far(x: np.ndarray, trained: Range | None) -> None:
         return
     low, high = float(np.min(x)), float(np.max(x))
     least, greatest = limits(trained)
-    if low < least or high > greatest:
+    far = low < least or high > greatest
+    if far or 0.0 < high - low < _LEAST_SPAN * (trained[1] - trained[0]):
         warnings.warn(
             f"inputs from {low:.6g} to {high:.6g}, but the network was trained on "
             f"{trained[0]:.6g} to {trained[1]:.6g}: expected inputs on the same scale",

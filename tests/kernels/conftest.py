@@ -2,13 +2,10 @@
 
 import pytest
 
-from kernels.bench import latency
-from kernels.devices import local
+from tests.helpers.short_turns import shorten_turns
 
 
 @pytest.fixture
 def short_turns(monkeypatch):
     """Three turns of one call or a few: numbers of any precision will do."""
-    monkeypatch.setattr(latency, "_TURN", 1e-4)
-    monkeypatch.setattr(latency, "_BUDGET", 0.0)
-    monkeypatch.setattr(local, "_MEASUREMENT", 0)
+    shorten_turns(monkeypatch)

@@ -14,6 +14,7 @@ from refbnn.cli import report
 from refbnn.cli.output import as_json
 from refbnn.errors import InputError
 from refbnn.files.atomic import write_text
+from tests.helpers.short_turns import shorten_turns
 
 QUICK = ["--epochs", "2", "--mc-samples", "50000"]
 
@@ -59,6 +60,7 @@ def two_reports(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "steps", steps)
+        shorten_turns(patch)
         codes = [cli.main(["reproduce", "-o", str(folder / name), *QUICK]) for name in ("a", "b")]
     return codes, folder
 

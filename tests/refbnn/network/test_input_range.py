@@ -30,6 +30,16 @@ def test_inputs_far_outside_are_warned_of(factor):
             call()
 
 
+def test_inputs_on_a_much_smaller_scale_are_warned_of():
+    net = some_net()
+    net.input_range = (0.0, 255.0)
+    with pytest.warns(InputRangeWarning, match="from 0 to 1, but .* trained on 0 to 255"):
+        net.propagate(np.array([[0.0, 0.5, 1.0]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.propagate(np.zeros((2, 3)))  # blank, on any scale
+
+
 def test_other_inputs_are_not():
     net = some_net()
     with warnings.catch_warnings():
