@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
     from refbnn import load, predict
     from refbnn.cli.output import write_json
-    from refbnn.prediction.predict import known_targets, predict_targets
+    from refbnn.prediction.predict import is_regression, known_targets, predict_targets
 
     net = load(arguments.model)
     x = _read(arguments.inputs)
@@ -57,6 +57,11 @@ def run(arguments: argparse.Namespace) -> list[str]:
         "n_samples": arguments.samples,
     }
     targets = arguments.targets or known_targets(net)
+    if not targets and is_regression(net.likelihood):
+        raise InputError(
+            f"{arguments.model} was trained on targets, and does not say how many; expected "
+            "--targets N"
+        )
     if targets and arguments.probabilities:
         raise InputError("--probabilities with a regression; expected a network of classes")
     with threadpool_limits(arguments.threads, "blas"):

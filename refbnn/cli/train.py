@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ROWS = 10  # epochs that the table shows
 _LEARNED = "learned"
+_MODERATE = 10.0  # mean and deviation of targets that need not be standardised
 _PRIOR = "gaussian:0.3"
 _EPOCH_LINES, _STEP_LINES = 1.0, 10.0  # seconds at least between lines where no bar is shown
 _PRIORS = {  # class of refbnn.prior, and the meaning of its numbers
@@ -61,7 +62,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     shared.add_data(
         parser,
         "data set, its training split; own targets are standardised inside, and the file holds "
-        "their scale",
+        "their scale (not with --likelihood energy, which expects standardised ones)",
     )
     parser.add_argument(
         "--noise",
@@ -75,7 +76,10 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         metavar="NAME:NUMBERS",
         help=f"{forms} (default: {_PRIOR})",
     )
-    text = "index of one layer whose weights get a full covariance"
+    text = (
+        "index of one layer of the architecture, from 0 and without --normalise, whose weights get "
+        "a full covariance"
+    )
     shared.add_integer(parser, "--correlated", 0, None, text)
     shared.add_normalise(parser)
     parser.add_argument(
@@ -89,7 +93,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         metavar="SD",
         type=_noise_sd,
         help="gaussian: standard deviation of the targets' noise, the same for all inputs and in "
-        f"the targets' unit, or `{_LEARNED}` (default: a log variance for each input)",
+        f"the targets' unit, or `{_LEARNED}` (default: a log variance for each input; with --start "
+        f"of a network of one output a target, `{_LEARNED}`)",
     )
 
 
@@ -156,6 +161,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli.malloc import keep_freed_memory
     from refbnn.cli.output import plotter, write_json
     from refbnn.data.own import is_own
+    from refbnn.layers import Normalise
     from refbnn.training.data import held_out
 
     _require_new_checkpoint(arguments)
@@ -165,12 +171,15 @@ def run(arguments: argparse.Namespace) -> list[str]:
     examples = data.load(arguments.data, "train")
     with _options_as_typed():
         net, likelihood = _network(arguments, parts, examples)
-        net.trained_on = examples.name, examples.fingerprint
+        trained_on = examples.name, examples.fingerprint
+        _require_fitting_noise_and_targets(arguments, net, likelihood, examples)
         fields = {f.name for f in dataclasses.fields(Options)} - {"likelihood", "scale_targets"}
         chosen = {name: getattr(arguments, name) for name in fields} | {
             "likelihood": likelihood,
             "noise_sd": None if arguments.noise_sd == _LEARNED else arguments.noise_sd,
-            "scale_targets": likelihood == "gaussian" and is_own(examples.name),
+            # A last `Normalise` has the scale of the targets that --start was trained on.
+            "scale_targets": likelihood == "gaussian"
+            and (is_own(examples.name) or isinstance(net.layers[-1], Normalise)),
         }
         Options(**chosen)
         source = f"{arguments.data} ({examples.source})"
@@ -186,6 +195,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             x, y = x[~held], y[~held]
         del examples  # or the data would be there twice
         with threadpool_limits(1, "blas"):
+            chosen["trained_on"] = trained_on
             history = _train(arguments, net, x, y, validation, chosen)
     numbers = {"epochs": _rows(history), "noise_sd": net.noise_sd, "data": source}
     write_json(arguments.json, numbers)
@@ -329,15 +339,60 @@ def _network(arguments: argparse.Namespace, parts, examples: Dataset) -> tuple[N
     before, shape = shared.normalise(arguments), architecture.input_shape(image)
     if len(arguments.normalise or ()) > 1 and architecture.flat and len(image) > 1:
         before, shape = [*before, Flatten()], image  # channels, before they are rows
+    layers = architecture.layers(n_outputs, image)
     net = Network(
-        [*before, *architecture.layers(n_outputs, image)],
+        [*before, *layers],
         law=law,
         prior=prior,
         seed=arguments.seed,
         input_shape=shape,
-        correlated=() if arguments.correlated is None else (arguments.correlated,),
+        correlated=_correlated(arguments, before, layers),
     )
     return net, likelihood
+
+
+def _correlated(arguments: argparse.Namespace, before: list, layers: list) -> tuple[int, ...]:
+    """Index in the network of --correlated, which counts the architecture's own layers."""
+    index = arguments.correlated
+    if index is None:
+        return ()
+    with_weights = [i for i, layer in enumerate(layers) if layer.parameter_shapes()]
+    if index not in with_weights:
+        raise InputError(
+            f"--correlated {index}: expected the index of a layer with weights, one of "
+            f"{', '.join(map(str, with_weights))}"
+        )
+    return (len(before) + index,)
+
+
+def _require_fitting_noise_and_targets(
+    arguments: argparse.Namespace, net: Network, likelihood: str, examples: Dataset
+) -> None:
+    """Raise InputError if no shared noise can be learned, or the energy score gets raw targets."""
+    from refbnn.training.data import in_unit_of_outputs
+
+    if arguments.noise_sd == _LEARNED:
+        if likelihood != "gaussian":
+            raise InputError(
+                f"--noise-sd {_LEARNED} with the likelihood {likelihood!r}; expected 'gaussian'"
+            )
+        outputs = net.check_input(shaped(net, examples, 1).shape[1:])
+        if outputs != (examples.n_outputs,):
+            raise InputError(
+                f"--noise-sd {_LEARNED}: the network has outputs {outputs} for "
+                f"{examples.n_outputs} targets; expected an output a target, since log variances "
+                "are a noise of each input"
+            )
+    if likelihood == "energy" and examples.task == "regression":
+        y = in_unit_of_outputs(net, examples.y)
+        mean, sd = y.mean(axis=0, dtype=float), y.std(axis=0, dtype=float)
+        if abs(mean).max() > _MODERATE or sd.max() > _MODERATE or sd.min() < 1.0 / _MODERATE:
+            raise InputError(
+                f"--likelihood energy: targets of {examples.name} have means up to "
+                f"{abs(mean).max():.4g} and deviations from {sd.min():.4g} to {sd.max():.4g}; "
+                "expected standardised ones (about 0 and 1), or --likelihood gaussian, which "
+                "standardises them"
+            )
 
 
 @contextmanager

@@ -24,6 +24,7 @@ _LEAST_SPAN = 1e-9  # of the magnitude: below, rounding to float64 shows as step
 _LEAST_MAGNITUDE = 1e-90  # the square of the least span does not vanish
 _CONDUCTANCE = "conductance_uS"
 _SHOWN = 3  # examples in a message
+_NO_TREND = 1e-6  # p-value from which values do not change along the rows
 _THOUSANDS = re.compile(r"([+-]?[1-9][0-9]{0,2})[.,]([0-9]{3})(?![0-9])")
 
 Conditions = Mapping[str, float | str]
@@ -119,6 +120,7 @@ def read(
     _check_values(values, path, what)
     if not pool:
         notes += _compared(values, rows.conditions, path, what)
+        notes += _trend(values, what)
     return Measurements(values, rows.column, tuple(notes))
 
 
@@ -174,6 +176,24 @@ def _compared(values: np.ndarray, conditions: list[Condition], path: Path, what:
             f"{'; '.join(said)})"
         )
     return notes
+
+
+def _trend(values: np.ndarray, what: str) -> list[str]:
+    """Say if values rise or fall along the rows, as with time: a drift is no noise.
+
+    Spearman's rank correlation of values and row numbers. Sorted values are found too: the note
+    does not refuse them.
+    """
+    from scipy.stats import spearmanr
+
+    found = spearmanr(np.arange(values.size), values)
+    if found.pvalue >= _NO_TREND:
+        return []
+    return [
+        f"{what}: values change along the rows (rank correlation {found.statistic:.2f}, "
+        f"p {_p_text(float(found.pvalue))}); if rows are in the order of time this is a drift, "
+        "which a law counts as noise"
+    ]
 
 
 def _p_text(p: float) -> str:

@@ -165,9 +165,14 @@ def predict_targets(
     return found
 
 
+def is_regression(likelihood: str | None) -> bool:
+    """Whether the likelihood of this name is one of targets."""
+    return likelihood in _OF_TARGETS
+
+
 def require_classifier(likelihood: str | None) -> None:
     """Raise InputError if a network was trained on targets, by the name of its likelihood."""
-    if likelihood in _OF_TARGETS:
+    if is_regression(likelihood):
         raise InputError(
             f"predict: the network was trained on targets, with the likelihood {likelihood!r}; "
             "expected a classifier (call predict_targets)"
@@ -175,11 +180,16 @@ def require_classifier(likelihood: str | None) -> None:
 
 
 def known_targets(net: Network) -> int | None:
-    """Number of targets of a network that was trained as a regression; None for others."""
-    if net.likelihood not in _OF_TARGETS or net.output_shape is None:
+    """Number of targets of a network that was trained as a regression, where it is known.
+
+    None for others, and where neither a noise nor the shape of its outputs is known.
+    """
+    if net.likelihood not in _OF_TARGETS:
         return None
     if net.noise_sd is not None:
         return len(net.noise_sd)
+    if net.output_shape is None:
+        return None
     return net.output_shape[0] // (2 if net.likelihood == "gaussian" else 1)
 
 

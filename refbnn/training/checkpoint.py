@@ -70,12 +70,17 @@ def save_training(path: str | Path, training: Training, data: str) -> None:
         "options": asdict(training.options),
         "data_sha256": data,
         "history": [
-            asdict(epoch.loss) | {"kl_weight": epoch.kl_weight, "validation": epoch.validation}
+            {
+                "nll": epoch.loss.nll,
+                "kl": epoch.loss.kl,
+                "kl_weight": epoch.kl_weight,
+                "validation": epoch.validation,
+            }
             for epoch in training.history
         ],
         "adam_steps": training.adam.steps,
         "random_state": training.rng.bit_generator.state,
-        "noise_sd": training.net.noise_sd,
+        "noise_sd": training.noise_sd,
         "best": None
         if best is None
         else {"epoch": best.epoch, "score": best.score, "noise_sd": best.noise_sd},
@@ -115,6 +120,8 @@ def _incomplete(path: str | Path) -> InputError:
 def load_training(path: str | Path, net: Network, options: Options, data: str) -> Training:
     """Read a run that `save_training` wrote; `net` takes its parameters.
 
+    It also takes the name of the data set from the file, unless it has one.
+
     Raises
     ------
     InputError
@@ -127,6 +134,7 @@ def load_training(path: str | Path, net: Network, options: Options, data: str) -
     _require_same_run(path, header, run, schema.of_network(net), options, data)
     net.set_parameters(stored.parameters())
     net.correlation |= stored.correlation
+    net.trained_on = net.trained_on or stored.trained_on
     training = Training(net, options)
     try:
         _restore(training, run, file)

@@ -88,19 +88,20 @@ def prepare(net: Network, x: np.ndarray, y: np.ndarray, options: Options) -> Non
     """Give a network what training on checked data (x, y) decides, its weights apart.
 
     That is the name of its likelihood, the range of its inputs, the noise of its targets at the
-    start, the layer that brings outputs to the targets' unit, and a variance factor of 1: one was
-    chosen for other weights.
+    start, the layer that brings outputs to the targets' unit, a variance factor of 1, since one was
+    chosen for other weights, and no name of a data set.
 
     Raises
     ------
     InputError
-        If targets are all equal, far from 1 in size and not scaled, or have no such noise.
+        If targets are all equal, far from 1 in size and not scaled, or have no such noise. The
+        network may have changed then.
     """
     outputs = net.check_input(x.shape[1:])
     shared = _shares_noise(options, y, outputs)
     net.likelihood, net.noise_sd, net.variance_factor = options.likelihood, None, 1.0
-    net.input_range = float(x.min()), float(x.max())
-    if options.likelihood != "gaussian":
+    net.input_range, net.trained_on = (float(x.min()), float(x.max())), None
+    if options.likelihood not in ("gaussian", "energy"):
         return
     if options.noise_sd is not None and not shared:
         raise InputError(
@@ -110,17 +111,39 @@ def prepare(net: Network, x: np.ndarray, y: np.ndarray, options: Options) -> Non
     mean, sd = y.mean(axis=0, dtype=float), y.std(axis=0, dtype=float)
     if (options.scale_targets or (shared and options.noise_sd is None)) and not sd.min() > 0.0:
         raise InputError("train: all values of a target are equal; expected different ones")
-    if not isinstance(net.layers[-1], Normalise):
-        if options.scale_targets:
-            net.layers.append(_to_unit_of_targets(mean, sd, learned=not shared))
-        elif np.abs(y).max() > _LARGE or 0.0 < sd.min() < 1.0 / _LARGE:
-            raise InputError(
-                f"train: targets from {y.min():.4g} to {y.max():.4g} of deviation {sd.min():.4g} "
-                "are far from 1 in size; expected scale_targets=True, or such targets"
-            )
+    if options.scale_targets:
+        kept = net.layers[:-1] if isinstance(net.layers[-1], Normalise) else net.layers
+        net.layers = [*kept, _to_unit_of_targets(mean, sd, learned=not shared)]
+    else:
+        _require_moderate(net, y, options)
     if shared:
         known = options.noise_sd
         net.noise_sd = tuple(sd.tolist()) if known is None else (known,) * y.shape[1]
+
+
+def in_unit_of_outputs(net: Network, y: np.ndarray) -> np.ndarray:
+    """Targets (N, D) as the layers before a last `Normalise` should give them."""
+    last = net.layers[-1]
+    if not isinstance(last, Normalise):
+        return y
+    n_targets = y.shape[1]
+    return y * np.atleast_1d(last.sd)[:n_targets] + np.atleast_1d(last.mean)[:n_targets]
+
+
+def _require_moderate(net: Network, y: np.ndarray, options: Options) -> None:
+    """Raise InputError if targets are far from the size that the network gives at its start."""
+    scaled = in_unit_of_outputs(net, y)
+    sd = scaled.std(axis=0, dtype=float)
+    if np.abs(scaled).max() <= _LARGE and not 0.0 < sd.min() < 1.0 / _LARGE:
+        return
+    against = " in the scale of the last layer" if isinstance(net.layers[-1], Normalise) else ""
+    wanted = "such targets"
+    if options.likelihood == "gaussian":
+        wanted = f"scale_targets=True, or {wanted}"
+    raise InputError(
+        f"train: targets from {y.min():.4g} to {y.max():.4g} of deviation "
+        f"{y.std(axis=0, dtype=float).min():.4g} are far from 1 in size{against}; expected {wanted}"
+    )
 
 
 def _to_unit_of_targets(mean: np.ndarray, sd: np.ndarray, *, learned: bool) -> Normalise:

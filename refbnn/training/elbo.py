@@ -35,7 +35,7 @@ from refbnn.network.network import Network, Weights
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.training import local_reparameterisation as local
 from refbnn.training.kl import kl
-from refbnn.training.likelihood import likelihood_named
+from refbnn.training.likelihood import HomoscedasticGaussian, Likelihood, likelihood_named
 from refbnn.training.options import Options
 
 
@@ -49,10 +49,14 @@ class Loss:
         (N/B)·Σ −log p(y | x, θ), averaged over posterior samples.
     kl : float
         KL(q‖p) summed over all weights, in full even while it warms up.
+    residual : tuple of float
+        Mean of (y − m)² of each target over the minibatch and the samples, where all inputs have
+        the same noise; else empty.
     """
 
     nll: float
     kl: float
+    residual: tuple[float, ...] = ()
 
     @property
     def total(self) -> float:
@@ -151,23 +155,23 @@ def flat_loss_and_gradient(
         "mean" and "scale": ∂L/∂µ and ∂L/∂σ, (P,); "correlation.i": ∂L/∂A of layer i.
     """
     sampled = _local_terms if options.local else _sampled_terms
-    nll, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, options)
+    nll, squares, grads = sampled(net, mean, scale, x, y, n_data / len(x), rng, options)
     total_kl = kl.add_total(mean, scale, net.law, net.prior, kl_weight, grads, net.layout)
     factor = mean.dtype.type(kl_weight)
     for index, A in net.correlation.items():
         added, d_A = correlation.divergence(A)
         total_kl += added
         grads[correlation_name(index)] += factor * d_A
-    return Loss(nll, total_kl), grads
+    return Loss(nll, total_kl, tuple((squares / len(x)).tolist())), grads
 
 
 def _sampled_terms(net, mean, scale, x, y, scaling, rng, options):
-    """First term of the loss and its gradient, from sampled weights."""
+    """First term of the loss, squares of its residuals and its gradient, from sampled weights."""
     raw = net.law.sample(rng, (options.n_samples, net.layout.size), mean.dtype.type)
     z = net.mixed(raw)
     flat = scale * z
     flat += mean
-    nll, g = _backpropagated(net, net.layout.views(flat), x, y, scaling, options)
+    nll, squares, g = _backpropagated(net, net.layout.views(flat), x, y, scaling, options)
     if options.n_samples == 1:  # a sum over one sample would be a copy
         grads = {"mean": g[0], "scale": g[0] * z[0]}
     else:
@@ -177,22 +181,23 @@ def _sampled_terms(net, mean, scale, x, y, scaling, rng, options):
         grads[correlation_name(index)] = correlation.mix_backward(
             A, raw[:, part], z[:, part], g[:, part] * scale[part]
         )
-    return scaling * nll, grads
+    return scaling * nll, squares, grads
 
 
 def _backpropagated(net, theta, x, y, scaling, options):
-    """Sum of −log p over a minibatch, and its scaled gradient (S, P).
+    """Sum of −log p over a minibatch, squares of residuals, and its scaled gradient (S, P).
 
     Each thread computes an equal part of the batch: NumPy and Numba release the interpreter lock.
     The parts are added in their order, so that the result depends on their number alone.
     """
     likelihood = likelihood_named(options.likelihood, net.noise_sd)
 
-    def pass_over(rows: slice) -> tuple[float, np.ndarray]:
+    def pass_over(rows: slice) -> tuple[float, np.ndarray, np.ndarray]:
         outputs, inputs = net.forward(x[rows], theta)
         nll, grad_outputs = likelihood(outputs, y[rows])
+        squares = _squares(likelihood, outputs, y[rows])
         grad_outputs *= outputs.dtype.type(scaling)
-        return nll, net.layout.flatten(net.backward(inputs, theta, grad_outputs))
+        return nll, squares, net.layout.flatten(net.backward(inputs, theta, grad_outputs))
 
     size = -(-len(x) // options.threads)
     first, *others = (slice(start, start + size) for start in range(0, len(x), size))
@@ -202,27 +207,41 @@ def _backpropagated(net, theta, x, y, scaling, options):
     with ThreadPoolExecutor(len(others)) as pool:
         # Each part gets a copy of the context, where NumPy keeps its error state.
         pending = [pool.submit(copy_context().run, pass_over, rows) for rows in others]
-        nll, g = pass_over(first)
+        nll, squares, g = pass_over(first)
         for future in pending:
-            more_nll, more_g = future.result()
+            more_nll, more_squares, more_g = future.result()
             nll += more_nll
+            squares += more_squares
             g += more_g
-    return nll, g
+    return nll, squares, g
+
+
+def _squares(likelihood: Likelihood, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Sum of (y − m)² of each target, (D,), or (0,) where the noise is not the same everywhere."""
+    if isinstance(likelihood, HomoscedasticGaussian):
+        return likelihood.squares(outputs, y)
+    return np.zeros(0)
 
 
 def _local_terms(net, mean, scale, x, y, scaling, rng, options):
-    """First term of the loss and its gradient, by local reparameterisation."""
+    """The same as `_sampled_terms`, by local reparameterisation."""
     layout = net.layout
     means = net.by_layer(layout.views(mean))
     variances = net.by_layer(layout.views(scale * scale))
     outputs, tapes = local.forward(net.layers, x, means, variances, options.n_samples, rng)
-    nll, grad_outputs = likelihood_named(options.likelihood, net.noise_sd)(outputs, y)
+    likelihood = likelihood_named(options.likelihood, net.noise_sd)
+    nll, grad_outputs = likelihood(outputs, y)
+    squares = _squares(likelihood, outputs, y)
     grad_outputs *= outputs.dtype.type(scaling)
     d_mean, d_var = local.backward(net.layers, tapes, means, variances, grad_outputs)
-    return scaling * nll, {
-        "mean": layout.flatten(_joined(d_mean)),
-        "scale": 2 * scale * layout.flatten(_joined(d_var)),
-    }
+    return (
+        scaling * nll,
+        squares,
+        {
+            "mean": layout.flatten(_joined(d_mean)),
+            "scale": 2 * scale * layout.flatten(_joined(d_var)),
+        },
+    )
 
 
 def _joined(by_layer: list[dict[str, np.ndarray]]) -> Mapping[str, np.ndarray]:

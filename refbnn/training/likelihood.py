@@ -163,6 +163,12 @@ class HomoscedasticGaussian:
         squares = np.square((y - outputs) / self._spread(outputs)).sum(axis=-1)
         return self._constant + np.log(len(outputs)) - logsumexp(-0.5 * squares, axis=0)
 
+    def squares(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Σ (y − m)² over B, averaged over S, of each target: (D,) of float64."""
+        s = self._spread(outputs)
+        gap = np.square((outputs - y.astype(outputs.dtype)) / s).sum(axis=(0, 1), dtype=float)
+        return gap * np.square(self.noise_sd) / len(outputs)
+
     def _spread(self, outputs: np.ndarray) -> np.ndarray:
         return np.asarray(self.noise_sd, outputs.dtype)
 

@@ -47,8 +47,9 @@ class Options:
         "gaussian" with D outputs: known standard deviation of the noise, in the targets' unit. By
         default it is learned: after each epoch it becomes the one that maximises the likelihood.
     scale_targets : bool
-        "gaussian": a layer `Normalise` is appended to the network, which turns standardised outputs
-        into the targets' unit by the mean and deviation of the training targets.
+        "gaussian": a last layer `Normalise` turns standardised outputs into the targets' unit, by
+        the mean and deviation of the training targets. It is appended to the network, or replaces a
+        last `Normalise`, which has the scale of other targets.
     local : bool
         Local reparameterisation (`refbnn.training.local_reparameterisation`): a less noisy
         gradient, for the Gaussian law and one thread.

@@ -25,7 +25,7 @@ from refbnn.training.likelihood import likelihood_named
 from refbnn.training.optimise import SCHEDULES, Adam, clip
 from refbnn.training.options import Options
 
-_LEAST_RATIO = 1e-4  # of the noise's variance in one epoch: outputs that meet all targets
+_LEAST_RATIO = 1e-4  # of a noise's variance in one epoch: outputs that meet all targets
 _VALIDATION_SAMPLES = 8  # enough to rank epochs; 30 would cost as much as a short epoch
 Arrays = dict[str, np.ndarray]
 
@@ -170,11 +170,11 @@ class Training:
             epoch left.
         """
         number = len(self.history) + 1
-        loss = self._pass_over(x, y, number, on_step)
-        kept = self.net.parameters(), dict(self.net.correlation), self.net.noise_sd
+        loss, residual = self._pass_over(x, y, number, on_step)
+        kept = self.net.parameters(), dict(self.net.correlation), self.noise_sd
         self.refresh()
-        if self.net.noise_sd is not None and self.options.noise_sd is None:
-            self.set_noise(self._likeliest_noise(self.net.noise_sd, loss.nll / y.size))
+        if self.noise_sd is not None and self.options.noise_sd is None:
+            self.set_noise(_likeliest_noise(self.noise_sd, residual))
         score = None
         if validation is not None:
             try:
@@ -190,7 +190,7 @@ class Training:
         whole = self._kl_weight(number - 1) == 1.0
         if score is not None and whole and (self.best is None or score < self.best.score):
             copies = {name: array.copy() for name, array in self.parameters.items()}
-            self.best = Best(number, score, copies, self.net.noise_sd)
+            self.best = Best(number, score, copies, self.noise_sd)
         return self.history[-1]
 
     def _pass_over(
@@ -199,11 +199,16 @@ class Training:
         y: np.ndarray,
         number: int,
         on_step: Callable[[int, int], None] | None,
-    ) -> Loss:
-        """Take the steps of epoch `number`; mean loss of its minibatches."""
+    ) -> tuple[Loss, np.ndarray]:
+        """Take the steps of epoch `number`.
+
+        Returns the mean loss of its minibatches, and the mean of (y − m)² of each target over all
+        examples, (D,), where all inputs have the same noise.
+        """
         order = self.rng.permutation(len(x))
         starts = range(0, len(x), self.options.batch_size)
         nll = kl = 0.0
+        residual = np.zeros(len(self.noise_sd or ()))
         for done, start in enumerate(starts):
             batch = order[start : start + self.options.batch_size]
             try:
@@ -216,9 +221,10 @@ class Training:
                 raise InputError(f"{place}: {error}") from None
             nll += loss.nll / len(starts)
             kl += loss.kl / len(starts)
+            residual += len(batch) / len(x) * np.asarray(loss.residual)
             if on_step is not None:
                 on_step(done + 1, len(starts))
-        return Loss(nll, kl)
+        return Loss(nll, kl), residual
 
     def finish(self) -> None:
         """Set the network to the parameters of the best epoch, if validation chose one."""
@@ -226,20 +232,14 @@ class Training:
             self.refresh(self.best.parameters)
             self.net.noise_sd = self.best.noise_sd
 
+    @property
+    def noise_sd(self) -> tuple[float, ...] | None:
+        """Noise of the targets in the next step; `finish` gives the network the best one."""
+        return self._work.noise_sd
+
     def set_noise(self, noise_sd: tuple[float, ...] | None) -> None:
         """Set the standard deviations of the targets' noise."""
         self.net.noise_sd = self._work.noise_sd = noise_sd
-
-    @staticmethod
-    def _likeliest_noise(noise_sd: tuple[float, ...], nll: float) -> tuple[float, ...]:
-        """Noise that maximises the likelihood of the epoch's samples; `nll` in nats a target.
-
-        With n targets, nll = Σ (y − m)²/2ns² + log √(2π)s, so that a factor r on every s² is best
-        where r = Σ (y − m)²/ns². A step of variational EM, exact in s for the given posterior.
-        """
-        spread = np.asarray(noise_sd)
-        ratio = 2.0 * (nll - float(np.log(np.sqrt(2.0 * np.pi) * spread).mean()))
-        return tuple((spread * np.sqrt(max(ratio, _LEAST_RATIO))).tolist())
 
     def _kl_weight(self, epochs_done: float) -> float:
         warmup = self.options.kl_warmup
@@ -286,3 +286,14 @@ class Training:
 
     def _finite(self) -> bool:
         return all(all_finite(array) for array in self.parameters.values())
+
+
+def _likeliest_noise(noise_sd: tuple[float, ...], residual: np.ndarray) -> tuple[float, ...]:
+    """Noise that maximises the likelihood of the epoch's samples, each target's by itself.
+
+    With N examples and r_d the mean of (y − m)² of target d, −log p is N Σ_d (r_d/2s_d² + log s_d)
+    but for a constant, and least where s_d² = r_d. A step of variational EM, exact in s for the
+    posterior that the epoch saw.
+    """
+    least = _LEAST_RATIO * np.square(noise_sd)
+    return tuple(np.sqrt(np.maximum(residual, least)).tolist())

@@ -24,6 +24,7 @@ def train(
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    trained_on: tuple[str, str] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -52,6 +53,8 @@ def train(
         start: bit-identical to a run that never stopped. `epochs` alone may differ, if it is no
         less than what is done: the schedule of the learning rate is then that of the new number
         from the next epoch on.
+    trained_on : (str, str), optional
+        Name and fingerprint of the data set, which the network and its file then have.
     on_epoch, on_step : callable, optional
         Called with each epoch, and with the number of each step and of all steps in the epoch.
     **options
@@ -61,7 +64,8 @@ def train(
     ------
     InputError
         If an option or the data are wrong, the loss stops being finite, or the checkpoint belongs
-        to another run.
+        to another run. Before the first epoch's end the network is then left as it was; later it
+        keeps what the last epoch left.
 
     Examples
     --------
@@ -75,15 +79,36 @@ def train(
     ([1, 2], True)
     """
     chosen = Options.of_keywords(options)
-    x, y = training_data(net, x, y, chosen, "x and y")
-    if validation is not None:
-        validation = training_data(net, *validation, chosen, "validation x and y")
-    elif chosen.patience is not None:
-        raise InputError("train: patience without validation data; expected both")
+    x, y, validation = _checked(net, x, y, validation, chosen)
     if checkpoint is None and resume:
         raise InputError("train: resume without a checkpoint; expected the file to continue from")
-    prepare(net, x, y, chosen)
-    training, save = _start(net, x, y, validation, chosen, checkpoint, resume)
+    before, training = vars(net) | {"correlation": dict(net.correlation)}, None
+    try:
+        prepare(net, x, y, chosen)
+        net.trained_on = trained_on
+        training, save = _start(net, x, y, validation, chosen, checkpoint, resume)
+        _run_to_the_end(training, save, x, y, validation, on_epoch, on_step)
+    except InputError:
+        if training is None or not training.history:
+            vars(net).update(before)
+        raise
+    return training.history
+
+
+def _checked(
+    net: Network, x, y, validation: tuple[np.ndarray, np.ndarray] | None, options: Options
+):
+    """Data of training and validation; InputError unless they fit network and options."""
+    x, y = training_data(net, x, y, options, "x and y")
+    if validation is not None:
+        validation = training_data(net, *validation, options, "validation x and y")
+    elif options.patience is not None:
+        raise InputError("train: patience without validation data; expected both")
+    return x, y, validation
+
+
+def _run_to_the_end(training: Training, save, x, y, validation, on_epoch, on_step) -> None:
+    """Run the epochs that are left, each of which is saved, and choose the best one."""
     while not training.finished:
         epoch = training.run_epoch(x, y, validation, on_step)
         save()
@@ -92,7 +117,6 @@ def train(
     training.finish()
     if training.best is not None:
         save()  # now with the network of the best epoch
-    return training.history
 
 
 def _start(

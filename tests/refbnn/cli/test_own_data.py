@@ -10,6 +10,7 @@ import pytest
 
 from refbnn import Network, cli, load, predict, save
 from refbnn.cli.output import Lines
+from refbnn.data import load as load_data
 from refbnn.layers import Dense, Normalise, ReLU
 from refbnn.noise import Bimodal, save_law
 from refbnn.prediction.predict import predict_targets
@@ -108,6 +109,73 @@ def test_own_targets_are_answered_in_their_unit(capsys, noise):
     code, out, err = run(capsys, "predict", "m.npz", "x.npy", "--probabilities")
     assert (code, out) == (2, "")
     assert "--probabilities with a regression" in err
+
+
+def test_a_start_takes_the_scale_of_other_targets(capsys):
+    x, y = write(targets=True)
+    start()
+    words = [*TRAIN, "--epochs", 60]
+    assert run(capsys, *words, "--start", "start.npz")[0] == 0
+    with np.load("own.npz") as arrays:
+        np.savez("own.npz", x=arrays["x"], y=arrays["y"] / 1e6)
+    code, _, err = run(capsys, *words, "--start", "m.npz", "-o", "other.npz")
+    assert (code, err) == (0, "")
+    found = predict_targets(load("other.npz"), x, 1)
+    assert np.sqrt(np.mean((found.mean[:, 0] - y / 1e6) ** 2)) < y.std() / 2e6
+    assert load("other.npz").trained_on == ("own.npz", load_data("own.npz", "train").fingerprint)
+
+
+def test_the_energy_score_takes_standardised_targets(capsys):
+    write(targets=True)
+    start(outputs=1)
+    words = [*TRAIN, "--start", "start.npz", "--epochs", 1, "--likelihood", "energy"]
+    words += ["--n-samples", 2]
+    code, out, err = run(capsys, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "own.npz have means up to 4" in err
+    assert "expected standardised ones" in err
+    with np.load("own.npz") as arrays:
+        y = arrays["y"]
+        np.savez("own.npz", x=arrays["x"], y=(y - y.mean()) / y.std())
+    assert run(capsys, *words)[0] == 0
+    assert load("m.npz").likelihood == "energy"
+
+
+def test_a_noise_is_learned_where_it_is_shared_alone(capsys):
+    learned = ["--noise-sd", "learned", "--start", "start.npz", "--epochs", 1]
+    start()
+    write()
+    code, _, err = run(capsys, *TRAIN, *learned)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--noise-sd learned with the likelihood 'categorical'; expected 'gaussian'" in err
+    write(targets=True)
+    code, _, err = run(capsys, *TRAIN, *learned)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--noise-sd learned: the network has outputs (2,) for 1 targets" in err
+    assert not Path("m.npz").exists()
+
+
+def test_a_regression_of_unknown_shape_asks_for_the_number_of_targets(capsys):
+    net = Network([ReLU(), Dense(3, 2)], seed=0)
+    net.likelihood = "gaussian"
+    save("m.npz", net)
+    np.save("x.npy", np.ones((2, 3)))
+    code, out, err = run(capsys, "predict", "m.npz", "x.npy")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "expected --targets N" in err
+    assert run(capsys, "predict", "m.npz", "x.npy", "--targets", 1)[0] == 0
+
+
+def test_a_correlated_layer_is_counted_without_normalise(capsys):
+    write()
+    words = [*TRAIN, "--arch", "mlp", "--epochs", 1, "--normalise", 0, 2]
+    assert run(capsys, *words, "--correlated", 4)[0] == 0
+    net = load("m.npz")
+    assert list(net.correlation) == [5]
+    assert net.layers[5].parameter_shapes()["weight"][0] == 2  # the last of the architecture
+    code, out, err = run(capsys, *words, "-o", "n.npz", "--correlated", 5)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--correlated 5: expected the index of a layer with weights, one of 0, 2, 4" in err
 
 
 def test_a_start_keeps_its_law_and_prior_unless_others_are_named(capsys):

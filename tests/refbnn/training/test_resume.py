@@ -16,6 +16,7 @@ from refbnn.layers import Dense, ReLU
 from refbnn.noise import Bimodal, Gaussian
 from refbnn.prior import GaussianPrior
 from refbnn.training.optimise import SCHEDULES
+from refbnn.training.run import Training
 from tests import ROOT
 from tests.helpers.checkpoints import members_of, npy, with_header, write
 
@@ -186,6 +187,70 @@ def test_a_finished_run_goes_on_for_more_epochs(name, tmp_path):
     longer = run(tmp_path / "net.npz", case, epochs=7, resume=True)
     assert_same(longer, whole)
     assert members_of(tmp_path / "net.npz") == members_of(tmp_path / "whole.npz")
+
+
+def test_a_finished_run_goes_on_with_its_own_noise_not_the_best_one(tmp_path, monkeypatch):
+    """The best epoch is not the last: the network has its noise, the run that of the last."""
+    score = Training._score
+
+    def rising(training, x, y, epoch):
+        return epoch + 0.0 * score(training, x, y, epoch)
+
+    monkeypatch.setattr(Training, "_score", rising)
+    case = CASES["one noise"] | {"schedule": "constant", "dtype": "float64", "learning_rate": 0.05}
+    whole = run(tmp_path / "whole.npz", case, epochs=7)
+    first = run(tmp_path / "first.npz", case, epochs=1)
+    short = run(tmp_path / "net.npz", case, epochs=3)
+    assert whole[0].noise_sd == short[0].noise_sd == first[0].noise_sd  # that of epoch 1
+    longer = run(tmp_path / "net.npz", case, epochs=7, resume=True)
+    assert_same(longer, whole)
+    assert members_of(tmp_path / "net.npz") == members_of(tmp_path / "whole.npz")
+
+
+def state(net):
+    """All attributes of a network, arrays as lists."""
+    posteriors = {n: (p.mean.tolist(), p.scale.tolist()) for n, p in net.parameters().items()}
+    factors = {index: A.tolist() for index, A in net.correlation.items()}
+    others = {k: v for k, v in vars(net).items() if k not in ("_posteriors", "correlation")}
+    return others | {"layers": list(net.layers)}, posteriors, factors
+
+
+def trained_elsewhere():
+    """A classifier of known data, with a variance factor."""
+    net = build(correlated=[0], outputs=2)
+    train(net, data()[0], data()[1] % 2, trained_on=("digits", "01"), epochs=1)
+    return net.with_variance_factor(2.0)
+
+
+@pytest.mark.parametrize("fails", ["checkpoint exists", "other run", "targets", "epoch 1", "state"])
+def test_a_training_that_fails_leaves_the_network_as_it_was(fails, tmp_path):
+    path, net = tmp_path / "net.npz", trained_elsewhere()
+    x, y = data(regression=True)
+    options = OPTIONS | {"likelihood": "gaussian", "scale_targets": True}
+    if fails == "state":
+        train(trained_elsewhere(), x, y, checkpoint=path, **options)
+        with_header(path, entry(history=7))
+    elif fails in ("checkpoint exists", "other run"):
+        run(path, {})
+    elif fails == "targets":
+        y = np.ones_like(y)
+    else:
+        options |= {"learning_rate": 1e38}
+    before = state(net)
+    with pytest.raises(InputError):
+        train(net, x, y, checkpoint=path, resume=fails in ("other run", "state"), **options)
+    assert state(net) == before
+    assert (net.likelihood, net.trained_on) == ("categorical", ("digits", "01"))
+
+
+def test_the_name_of_the_data_is_that_of_the_last_training(tmp_path):
+    path = tmp_path / "net.npz"
+    net, _ = run(path, {}, trained_on=("digits", "01"))
+    assert net.trained_on == load(path).trained_on == ("digits", "01")
+    resumed, _ = run(path, {}, resume=True, epochs=6)  # without the name, which the file has
+    assert resumed.trained_on == load(path).trained_on == ("digits", "01")
+    train(resumed, *data(seed=1), **OPTIONS)
+    assert resumed.trained_on is None  # not the data of its first training
 
 
 def test_the_schedule_is_that_of_the_new_number_of_epochs(tmp_path, monkeypatch):

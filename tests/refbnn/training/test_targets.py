@@ -68,6 +68,66 @@ def test_one_epoch_moves_the_noise_to_the_likeliest():
     assert net.noise_sd[0] == pytest.approx(np.sqrt(np.mean((y[order] - outputs) ** 2)), rel=1e-9)
 
 
+@pytest.mark.parametrize("options", [{}, {"local": True}, {"threads": 2}])
+def test_every_target_has_a_noise_of_its_own(options):
+    """Lines of unequal noise, the wider of which has the smaller deviation of its own."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 1))
+    y = x @ [[3.0, 0.1]] + rng.standard_normal((200, 2)) * [0.1, 0.8]
+    net = regression(2)
+    fit(net, x, y, **options)
+    design = np.hstack([x, np.ones_like(x)])
+    residual = y - design @ np.linalg.lstsq(design, y)[0]
+    # The posterior adds 2/200 of the variance; Adam's steps, of the same size for both targets,
+    # show in the smaller noise.
+    np.testing.assert_allclose(np.array(net.noise_sd), residual.std(axis=0), rtol=0.1)
+
+
+def test_the_noise_of_an_epoch_counts_every_example_once():
+    """Two batches, of 5 and of 3: s_d² is the mean square of all 8 residuals of target d."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((8, 1)), rng.standard_normal((8, 2)) * [1.0, 5.0]
+    net = Network([Dense(1, 2)], seed=0)
+    # Weights without variance: every sample has the outputs of the means.
+    net.set_parameters({n: Posterior(p.mean, p.scale * 1e-9) for n, p in net.parameters().items()})
+    outputs, _ = net.forward(x, {n: p.mean for n, p in net.parameters().items()})
+    fit(net, x, y, epochs=1, batch_size=5, learning_rate=1e-12)
+    want = np.sqrt(np.mean((y - outputs) ** 2, axis=0))
+    np.testing.assert_allclose(np.array(net.noise_sd), want, rtol=1e-7)  # the variance that is left
+
+
+def test_the_scale_of_other_targets_is_replaced():
+    """Or refused, where no scale is to be chosen."""
+    x, y = line()
+    net = regression()
+    fit(net, x, 1e5 * y, epochs=1, scale_targets=True)
+    for likelihood, wanted in (("gaussian", "scale_targets=True, or such"), ("energy", "such")):
+        said = f"in the scale of the last layer; expected {wanted} targets"
+        for unit in (1e-1, 1e10):
+            with pytest.raises(InputError, match=said):
+                train(net, x, unit * y, likelihood=likelihood, n_samples=2)
+    fit(net, x, 1e5 * y, epochs=1)  # those of its scale are trained as they are
+    fit(net, x, 0.1 * y, scale_targets=True)
+    assert [type(layer).__name__ for layer in net.layers] == ["Dense", "Normalise"]
+    found = predict_targets(net, x, 1)
+    assert np.sqrt(np.mean((found.mean - 0.1 * y) ** 2)) < 0.1 * 0.3 * 1.1  # the noise of y
+
+
+def test_huge_targets_of_the_energy_score_are_refused():
+    x, y = line()
+    with pytest.raises(InputError, match="far from 1 in size; expected such targets"):
+        train(regression(), x, 1e6 * y, likelihood="energy", n_samples=2)
+
+
+def test_the_number_of_targets_is_known_by_the_noise_without_a_shape():
+    net = Network([ReLU(), Dense(1, 2)], seed=0)
+    net.likelihood = "gaussian"
+    assert net.output_shape is None
+    assert known_targets(net) is None
+    net.noise_sd = 0.1, 0.2
+    assert known_targets(net) == 2
+
+
 def test_a_known_noise_stays_and_weights_the_likelihood(tmp_path):
     """A line with a wide prior: posterior deviations s/√Σx² and s/√N of slope and offset."""
     x, y = line()
@@ -137,8 +197,7 @@ def test_training_leaves_what_predictions_need(tmp_path):
     """Range of inputs and likelihood; a variance factor was chosen for other weights."""
     x, _ = line()
     net = Network([Dense(1, 2), ReLU(), Dense(2, 2)], seed=0).with_variance_factor(3.0)
-    net.trained_on = "some", "0123"
-    train(net, x, (x[:, 0] > 0).astype(int), epochs=1)
+    train(net, x, (x[:, 0] > 0).astype(int), epochs=1, trained_on=("some", "0123"))
     assert (net.variance_factor, net.likelihood, net.noise_sd) == (1.0, "categorical", None)
     assert net.input_range == pytest.approx((x.min(), x.max()), rel=1e-6)
     save(tmp_path / "net.npz", net)
