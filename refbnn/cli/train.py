@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from refbnn.data import Dataset
 
 _ROWS = 10  # epochs that the table shows
+_ABSENT, _FEW = 5, 20  # labels in a warning; whole numbers that may be labels
 _LEARNED = "learned"
 _MODERATE = 10.0  # mean and deviation of targets that need not be standardised
 _PRIOR = "gaussian:0.3"
@@ -169,6 +171,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     parts = _parts(arguments)
     keep_freed_memory()
     examples = data.load(arguments.data, "train")
+    _warn_of_odd_answers(examples)
     with _options_as_typed():
         net, likelihood = _network(arguments, parts, examples)
         trained_on = examples.name, examples.fingerprint
@@ -312,7 +315,17 @@ def _network(arguments: argparse.Namespace, parts, examples: Dataset) -> tuple[N
             f"--likelihood {likelihood}: {examples.name} holds targets of a regression; expected "
             "gaussian or energy (integers in y are classes)"
         )
+    if examples.task == "classes" and likelihood not in (None, *OF_CLASSES):
+        raise InputError(
+            f"--likelihood {likelihood}: {examples.name} holds classes; expected "
+            f"{' or '.join(OF_CLASSES)}"
+        )
     if isinstance(parts[0], Network):
+        if examples.task == "regression" and parts[0].likelihood in OF_CLASSES:
+            raise InputError(
+                f"{arguments.start} was trained on classes; expected a data set of classes, not "
+                f"{examples.name}"
+            )
         if examples.task == "classes":
             require_classes(parts[0], arguments.start, examples)
             one_logit = parts[0].check_input(shaped(parts[0], examples).shape[1:]) == (1,)
@@ -393,6 +406,25 @@ def _require_fitting_noise_and_targets(
                 "expected standardised ones (about 0 and 1), or --likelihood gaussian, which "
                 "standardises them"
             )
+
+
+def _warn_of_odd_answers(examples: Dataset) -> None:
+    """Say on standard error if labels have holes, or targets look like labels."""
+    import numpy as np
+
+    y, said = examples.y, ""
+    if examples.task == "classes":
+        absent = np.setdiff1d(np.arange(examples.n_outputs), y)
+        if absent.size:
+            shown = ", ".join(map(str, absent[:_ABSENT])) + ", ..." * (absent.size > _ABSENT)
+            said = f"{examples.n_outputs} classes, of which {shown} never occur"
+    elif (y == np.round(y)).all() and 2 <= np.unique(y).size <= _FEW:
+        said = (
+            f"y holds {np.unique(y).size} whole numbers as floats, so it is taken for targets; "
+            "write integers if they are classes"
+        )
+    if said:
+        print(f"refbnn train: warning: {examples.name}: {said}", file=sys.stderr)
 
 
 @contextmanager

@@ -292,3 +292,34 @@ def test_a_piped_training_prints_as_it_goes(capsys, monkeypatch):
     lines = [line for line in out.splitlines() if line.startswith("epoch ")]
     assert [line.split(":")[0] for line in lines] == [f"epoch {n} of 3" for n in (1, 2, 3)]
     assert "NLL" in lines[0]
+
+
+def test_answers_that_look_wrong_are_named(capsys):
+    x, labels = two_classes()
+    start(outputs=3)
+    np.savez("own.npz", x=x, y=2 * labels)
+    code, _, err = run(capsys, *TRAIN, "--start", "start.npz", "--epochs", 1)
+    assert (code, err) == (
+        0,
+        "refbnn train: warning: own.npz: 3 classes, of which 1 never occur\n",
+    )
+    np.savez("own.npz", x=x, y=labels.astype(float))
+    start(outputs=2)
+    code, _, err = run(capsys, *TRAIN[:-5], "f.npz", "--start", "start.npz", "--epochs", 1)
+    assert code == 0
+    assert "warning: own.npz: y holds 2 whole numbers as floats" in err
+
+
+def test_a_network_of_classes_is_not_trained_on_targets(capsys):
+    x, labels = two_classes()
+    net = start(outputs=2)
+    net.likelihood = "categorical"
+    save("start.npz", net)
+    write(targets=True)
+    code, _, err = run(capsys, *TRAIN, "--start", "start.npz")
+    assert code == 2
+    assert "start.npz was trained on classes; expected a data set of classes, not own.npz" in err
+    np.savez("own.npz", x=x, y=labels)
+    code, _, err = run(capsys, *TRAIN, "--arch", "mlp", "--likelihood", "gaussian")
+    assert code == 2
+    assert "own.npz holds classes; expected categorical or bernoulli" in err

@@ -337,3 +337,14 @@ def test_a_few_values_of_one_law_seldom_differ():
             condition.add(str(int(i < few)))
         found = [condition.compared(rng.standard_gamma(1.0, 60))[0] for _ in range(400)]
         assert sum(p is not None and p < DIFFERS for p in found) <= 2
+
+
+def test_a_drift_along_the_rows_is_named(tmp_path):
+    path = tmp_path / "ramp.csv"
+    time = np.arange(400)
+    path.write_text("time_s,G_uS\n" + "".join(f"{t},{50 + 0.1 * t}\n" for t in time))
+    (note,) = read(path, "G_uS", None, drop_missing=False, pool=False, layout=Layout()).notes
+    assert "values change along the rows (rank correlation 1.00, p < 1e-16)" in note
+    shuffled = np.random.default_rng(0).permutation(time)
+    path.write_text("time_s,G_uS\n" + "".join(f"{t},{50 + 0.1 * t}\n" for t in shuffled))
+    assert not read(path, "G_uS", None, drop_missing=False, pool=False, layout=Layout()).notes
