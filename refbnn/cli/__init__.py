@@ -130,19 +130,30 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _warnings_in_a_line(name: str) -> Iterator[None]:
-    """Print each of our warnings once, in a line on standard error."""
+    """Print each of our warnings once, in a line on standard error, when the command has ended.
+
+    An error takes them up, as they may be its reason: it stays one line.
+    """
+    said: list[str] = []
     with warnings.catch_warnings():
         warnings.filterwarnings("once", category=InputRangeWarning)
         others = warnings.showwarning
 
         def show(message, category, *place, **more) -> None:
             if issubclass(category, InputRangeWarning):
-                _say(f"refbnn {name}: warning: {message}")
+                said.append(str(message))
             else:
                 others(message, category, *place, **more)
 
         warnings.showwarning = show
-        yield
+        try:
+            yield
+        except InputError as error:
+            if said:
+                raise InputError(f"{error}; {'; '.join(said)}") from None
+            raise
+    for message in said:
+        _say(f"refbnn {name}: warning: {message}")
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

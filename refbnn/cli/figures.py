@@ -68,10 +68,19 @@ def run(arguments: argparse.Namespace) -> list[str]:
     names = list(dict.fromkeys(arguments.names)) or list(NAMES)
     modules = {name: import_module(f"figures.{name}") for name in names}
     total = sum(module.STEPS for module in modules.values())
+    before = _pictures(arguments.out)
     with threadpool_limits(1), progress("figures", total) as tick:
         for name, module in modules.items():
             numbers = module.make(arguments.out, arguments.seed, arguments.mc_samples, tick)
             write_json(arguments.out / f"{name}.json", numbers)
+    for picture, written in _pictures(arguments.out).items():
+        if before.get(picture) != written:
+            print(picture)
     for name in names:
         print(arguments.out / f"{name}.json")
     return []
+
+
+def _pictures(folder: Path) -> dict[Path, int]:
+    """Pictures of a folder, and when each was written, in ns."""
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.glob("*.png"))}

@@ -1,4 +1,6 @@
+import contextlib
 import gzip
+import io
 import json
 import math
 
@@ -29,7 +31,12 @@ def made(tmp_path_factory):
     """Folder of two figures made by the command, and their numbers by name."""
     folder = tmp_path_factory.mktemp("figures") / "new"
     names = ("inverse_cdf", "kl_error")
-    assert cli.main(["figures", *names, "-o", str(folder), "--mc-samples", "50000"]) == 0
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert cli.main(["figures", *names, "-o", str(folder), "--mc-samples", "50000"]) == 0
+    files = ["inverse_cdf.png", "kl_error_narrow.png", "kl_error_wide.png"]
+    files += [f"{name}.json" for name in names]
+    assert said.getvalue().splitlines() == [str(folder / file) for file in files]
     return folder, {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
 
 

@@ -50,6 +50,7 @@ from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, Normalise, ReLU
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
+from refbnn.network.input_range import warn_if_far
 from refbnn.network.network import Network
 from refbnn.noise.law import Law, cumulants
 from refbnn.numerics.arguments import whole_number
@@ -204,6 +205,7 @@ def diagnose(
         raise InputError(f"diagnose: n_samples is {n_samples}; expected 0, or at least {FEWEST}")
     x = finite_array(x, "diagnose: x").astype(float, copy=False)
     net.check_input(x.shape[1:])
+    warn_if_far(x, net.input_range)
     if not len(x):
         raise InputError("diagnose: x holds no example; expected at least one")
     if net.correlation:
