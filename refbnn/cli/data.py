@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="print every data set and whether it is here")
+    shared.add_json(listing, "the table")
     listing.set_defaults(act=_list)
 
     fetching = actions.add_parser(
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from refbnn.cli.output import print_table
+    from refbnn.cli.output import print_table, write_json
     from refbnn.data.catalogue import ENTRIES, FACES, SPLITS
 
     rows = []
@@ -65,6 +66,12 @@ def _list(arguments: argparse.Namespace) -> None:
     rows.append([f"{FACES}FOLDER", "90 %", "10 %", "regression", "—", "a folder of UTKFace", "—"])
     header = ["name", "train", "test", "task", "here", "origin", "licence"]
     print_table(header, rows, left=(0, 3, 4, 5, 6))
+    numbers = [
+        {"name": e.name, "sizes": e.sizes, "task": e.task}
+        | {"here": [s for s in e.sizes if e.is_here(s)], "origin": e.origin, "licence": e.licence}
+        for e in ENTRIES
+    ]
+    write_json(arguments.json, {"data_sets": numbers})
 
 
 def _fetch(arguments: argparse.Namespace) -> None:

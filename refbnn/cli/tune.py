@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "--trials", 1, 64, "greatest number of schedules to measure, per operator"
     )
     shared.add_records(parser)
+    shared.add_json(parser, "the table")
     shared.add_seed(parser)
 
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from kernels.tuning import tune
     from kernels.tuning.measuring import measure_of
     from refbnn import load
-    from refbnn.cli.output import print_table
+    from refbnn.cli.output import print_table, write_json
 
     net = load(arguments.model)
     target, place = targets.target(arguments.target), shared.device(arguments)
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     unit = "proxy cycles" if by_proxy else "µs"
     number = "{:.0f}".format if by_proxy else lambda seconds: f"{1e6 * seconds:.2f}"
     total = sum(tune.n_candidates(step, arguments.trials) for _, step in found.values())
-    rows = []
+    rows, numbers = [], []
     with tqdm(total=total, desc="tune", unit="schedule", disable=None) as bar:
         for workload, (alone, step) in found.items():
             bar.set_postfix_str(workload)
@@ -62,6 +63,15 @@ def run(arguments: argparse.Namespace) -> list[str]:
             by_hand = [_words(step.by_hand), number(record.cost_by_hand)]
             tuned = [_words(record.decisions), number(record.cost), str(record.trials)]
             rows.append([workload, *by_hand, *tuned])
+            key = "proxy_cycles" if by_proxy else "seconds"
+            numbers.append(
+                {
+                    "operator": workload,
+                    "by_hand": {"decisions": step.by_hand, key: record.cost_by_hand},
+                    "tuned": {"decisions": record.decisions, key: record.cost},
+                    "trials": record.trials,
+                }
+            )
     print_table(["operator", "by hand", unit, "tuned", unit, "trials"], rows, left=(0, 1, 3))
     if by_proxy:
         print(
@@ -69,6 +79,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             "cycle; no time was measured"
         )
     print(f"\n{records.path(folder, target)}")
+    write_json(arguments.json, {"operators": numbers})
     return []
 
 

@@ -340,8 +340,11 @@ def test_tune_from_the_command_line(tmp_path, capsys):
     assert str(folder / "host.json") in first.out
     content = json.loads((folder / "host.json").read_text())
     assert len(content["records"]) == 2
-    assert cli.main(call) == 0
+    assert cli.main([*call, "--json", str(tmp_path / "table.json")]) == 0
     assert capsys.readouterr().out == first.out
+    table = json.loads((tmp_path / "table.json").read_text())["operators"]
+    decisions = {row["operator"]: row["tuned"]["decisions"] for row in table}
+    assert decisions == {r["workload"]: r["decisions"] for r in content["records"]}
     fast = compile_network(small(), 1, schedule="tuned", records=folder)
     assert len(fast.tuned) == 2
     assert fast.untuned == ()

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import socket
 import subprocess
 import sys
@@ -161,8 +162,11 @@ def test_fetch_command_without_a_network(capsys, mnist, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
-def test_list_command(capsys, mnist):
-    code, out, err = run(capsys, "data", "list")
+def test_list_command(capsys, mnist, tmp_path):
+    table = tmp_path / "table.json"
+    code, out, err = run(capsys, "data", "list", "--json", table)
+    listed = {entry["name"]: entry for entry in json.loads(table.read_text())["data_sets"]}
+    assert listed["mnist-subset"]["sizes"] == {"train": 5000, "test": 1000}
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line for line in out.splitlines()[2:]}
     assert "train and test" in rows["dirty-mnist-subset"]
