@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from refbnn import Network
     from refbnn.data import Dataset
 
-OF_CLASSES = ("categorical", "bernoulli")  # likelihoods of `refbnn.training.likelihood`
+# Likelihoods of `refbnn.training.likelihood`.
+OF_CLASSES, OF_TARGETS = ("categorical", "bernoulli"), ("gaussian", "energy")
 
 
 def require_propagation(net: Network, model: Path, instead: str) -> None:

@@ -306,7 +306,7 @@ def _parts(arguments: argparse.Namespace):
 def _network(arguments: argparse.Namespace, parts, examples: Dataset) -> tuple[Network, str]:
     """Make or take the network for these examples; also the name of its likelihood."""
     from refbnn import Network
-    from refbnn.cli.models import OF_CLASSES, require_classes
+    from refbnn.cli.models import OF_CLASSES, OF_TARGETS, require_classes
     from refbnn.layers import Flatten
 
     likelihood = arguments.likelihood
@@ -315,7 +315,7 @@ def _network(arguments: argparse.Namespace, parts, examples: Dataset) -> tuple[N
             f"--likelihood {likelihood}: {examples.name} holds targets of a regression; expected "
             "gaussian or energy (integers in y are classes)"
         )
-    if examples.task == "classes" and likelihood not in (None, *OF_CLASSES):
+    if examples.task == "classes" and likelihood in OF_TARGETS:
         raise InputError(
             f"--likelihood {likelihood}: {examples.name} holds classes; expected "
             f"{' or '.join(OF_CLASSES)}"

@@ -21,7 +21,7 @@ from kernels.program.kernel import build
 from kernels.program.program import Activation, Program, Rows
 from refbnn import predict
 from refbnn.errors import InputError
-from refbnn.layers import Dense, ReLU
+from refbnn.layers import Conv2d, Dense, ReLU
 from refbnn.layers import dense as dense_reference
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
@@ -542,8 +542,9 @@ def test_classes_and_their_uncertainty():
     got, want = compile_network(net, 2).predict(x), predict(net, x)
     for name in ("probabilities", "entropy", "mutual_information"):
         np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=1e-5)
-    with pytest.raises(InputError, match=r"outputs have shape \(2, 1\); expected \(batch, 2 or"):
-        compile_network(Network([Dense(6, 1)]), 2).predict(x)
+    images = Network([Conv2d(1, 1, 1)], input_shape=(1, 2, 2))
+    with pytest.raises(InputError, match=r"outputs have shape \(2, 1, 2, 2\); expected \(batch, o"):
+        compile_network(images, 2).predict(np.zeros((2, 1, 2, 2)))
 
 
 def test_a_compiled_regression_is_not_answered_as_classes():
