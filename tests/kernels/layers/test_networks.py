@@ -543,7 +543,7 @@ def test_classes_and_their_uncertainty():
     for name in ("probabilities", "entropy", "mutual_information"):
         np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=1e-5)
     images = Network([Conv2d(1, 1, 1)], input_shape=(1, 2, 2))
-    with pytest.raises(InputError, match=r"outputs have shape \(2, 1, 2, 2\); expected \(batch, o"):
+    with pytest.raises(InputError, match=r"outputs have shape \(2, 1, 2, 2\); expected logits"):
         compile_network(images, 2).predict(np.zeros((2, 1, 2, 2)))
 
 
