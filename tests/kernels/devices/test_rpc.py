@@ -284,7 +284,7 @@ def test_a_board_that_has_stopped_before_is_given_up(fleet, caplog, monkeypatch)
     monkeypatch.setattr(sessions, "_ANSWER", 1.0)
     stopped = list(fleet.servers)[-1]
     fleet.stop(stopped)
-    # The tracker asks in turn: of two sessions one begins at that board, or of a few, where a request
+    # The tracker asks in turn: of two sessions one begins at that board; of a few, where a request
     # of an earlier session took a turn.
     for _ in range(5):
         same(compile_network(NET, 3, device=fleet.board("several"))(X), on_this_machine())
