@@ -36,6 +36,24 @@ def integer_from(least: int, most: int | None = None):
     return parse
 
 
+def positive(*words: str):
+    """Argument type: a finite number above 0, or one of the words."""
+    wanted = ", or ".join(["a number above 0", *words])
+
+    def parse(text: str) -> float | str:
+        if text in words:
+            return text
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0.0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected {wanted}")
+        return value
+
+    return parse
+
+
 def require_one_of(option: str, value: str, known: Iterable[str]) -> None:
     """Raise InputError, with the nearest known value, unless the value is one of them."""
     known = list(known)

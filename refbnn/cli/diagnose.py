@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_integer(parser, "--inputs", 1, 200, "use the first N examples")
     parser.add_argument(
         "--threshold",
-        type=_positive,
+        type=shared.positive(),
         metavar="NATS",
         help="divergence from a Gaussian to flag (default: 1/60, below which 30 samples would "
         "not show it)",
@@ -206,13 +206,3 @@ def _quantiles(values, **levels: float) -> dict[str, float]:
 
     levels = levels or {"median": 0.5, "q95": 0.95, "max": 1.0}
     return {name: float(np.quantile(values, level)) for name, level in levels.items()}
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number above 0")
-    return value

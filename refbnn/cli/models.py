@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refbnn.errors import InputError
+from refbnn.network.likelihoods import OF_CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
 
     from refbnn import Network
     from refbnn.data import Dataset
-
-# Likelihoods of `refbnn.training.likelihood`.
-OF_CLASSES, OF_TARGETS = ("categorical", "bernoulli"), ("gaussian", "energy")
 
 
 def require_propagation(net: Network, model: Path, instead: str) -> None:
@@ -65,12 +63,15 @@ def warn_of_other_data(command: str, net: Network, model: Path, dataset: Dataset
     name, fingerprint = net.trained_on
     if dataset.fingerprint == fingerprint:
         said = f"{dataset.source}: these are the examples that {model} was trained on"
-    elif dataset.name != name and _of_training(dataset.name) != fingerprint:
-        said = f"{model} was trained on {name}, not on {dataset.name}"
-    elif is_own(name) and dataset.name == name and _of_training(name) not in (None, fingerprint):
-        said = f"{model} was trained on other examples than {name} holds now"
-    else:
+    elif dataset.name == name and not is_own(name):
         return
+    else:
+        here = _of_training(dataset.name)
+        if here == fingerprint or (dataset.name == name and here is None):
+            return
+        said = f"{model} was trained on {name}, not on {dataset.name}"
+        if dataset.name == name:
+            said = f"{model} was trained on other examples than {name} holds now"
     print(f"refbnn {command}: warning: {said}", file=sys.stderr)
 
 

@@ -93,7 +93,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--noise-sd",
         metavar="SD",
-        type=_noise_sd,
+        type=shared.positive(_LEARNED),
         help="gaussian: standard deviation of the targets' noise, the same for all inputs and in "
         f"the targets' unit, or `{_LEARNED}` (default: a log variance for each input; with --start "
         f"of a network of one output a target, `{_LEARNED}`)",
@@ -306,8 +306,9 @@ def _parts(arguments: argparse.Namespace):
 def _network(arguments: argparse.Namespace, parts, examples: Dataset) -> tuple[Network, str]:
     """Make or take the network for these examples; also the name of its likelihood."""
     from refbnn import Network
-    from refbnn.cli.models import OF_CLASSES, OF_TARGETS, require_classes
+    from refbnn.cli.models import require_classes
     from refbnn.layers import Flatten
+    from refbnn.network.likelihoods import OF_CLASSES, OF_TARGETS
 
     likelihood = arguments.likelihood
     if examples.task == "regression" and likelihood in OF_CLASSES:
@@ -437,18 +438,6 @@ def _options_as_typed() -> Iterator[None]:
     except InputError as error:
         text = pattern.sub(lambda found: f"--{found[0].replace('_', '-')}", str(error))
         raise InputError(text) from None
-
-
-def _noise_sd(text: str) -> float | str:
-    if text == _LEARNED:
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number above 0, or {_LEARNED}")
-    return value
 
 
 def _prior(text: str):

@@ -13,6 +13,7 @@ from operator import add
 import numpy as np
 
 from refbnn.errors import InputError, suggestion
+from refbnn.network.likelihoods import OF_TARGETS
 from refbnn.network.network import Network
 from refbnn.numerics.arguments import whole_number
 from refbnn.numerics.arrays import real_array
@@ -29,7 +30,6 @@ from refbnn.prediction.softmax import by_quadrature, by_sampling
 
 METHODS = ("pfp", "full", "svi")
 JOINT_SAMPLES = 1000  # draws of correlated logits: cheap beside their covariance
-_OF_TARGETS = ("gaussian", "energy")  # likelihoods of `refbnn.training.likelihood`
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
 _NUMBERS = 1 << 20  # sampled outputs in a block
 _GREATEST_OUTPUT = 1e70  # sums of fourth powers are finite
@@ -167,7 +167,7 @@ def predict_targets(
 
 def is_regression(likelihood: str | None) -> bool:
     """Whether the likelihood of this name is one of targets."""
-    return likelihood in _OF_TARGETS
+    return likelihood in OF_TARGETS
 
 
 def require_classifier(likelihood: str | None) -> None:
@@ -184,7 +184,7 @@ def known_targets(net: Network) -> int | None:
 
     None for others, and where neither a noise nor the shape of its outputs is known.
     """
-    if net.likelihood not in _OF_TARGETS:
+    if net.likelihood not in OF_TARGETS:
         return None
     if net.noise_sd is not None:
         return len(net.noise_sd)
@@ -195,7 +195,7 @@ def known_targets(net: Network) -> int | None:
 
 def _check_targets(net: Network, n_outputs: int, n_targets: int) -> None:
     """Raise InputError unless the outputs are those of so many targets."""
-    if net.likelihood is not None and net.likelihood not in _OF_TARGETS:
+    if net.likelihood is not None and net.likelihood not in OF_TARGETS:
         raise InputError(
             f"predict: the network was trained on classes, with the likelihood {net.likelihood!r}; "
             "expected a regression (call predict)"

@@ -8,6 +8,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import Normalise
+from refbnn.network.likelihoods import OF_TARGETS
 from refbnn.network.network import Network
 from refbnn.numerics.arrays import all_finite, real_array
 from refbnn.numerics.random.streams import stream
@@ -101,7 +102,7 @@ def prepare(net: Network, x: np.ndarray, y: np.ndarray, options: Options) -> Non
     shared = _shares_noise(options, y, outputs)
     net.likelihood, net.noise_sd, net.variance_factor = options.likelihood, None, 1.0
     net.input_range, net.trained_on = (float(x.min()), float(x.max())), None
-    if options.likelihood not in ("gaussian", "energy"):
+    if options.likelihood not in OF_TARGETS:
         return
     if options.noise_sd is not None and not shared:
         raise InputError(

@@ -14,20 +14,10 @@ from refbnn.cli import report
 from refbnn.cli.output import as_json
 from refbnn.errors import InputError
 from refbnn.files.atomic import write_text
+from tests.helpers.command import run
 from tests.helpers.short_turns import shorten_turns
 
 QUICK = ["--epochs", "2", "--mc-samples", "50000"]
-
-
-def run(capsys, *words):
-    """Exit code, standard output and standard error of one command."""
-    code: object
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as exit_:
-        code = exit_.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_help_imports_nothing_heavy():

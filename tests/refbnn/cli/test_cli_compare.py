@@ -5,20 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from refbnn import Network, Posterior, cli, data, save
+from refbnn import Network, Posterior, data, save
 from refbnn.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU
 from refbnn.uncertainty.pfp_vs_svi import BLOCKS, compare
+from tests.helpers.command import run
 
 WORDS = ["compare", "m.npz", "--id", "mnist-subset", "--samples", "40"]
-
-
-def run(capsys, *words):
-    code: object
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as end:
-        code = end.code
-    return code, *capsys.readouterr()
 
 
 @pytest.fixture(autouse=True)

@@ -5,20 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from refbnn import cli
 from refbnn.errors import InputError
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed, load_law, save_law
 from refbnn.noise.storage import Measured
-
-
-def run(capsys, *words):
-    """Exit code, standard output and standard error of one command."""
-    code: object
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as exit_:
-        code = exit_.code
-    return code, *capsys.readouterr()
+from tests.helpers.command import run
 
 
 @pytest.fixture

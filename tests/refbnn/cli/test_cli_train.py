@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refbnn import InputError, Network, cli, load, predict, save
+from refbnn import InputError, Network, load, predict, save
 from refbnn.data import load as load_data
 from refbnn.data import packaged, read_idx
 from refbnn.network.architectures import architecture_named
 from refbnn.noise import DeviceLaw, load_law, save_law
 from refbnn.prior import LaplacePrior
 from refbnn.training.data import held_out
+from tests.helpers.command import run
 
 IMAGES = packaged("mnist-subset-test-images-idx3-ubyte.gz")
 
@@ -25,16 +26,6 @@ IMAGES = packaged("mnist-subset-test-images-idx3-ubyte.gz")
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def run(capsys, *words):
-    """Exit code, standard output and standard error of one command."""
-    code: object
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as exit_:
-        code = exit_.code
-    return code, *capsys.readouterr()
 
 
 def train(capsys, *words, arch="mlp", data="mnist-subset", out="m.npz"):

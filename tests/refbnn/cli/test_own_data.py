@@ -8,28 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refbnn import Network, cli, load, predict, save
+from refbnn import Network, load, predict, save
 from refbnn.cli.output import Lines
 from refbnn.data import load as load_data
 from refbnn.layers import Dense, Normalise, ReLU
 from refbnn.noise import Bimodal, save_law
 from refbnn.prediction.predict import predict_targets
 from refbnn.prior import GaussianPrior
+from tests.helpers.command import run
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def run(capsys, *words):
-    """Exit code, standard output and standard error of one command."""
-    code: object
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as exit_:
-        code = exit_.code
-    return code, *capsys.readouterr()
 
 
 def two_classes(n=120, seed=0):

@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from refbnn import cli
 from refbnn.data import load, packaged, published
 from refbnn.errors import InputError
+from tests.helpers.command import run
 
 NAMES = list(published.MNIST.checksums)
 
@@ -128,16 +128,6 @@ def test_own_files_are_not_fetched(server, mnist, tmp_path, monkeypatch):
     paths = published.fetch(mnist)
     assert paths[0] == own / "mnist" / NAMES[0]
     assert server.asked == NAMES[1:]
-
-
-def run(capsys, *words):
-    """Exit code, standard output and standard error of one command."""
-    code: object
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as exit_:
-        code = exit_.code
-    return code, *capsys.readouterr()
 
 
 def test_fetch_command(capsys, server, mnist, tmp_path, monkeypatch):
