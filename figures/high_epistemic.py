@@ -35,11 +35,11 @@ from figures.support import conditional
 from figures.support.style import AMBER, BLUE, GREEN, GREY, ORANGE, figure, save
 from refbnn import Network, Posterior, data, predict, train
 from refbnn.layers import Dense, ReLU
+from refbnn.layers.moments import JointMoments
 from refbnn.network.architectures import mlp
 from refbnn.noise import Bimodal
 from refbnn.numerics.random.streams import stream
 from refbnn.prediction import covariance
-from refbnn.prediction.covariance import JointMoments
 from refbnn.prediction.softmax import by_quadrature
 from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.variance_factor import choose

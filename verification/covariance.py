@@ -12,10 +12,11 @@ import numpy as np
 
 from refbnn.layers import ReLU
 from refbnn.layers import dense as dense_layer
+from refbnn.layers.moments import JointMoments
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import Law
 from refbnn.prediction import covariance
-from refbnn.prediction.covariance.propagation import JointMoments, dense
+from refbnn.prediction.covariance.propagation import dense
 from verification.check import Check, Draw, of_expectations
 
 _UNITS = 4

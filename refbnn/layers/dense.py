@@ -12,7 +12,10 @@ variance v), from Var[wx] = σ²v + σ²m² + µ²v:
     m'_o = Σ_i m_i µ_oi + µ_b        v'_o = Σ_i [ v_i (µ_oi² + σ_oi²) + m_i² σ_oi² ] + σ_b²
 
 Exact: only means and variances of sums of independent products occur. For known inputs v = 0 and
-the first product disappears. The equal form Σ E[x²]E[w²] − (mµ)² (arXiv 2511.23440, eq. 5)
+the first product disappears. Linearised (`refbnn.layers.linearisation`), G = µ, and the noise of
+the weights, different ones in each output, has the own variances Σ_i (m_i² + v_i) σ_oi² + σ_b².
+
+The equal form Σ E[x²]E[w²] − (mµ)² (arXiv 2511.23440, eq. 5)
 subtracts nearly equal numbers when m² ≫ v and is not used here.
 """
 
@@ -26,7 +29,8 @@ from numba import njit
 
 from refbnn.errors import InputError
 from refbnn.layers.layer import Arrays, Shape, short_repr
-from refbnn.layers.moments import Moments
+from refbnn.layers.linearisation import quadratic_form
+from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.numerics.arguments import whole_number
 
@@ -41,6 +45,14 @@ def moments(x: Moments, weight: Posterior, bias: Posterior) -> Moments:
     mean = x.mean @ weight.mean.T + bias.mean
     var = x.var @ (weight.mean**2 + weight.var).T + x.mean**2 @ weight.var.T + bias.var
     return Moments(mean, var)
+
+
+def linearise(
+    x: Moments, weight: Posterior, bias: Posterior, J: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """J diag(σ²(m² + v) + σ_b²) Jᵀ (B, K, K), and J µ (K, B, in), for J (K, B, out)."""
+    own = (x.mean**2 + x.var) @ weight.var.T + bias.var
+    return quadratic_form(J, own), J @ weight.mean
 
 
 def moments_of_known(x: np.ndarray, weight: Posterior, bias: Posterior) -> Moments:
@@ -123,3 +135,14 @@ class Dense:
         if isinstance(x, Moments):
             return moments(x, weight, bias)
         return moments_of_known(x, weight, bias)
+
+    def linearise(
+        self,
+        x: np.ndarray | Moments,
+        y: Moments,
+        posteriors: Mapping[str, Posterior],
+        J: np.ndarray,
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """See `linearise` of this module."""
+        random = x if isinstance(x, Moments) else deterministic(x)
+        return linearise(random, posteriors["weight"], posteriors["bias"], J)

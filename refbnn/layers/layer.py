@@ -22,6 +22,8 @@ class Layer(Protocol):
 
     A layer holds sizes only; its weights live in the network. Sampled weights and activations may
     carry leading sample axes, which broadcast. Arrays keep their type: float32 in, float32 out.
+    A layer with a rule of linearised propagation has a method more, that of
+    `refbnn.layers.linearisation.LinearisedLayer`; all layers of refbnn have.
 
     Examples
     --------

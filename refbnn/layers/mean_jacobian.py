@@ -29,7 +29,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import ndtr
 
 from refbnn.layers.activations.leaky_relu import LeakyReLU
 from refbnn.layers.activations.relu import ReLU
@@ -52,7 +51,7 @@ def diagonal(
     `posteriors` are those of each layer's weights, by name.
     """
     factors = [
-        own["weight"].mean if isinstance(layer, Dense) else _mean_slope(layer, x)
+        layer.gain(x) if isinstance(layer, ReLU | LeakyReLU) else own["weight"].mean
         for layer, x, own in zip(layers, inputs, posteriors, strict=True)
     ]
     dense = [index for index, layer in enumerate(layers) if isinstance(layer, Dense)]
@@ -74,12 +73,3 @@ def diagonal(
             jacobian = factor @ jacobian if index in dense else factor[row][:, None] * jacobian
         out[row] = after * np.einsum("ok,ko->o", factors[last], jacobian) * before
     return out
-
-
-def _mean_slope(layer: Layer, x: Moments) -> np.ndarray:
-    """E[g′(x)] of a ReLU or LeakyReLU; a known x has the slope that the layer's backward uses."""
-    below = layer.slope if isinstance(layer, LeakyReLU) else 0.0
-    s = np.sqrt(x.var)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        right = np.where(s > 0.0, ndtr(x.mean / s), x.mean > 0.0)
-    return below + (1.0 - below) * right

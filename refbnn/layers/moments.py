@@ -20,9 +20,9 @@ NO_VARIANCE = (
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and variance of every entry of an array of independent random variables.
+    """Mean and variance of every entry of an array of random variables.
 
-    An index or a slice gives the moments of those rows.
+    They count as independent. An index or a slice gives the moments of those rows.
 
     Parameters
     ----------
@@ -79,6 +79,64 @@ class Moments:
     def shape(self) -> tuple[int, ...]:
         """Shape of the mean, and of the variance."""
         return self.mean.shape
+
+
+@dataclass(frozen=True, eq=False)
+class JointMoments:
+    """Mean and covariance of random vectors. An index or a slice gives those of these rows.
+
+    Parameters
+    ----------
+    mean : (B, n)
+    cov : (B, n, n)
+        Symmetric; positive semidefinite to rounding.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not belong together, an entry is NaN or infinite, a variance is negative.
+
+    Examples
+    --------
+    >>> from refbnn.layers.moments import JointMoments
+    >>> y = JointMoments(np.zeros((1, 2)), np.array([[[1.0, 0.5], [0.5, 2.0]]]))
+    >>> y.var
+    array([[1., 2.]])
+    """
+
+    mean: np.ndarray
+    cov: np.ndarray
+
+    def __post_init__(self):
+        if self.mean.ndim != 2 or self.cov.shape != (*self.mean.shape, self.mean.shape[1]):
+            raise InputError(
+                f"joint moments: mean has shape {self.mean.shape} and covariance "
+                f"{self.cov.shape}; expected (B, n) and (B, n, n)"
+            )
+        if not (all_finite(self.mean) and all_finite(self.cov)):
+            raise InputError("joint moments: NaN or infinity; expected finite numbers")
+        if self.cov.size and self.var.min() < 0.0:
+            raise InputError("joint moments: negative variance; expected numbers of at least 0")
+
+    __iter__ = None  # as of Moments
+
+    def __getitem__(self, rows: slice | np.ndarray) -> JointMoments:
+        return JointMoments(self.mean[rows], self.cov[rows])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the mean, (B, n)."""
+        return self.mean.shape
+
+    @property
+    def var(self) -> np.ndarray:
+        """Variance of each entry, (B, n): a view of the covariance."""
+        return np.diagonal(self.cov, axis1=1, axis2=2)
+
+    @property
+    def marginal(self) -> Moments:
+        """Mean and variance of each entry, (B, n)."""
+        return Moments(self.mean, self.var.copy())
 
 
 def real_arrays(pair: object, first: str, second: str, name: str) -> tuple[np.ndarray, np.ndarray]:

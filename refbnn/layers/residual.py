@@ -44,6 +44,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers import mean_jacobian
 from refbnn.layers.layer import Arrays, Layer, Shape, layers_in_a_row
+from refbnn.layers.linearisation import linearise_in_a_row
 from refbnn.layers.mean_jacobian import COVERED
 from refbnn.layers.moments import Moments, deterministic, require_finite_outputs
 from refbnn.layers.posterior import Posterior
@@ -136,6 +137,21 @@ class Residual:
             J = mean_jacobian.diagonal(self.layers, inputs, own)
         rest = np.maximum(of_f.var - J**2 * of_x.var, 0.0)
         return Moments(of_x.mean + of_f.mean, (1.0 + J) ** 2 * of_x.var + rest)
+
+    def linearise(
+        self,
+        x: np.ndarray | Moments,
+        y: Moments,
+        posteriors: Mapping[str, Posterior],
+        J: np.ndarray,
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Own covariances of the layers of f, and J + J G of f; moments of f computed again."""
+        own = [self._of_layer(index, posteriors) for index in range(len(self.layers))]
+        inputs: list[np.ndarray | Moments] = [x]
+        for layer, weights in zip(self.layers, own, strict=True):
+            inputs.append(layer.moments(inputs[-1], weights))
+        covariance, J_f = linearise_in_a_row(self.layers, inputs, own, J)
+        return covariance, J if J_f is None else J + J_f
 
     def _inputs(self, x: np.ndarray, weights: Arrays) -> list[np.ndarray]:
         """Inputs of all layers, and f(x) last."""

@@ -57,3 +57,15 @@ class Weightless(ABC):
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `propagated`; known inputs are random ones of variance 0."""
         return self.propagated(x if isinstance(x, Moments) else deterministic(x))
+
+    def linearise(
+        self,
+        x: np.ndarray | Moments,
+        y: Moments,
+        posteriors: Mapping[str, Posterior],
+        J: np.ndarray,
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Linear layers have no own covariance, and G is their backward pass."""
+        if not isinstance(x, Moments):
+            return None, None
+        return None, self.grad_input(x.mean, J)

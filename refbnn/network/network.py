@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
-from refbnn.layers import Dense, Flatten, Layer, Normalise
+from refbnn.layers import Dense, Layer, Normalise
 from refbnn.layers.layer import Shape, layers_in_a_row, shape_of
-from refbnn.layers.moments import Moments, deterministic, require_finite_outputs
+from refbnn.layers.moments import JointMoments, Moments, deterministic, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
-from refbnn.network import counter_sampling
+from refbnn.network import counter_sampling, linearised
 from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.input_shape import shaped
 from refbnn.network.layout import Layout
@@ -23,7 +25,14 @@ from refbnn.network.memory import MOST_ENTRIES, largest_array, require_moderate
 from refbnn.network.table import table
 from refbnn.noise.families.gaussian import Gaussian
 from refbnn.noise.law import Law
-from refbnn.numerics.arguments import positive_number, require_methods, row_of, shown, whole_number
+from refbnn.numerics.arguments import (
+    positive_number,
+    require_known,
+    require_methods,
+    row_of,
+    shown,
+    whole_number,
+)
 from refbnn.numerics.arrays import finite_array, real_array
 from refbnn.numerics.random.streams import stream
 from refbnn.prior import GaussianPrior, Prior
@@ -321,17 +330,33 @@ class Network:
                 require_finite_outputs(x, f"layer {index}")
         return x
 
-    def propagate(self, x: ArrayLike | Moments) -> Moments:
+    @overload
+    def propagate(self, x: ArrayLike | Moments, method: Literal["pfp"] = ...) -> Moments: ...
+
+    @overload
+    def propagate(self, x: ArrayLike | Moments, method: Literal["linearised"]) -> JointMoments: ...
+
+    def propagate(self, x: ArrayLike | Moments, method: str = "pfp") -> Moments | JointMoments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 
-        Every weight has the variance σ² times `variance_factor`.
+        Parameters
+        ----------
+        x : (B, ...) or Moments
+        method : {"pfp", "linearised"}
+            "pfp": means and variances alone; every weight has the variance σ² times
+            `variance_factor`. "linearised": means and the covariance of the outputs, by a pass back
+            through the layers (`refbnn.network.linearised`), of the variances σ²: the factor makes
+            up for what "pfp" leaves out.
 
         Raises
         ------
         InputError
             If x does not fit or holds NaN or infinity, a moment of a layer's output overflows, or a
-            layer's weights are correlated: the formulas are those of independent weights.
+            layer's weights are correlated: the formulas are those of independent weights. With
+            "linearised" also if a layer has no rule, the outputs are no row, or their covariances
+            would take absurd memory.
         """
+        require_known(method, ("pfp", "linearised"), "propagate: method")
         if self.correlation:
             raise InputError(
                 f"propagate: layers {sorted(self.correlation)} have correlated weights; expected "
@@ -342,6 +367,8 @@ class Network:
             x = finite_array(x, "x").astype(float, copy=False)
         self._check_batch(x)
         warn_if_far(x.mean if isinstance(x, Moments) else x, self.input_range)
+        if method == "linearised":
+            return linearised.propagate(self, x)
         own = self.by_layer(self.propagated_parameters())
         blocks = self._blocks(x.shape[0], x.shape[1:])
         parts = [self._propagated(x[rows], own) for rows in blocks]
@@ -352,14 +379,8 @@ class Network:
 
     def _propagated(self, x: np.ndarray | Moments, own: list[dict]) -> Moments:
         with np.errstate(over="ignore", invalid="ignore"):  # the results are checked
-            for index, (layer, posteriors) in enumerate(zip(self.layers, own, strict=True)):
-                if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
-                    # Known values stay known: a first layer has fewer products.
-                    x = layer.value(x)
-                    require_finite_outputs(x, f"layer {index}")
-                else:
-                    x = layer.moments(x, posteriors)
-        return x if isinstance(x, Moments) else deterministic(x)
+            (y,) = deque(linearised.forth(self.layers, own, x), maxlen=1)
+        return y if isinstance(y, Moments) else deterministic(y)
 
     def _check_batch(self, x: np.ndarray | Moments) -> Shape:
         """Shape of one output for inputs (B, ...); InputError if they do not fit."""

@@ -67,6 +67,16 @@ def lower_rectified(x):
     return h0.reshape(shape), h1.reshape(shape), h2.reshape(shape)
 
 
+def probability_above_0(mean, var):
+    """P(x > 0) = Φ(mean/√var) for x ~ N(mean, var); arrays of one shape.
+
+    At var = 0 it is 1 for a positive mean, else 0: the slope of max(0, x) in a backward pass.
+    """
+    s = np.sqrt(var)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        return np.where(s > 0.0, cdf(np.asarray(mean) / s), np.greater(mean, 0.0))
+
+
 def rectified_moments(mean, var):
     """Mean and variance of max(0, x) for x ~ N(mean, var), accurate in both tails.
 

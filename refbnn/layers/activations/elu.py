@@ -62,3 +62,8 @@ class ELU(Elementwise):
             x.mean, x.var, lambda m, t: _difference(m, t, self.alpha), _KNOTS
         )
         return Moments(self.value(x.mean.astype(float)) + shift, var)
+
+    @property
+    def knots(self) -> np.ndarray:
+        """See `refbnn.layers.activations.elementwise`."""
+        return _KNOTS

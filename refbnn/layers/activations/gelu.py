@@ -86,3 +86,8 @@ class GELU(Elementwise):
         mean = np.where(h < -1.0, left, m * cdf(h) + v / s1 * phi)
         var = gaussian_panels.shift_and_variance(m, v, _difference, _KNOTS)[1]
         return Moments(mean, var)
+
+    @property
+    def knots(self) -> np.ndarray:
+        """See `refbnn.layers.activations.elementwise`."""
+        return _KNOTS

@@ -26,7 +26,7 @@ import numpy as np
 
 from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.moments import Moments
-from refbnn.numerics.normal import rectified_moments
+from refbnn.numerics.normal import probability_above_0, rectified_moments
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,3 +57,7 @@ class LeakyReLU(Elementwise):
         left, var_left = rectified_moments(-x.mean, x.var)
         mean = self.value(x.mean) + (1 - slope) * np.minimum(right, left)
         return Moments(mean, var_right + slope**2 * var_left + 2 * slope * (right * left))
+
+    def gain(self, x: Moments) -> np.ndarray:
+        """E[f′(x)] = λ + (1 − λ) Φ(m/√v); of a known x the slope that `grad_input` uses."""
+        return self.slope + (1.0 - self.slope) * probability_above_0(x.mean, x.var)

@@ -3,8 +3,9 @@
 Formulas
 --------
 Forward: max(0, x). Backward: ∂L/∂x = ∂L/∂y where x > 0, else 0 (the subgradient 0 at x = 0).
-Moments: those of a rectified Gaussian, `refbnn.numerics.normal.rectified_moments`; exact when x is
-Gaussian, an approximation otherwise (a sum of n independent terms approaches a Gaussian with n).
+Gain: E[f′(x)] = Φ(m/√v). Moments: those of a rectified Gaussian,
+`refbnn.numerics.normal.rectified_moments`; exact when x is Gaussian, an approximation otherwise (a
+sum of n independent terms approaches a Gaussian with n).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.moments import Moments
-from refbnn.numerics.normal import rectified_moments
+from refbnn.numerics.normal import probability_above_0, rectified_moments
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,3 +43,7 @@ class ReLU(Elementwise):
     def propagated(self, x: Moments) -> Moments:
         """Moments of max(0, x) for Gaussian x."""
         return Moments(*rectified_moments(x.mean, x.var))
+
+    def gain(self, x: Moments) -> np.ndarray:
+        """E[f′(x)] = Φ(m/√v); of a known x the slope that `grad_input` uses."""
+        return probability_above_0(x.mean, x.var)

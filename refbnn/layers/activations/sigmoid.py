@@ -28,7 +28,7 @@ from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.moments import Moments
 from refbnn.numerics import gaussian_expectation as gaussian_panels
 
-_KNOTS = np.array([-40.0, -28.0, -18.0, -10.0, -4.0, 0.0, 4.0, 10.0, 18.0, 28.0, 40.0])
+KNOTS = np.array([-40.0, -28.0, -18.0, -10.0, -4.0, 0.0, 4.0, 10.0, 18.0, 28.0, 40.0])
 
 
 def _difference(m, t):
@@ -40,7 +40,7 @@ def _difference(m, t):
 def shift_and_variance(x: Moments, k: float) -> tuple[np.ndarray, np.ndarray]:
     """E[σ(kx)] − σ(k E[x]) and Var[σ(kx)] for Gaussian x and k > 0; any shape."""
     shift, var = gaussian_panels.shift_and_variance(
-        -np.abs(x.mean), x.var, lambda m, t: _difference(k * m, k * t), _KNOTS / k
+        -np.abs(x.mean), x.var, lambda m, t: _difference(k * m, k * t), KNOTS / k
     )
     return np.where(x.mean > 0, -shift, shift), var
 
@@ -69,3 +69,8 @@ class Sigmoid(Elementwise):
         """Moments of σ(x) for Gaussian x."""
         shift, var = shift_and_variance(x, 1.0)
         return Moments(expit(x.mean.astype(float)) + shift, var)
+
+    @property
+    def knots(self) -> np.ndarray:
+        """See `refbnn.layers.activations.elementwise`."""
+        return KNOTS

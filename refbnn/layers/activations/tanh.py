@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refbnn.layers.activations.elementwise import Elementwise
-from refbnn.layers.activations.sigmoid import shift_and_variance
+from refbnn.layers.activations.sigmoid import KNOTS, shift_and_variance
 from refbnn.layers.moments import Moments
 
 
@@ -48,3 +48,8 @@ class Tanh(Elementwise):
         """Moments of tanh x for Gaussian x."""
         shift, var = shift_and_variance(x, 2.0)
         return Moments(np.tanh(x.mean.astype(float)) + 2 * shift, 4 * var)
+
+    @property
+    def knots(self) -> np.ndarray:
+        """Half of those of the sigmoid: tanh x = 2σ(2x) − 1."""
+        return KNOTS / 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbnn.prediction.covariance.propagation import JointMoments
+from refbnn.layers.moments import JointMoments
 from refbnn.prediction.result import Prediction, from_logit_draws
 
 _NUMBERS = 1 << 20  # drawn at a time, to bound their memory

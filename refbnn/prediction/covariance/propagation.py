@@ -29,62 +29,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Normalise, ReLU
-from refbnn.layers.moments import Moments, require_finite_outputs
+from refbnn.layers.moments import JointMoments, Moments, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network.input_range import warn_if_far
 from refbnn.network.network import Network
-from refbnn.numerics.arrays import all_finite, finite_array
+from refbnn.numerics.arrays import finite_array
 from refbnn.prediction.covariance.rectified import rectified_covariance
 
 _MOST_ENTRIES = 20_000_000  # entries of one layer's covariances in memory, 160 MB
 
 
-@dataclass(frozen=True, eq=False)
-class JointMoments:
-    """Mean and covariance of random vectors.
-
-    Parameters
-    ----------
-    mean : (B, n)
-    cov : (B, n, n)
-        Symmetric; positive semidefinite to rounding.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not belong together, an entry is NaN or infinite, a variance is negative.
-    """
-
-    mean: np.ndarray
-    cov: np.ndarray
-
-    def __post_init__(self):
-        if self.mean.ndim != 2 or self.cov.shape != (*self.mean.shape, self.mean.shape[1]):
-            raise InputError(
-                f"joint moments: mean has shape {self.mean.shape} and covariance "
-                f"{self.cov.shape}; expected (B, n) and (B, n, n)"
-            )
-        if not (all_finite(self.mean) and all_finite(self.cov)):
-            raise InputError("joint moments: NaN or infinity; expected finite numbers")
-        if self.cov.size and np.diagonal(self.cov, axis1=1, axis2=2).min() < 0.0:
-            raise InputError("joint moments: negative variance; expected numbers of at least 0")
-
-    @property
-    def marginal(self) -> Moments:
-        """Mean and variance of each entry, (B, n)."""
-        return Moments(self.mean, np.diagonal(self.cov, axis1=1, axis2=2).copy())
-
-
 def dense(x: np.ndarray | Moments | JointMoments, weight: Posterior, bias: Posterior):
     """Joint moments of a dense layer's outputs, for known, independent or correlated inputs."""
     if isinstance(x, JointMoments):
-        mean, var = x.mean, x.marginal.var
+        mean, var = x.mean, x.var
         cov = weight.mean @ x.cov @ weight.mean.T
         cov = 0.5 * (cov + cov.transpose(0, 2, 1))  # the two products round differently
     elif isinstance(x, Moments):
@@ -152,7 +115,7 @@ def propagate(net: Network, x: np.ndarray | Moments | JointMoments) -> JointMome
     block = block_size(net)
     for start in range(0, max(n, 1), block):
         # One layer's covariances at a time.
-        (last,) = deque(propagate_layers(net, _rows(x, slice(start, start + block))), maxlen=1)
+        (last,) = deque(propagate_layers(net, x[start : start + block]), maxlen=1)
         assert isinstance(last, JointMoments)  # there is a dense layer
         parts.append(last)
     return JointMoments(
@@ -180,9 +143,3 @@ def obstacle(net: Network) -> str | None:
             "(sample instead)"
         )
     return None
-
-
-def _rows(x: np.ndarray | Moments | JointMoments, rows: slice):
-    if isinstance(x, JointMoments):
-        return JointMoments(x.mean[rows], x.cov[rows])
-    return Moments(x.mean[rows], x.var[rows]) if isinstance(x, Moments) else x[rows]

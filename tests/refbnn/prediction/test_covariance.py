@@ -6,10 +6,11 @@ from scipy import stats
 from refbnn import Moments, Network, Posterior, predict
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, ReLU, Tanh
+from refbnn.layers.moments import JointMoments
 from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed
 from refbnn.numerics.normal import rectified_moments
 from refbnn.prediction import covariance
-from refbnn.prediction.covariance import JointMoments, rectified_covariance
+from refbnn.prediction.covariance import rectified_covariance
 from refbnn.prediction.covariance.prediction import factor
 from refbnn.prediction.covariance.propagation import dense, propagate_layers
 

@@ -1,0 +1,134 @@
+"""Linearised propagation: means and the joint covariance of the outputs, one pass forth and back.
+
+Formulas
+--------
+Propagation of moments (`refbnn.Network.propagate`) takes the activations of a layer as independent.
+They share the weights and inputs before them, and what it drops it loses: variance, more with every
+layer. Statistical linearisation (Gelb 1974) writes every layer as the linear function of its inputs
+that is closest in mean square, plus a rest (`refbnn.layers.linearisation`),
+
+    y = E[y] + G (x − E[x]) + e,    G = Cov[y, x] Cov[x]⁻¹,    Cov[x, e] = 0.
+
+The rest e of one layer reaches the K outputs ℓ through the layers behind it, by the product J of
+their G's, so that
+
+    Cov[ℓ] = J_x Cov[x] J_xᵀ + Σ_layers J Cov[e] Jᵀ,
+
+one pass back from J = I, with K right-hand sides. Means, and the variances of which gains and own
+variances are computed, are those of the pass of diagonal moments.
+
+Error
+-----
+The sum is an identity for the linear functions with their rests; two things are approximate: the
+rests of different layers and units are taken as uncorrelated with one another, and G is computed
+from diagonal Gaussian moments.
+
+*Linear networks* (dense layers, average pooling, normalisation): exact for dense layers, since the
+rests are sums of different weights' independent noises times functions of earlier ones. A
+convolution leaves out the correlation of products of two noises at different positions.
+
+*One hidden layer*, known inputs: pre-activations z_i depend on different weights, so they and all
+f(z_i) are independent, and Cov[ℓ] = µ diag(Var f) µᵀ + diag(Σ σ² E[f²] + σ_b²), which is the sum
+above with g² v + r = Var f. Exact for any law whose pre-activations have the moments used, as
+diagonal propagation is; only the covariances are new.
+
+*More layers*: units i and k of a later layer are correlated, ρ. With the Hermite coefficients
+a_n = E[f^(n)(z)] s^n of each (s the deviation of z), jointly Gaussian units have (Mehler)
+
+    Cov[f(z_i), f(z_k)] = Σ_{n ≥ 1} a_n^(i) a_n^(k) ρⁿ/n!.
+
+The term n = 1 is what the gains carry; left out is at most ρ² √(r_i r_k), by Cauchy–Schwarz over
+n ≥ 2, with r the own variances. So what is left out of J Cov[f] Jᵀ at one layer is at most
+Σ_{i≠k} |J_i J_k| ρ_ik² √(r_i r_k), second order in the correlations. They are small where many
+weights meet: each of n inputs brings noise of its own.
+
+Only means and variances of weights enter: the result does not depend on their law beyond these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from refbnn.errors import InputError
+from refbnn.layers import Flatten, Layer, Normalise
+from refbnn.layers.linearisation import linearise_in_a_row, quadratic_form
+from refbnn.layers.moments import JointMoments, Moments, deterministic, require_finite_outputs
+from refbnn.network.memory import MOST_ENTRIES, largest_array
+
+if TYPE_CHECKING:
+    from refbnn.network.network import Network
+
+_NUMBERS = 1 << 22  # of the largest Jacobian of one block of inputs, 32 MB
+_MOST = 16 * MOST_ENTRIES  # of one Jacobian, and of all covariances, 2 GB
+
+
+def propagate(net: Network, x: np.ndarray | Moments) -> JointMoments:
+    """Joint moments of the outputs for checked inputs (B, ...); called by `Network.propagate`.
+
+    Raises
+    ------
+    InputError
+        If the outputs are no row, a layer has no rule, the result overflows, or the Jacobian of one
+        input or the covariances of all would take absurd memory.
+    """
+    block = _block(net, x.shape)
+    own = net.by_layer(net.parameters())
+    rows = (x[start : start + block] for start in range(0, max(x.shape[0], 1), block))
+    with np.errstate(over="ignore", invalid="ignore"):  # the results are checked
+        parts = [_propagated(net, part, own) for part in rows]
+    return JointMoments(
+        np.concatenate([part.mean for part in parts]), np.concatenate([part.cov for part in parts])
+    )
+
+
+def _propagated(net: Network, x: np.ndarray | Moments, own: list[dict]) -> JointMoments:
+    activations = list(forth(net.layers, own, x))
+    y = activations[-1]
+    if not isinstance(y, Moments):
+        y = deterministic(y)
+    n, k = y.shape
+    J = np.broadcast_to(np.eye(k)[:, np.newaxis], (k, n, k))
+    cov, J_x = linearise_in_a_row(net.layers, activations, own, J)
+    if isinstance(x, Moments) and J_x is not None:
+        cov = cov + quadratic_form(J_x, x.var)
+    return JointMoments(y.mean, 0.5 * (cov + cov.swapaxes(1, 2)))  # rounded differently
+
+
+def forth(
+    layers: Sequence[Layer], own: Sequence[dict], x: np.ndarray | Moments
+) -> Iterator[np.ndarray | Moments]:
+    """Yield the inputs, then the moments of the outputs of every layer; known values stay known."""
+    yield x
+    for index, (layer, posteriors) in enumerate(zip(layers, own, strict=True)):
+        if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
+            # Known values stay known: a first layer has fewer products.
+            x = layer.value(x)
+            require_finite_outputs(x, f"layer {index}")
+        else:
+            x = layer.moments(x, posteriors)
+        yield x
+
+
+def _block(net: Network, shape: tuple[int, ...]) -> int:
+    """Number of inputs at a time; InputError where one, or the result, takes too much memory."""
+    outputs = net.check_input(shape[1:])
+    if len(outputs) != 1:
+        raise InputError(
+            f"linearised: the outputs of one input have shape {outputs}; expected one row, as "
+            "after Flatten"
+        )
+    (k,) = outputs
+    one = k * largest_array(net.layers, shape[1:])
+    for what, entries, remedy in (
+        ("the Jacobian of one input", one, "fewer outputs, or the method 'pfp'"),
+        ("the covariances", shape[0] * k * k, "fewer inputs at a time, or the method 'pfp'"),
+    ):
+        if entries > _MOST:
+            raise InputError(
+                f"linearised: {k} outputs: {what} would have {entries} entries; expected at most "
+                f"{_MOST} ({remedy})"
+            )
+    return max(1, _NUMBERS // one)

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from refbnn import InputError, Moments, Network
+from refbnn.layers import (
+    ELU,
+    GELU,
+    Conv2d,
+    Dense,
+    Flatten,
+    LeakyReLU,
+    ReLU,
+    Residual,
+    Sigmoid,
+    Tanh,
+)
+
+RNG = np.random.default_rng(5)
+
+
+def covariance_of(samples):
+    away = samples - samples.mean(axis=0)
+    return np.einsum("sbk,sbl->bkl", away, away) / len(samples)
+
+
+def test_one_hidden_layer_has_the_covariance_of_independent_units():
+    net = Network([Dense(5, 7), ReLU(), Dense(7, 3)], seed=1)
+    x = RNG.standard_normal((4, 5))
+    hidden = Network([Dense(5, 7), ReLU()], seed=1).propagate(x)
+    W, b = net.parameters()["2.weight"], net.parameters()["2.bias"]
+    own = (hidden.mean**2 + hidden.var) @ W.var.T + b.var
+    wanted = np.einsum("oi,bi,pi->bop", W.mean, hidden.var, W.mean)
+    wanted += own[:, :, np.newaxis] * np.eye(3)
+    joint = net.propagate(x, method="linearised")
+    np.testing.assert_allclose(joint.cov, wanted, rtol=1e-12, atol=1e-15)  # rounding
+    np.testing.assert_array_equal(joint.mean, net.propagate(x).mean)
+
+
+@pytest.mark.parametrize("activation", [ReLU(), LeakyReLU(0.2), ELU(), GELU(), Tanh(), Sigmoid()])
+def test_deep_networks_have_the_sampled_covariance(activation):
+    layers = [Dense(6, 40), activation, Dense(40, 40), activation, Dense(40, 3)]
+    net = Network([*layers[:4], Residual([Dense(40, 40), activation]), layers[4]], seed=2)
+    x = RNG.standard_normal((3, 6))
+    n = 4000
+    samples = net.sample(x, n, np.random.default_rng(0))
+    joint = net.propagate(x, method="linearised")
+    sd = np.sqrt(joint.var)
+    # Five standard errors of a covariance of Gaussians, and 5 % of what first order leaves out.
+    margin = (5 * np.sqrt(2 / n) + 0.05) * sd[:, :, np.newaxis] * sd[:, np.newaxis]
+    assert (np.abs(joint.cov - covariance_of(samples)) < margin).all()
+
+
+def test_random_inputs_add_their_covariance():
+    net = Network([Dense(3, 2)], seed=0)
+    W = net.parameters()["0.weight"]
+    x = Moments(RNG.standard_normal((2, 3)), RNG.uniform(0.5, 1.0, (2, 3)))
+    joint = net.propagate(x, method="linearised")
+    wanted = np.einsum("oi,bi,pi->bop", W.mean, x.var, W.mean)
+    np.testing.assert_allclose(joint.cov[:, 0, 1], wanted[:, 0, 1], rtol=1e-13)
+    np.testing.assert_allclose(joint.var, net.propagate(x).var, rtol=1e-13)
+
+
+def test_a_convolution_shares_its_noise():
+    net = Network([Conv2d(2, 3, 2, stride=2), Flatten(), Dense(12, 2)], input_shape=(2, 4, 4))
+    x = RNG.standard_normal((2, 2, 4, 4))
+    n = 20_000
+    joint = net.propagate(x, method="linearised")
+    sampled = covariance_of(net.sample(x, n, np.random.default_rng(1)))
+    margin = 5 * np.sqrt(2 / n) * np.sqrt(joint.var[:, :, np.newaxis] * joint.var[:, np.newaxis])
+    assert (np.abs(joint.cov - sampled) < margin).all()  # linear: five standard errors alone
+    assert (net.propagate(x).var < 0.98 * joint.var).any()  # which diagonal moments miss
+
+
+class Doubled:
+    """A layer without a rule."""
+
+    def parameter_shapes(self):
+        return {}
+
+    def output_shape(self, shape):
+        return shape
+
+    def forward(self, x, weights):
+        return 2 * x
+
+    def backward(self, x, weights, grad_y, need_grad_x=True):
+        return 2 * grad_y, {}
+
+    def moments(self, x, posteriors):
+        return Moments(2 * x.mean, 4 * x.var)
+
+
+def test_errors_name_the_way_out():
+    net = Network([Dense(2, 2), Doubled()])
+    with pytest.raises(InputError, match="Doubled.* has no rule; expected a method linearise"):
+        net.propagate(np.ones((1, 2)), method="linearised")
+    with pytest.raises(InputError, match="expected one row, as after Flatten"):
+        Network([Conv2d(1, 1, 2)]).propagate(np.ones((1, 1, 3, 3)), method="linearised")
+    wide = Network([Dense(1, 20_000)])
+    with pytest.raises(InputError, match="20000 outputs.*or the method 'pfp'"):
+        wide.propagate(np.ones((1, 1)), method="linearised")
+    with pytest.raises(InputError, match="method"):
+        net.propagate(np.ones((1, 2)), method="linear")
+    with pytest.raises(InputError, match="correlated weights"):
+        Network([Dense(2, 2)], correlated=[0]).propagate(np.ones((1, 2)), method="linearised")
