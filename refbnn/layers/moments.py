@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from refbnn.errors import InputError
 from refbnn.numerics.arrays import all_finite, real_array
+
+if TYPE_CHECKING:
+    from refbnn.layers.images.shared_weights import SharedWeights
 
 MEAN_NOT_FINITE = "moments: the mean holds NaN or infinity; expected finite numbers"
 NO_VARIANCE = (
@@ -22,7 +25,9 @@ NO_VARIANCE = (
 class Moments:
     """Mean and variance of every entry of an array of random variables.
 
-    They count as independent. An index or a slice gives the moments of those rows.
+    They count as independent, but for those of one channel of a convolution's outputs, which share
+    weights: pooling asks `shared` for the covariances in a window. An index or a slice gives the
+    moments of those rows.
 
     Parameters
     ----------
@@ -30,6 +35,8 @@ class Moments:
         E[x].
     var : array_like, same shape
         E[(x − E[x])²]; zero where an entry is deterministic.
+    shared : SharedWeights, optional
+        Covariances within a channel, see `refbnn.layers.images.shared_weights`.
 
     Raises
     ------
@@ -48,10 +55,13 @@ class Moments:
 
     mean: np.ndarray
     var: np.ndarray
+    shared: SharedWeights | None = field(default=None, repr=False, kw_only=True)
 
     if TYPE_CHECKING:  # lists become arrays
 
-        def __init__(self, mean: ArrayLike, var: ArrayLike) -> None: ...
+        def __init__(
+            self, mean: ArrayLike, var: ArrayLike, *, shared: SharedWeights | None = None
+        ) -> None: ...
 
     def __post_init__(self):
         mean, var = real_arrays(self, "mean", "var", "moments")
@@ -67,7 +77,7 @@ class Moments:
         The checks would take as long as a small compiled network.
         """
         moments = object.__new__(cls)
-        moments.__dict__.update(mean=mean, var=var)
+        moments.__dict__.update(mean=mean, var=var, shared=None)
         return moments
 
     __iter__ = None  # `mean, var = moments` would unpack two rows

@@ -43,6 +43,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import mean_jacobian
+from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.layer import Arrays, Layer, Shape, layers_in_a_row
 from refbnn.layers.linearisation import linearise_in_a_row
 from refbnn.layers.mean_jacobian import COVERED
@@ -126,15 +127,16 @@ class Residual:
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See the formulas at the top of the file."""
         own = [self._of_layer(index, posteriors) for index in range(len(self.layers))]
+        layers = pool_first(self.layers)
         of_x = x if isinstance(x, Moments) else deterministic(x)
         inputs, now = [of_x], x
-        for layer, weights in zip(self.layers, own, strict=True):
+        for layer, weights in zip(layers, own, strict=True):
             now = layer.moments(now, weights)
             inputs.append(now)
         of_f = inputs.pop()
         J = np.zeros_like(of_x.var)
-        if isinstance(x, Moments) and all(isinstance(layer, COVERED) for layer in self.layers):
-            J = mean_jacobian.diagonal(self.layers, inputs, own)
+        if isinstance(x, Moments) and all(isinstance(layer, COVERED) for layer in layers):
+            J = mean_jacobian.diagonal(layers, inputs, own)
         rest = np.maximum(of_f.var - J**2 * of_x.var, 0.0)
         return Moments(of_x.mean + of_f.mean, (1.0 + J) ** 2 * of_x.var + rest)
 
@@ -147,10 +149,11 @@ class Residual:
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Own covariances of the layers of f, and J + J G of f; moments of f computed again."""
         own = [self._of_layer(index, posteriors) for index in range(len(self.layers))]
+        layers = pool_first(self.layers)
         inputs: list[np.ndarray | Moments] = [x]
-        for layer, weights in zip(self.layers, own, strict=True):
+        for layer, weights in zip(layers, own, strict=True):
             inputs.append(layer.moments(inputs[-1], weights))
-        covariance, J_f = linearise_in_a_row(self.layers, inputs, own, J)
+        covariance, J_f = linearise_in_a_row(layers, inputs, own, J)
         return covariance, J if J_f is None else J + J_f
 
     def _inputs(self, x: np.ndarray, weights: Arrays) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class Weightless(ABC):
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    entrywise = False  # each output depends on the input at its place, with a method `gain`
 
     @abstractmethod
     def output_shape(self, shape: Shape) -> Shape:
@@ -56,7 +58,12 @@ class Weightless(ABC):
 
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `propagated`; known inputs are random ones of variance 0."""
-        return self.propagated(x if isinstance(x, Moments) else deterministic(x))
+        if not isinstance(x, Moments):
+            return self.propagated(deterministic(x))
+        y = self.propagated(x)
+        if self.entrywise and x.shared is not None:
+            return replace(y, shared=x.shared.behind(self, x))
+        return y
 
     def linearise(
         self,

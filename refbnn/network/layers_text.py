@@ -7,8 +7,9 @@ Commas or ends of lines stand between layers. Numbers follow a layer's word:
     conv IN OUT K [stride S] [pad P] [groups G]    channels in and out, kernel size
     dense IN OUT                                   features in and out
     batch_norm C [eps E]                           channels; 1e-5 is the default of ε, as in PyTorch
-    maxpool K [stride S] [pad P] [method M]        the stride is K where none is given; M is exact,
-                                                   the default, or tree (`refbnn.layers.MaxPool2d`)
+    maxpool K [stride S] [pad P] [method M]        the stride is K where none is given; M is window,
+                                                   the default, exact or tree, as in
+                                                   `refbnn.layers.MaxPool2d`
     avgpool K [stride S] [pad P]                   zeros of the padding count in the average
     flatten
     relu, tanh, leaky_relu [SLOPE], elu [ALPHA]    and every other activation of `refbnn.layers`

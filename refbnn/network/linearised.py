@@ -54,6 +54,7 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import Flatten, Layer, Normalise
+from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.linearisation import linearise_in_a_row, quadratic_form
 from refbnn.layers.moments import JointMoments, Moments, deterministic, require_finite_outputs
 from refbnn.network.memory import MOST_ENTRIES, largest_array
@@ -91,7 +92,7 @@ def _propagated(net: Network, x: np.ndarray | Moments, own: list[dict]) -> Joint
         y = deterministic(y)
     n, k = y.shape
     J = np.broadcast_to(np.eye(k)[:, np.newaxis], (k, n, k))
-    cov, J_x = linearise_in_a_row(net.layers, activations, own, J)
+    cov, J_x = linearise_in_a_row(pool_first(net.layers), activations, own, J)
     if isinstance(x, Moments) and J_x is not None:
         cov = cov + quadratic_form(J_x, x.var)
     return JointMoments(y.mean, 0.5 * (cov + cov.swapaxes(1, 2)))  # rounded differently
@@ -100,9 +101,12 @@ def _propagated(net: Network, x: np.ndarray | Moments, own: list[dict]) -> Joint
 def forth(
     layers: Sequence[Layer], own: Sequence[dict], x: np.ndarray | Moments
 ) -> Iterator[np.ndarray | Moments]:
-    """Yield the inputs, then the moments of the outputs of every layer; known values stay known."""
+    """Yield the inputs, then the moments of the outputs of every layer; known values stay known.
+
+    Layers come in the order of `refbnn.layers.images.pool_first`, here and on the way back.
+    """
     yield x
-    for index, (layer, posteriors) in enumerate(zip(layers, own, strict=True)):
+    for index, (layer, posteriors) in enumerate(zip(pool_first(layers), own, strict=True)):
         if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
             # Known values stay known: a first layer has fewer products.
             x = layer.value(x)

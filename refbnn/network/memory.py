@@ -79,6 +79,9 @@ def _of_windows(layer: Conv2d | Pool2d, shape: Shape, name: str) -> Iterator[_Ar
     yield name, channels * (height + 2 * p) * (width + 2 * q), True
     _, *windows = layer.output_shape(shape)
     if isinstance(layer, MaxPool2d):
-        yield name, channels * math.prod(windows) * rows * columns, True
+        entries = channels * math.prod(windows) * rows * columns
+        yield name, entries, True
+        if layer.method == "window":  # and their covariances, one input at a time if need be
+            yield name, max(entries, min(entries * rows * columns, MOST_ENTRIES)), True
     elif isinstance(layer, Conv2d):
         yield name, channels // layer.groups * rows * columns * math.prod(windows), False

@@ -336,6 +336,9 @@ class Network:
     @overload
     def propagate(self, x: ArrayLike | Moments, method: Literal["linearised"]) -> JointMoments: ...
 
+    @overload
+    def propagate(self, x: ArrayLike | Moments, method: str) -> Moments | JointMoments: ...
+
     def propagate(self, x: ArrayLike | Moments, method: str = "pfp") -> Moments | JointMoments:
         """Moments of the output in one pass, for known inputs (B, ...) or random ones.
 

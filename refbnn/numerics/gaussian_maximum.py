@@ -87,34 +87,26 @@ def exact(mean, var):
     return m.reshape(mean.shape[:-1]), v.reshape(mean.shape[:-1])
 
 
+def weights(mean, var):
+    """Probability of each entry to be the greatest, by the same quadrature; (..., k) -> (..., k).
+
+    With f_i = F φ((x − m_i)/s_i)/(s_i Φ((x − m_i)/s_i)), the density of a maximum that entry i
+    makes, it is ∫ f_i, and F(L) for a deterministic entry at the jump. It is ∂E[max]/∂m_i, too.
+    """
+    k = mean.shape[-1]
+    flat_mean = np.ascontiguousarray(mean, dtype=float).reshape(-1, k)
+    flat_scale = np.sqrt(np.ascontiguousarray(var, dtype=float).reshape(-1, k))
+    probability = np.empty(flat_mean.shape)
+    _weights_loops(flat_mean, flat_scale, probability)
+    return probability.reshape(mean.shape)
+
+
 @njit(cache=True, error_model="numpy")
 def _exact_loops(mean, scale, m_out, v_out):
-    k = mean.shape[1]
     offset, mass = np.empty(0), np.empty(0)
     for n in range(len(mean)):
-        # j: the entry that the start x₀ = m_j − 8 s_j belongs to.
-        j = 0
-        for i in range(1, k):
-            start, best = mean[n, i] - _REACH * scale[n, i], mean[n, j] - _REACH * scale[n, j]
-            # Of equals a deterministic one: F may jump there.
-            if start > best or (start == best and scale[n, i] < scale[n, j]):
-                j = i
-        start = -_REACH * scale[n, j]  # from m_j, like every offset below
+        j, count, offset, mass = _panels(mean[n], scale[n], offset, mass)
         atom = _jump(mean[n], scale[n], j)
-
-        # u: from x₀, so that steps of the least scale are not lost in rounding.
-        u, count = 0.0, 0
-        while True:
-            step = _step(mean[n], scale[n], j, start, u)
-            if step == 0.0:
-                break
-            if count + _NODES.size > offset.size:
-                offset, mass = _longer(offset), _longer(mass)
-            panel = slice(count, count + _NODES.size)
-            offset[panel] = start + (u + 0.5 * step * (1.0 + _NODES))
-            mass[panel] = 0.5 * step * _WEIGHTS
-            count += _NODES.size
-            u += step
         _times_density(mean[n], scale[n], j, offset[:count], mass[:count])
 
         shift = 0.0
@@ -125,6 +117,65 @@ def _exact_loops(mean, scale, m_out, v_out):
             away = offset[c] - shift
             spread += mass[c] * away * away
         m_out[n], v_out[n] = mean[n, j] + shift, spread
+
+
+@njit(cache=True, error_model="numpy")
+def _weights_loops(mean, scale, out):
+    offset, mass = np.empty(0), np.empty(0)
+    for n in range(len(mean)):
+        j, count, offset, mass = _panels(mean[n], scale[n], offset, mass)
+        product = _product(mean[n], scale[n], j, offset[:count])
+        for i in range(mean.shape[1]):
+            total = 0.0
+            if scale[n, i] > 0.0:
+                for c in range(count):
+                    z = (mean[n, j] - mean[n, i] + offset[c]) / scale[n, i]
+                    ratio = math.exp(-0.5 * z * z) / (0.5 * math.erfc(-z * math.sqrt(0.5)))
+                    total += mass[c] * product[c] * ratio
+                total /= scale[n, i] * math.sqrt(2.0 * math.pi)
+            out[n, i] = total
+        if scale[n, j] == 0.0:
+            out[n, j] = _jump(mean[n], scale[n], j)
+
+
+@njit(cache=True, error_model="numpy")
+def _panels(mean, scale, offset, mass):
+    """Nodes as offsets from m_j and their masses dx: j, their number, both arrays, made longer."""
+    # j: the entry that the start x₀ = m_j − 8 s_j belongs to.
+    j = 0
+    for i in range(1, mean.size):
+        start, best = mean[i] - _REACH * scale[i], mean[j] - _REACH * scale[j]
+        # Of equals a deterministic one: F may jump there.
+        if start > best or (start == best and scale[i] < scale[j]):
+            j = i
+    start = -_REACH * scale[j]  # from m_j, like every offset below
+
+    # u: from x₀, so that steps of the least scale are not lost in rounding.
+    u, count = 0.0, 0
+    while True:
+        step = _step(mean, scale, j, start, u)
+        if step == 0.0:
+            break
+        if count + _NODES.size > offset.size:
+            offset, mass = _longer(offset), _longer(mass)
+        panel = slice(count, count + _NODES.size)
+        offset[panel] = start + (u + 0.5 * step * (1.0 + _NODES))
+        mass[panel] = 0.5 * step * _WEIGHTS
+        count += _NODES.size
+        u += step
+    return j, count, offset, mass
+
+
+@njit(cache=True, error_model="numpy")
+def _product(mean, scale, j, x):
+    """F = ∏ Φ over the random entries at offsets x from m_j."""
+    product = np.ones(x.size)
+    for i in range(mean.size):
+        if scale[i] > 0.0:
+            for n in range(x.size):
+                z = (mean[j] - mean[i] + x[n]) / scale[i]
+                product[n] *= 0.5 * math.erfc(-z * math.sqrt(0.5))
+    return product
 
 
 @njit(cache=True, error_model="numpy")

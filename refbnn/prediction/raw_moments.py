@@ -27,6 +27,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from refbnn.layers import Conv2d, Dense, Layer
+from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
@@ -51,7 +52,7 @@ def propagate(net: Network, x: np.ndarray) -> Moments:
     """Propagate inputs (B, ...) in this form through a network without correlated layers."""
     y: np.ndarray | Moments = np.asarray(x, dtype=float)
     for layer, posteriors in zip(
-        net.layers, net.by_layer(net.propagated_parameters()), strict=True
+        pool_first(net.layers), net.by_layer(net.propagated_parameters()), strict=True
     ):
         y = moments(layer, y, posteriors)
     return y if isinstance(y, Moments) else deterministic(y)

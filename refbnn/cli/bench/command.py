@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pool",
         metavar="METHOD",
         help="take the moments of max pooling by this method everywhere in this run, instead of "
-        "the network's own: exact, by quadrature; tree, by Clark's approximation in pairs, "
+        "the network's own: window, with the covariance of a convolution's outputs; exact, of "
+        "independent entries, by quadrature; tree, by Clark's approximation in pairs, "
         "faster and less accurate",
     )
     shared.add_records(parser)

@@ -22,7 +22,9 @@ from refbnn.numerics.gaussian_expectation import shift_and_variance
 
 @dataclass(frozen=True, repr=False)
 class Elementwise(Weightless):
-    """A layer that applies one function to every entry; its fields are finite numbers."""
+    """A layer that applies one function f to every entry; its fields are finite numbers."""
+
+    entrywise = True
 
     def __post_init__(self):
         for field in fields(self):
@@ -33,6 +35,11 @@ class Elementwise(Weightless):
     def output_shape(self, shape: Shape) -> Shape:
         """Any shape, kept."""
         return shape
+
+    @property
+    def monotone(self) -> bool:
+        """Whether f nowhere decreases: max pooling before it is the same function."""
+        return False
 
     def gain(self, x: Moments) -> np.ndarray:
         """E[f′(x)] of Gaussian x: by panels of f′(m + t) − f′(m), between the knots of f.

@@ -67,3 +67,8 @@ class ELU(Elementwise):
     def knots(self) -> np.ndarray:
         """See `refbnn.layers.activations.elementwise`."""
         return _KNOTS
+
+    @property
+    def monotone(self) -> bool:
+        """See `refbnn.layers.activations.elementwise`."""
+        return self.alpha >= 0.0

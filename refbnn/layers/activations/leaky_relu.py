@@ -61,3 +61,8 @@ class LeakyReLU(Elementwise):
     def gain(self, x: Moments) -> np.ndarray:
         """E[f′(x)] = λ + (1 − λ) Φ(m/√v); of a known x the slope that `grad_input` uses."""
         return self.slope + (1.0 - self.slope) * probability_above_0(x.mean, x.var)
+
+    @property
+    def monotone(self) -> bool:
+        """See `refbnn.layers.activations.elementwise`."""
+        return self.slope >= 0.0

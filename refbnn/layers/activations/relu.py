@@ -47,3 +47,8 @@ class ReLU(Elementwise):
     def gain(self, x: Moments) -> np.ndarray:
         """E[f′(x)] = Φ(m/√v); of a known x the slope that `grad_input` uses."""
         return probability_above_0(x.mean, x.var)
+
+    @property
+    def monotone(self) -> bool:
+        """See `refbnn.layers.activations.elementwise`."""
+        return True

@@ -74,3 +74,8 @@ class Sigmoid(Elementwise):
     def knots(self) -> np.ndarray:
         """See `refbnn.layers.activations.elementwise`."""
         return KNOTS
+
+    @property
+    def monotone(self) -> bool:
+        """See `refbnn.layers.activations.elementwise`."""
+        return True

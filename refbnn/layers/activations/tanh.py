@@ -53,3 +53,8 @@ class Tanh(Elementwise):
     def knots(self) -> np.ndarray:
         """Half of those of the sigmoid: tanh x = 2σ(2x) − 1."""
         return KNOTS / 2
+
+    @property
+    def monotone(self) -> bool:
+        """See `refbnn.layers.activations.elementwise`."""
+        return True

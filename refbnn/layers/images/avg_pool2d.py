@@ -7,9 +7,11 @@ in the average (PyTorch's default, `count_include_pad=True`):
 
     y_ij = 1/(KL) Σ_{a<K} Σ_{b<L} x̄_{s·i+a, t·j+b}        backward: the transposed sum of ∂L/∂y
 
-Moments, for independent inputs of any law: the same sum of the means, and 1/(KL)² Σ of the
-variances. Exact for each output by itself; outputs of overlapping windows are correlated, which is
-not passed on.
+Moments: the same sum of the means, and 1/(KL)² Σ of the covariances in the window. For independent
+inputs of any law these are the variances alone. Behind a convolution they are those of
+`refbnn.layers.images.shared_weights`: exact directly behind it or with batch normalisation between,
+to first order behind an activation. Outputs are correlated among one another, which is not passed
+on.
 """
 
 from __future__ import annotations
@@ -60,7 +62,11 @@ class AvgPool2d(Pool2d):
     def propagated(self, x: Moments) -> Moments:
         """Moments of y for random inputs (..., H, W) -> (..., OH, OW)."""
         (rows, columns), *_ = self.sizes
-        return Moments(self.value(x.mean), self.value(x.var) / (rows * columns))
+        var = self.value(x.var)
+        if x.shared is not None:
+            var += x.shared.sum_between(x.shape, *self.sizes) / (rows * columns)
+        # Below 0 by rounding alone, or where first order puts negative covariances too high.
+        return Moments(self.value(x.mean), np.maximum(var, 0.0) / (rows * columns))
 
 
 def _shifts(kernel, stride, size):

@@ -59,6 +59,8 @@ class BatchNorm2d(Weightless):
     beta: np.ndarray
     eps: float = 1e-5
 
+    entrywise = True
+
     if TYPE_CHECKING:  # lists become arrays
 
         def __init__(
@@ -111,6 +113,10 @@ class BatchNorm2d(Weightless):
     def propagated(self, x: Moments) -> Moments:
         """Moments of y for random inputs of any law."""
         return Moments(self.value(x.mean), _like(x.var, self.slope**2) * x.var)
+
+    def gain(self, x: Moments) -> np.ndarray:
+        """E[∂y/∂x] = a, of the shape (C, 1, 1)."""
+        return _like(x.mean, self.slope)
 
     @property
     def slope(self) -> np.ndarray:

@@ -18,8 +18,9 @@ variance v), as in the dense layer from Var[wx] = σ²v + σ²m² + µ²v:
     m' = µ ∗ m + µ_b        v' = (µ² + σ²) ∗ v + σ² ∗ m² + σ_b²
 
 Exact for each output by itself: all weights and all pixels in one window are different variables.
-Outputs are correlated, because they share weights and pixels. These correlations are not passed
-on: the next layer takes its inputs as independent. For known inputs v = 0.
+Outputs are correlated, because they share weights and pixels. Pooling behind takes account of that
+(`refbnn.layers.images.shared_weights`); other layers take their inputs as independent. For known
+inputs v = 0.
 
 Linearised (`refbnn.layers.linearisation`): G is the convolution with µ. All positions share the
 noise of the weights: Σ_w G_kw (θ_w − µ_w), with G_k = ∂(J_k y)/∂W the weight gradient of J_k at
@@ -35,12 +36,13 @@ computes with those of Numba; the two check each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers.images import conv2d_loops
+from refbnn.layers.images.shared_weights import SharedWeights
 from refbnn.layers.images.windows import Pair, WindowSizes, padded, windowed_shape, windows
 from refbnn.layers.layer import Arrays, Shape, short_repr
 from refbnn.layers.linearisation import quadratic_form
@@ -222,8 +224,11 @@ class Conv2d(WindowSizes):
         self.output_shape(x.shape[-3:])
         weight, bias = posteriors["weight"], posteriors["bias"]
         if isinstance(x, Moments):
-            return moments(x, weight, bias, *self.steps)
-        return moments_of_known(x, weight, bias, *self.steps)
+            x = replace(x, shared=None)  # or all activations before would stay in memory
+            y = moments(x, weight, bias, *self.steps)
+        else:
+            y = moments_of_known(x, weight, bias, *self.steps)
+        return replace(y, shared=SharedWeights(x, weight, bias, self.steps))
 
     def linearise(
         self,

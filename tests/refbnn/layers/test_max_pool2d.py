@@ -406,7 +406,7 @@ def test_known_inputs_have_no_variance():
 
 def test_unknown_method_is_refused():
     for method in ("best", "chain"):
-        with pytest.raises(InputError, match=f"'{method}' is unknown; expected one of: exact"):
+        with pytest.raises(InputError, match=f"'{method}' is unknown; expected one of: window"):
             MaxPool2d(2, method=method)
 
 

@@ -483,7 +483,7 @@ def test_hostile_headers_are_refused(saved, change, words):
 def test_a_method_of_max_pooling_that_is_gone_is_refused(saved):
     layer = {"type": "MaxPool2d", "kernel_size": 2, "method": "chain"}
     with_header(saved, replaced(layers=[layer]))
-    refused(saved, "layer 0: MaxPool2d: .*method 'chain' is unknown; expected one of: exact, tree")
+    refused(saved, "layer 0: MaxPool2d: .*method 'chain' is unknown; expected one of: window")
 
 
 def test_convolutions_of_odd_sizes_are_refused(saved):

@@ -92,12 +92,12 @@ class Doubled:
 
 def test_errors_name_the_way_out():
     net = Network([Dense(2, 2), Doubled()])
-    with pytest.raises(InputError, match="Doubled.* has no rule; expected a method linearise"):
+    with pytest.raises(InputError, match=r"Doubled.* has no rule; expected a method linearise"):
         net.propagate(np.ones((1, 2)), method="linearised")
     with pytest.raises(InputError, match="expected one row, as after Flatten"):
         Network([Conv2d(1, 1, 2)]).propagate(np.ones((1, 1, 3, 3)), method="linearised")
     wide = Network([Dense(1, 20_000)])
-    with pytest.raises(InputError, match="20000 outputs.*or the method 'pfp'"):
+    with pytest.raises(InputError, match=r"20000 outputs.*or the method 'pfp'"):
         wide.propagate(np.ones((1, 1)), method="linearised")
     with pytest.raises(InputError, match="method"):
         net.propagate(np.ones((1, 2)), method="linear")

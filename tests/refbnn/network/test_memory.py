@@ -29,7 +29,8 @@ def test_an_absurd_array_is_refused(layers, shape, name):
 
 def test_the_largest_array_is_counted():
     assert largest_array([Conv2d(1, 2, 3, padding=1)], (1, 8, 8)) == 128
-    assert largest_array([MaxPool2d(3, 1)], (1, 8, 8)) == 6 * 6 * 9
+    assert largest_array([MaxPool2d(3, 1)], (1, 8, 8)) == 6 * 6 * 9**2  # and covariances
+    assert largest_array([MaxPool2d(3, 1, method="tree")], (1, 8, 8)) == 6 * 6 * 9
 
 
 FLOODS: dict[str, tuple[list[Layer], str]] = {

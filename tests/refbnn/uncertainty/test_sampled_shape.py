@@ -53,7 +53,9 @@ def test_chance(S):
 def folded() -> tuple[Network, np.ndarray]:
     """y = c·max(w, −w, w, −w) = c |w| with w ~ N(0, σ²): half-normal."""
     net = Network(
-        [Conv2d(1, 1, 1), MaxPool2d(2), Flatten(), Dense(1, 1)], input_shape=(1, 2, 2), seed=0
+        [Conv2d(1, 1, 1), MaxPool2d(2, method="exact"), Flatten(), Dense(1, 1)],
+        input_shape=(1, 2, 2),
+        seed=0,
     )
     own = {
         "0.weight": Posterior(np.zeros((1, 1, 1, 1)), np.full((1, 1, 1, 1), 0.7)),
@@ -75,7 +77,7 @@ def test_shape_behind_pooling():
     assert dense.sampled is not None
     assert dense.flagged().all()
     mean, var, skewness, kurtosis = stats.halfnorm.stats(moments="mvsk")
-    # Propagation takes the four for independent: variance 0.49172 (mean 1.02938) of the greatest
+    # The method takes the four for independent: variance 0.49172 (mean 1.02938) of the greatest
     # of four standard normals (Teichroew 1956).
     own = dense.sampled
     # Four standard errors each, of a half-normal, by 300 repetitions with SciPy.
