@@ -13,6 +13,7 @@ NAMES = (
     "fits",
     "inverse_cdf",
     "kl_error",
+    "linearised",
     "half_precision",
     "high_epistemic",
     "pfp_error",

@@ -42,12 +42,21 @@ n ≥ 2, with r the own variances. So what is left out of J Cov[f] Jᵀ at one l
 Σ_{i≠k} |J_i J_k| ρ_ik² √(r_i r_k), second order in the correlations. They are small where many
 weights meet: each of n inputs brings noise of its own.
 
+*Gains* of narrow deep networks come from variances that are too small, and with them the means. A
+second sweep with the variances that the covariance of each layer implies takes n × n matrices, so
+as much as all covariances (`refbnn.prediction.covariance`, which computes those of ReLU exactly).
+Eight hidden layers of 32 units, garments: median ratio of variances to the sampled ones 0.93 and
+0.94 with a second sweep, root mean square of its logarithm 0.25 and 0.16, error of the means 0.09
+and 0.03 deviations; all covariances have 0.92, 0.18 and 0.03 (`figures/linearised.py`). Networks of
+100 units lie within 6 % of 1, so none is made here.
+
 Only means and variances of weights enter: the result does not depend on their law beyond these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,7 +134,9 @@ def _block(net: Network, shape: tuple[int, ...]) -> int:
             "after Flatten"
         )
     (k,) = outputs
-    one = k * largest_array(net.layers, shape[1:])
+    # Each output has a gradient of all weights of a convolution.
+    weights = max((prod(own) for own in net.layout.shapes.values() if len(own) == 4), default=1)
+    one = k * max(largest_array(net.layers, shape[1:]), weights)
     for what, entries, remedy in (
         ("the Jacobian of one input", one, "fewer outputs, or the method 'pfp'"),
         ("the covariances", shape[0] * k * k, "fewer inputs at a time, or the method 'pfp'"),
