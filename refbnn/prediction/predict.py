@@ -97,7 +97,7 @@ def predict(
         sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
         return _without_nan(sums.classes)
     if method != "pfp":
-        joint = class_joint(_joint(net, x, method))
+        joint = class_joint(joint_moments(net, x, method))
         return _without_nan(by_table(joint, n_samples or N_POINTS))
     logits = class_logits(net.propagate(x))
     return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
@@ -148,7 +148,7 @@ def predict_targets(
     if method == "pfp":
         found = from_output_moments(net.propagate(x), n_targets)
     elif method != "svi":
-        found = from_output_moments(_joint(net, x, method).marginal, n_targets)
+        found = from_output_moments(joint_moments(net, x, method).marginal, n_targets)
     else:
         rng = stream(seed, "predict")
         blocks = _sample_blocks(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
@@ -166,7 +166,7 @@ def predict_targets(
     return found
 
 
-def _joint(net: Network, x: np.ndarray, method: str) -> JointMoments:
+def joint_moments(net: Network, x: np.ndarray, method: str) -> JointMoments:
     """Joint moments of the outputs by a method that keeps their covariances."""
     if method == "linearised":
         return net.propagate(x, method="linearised")
