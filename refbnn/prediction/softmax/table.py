@@ -43,6 +43,14 @@ whitened, were no better at 1024 points and more.
     2048    4.0e-4  (3.5e-3)     2.2e-3  (9.0e-3)
 
 1024 independent draws: 2.9e-3 (2.0e-2) and 8.6e-3 (2.7e-2).
+
+With 1024 points for random covariances (logit deviations 0.4 to 3.3, means N(0, 4)), against 2¹⁷
+points of the same sequence (K = 100: 2¹⁵):
+
+    K       probabilities        mutual information, nats
+    3       1.6e-4  (4.4e-4)     3.6e-4  (1.0e-3)
+    10      3.8e-4  (1.9e-3)     2.9e-3  (6.7e-3)
+    100     5.5e-4  (4.1e-3)     1.0e-2  (1.4e-2)
 """
 
 from __future__ import annotations
