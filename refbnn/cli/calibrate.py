@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from refbnn.cli import arguments as shared
+from refbnn.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "greatest number of these examples, evenly spaced; each is propagated some 25 times"
     shared.add_integer(parser, "--examples", 1, 1000, text)
+    parser.add_argument(
+        "--method",
+        metavar="METHOD",
+        default="pfp",
+        help="pfp: choose its factor; linearised, full: they use none, so measure the ratio of "
+        "sampled to propagated variance instead, and save nothing (default: %(default)s)",
+    )
     parser.add_argument(
         "--criterion",
         metavar="NAME",
@@ -40,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """Print the factor, and the criterion before and after."""
+    """Print the factor, and the criterion before and after; or the ratio of variances."""
     from dataclasses import asdict
 
     from tabulate import tabulate
@@ -51,9 +59,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from refbnn.cli.models import require_classes, shaped, warn_of_other_data
     from refbnn.cli.output import plotter, write_json
     from refbnn.training.data import held_out
+    from refbnn.uncertainty.pfp_vs_svi import PROPAGATED
     from refbnn.uncertainty.variance_factor import BOUNDS, CRITERIA, choose
 
+    shared.require_one_of("--method", arguments.method, PROPAGATED)
     shared.require_one_of("--criterion", arguments.criterion, CRITERIA)
+    if arguments.method != "pfp":
+        _require_no_factor(arguments)
     plot = plotter(arguments.plot, "calibration")
     net = load(arguments.model)
     examples = data.load(arguments.data, "train")
@@ -63,6 +75,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
         require_classes(net, arguments.model, examples)
     if net.trained_on is not None and net.trained_on[1] != examples.fingerprint:
         warn_of_other_data("calibrate", net, arguments.model, examples)
+    if arguments.method != "pfp":
+        with threadpool_limits(arguments.threads, "blas"):
+            _measure(net, shaped(net, examples)[held], examples.source, arguments)
+        return []
     with (
         threadpool_limits(arguments.threads, "blas"),
         tqdm(desc="calibrate", unit="propagation", disable=None) as bar,
@@ -96,3 +112,47 @@ def run(arguments: argparse.Namespace) -> list[str]:
     if arguments.out is not None:
         save(arguments.out, net.with_variance_factor(found.factor))
     return []
+
+
+def _require_no_factor(arguments: argparse.Namespace) -> None:
+    """Raise InputError for an option that belongs to the choice of a factor."""
+    for name, given in (
+        ("--out", arguments.out is not None),
+        ("--plot", arguments.plot is not None),
+        ("--criterion", arguments.criterion != "epistemic"),
+    ):
+        if given:
+            raise InputError(
+                f"{name} with --method {arguments.method}: this method uses no variance factor, so "
+                "none is chosen or saved; expected --method pfp, or no such option"
+            )
+
+
+def _measure(net, x, source, arguments: argparse.Namespace) -> None:
+    """Print and write the ratio of sampled to propagated variance."""
+    from dataclasses import asdict
+
+    from refbnn.cli.output import write_json
+    from refbnn.uncertainty.variance_ratio import PASSES, variance_ratio
+
+    found = variance_ratio(net, x, method=arguments.method, seed=arguments.seed)
+    print(
+        f"variance of the outputs, sampled/{arguments.method}: {found.ratio:.4f} ± "
+        f"{found.standard_error:.2g} (choice of examples {found.error_examples:.2g}, SVI's passes "
+        f"{found.error_passes:.2g})"
+    )
+    print(
+        f"{len(x)} examples, {PASSES} passes; {arguments.method} uses no variance factor: nothing "
+        "is chosen or saved"
+    )
+    numbers = asdict(found) | {"standard_error": found.standard_error}
+    write_json(
+        arguments.json,
+        {
+            "data": source,
+            "examples": len(x),
+            "method": arguments.method,
+            "passes": PASSES,
+            **numbers,
+        },
+    )

@@ -93,7 +93,7 @@ def _print_first_order(rows: list[dict]) -> None:
 
     header = ["first order", "", "|skewness| 50 %", "95 %", "max"]
     header += ["|excess kurtosis| 50 %", "95 %", "max", "KL 50 % (nats)", "95 %", "flagged %"]
-    header += ["variance, full/diagonal"]
+    header += ["variance, full/diagonal", "linearised/diagonal"]
     cells = [
         [
             row["layer"],
@@ -103,6 +103,7 @@ def _print_first_order(rows: list[dict]) -> None:
             *list(row["divergence_nats"].values())[:2],
             row["flagged_percent"],
             row["median_variance_ratio_full_to_diagonal"],
+            row["median_variance_ratio_linearised_to_diagonal"],
         ]
         for row in rows
     ]
@@ -115,6 +116,7 @@ def _print_sampled(rows: list[dict], n: int) -> None:
     from refbnn.uncertainty.diagnostics.non_gaussianity import standard_errors
 
     header = [f"{n} samples", "", "variance, sampled/PFP 50 %", "5 %", "95 %", "|mean shift|"]
+    header[-1:-1] = ["sampled/linearised 50 %", "5 %", "95 %"]
     header += ["|skewness| 50 %", "95 %", "|excess kurtosis| 50 %", "95 %"]
     header += ["KL 50 % (nats)", "95 %", "flagged %"]
     cells = []
@@ -122,6 +124,8 @@ def _print_sampled(rows: list[dict], n: int) -> None:
         found = row["sampled"]
         ratio = found["variance_ratio_sampled_to_propagated"]
         cell = [row["layer"], row["kind"], ratio["median"], ratio["q05"], ratio["q95"]]
+        linear = found["variance_ratio_sampled_to_linearised"] or {}
+        cell += [linear.get(key) for key in ("median", "q05", "q95")]
         cell.append(found["mean_shift_in_standard_deviations"]["q95"])
         for key in ("skewness", "excess_kurtosis", "divergence_less_chance_nats"):
             cell += [found[key]["median"], found[key]["q95"]]
@@ -151,6 +155,9 @@ def _print_bounds(bounds: list[dict]) -> None:
 
 def _print_limits(net) -> None:
     """Say what the numbers leave out."""
+    from refbnn.uncertainty.diagnostics.diagnose import MOST_UNITS
+
+    print(f"linearised: for at most {MOST_UNITS} outputs of a layer, evenly spaced")
     print("first order: without what the correlation of a layer's inputs adds")
     reset = [str(i) for i, layer in enumerate(net.layers[:-1]) if not _is_followed(layer)]
     if reset:
@@ -170,7 +177,13 @@ def _row(layer, threshold: float) -> dict:
     """Numbers of one layer, for JSON and the tables."""
     import numpy as np
 
-    ratio = layer.variance_ratio
+    full, linear = (
+        None if ratio is None else float(np.median(ratio))
+        for ratio in (layer.variance_ratio, layer.linearised_ratio)
+    )
+    sampled = None
+    if layer.sampled is not None:
+        sampled = _sampled_row(layer.sampled, layer.sampled_to_linearised, threshold)
     return {
         "layer": layer.index,
         "kind": layer.layer,
@@ -178,20 +191,22 @@ def _row(layer, threshold: float) -> dict:
         "excess_kurtosis": _quantiles(np.abs(layer.first_order.kurtosis)),
         "divergence_nats": _quantiles(np.abs(layer.first_order.divergence)),
         "flagged_percent": 100.0 * float((layer.first_order.divergence > threshold).mean()),
-        "median_variance_ratio_full_to_diagonal": None
-        if ratio is None
-        else float(np.median(ratio)),
-        "sampled": None if layer.sampled is None else _sampled_row(layer.sampled, threshold),
+        "median_variance_ratio_full_to_diagonal": full,
+        "median_variance_ratio_linearised_to_diagonal": linear,
+        "linearised_outputs": len(layer.units),
+        "sampled": sampled,
     }
 
 
-def _sampled_row(sampled, threshold: float) -> dict:
+def _sampled_row(sampled, to_linearised, threshold: float) -> dict:
     import numpy as np
 
+    levels = {"q05": 0.05, "median": 0.5, "q95": 0.95}
     return {
-        "variance_ratio_sampled_to_propagated": _quantiles(
-            sampled.variance_ratio, q05=0.05, median=0.5, q95=0.95
-        ),
+        "variance_ratio_sampled_to_propagated": _quantiles(sampled.variance_ratio, **levels),
+        "variance_ratio_sampled_to_linearised": None
+        if to_linearised is None
+        else _quantiles(to_linearised, **levels),
         "mean_shift_in_standard_deviations": _quantiles(np.abs(sampled.mean_shift)),
         "skewness": _quantiles(np.abs(sampled.non_gaussianity.skewness)),
         "excess_kurtosis": _quantiles(np.abs(sampled.non_gaussianity.kurtosis)),

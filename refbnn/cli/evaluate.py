@@ -68,8 +68,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         print(
             f"SVI: the mutual information of {n} samples is too low by about the factor 1 - 1/{n}"
         )
-    if net.variance_factor != 1.0 and "full" in methods:
-        print("FULL without the network's variance factor, which is chosen for PFP")
+    if net.variance_factor != 1.0 and arguments.method in ("linearised", "full"):
+        name = arguments.method.upper()
+        print(f"{name} without the network's variance factor, which is chosen for PFP")
     if net.variance_factor != 1.0 and "pfp" in methods:
         numbers["pfp"]["variance_factor"] = net.variance_factor
         print(f"PFP with {net.variance_factor:.4g} times the variance of every weight")

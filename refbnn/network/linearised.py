@@ -55,6 +55,7 @@ Only means and variances of weights enter: the result does not depend on their l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
@@ -123,6 +124,38 @@ def forth(
         else:
             x = layer.moments(x, posteriors)
         yield x
+
+
+def variances(
+    layers: Sequence[Layer],
+    own: Sequence[dict],
+    activations: Sequence[np.ndarray | Moments],
+    units: np.ndarray,
+) -> np.ndarray:
+    """Variances (B, n) of some outputs of the network that is cut behind these layers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In the order of `refbnn.layers.images.pool_first`.
+    own : sequence of dict
+        Their posteriors.
+    activations : sequence of ndarray or Moments
+        Known inputs and the outputs of all layers, as `forth` yields them.
+    units : (n,) of int
+        Places in one output, flattened; each is one right-hand side of the pass back.
+    """
+    n, *shape = activations[-1].shape
+    largest = max(math.prod(a.shape) for a in activations)
+    at_a_time = max(1, _NUMBERS // max(1, largest))
+    found = np.empty((n, len(units)))
+    for first in range(0, len(units), at_a_time):
+        part = units[first : first + at_a_time]
+        J = np.zeros((len(part), n, math.prod(shape)))
+        J[np.arange(len(part)), :, part] = 1.0
+        cov, _ = linearise_in_a_row(layers, activations, own, J.reshape(-1, n, *shape))
+        found[:, first : first + at_a_time] = np.einsum("bkk->bk", cov)
+    return found
 
 
 def _block(net: Network, shape: tuple[int, ...]) -> int:

@@ -27,7 +27,9 @@ alike, and shapes behind layers other than ReLU and Flatten. In practice they ar
 sampled logits of a trained LeNet-5 had five times their kurtosis, of a 784-100-100-10 four times.
 Sampled passes (`refbnn.uncertainty.diagnostics.sampled`) include both, to the resolution of their
 number; an entry is flagged where either says so. Where `refbnn.prediction.covariance` applies, the
-ratio of full to diagonal variance shows the correlation too.
+ratio of full to diagonal variance shows the correlation too, and so does the ratio of linearised to
+diagonal variance: for each layer that of the network cut behind it (`refbnn.network.linearised`),
+for at most 64 of its outputs, evenly spaced, as each costs a pass back.
 
 *Divergence* of y from the Gaussian of its mean and variance, with γ_y = κ₃/v^{3/2}, κ_y = κ₄/v²:
 γ_y²/12 + κ_y²/48 (`refbnn.uncertainty.diagnostics.non_gaussianity`).
@@ -48,8 +50,10 @@ import numpy as np
 
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, Normalise, ReLU
+from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
+from refbnn.network import linearised
 from refbnn.network.input_range import warn_if_far
 from refbnn.network.network import Network
 from refbnn.noise.law import Law, cumulants
@@ -73,6 +77,7 @@ from refbnn.uncertainty.diagnostics.sampled import (
 
 THRESHOLD = 1.0 / (2.0 * SVI_SAMPLES)  # nats
 BLOCK = 50  # inputs at a time
+MOST_UNITS = 64  # of a layer whose linearised variances are computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +93,11 @@ class LayerDiagnosis:
         By the formulas, for independent inputs.
     variance_ratio : (B, n) or None
         Full-covariance variance over the diagonal one, where that mode applies.
+    linearised_ratio : (B, n) or None
+        Linearised variance over the diagonal one, of the outputs `units`; None where a layer has no
+        rule.
+    units : (n,) of int
+        Places in the flattened output of one input: all, or `MOST_UNITS` evenly spaced.
     sampled : SampledMoments or None
         None without sampled passes.
     """
@@ -96,7 +106,22 @@ class LayerDiagnosis:
     layer: str
     first_order: NonGaussianity
     variance_ratio: np.ndarray | None
+    linearised_ratio: np.ndarray | None
+    units: tuple[int, ...]
     sampled: SampledMoments | None
+
+    @property
+    def sampled_to_linearised(self) -> np.ndarray | None:
+        """Sampled over linearised variance of `units`, (B, n); 1 where the latter is 0.
+
+        None without sampled passes, or where a layer has no rule.
+        """
+        linear = self.linearised_ratio
+        if self.sampled is None or linear is None:
+            return None
+        sampled = self.sampled.variance_ratio
+        own = sampled.reshape(len(sampled), -1)[:, self.units]
+        return np.divide(own, linear, out=np.ones(linear.shape), where=linear > 0.0)
 
     def flagged(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Entries, (B, ...), flagged to first order or by sampled passes."""
@@ -230,14 +255,21 @@ def _diagnose(net: Network, x: np.ndarray, n_samples: int, seed: int) -> list[La
     joint: Iterator[Any] = repeat(None) if obstacle(net) else propagate_layers(net, x)
     next(joint)  # the inputs
     now, shape = deterministic(x), NonGaussianity.gaussian(x.shape)
-    for index, own in enumerate(net.by_layer(net.parameters())):
-        layer, before = net.layers[index], now
+    order, posteriors = pool_first(net.layers), net.by_layer(net.parameters())
+    activations: list[np.ndarray | Moments] = [x]
+    for index, (layer, own) in enumerate(zip(order, posteriors, strict=True)):
+        before = now
         now, joint_now = layer.moments(before, own), next(joint)
+        known = isinstance(layer, Normalise | Flatten) and isinstance(activations[-1], np.ndarray)
+        activations.append(now.mean if known else now)
         if own:
             cumulants = weighted_sum(index, layer, before, shape, own, net.law)
             of_layer = NonGaussianity.from_cumulants(*cumulants, now.var)
             ratio = _variance_ratio(joint_now, now.var)
-            layers.append(LayerDiagnosis(index, type(layer).__name__, of_layer, ratio, None))
+            so_far = order[: index + 1], posteriors[: index + 1], activations
+            units, linear = _linearised_ratio(*so_far)
+            kind = type(layer).__name__
+            layers.append(LayerDiagnosis(index, kind, of_layer, ratio, linear, units, None))
             propagated[index] = now
         if isinstance(layer, Flatten):
             parts = (part.reshape(now.shape) for part in (shape.skewness, shape.kurtosis))
@@ -250,6 +282,24 @@ def _diagnose(net: Network, x: np.ndarray, n_samples: int, seed: int) -> list[La
         return layers
     sampled = sampled_moments(net, x, propagated, n_samples, seed)
     return [replace(layer, sampled=sampled[layer.index]) for layer in layers]
+
+
+def _linearised_ratio(
+    layers: Sequence[Layer],
+    posteriors: Sequence[dict[str, Posterior]],
+    activations: Sequence[np.ndarray | Moments],
+) -> tuple[tuple[int, ...], np.ndarray | None]:
+    """Some outputs of the last of these layers, and their linearised variance over the diagonal."""
+    last = activations[-1]
+    assert isinstance(last, Moments)  # of a layer with weights
+    diagonal = last.var.reshape(len(last.var), -1)
+    n = diagonal.shape[1]
+    units = np.linspace(0, n - 1, min(n, MOST_UNITS)).round().astype(int)
+    if not all(hasattr(layer, "linearise") for layer in layers):
+        return tuple(units.tolist()), None
+    found = linearised.variances(layers, posteriors, activations, units)
+    v = diagonal[:, units]
+    return tuple(units.tolist()), np.where(v != 0.0, found / np.where(v != 0.0, v, 1.0), 1.0)
 
 
 def _variance_ratio(joint: object, diagonal: np.ndarray) -> np.ndarray | None:

@@ -60,6 +60,24 @@ def test_standard_errors_stand_beside_the_numbers(capsys, tmp_path):
     assert "too low" not in out
 
 
+def test_linearised_propagation(capsys, tmp_path, net):
+    net = net.with_variance_factor(2.0)
+    save("m.npz", net)
+    code, out, _ = run(capsys, *WORDS, "--method", "linearised", "--samples", 64)
+    assert code == 0
+    assert "LINEARISED without the network's variance factor" in out
+    x = net.shaped(data.load("mnist-subset", "test").x)
+    want = predict(net, x, method="linearised", n_samples=64).mutual_information.mean()
+    found = numbers(tmp_path)["linearised"]["mutual_information_inside_nats"]
+    assert found == pytest.approx(want, rel=1e-9)
+    np.save("x.npy", x[:5])
+    code, out, _ = run(capsys, "predict", "m.npz", "x.npy", "--method", "linearised")
+    assert code == 0
+    last = float(out.splitlines()[5].split(",")[-1])
+    of_five = predict(net, x[:5], method="linearised").mutual_information
+    assert last == pytest.approx(of_five[4], rel=1e-9)
+
+
 def test_help_states_the_bias(capsys):
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "--help"])

@@ -1,6 +1,7 @@
 """The variance factor: what uses it, how it is chosen, and where it is kept."""
 
 import json
+import statistics
 import zipfile
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 
 from refbnn import InputError, Network, Posterior, cli, load, predict, save
 from refbnn.layers import Dense, ReLU
+from refbnn.numerics.random.streams import stream
 from refbnn.prediction.predict import predict_targets
 from refbnn.uncertainty.variance_factor import _jackknife, choose
+from refbnn.uncertainty.variance_ratio import variance_ratio
 
 
 def network(n_outputs=3, scale=0.2, layers=None):
@@ -198,6 +201,57 @@ def test_a_hostile_factor_is_refused(tmp_path, bad):
     assert zipfile.is_zipfile(path)
     with pytest.raises(InputError, match="variance_factor: expected a positive number"):
         load(path)
+
+
+def test_linearised_propagation_needs_none():
+    """Noise in the first layer, weights of one sign behind it: the diagonal mode loses most."""
+    net = Network([Dense(6, 40), ReLU(), Dense(40, 40), ReLU(), Dense(40, 2)], seed=0)
+    net.set_parameters(
+        {
+            name: Posterior(np.abs(p.mean), np.full(p.shape, 0.3 if name[0] == "0" else 0.01))
+            for name, p in net.parameters().items()
+        }
+    )
+    x = np.random.default_rng(0).uniform(0.5, 1.5, (30, 6))
+    found = variance_ratio(net, x, method="linearised", seed=1)
+    assert abs(found.ratio - 1.0) < 3.0 * found.standard_error
+    assert found.standard_error < 0.25
+    with_factor = net.with_variance_factor(4.0)  # that of "pfp"
+    assert variance_ratio(with_factor, x, method="linearised", seed=1) == found
+    samples = net.sample(x, 100, stream(1, "predict"))
+    by_hand = sum(
+        statistics.variance(samples[:, b, c].tolist()) for b in range(30) for c in range(2)
+    )
+    propagated = net.propagate(x, method="linearised").var.sum()
+    assert found.ratio == pytest.approx(by_hand / propagated, rel=1e-10)
+    assert by_hand / net.propagate(x).var.sum() > 3.0
+
+
+def test_ratios_that_have_no_meaning():
+    net = Network([Dense(2, 2)])
+    known = {n: Posterior(p.mean, 0.0 * p.scale) for n, p in net.parameters().items()}
+    with pytest.raises(InputError, match="1 examples; expected at least 2"):
+        variance_ratio(net, np.ones((1, 2)), method="linearised")
+    net.set_parameters(known)
+    with pytest.raises(InputError, match="mean variance is 0 propagated"):
+        variance_ratio(net, np.ones((3, 2)), method="linearised")
+
+
+def test_the_command_with_linearised_propagation(tmp_path, capsys):
+    save(tmp_path / "net.npz", Network([Dense(784, 8), ReLU(), Dense(8, 10)], seed=0))
+    words = ["calibrate", str(tmp_path / "net.npz"), "--data", "mnist-subset"]
+    words += ["--validation", "0.01", "--method", "linearised"]
+    assert cli.main([*words, "--json", str(tmp_path / "out.json")]) == 0
+    shown = capsys.readouterr().out
+    numbers = json.loads((tmp_path / "out.json").read_text())
+    assert f"sampled/linearised: {numbers['ratio']:.4f} ± " in shown
+    assert "uses no variance factor" in shown
+    for wrong in (["-o", str(tmp_path / "new.npz")], ["--criterion", "log_score"]):
+        assert cli.main([*words, *wrong]) == 2
+        assert "this method uses no variance factor" in capsys.readouterr().err
+    assert not (tmp_path / "new.npz").exists()
+    assert cli.main([*words[:-1], "svi"]) == 2
+    assert "expected one of pfp, linearised, full" in capsys.readouterr().err
 
 
 def test_the_command(tmp_path, capsys):
