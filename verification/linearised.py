@@ -76,9 +76,9 @@ def _of_rows(law, rng) -> tuple[dict[str, JointMoments], Cases]:
     """One dense layer, and a residual block of one before it."""
     first, last = _own(rng, _UNITS, _UNITS), _own(rng, _OUT, _UNITS)
     x = Moments(rng.standard_normal((1, _UNITS)), rng.uniform(0.1, 2.0, (1, _UNITS)))
-    block = [Residual((Dense(_UNITS, _UNITS),)), Dense(_UNITS, _OUT)]
+    block: list[Layer] = [Residual((Dense(_UNITS, _UNITS),)), Dense(_UNITS, _OUT)]
     of_block = {f"0.0.{name}": own for name, own in first.items()} | _at(1, last)
-    one = [Dense(_UNITS, _OUT)]
+    one: list[Layer] = [Dense(_UNITS, _OUT)]
 
     def samples(size):
         inputs = _drawn(x, law, rng, size)
@@ -121,7 +121,7 @@ def _of_images(law, rng) -> tuple[dict[str, JointMoments], Cases]:
             *(_product(V[..., : n // 2], a.reshape(len(y), -1)) + c for a in averages),
         ]
 
-    cases = {
+    cases: dict[str, tuple[list[Layer], dict[str, Posterior]]] = {
         "convolution": ([_CONV, Flatten(), Dense(n, _OUT)], _at(0, conv) | _at(2, last)),
         "average pooling": (
             [_CONV, _POOL, Flatten(), Dense(n // 2, _OUT)],
@@ -165,7 +165,12 @@ def _of_hidden(law, rng) -> tuple[dict[str, JointMoments], Cases]:
         ),
         "bias": first["bias"],
     }
-    pooled = [Conv2d(1, _UNITS, (1, 2)), MaxPool2d((1, 2)), Flatten(), Dense(_UNITS, _OUT)]
+    pooled: list[Layer] = [
+        Conv2d(1, _UNITS, (1, 2)),
+        MaxPool2d((1, 2)),
+        Flatten(),
+        Dense(_UNITS, _OUT),
+    ]
 
     def samples(size):
         W, b = (_drawn(own, Gaussian(), rng, size) for own in first.values())

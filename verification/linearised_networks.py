@@ -6,7 +6,8 @@ moments miss those 5 % in a deep network, so that the check can fail. Both bands
 follow from no formula. What first order leaves out is of second order in the correlations of units
 (`refbnn.network.linearised`). Measured on 20 networks of each kind and width with the Gaussian law:
 at most 3.4 %, root mean square 1.7 % (deep, width 16; standard error of one 0.9 %). Diagonal
-moments return 0.6 of the variance of the deep ones (median).
+moments return 0.6 of the variance of the deep ones (median). On 200 inputs, with 4000 to 20,000
+passes, the laws of the plan lie at most 1.6 % from the Gaussian one (standard error 1.7 %).
 
 Networks: four hidden layers with ReLU; every other activation with a residual block; images through
 two convolutions with both poolings and batch normalisation; widths 16 and 64. They stay the same
@@ -40,6 +41,7 @@ from refbnn.layers import (
     Conv2d,
     Dense,
     Flatten,
+    Layer,
     LeakyReLU,
     MaxPool2d,
     Normalise,
@@ -72,8 +74,16 @@ def mixed(width: int) -> Network:
     """Every other activation, and a residual block."""
     n = width
     block = Residual((Dense(n, n), GELU(), Dense(n, n)))
-    first = [Normalise(0.1, 1.1), Dense(8, n), LeakyReLU(0.2), block]
-    behind = [Dense(n, n), ELU(), Dense(n, n), Tanh(), Dense(n, n), Sigmoid(), Dense(n, 3)]
+    first: list[Layer] = [Normalise(0.1, 1.1), Dense(8, n), LeakyReLU(0.2), block]
+    behind: list[Layer] = [
+        Dense(n, n),
+        ELU(),
+        Dense(n, n),
+        Tanh(),
+        Dense(n, n),
+        Sigmoid(),
+        Dense(n, 3),
+    ]
     return Network([*first, *behind], input_shape=(8,))
 
 
@@ -81,8 +91,8 @@ def images(width: int) -> Network:
     """Two convolutions, the second in groups of 16 channels, both poolings, and normalisation."""
     n = width
     norm = BatchNorm2d(*np.full((4, n), [[0.1], [1.2], [0.9], [0.1]]))
-    first = [Conv2d(1, n, 3, padding=1), ReLU(), MaxPool2d(2)]
-    second = [Conv2d(n, n, 3, padding=1, groups=n // 16), norm, ELU(), AvgPool2d(2)]
+    first: list[Layer] = [Conv2d(1, n, 3, padding=1), ReLU(), MaxPool2d(2)]
+    second: list[Layer] = [Conv2d(n, n, 3, padding=1, groups=n // 16), norm, ELU(), AvgPool2d(2)]
     return Network([*first, *second, Flatten(), Dense(n, 3)], input_shape=(1, 4, 4))
 
 
@@ -115,14 +125,18 @@ def network(
         mean = size * (rng.standard_normal(initial.shape) + (0.0 if is_bias else common))
         own[name] = Posterior(mean, np.full(initial.shape, _SPREAD * size))
     net.set_parameters(own)
+    assert net.input_shape is not None
     return net, rng.standard_normal((n_inputs, *net.input_shape))
 
 
 def sampled_variances(
     net: Network, x: np.ndarray, law: Law, n_passes: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Variance of the outputs over all passes, and over all but each of 20 groups, (21, B, K)."""
-    size = max(2, n_passes // _GROUPS)
+    """Variance of the outputs over all passes, and over all but each of 20 groups, (21, B, K).
+
+    n_passes is a multiple of 20, at least 40.
+    """
+    size = n_passes // _GROUPS
     noisy = net.with_noise(law)
     centre = net.propagate(x).mean
     sums = np.zeros((2, _GROUPS, *centre.shape))
@@ -162,12 +176,12 @@ def check(laws: Mapping[str, Law], n_samples: int, rng: np.random.Generator) -> 
     checks = []
     for kind in NETWORKS:
         for width in WIDTHS:
-            n_passes = n_samples // _PER_PASS[width]
+            n_passes = _GROUPS * max(2, n_samples // (_PER_PASS[width] * _GROUPS))
             net, x = network(kind, width)
             claimed = net.propagate(x, method="linearised").var
             sampled = {
                 label: sampled_variances(net, x, law, n_passes, rng)
-                for label, law in (laws | {"Gaussian law": Gaussian()}).items()
+                for label, law in ({**laws, "Gaussian law": Gaussian()}).items()
             }
             ratios = {label: ratio(claimed, sample) for label, sample in sampled.items()}
             of_gaussian = ratios["Gaussian law"]
@@ -188,12 +202,14 @@ def of_ratios(name: str, ratios: Iterable[Ratio], band: float, n_passes: int) ->
     """Check that no ratio leaves the band by more than its sampling error explains."""
     ratios = list(ratios)
     t = stats.t.isf(FALSE_ALARM / (2 * len(ratios)), _GROUPS - 1)
-    worst = max(ratios, key=lambda one: abs(one.median) / (band + t * one.error))
+    deviations = np.array([abs(one.median) / (band + t * one.error) for one in ratios])
+    at = int(deviations.argmax())  # NaN counts as greatest
+    worst = ratios[at]
     return Check(
         name=name,
         method=f"median of log(claimed/sampled variance) within {np.expm1(band):.0%}, or that of "
         "two laws' difference, plus sampling error",
-        statistic=abs(worst.median) / (band + t * worst.error),
+        statistic=float(deviations[at]),
         limit=1.0,
         unit="of allowed error",
         n_compared=len(ratios),

@@ -253,7 +253,7 @@ def test_diagonal_moments_in_place_of_linearised_are_caught():
 
 
 def test_the_jackknife_finds_the_error_of_a_ratio():
-    """Of Gaussian outputs: log s² has the deviation √(2/n). 20 groups know it to 16 %: thrice."""
+    """For Gaussian y, log s² has the deviation √(2/n). 20 groups find it to 16 %: thrice that."""
     size = 1000
     y = np.random.default_rng(0).standard_normal((20, size, 1, 1))
     sums = np.stack([y.sum(axis=1), (y**2).sum(axis=1)])
