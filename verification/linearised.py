@@ -155,7 +155,7 @@ def _of_hidden(law, rng) -> tuple[dict[str, JointMoments], Cases]:
     # Pre-activations on both sides of 0 and last weights of little noise: own variances count.
     first = _scaled(_own(rng, _UNITS, 2), 0.3, 1.0)
     last = _scaled(_own(rng, _OUT, _UNITS), 1.0, 0.2)
-    x = rng.standard_normal((1, 3))  # a convolution reads the last pixel too
+    x = 2.0 * rng.standard_normal((1, 3))  # a convolution reads the last pixel too
     kernel = {
         "weight": Posterior(
             *(
