@@ -19,7 +19,7 @@ from scipy.stats import norm
 from tabulate import tabulate
 
 from refbnn.layers import Layer
-from refbnn.layers.moments import Moments
+from refbnn.layers.moments import JointMoments, Moments
 
 FALSE_ALARM = 1e-4  # probability that a check of correct code fails, for a fresh seed
 
@@ -127,8 +127,10 @@ class MomentEstimate:
     def add(self, samples: np.ndarray) -> None:
         """Take in samples of shape (S, *guess.shape)."""
         t = samples - self._guess
-        for power in range(4):
-            self._sums[power] += (t ** (power + 1)).sum(axis=0)
+        power = t.copy()
+        for sums in self._sums:
+            sums += power.sum(axis=0)
+            power *= t
         self.n_samples += len(samples)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +144,43 @@ class MomentEstimate:
         m4 = r4 - 4.0 * r3 * r1 + 6.0 * r2 * r1**2 - 3.0 * r1**4
         estimate = np.stack([self._guess + r1, m2 * n / (n - 1)])
         return estimate, np.sqrt(np.stack([m2, np.maximum(m4 - m2**2, 0.0)]) / n)
+
+
+class CovarianceEstimate:
+    """Running estimate of the means and covariances of a vector, with standard errors.
+
+    Products p = (y_i − m_i)(y_j − m_j) are taken about the claimed means m. Where these are right,
+    the mean of p estimates Cov(y_i, y_j), with a standard error of √((E[p²] − Cov²)/n).
+    """
+
+    def __init__(self, mean: np.ndarray):
+        n = mean.size
+        self._mean = mean
+        self._sum, self._products, self._squares = np.zeros(n), np.zeros((n, n)), np.zeros((n, n))
+        self.n_samples = 0
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take in samples of shape (S, n)."""
+        d = samples - self._mean
+        self._sum += d.sum(axis=0)
+        self._products += d.T @ d
+        d *= d
+        self._squares += d.T @ d
+        self.n_samples += len(samples)
+
+    def check(self, name: str, method: str, pairs: tuple, claimed: np.ndarray) -> Check:
+        """Compare all means, and the covariances claimed for the pairs of indices (i, j)."""
+        n = self.n_samples
+        cov = self._products / n
+        error = np.sqrt(np.maximum(self._squares / n - cov**2, 0.0) / n)
+        return against_monte_carlo(
+            name,
+            method,
+            np.concatenate([self._mean, claimed]),
+            np.concatenate([self._mean + self._sum / n, cov[pairs]]),
+            np.concatenate([np.sqrt(np.diag(cov) / n), error[pairs]]),
+            n,
+        )
 
 
 def blocks(n_samples: int, block: int = 20_000) -> list[int]:
@@ -160,6 +199,26 @@ def of_expectations(
 def of_moments(name: str, method: str, claim: Moments, draw: Draw, n_samples: int) -> Check:
     """Compare claimed means and variances with those of samples of shape (S, *claim.shape)."""
     return _of_estimate(name, method, claim, _estimated(claim.mean, draw, n_samples))
+
+
+def of_joint_moments(
+    claims: Mapping[str, JointMoments],
+    what: str,
+    draw: Callable[[int], Mapping[str, np.ndarray]],
+    n_samples: int,
+) -> list[Check]:
+    """Compare claimed means and covariances, (1, n) and (1, n, n), with samples (S, n), by name."""
+    estimates = {name: CovarianceEstimate(claim.mean[0]) for name, claim in claims.items()}
+    for size in blocks(n_samples):
+        samples = draw(size)
+        for name, estimate in estimates.items():
+            estimate.add(samples[name])
+    method = f"means and covariances of {what} against samples"
+    checks = []
+    for name, claim in claims.items():
+        pairs = np.triu_indices(claim.mean.shape[1])
+        checks.append(estimates[name].check(name, method, pairs, claim.cov[0][pairs]))
+    return checks
 
 
 def of_known_and_random(

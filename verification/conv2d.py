@@ -35,20 +35,29 @@ def check(label: str, law: Law, n_samples: int, rng: np.random.Generator) -> lis
         w = weight.mean + weight.scale * law.sample(rng, (size, *_WEIGHT))
         b = bias.mean + bias.scale * law.sample(rng, (size, _WEIGHT[0]))
         images = x.mean + np.sqrt(x.var) * law.sample(rng, (size, *_IMAGE))
-        return _convolved(images, w, b)[:, np.newaxis]
+        return convolved(images, w, b, _STRIDE, _PADDING)[:, np.newaxis]
 
     return of_known_and_random(f"conv2d moments ({label}", claims, x, outputs, n_samples)
 
 
-def _convolved(x, w, b):
+def convolved(x, w, b, stride, padding, groups=1):
     """Convolve one image with one set of weights a sample, (S, C, H, W) -> (S, O, OH, OW)."""
-    (s, t), (p, q), (K, L) = _STRIDE, _PADDING, _WEIGHT[2:]
+    (s, t), (p, q), (K, L) = stride, padding, w.shape[-2:]
     around = np.pad(x, [(0, 0), (0, 0), (p, p), (q, q)])
     rows = range(0, around.shape[2] - K + 1, s)
     columns = range(0, around.shape[3] - L + 1, t)
-    y = np.empty((len(x), _WEIGHT[0], len(rows), len(columns)))
-    for i, top in enumerate(rows):
-        for j, left in enumerate(columns):
-            window = around[:, :, top : top + K, left : left + L]
-            y[:, :, i, j] = np.einsum("scab,socab->so", window, w) + b
-    return y
+    y = np.empty((len(w), w.shape[1], len(rows), len(columns)))
+    for of_inputs, of_outputs in zip(
+        _parts(x.shape[1], groups), _parts(y.shape[1], groups), strict=True
+    ):
+        kernel = w[:, of_outputs]
+        for i, top in enumerate(rows):
+            for j, left in enumerate(columns):
+                window = around[:, of_inputs, top : top + K, left : left + L]
+                y[:, of_outputs, i, j] = np.einsum("scab,socab->so", window, kernel)
+    return y + b[:, :, np.newaxis, np.newaxis]
+
+
+def _parts(channels: int, groups: int) -> list[slice]:
+    size = channels // groups
+    return [slice(start, start + size) for start in range(0, channels, size)]

@@ -19,8 +19,11 @@ from verification import (
     gradient,
     kl,
     layers,
+    linearised,
+    linearised_networks,
     max_pool2d,
     sampling,
+    shared_weights,
     softmax,
 )
 from verification.check import Check
@@ -58,11 +61,14 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
         "conv2d": conv2d.check,
         "layers": layers.check,
         "covariance": covariance.check,
+        "linearised": linearised.check,
+        "shared weights": shared_weights.check,
     }
     without_law = {
         "relu": activations.check_relu,
         "relu covariance": covariance.check_rectified,
         "activations": activations.check,
+        "gains": activations.check_gains,
         "max_pool2d": max_pool2d.check,
         "softmax": softmax.check,
     }
@@ -79,6 +85,7 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
             for name, check in by_law.items()
         ),
         *(Step(name, check) for name, check in without_law.items()),
+        Step("linearised networks", partial(linearised_networks.check, laws)),
         *(
             Step(name, partial(_on_device, check, target, device))
             for name, check in of_kernels.items()
