@@ -29,7 +29,7 @@ from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
 from kernels.program.program import Layout, Program, Rows, Step
 from refbnn.errors import InputError
-from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, JointMoments, Moments
 from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
 from refbnn.prediction.predict import require_classifier
@@ -88,7 +88,7 @@ class CompiledNetwork:
     trained: Range | None = None
     likelihood: str | None = None
 
-    def __call__(self, x: ArrayLike) -> Moments:
+    def __call__(self, x: ArrayLike) -> Moments | JointMoments:
         """Moments of the output for known inputs.
 
         Parameters
@@ -98,8 +98,8 @@ class CompiledNetwork:
 
         Returns
         -------
-        Moments
-            Fresh float32 arrays, (batch_size, *output shape).
+        Moments, or JointMoments by the method "linearised"
+            Fresh float32 arrays, (batch_size, *output shape); of a covariance (batch_size, K, K).
 
         Raises
         ------
@@ -123,6 +123,8 @@ class CompiledNetwork:
             elif status:
                 raise InputError(_MESSAGES[status - 1])
             mean, *var = kernel.outputs
+            if var and var[0].ndim > mean.ndim:
+                return JointMoments.unchecked(mean.copy(), var[0].copy())
             return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
     def __reduce__(self) -> tuple[Callable, tuple]:
@@ -230,7 +232,14 @@ def add_checks(program: Program, most: int = _INFINITY_BITS) -> None:
     """
     operands, lanes = [*program.inputs, *program.outputs], program.target.lanes
     by_lane = [
-        _largest(f"largest_{index}", layout, tensor, lanes, signed=index == 2)
+        # A covariance, with an axis more than the mean, may be negative.
+        _largest(
+            f"largest_{index}",
+            layout,
+            tensor,
+            lanes,
+            signed=index == 2 and len(tensor.shape) == len(operands[1][1].shape),
+        )
         for index, (layout, tensor) in enumerate(operands)
     ]
 

@@ -9,7 +9,7 @@ the side on which m does not lie, the moments of max(0, x) and max(0, −x) are,
 
 and for m ≤ 0 with + and − exchanged. As derived in `refbnn.layers.activations.leaky_relu`,
 
-    E = y(m) + (1 − λ) near,      Var = V₊ + λ²V₋ + 2λE₊E₋.
+    E = y(m) + (1 − λ) near,      Var = V₊ + λ²V₋ + 2λE₊E₋,      E[f′] = λ + (1 − λ) Φ(m/s).
 
 For λ ≥ 0 every term of the variance is positive; for λ < 0 the last is at most 0.47 of the sum of
 the others. The moments are exact at v = 0.
@@ -59,7 +59,19 @@ def moments(mean, var, slope: float):
     return named(formula, 2)
 
 
+def gain(mean, var, slope: float):
+    """λ + (1 − λ) Φ(m/√v) of one element; at v = 0 the slope at m."""
+
+    def formula(name):
+        _, h0, *_ = lower_rectified(name, tirx.max(mean, -mean), var)
+        tail = name(tirx.Select(var > f32(0.0), h0, f32(0.0)))
+        right = tirx.Select(mean > f32(0.0), f32(1.0) - tail, tail)
+        return (f32(slope) + f32(1.0 - slope) * right,)
+
+    return named(formula, 1)[0]
+
+
 def function(layer: LeakyReLU) -> ClosedForm:
     """Describe the layer."""
-    formulas = partial(value, slope=layer.slope), partial(moments, slope=layer.slope)
+    formulas = [partial(formula, slope=layer.slope) for formula in (value, moments, gain)]
     return ClosedForm("leaky_relu", *formulas)

@@ -8,6 +8,7 @@ With s = √v, x = |m|/s and h_n = h_n(−x) of `kernels.arithmetic.normal`:
 
     E   = max(0, m) + s h₁
     Var = v (h₂ − h₁² + [m > 0] (1 − 2h₀))
+    E[f′] = Φ(m/s) = 1 − h₀ for m > 0, else h₀
 
 No term cancels another: h₁² ≤ h₂/2, and 1 − 2h₀ ≥ 0. At v = 0, E = max(0, m) and Var = 0 exactly.
 
@@ -26,6 +27,7 @@ from tvm import tirx
 
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
+from kernels.layers.activations import leaky_relu
 from kernels.layers.activations.elementwise import ClosedForm
 from refbnn.layers import ReLU
 
@@ -43,6 +45,11 @@ def moments(mean, var):
     return named(formula, 2)
 
 
+def gain(mean, var):
+    """Φ(m/√v) of one element; at v = 0 the slope at m."""
+    return leaky_relu.gain(mean, var, 0.0)
+
+
 def value(x):
     """max(0, x) of one element of known value."""
     return tirx.max(f32(0.0), x)  # in this order NaN stays NaN
@@ -50,4 +57,4 @@ def value(x):
 
 def function(layer: ReLU) -> ClosedForm:
     """Describe the layer."""
-    return ClosedForm("relu", value, moments)
+    return ClosedForm("relu", value, moments, gain)
