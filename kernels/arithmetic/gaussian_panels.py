@@ -9,9 +9,9 @@ With x = m + t, t = sz and d(t) = f(m + t) − f(m), as in `refbnn.numerics.gaus
     E[f] = f(m) + E[d],      Var[f] = E[d²] − E[d]².
 
 The gain E[f′] is E[zd]/s by Stein's lemma, and the own variance Var[f] − E[f′]²s² is then
-Var[f] − E[zd]². Given d to relative accuracy, nothing is lost however small s is. For monotone f, f(m) is the median
-of f(x), which lies within a standard deviation of the mean: E[d]² ≤ Var[f], and the difference
-loses one bit.
+Var[f] − E[zd]². Given d to relative accuracy, nothing is lost however small s is. For monotone f,
+f(m) is the median of f(x), which lies within a standard deviation of the mean: E[d]² ≤ Var[f], and
+the difference loses one bit.
 
 z runs from −R to √(z₀² + R²), where z₀ = max(0, −m/s) is the z of x = 0: a function that is small
 left of 0 has most of its moments right of it, however improbable. Knots of f and z = 0 cut this

@@ -10,8 +10,8 @@ a layer, own part e and gain matrix G,
 Elementwise layers only change a diagonal. So J is kept as R diag(g), with a variance w for each
 entry that is still to be added, C += R diag(w) Rᵀ:
 
-    elementwise, gain γ and own variance r      w ← w + g² r,    g ← g γ
-    dense                                       w ← w + g² (Σ σ²(m² + v) + σ_b²); add; R ← R diag(g) µ
+    elementwise, gain γ and own variance r          w ← w + g² r,  g ← g γ
+    dense, own variance d = Σ σ²(m² + v) + σ_b²     w ← w + g² d;  add;  R ← R diag(g) µ
 
 A dense layer and the function behind it thus take one quadratic form, and all quadratic forms of a
 network one sum over lanes. R is I at the outputs, and µ of the last dense layer before it, for all
@@ -140,7 +140,8 @@ class Backward:
             shape, lambda b, r, *i: rows(of(b, r), *i) * own(b, *i), name=f"{name}_weighted"
         )
         self._vectorised(f"weighted {_words(shape)}", [f"{name}_weighted"])
-        self.add(name, A, rows)
+        form = pairs(self.program, f"{name}_form", A, rows, of, f"{name}_weighted")
+        self.forms.append(form)
 
     def add(self, name: str, A: te.Tensor, rows: te.Tensor) -> None:
         """Add A Rᵀ, which is symmetric, to the covariance.

@@ -35,7 +35,9 @@ class Symmetric:
     by_lane: te.Tensor
 
 
-def pairs(program: Program, name: str, A: te.Tensor, R: te.Tensor, row: Callable) -> Symmetric:
+def pairs(
+    program: Program, name: str, A: te.Tensor, R: te.Tensor, row: Callable, weighted: str = ""
+) -> Symmetric:
     """Sums of products of rows.
 
     Parameters
@@ -46,6 +48,8 @@ def pairs(program: Program, name: str, A: te.Tensor, R: te.Tensor, row: Callable
     A : tensor (B, K, *memory)
     R : tensor (rows, *memory)
     row : callable (b, k) -> row of R
+    weighted : str
+        Name of A's block, where it shall be computed here.
     """
     batch, k, *outer, width = map(int, A.shape)
     lanes = program.target.lanes
@@ -60,7 +64,7 @@ def pairs(program: Program, name: str, A: te.Tensor, R: te.Tensor, row: Callable
     by_hand = {"rows": _balanced(k, 5)}
     by_hand["distances"] = _balanced(k // 2 + 1, registers // by_hand["rows"])
     size = "x".join(map(str, A.shape[2:]))
-    transform = partial(_schedule_pairs, name=name, k=k)
+    transform = partial(_schedule_pairs, name=name, k=k, weighted=weighted)
     workload = f"symmetric product {size} rows {k} batch {batch}"
     program.steps.append(Step(workload, by_hand, {}, transform))
     return Symmetric(sums)
@@ -70,11 +74,16 @@ def _balanced(n: int, most: int) -> int:
     return -(-n // -(-n // max(1, most)))
 
 
-def _schedule_pairs(sch: tvm.s_tir.Schedule, decisions, name: str, k: int) -> None:
+def _schedule_pairs(sch: tvm.s_tir.Schedule, decisions, name: str, k: int, weighted: str) -> None:
     """Say how sums of pairs are computed: one decision a paragraph."""
-    # A tile of rows and distances in registers, the loops over entries around it.
     sums = sch.get_sblock(name)
-    _, row, distance, lane, *axes = sch.get_loops(sums)
+    example, row, distance, lane, *axes = sch.get_loops(sums)
+
+    # The rows of A of one example at a time, which stay in the first cache.
+    if weighted:
+        sch.compute_at(sch.get_sblock(weighted), example, preserve_unit_loops=True)
+
+    # A tile of rows and distances in registers, the loops over entries around it.
     row_tile, row = sch.split(row, [None, decisions["rows"]])
     distance_tile, distance = sch.split(distance, [None, decisions["distances"]])
     sch.reorder(row_tile, distance_tile, *axes, row, distance, lane)

@@ -147,7 +147,13 @@ class CompiledNetwork:
             raise InputError(
                 f"predict: outputs have shape {shape}; expected logits (batch, outputs)"
             )
-        return by_quadrature(class_logits(self(x)))
+        logits = self(x)
+        if isinstance(logits, JointMoments):
+            raise InputError(
+                "predict: a network compiled by the method 'linearised' has correlated logits; "
+                "expected the method 'pfp', or refbnn.predict(net, x, method='linearised')"
+            )
+        return by_quadrature(class_logits(logits))
 
     def instruction_count(self, x: ArrayLike) -> InstructionCount:
         """Count the instructions executed for these inputs: `.total`, and by class.
