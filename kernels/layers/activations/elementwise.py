@@ -16,7 +16,7 @@ from tvm import te, tirx
 
 from kernels.arithmetic import gaussian_panels
 from kernels.arithmetic.gaussian_panels import Quadrature
-from kernels.arithmetic.polynomials import f32, finite, named
+from kernels.arithmetic.polynomials import f32, finite
 from kernels.program import vectors
 from kernels.program.program import Activation, Layout, Program, Step
 
@@ -33,14 +33,14 @@ class ClosedForm:
         TVM expressions: y of a known element.
     moments : callable (mean, var) -> (mean, var)
         TVM expressions: moments of y of a random element. Padding must stay finite.
-    gain : callable (mean, var) -> E[f′]
+    linearised : callable (mean, var) -> (mean, var, own variance, gain)
         TVM expressions.
     """
 
     operator: str
     value: Callable
     moments: Callable
-    gain: Callable
+    linearised: Callable
 
 
 def add(
@@ -75,19 +75,10 @@ def _with_gain(program: Program, name: str, f: ClosedForm, x: Activation) -> Act
     """Moments, own variance and gain in one loop, which shares what their formulas share."""
     assert x.var is not None
 
-    def of_element(m, v):
-        def values(name):
-            mean, var = f.moments(m, v)
-            var, g = name(var), name(f.gain(m, v))
-            own = tirx.max(f32(0.0), var - g * g * v)
-            return mean, var, own, g
-
-        return named(values, 4)
-
     def formula(*i):
         m, v = x.mean(*i), x.var(*i)
         there = finite(m, v)
-        return tuple([tirx.Select(there, each, f32(np.nan)) for each in of_element(m, v)])
+        return tuple([tirx.Select(there, each, f32(np.nan)) for each in f.linearised(m, v)])
 
     workload = f"{f.operator} with gain {prod(map(int, x.mean.shape))}"
     shape = x.layout.tensor_shape(program.batch)

@@ -37,17 +37,24 @@ RELATIVE_ERROR = 4e-6  # twice what is observed for |m/√v| ≤ 10: see the ran
 def moments(mean, var):
     """Moments of max(0, x), x ~ N(mean, var), for one element: TVM expressions in and out."""
 
+    return named(lambda name: _moments(name, mean, var)[:2], 2)
+
+
+def _moments(name, mean, var):
+    """Moments, and h₀."""
+    s, h0, h1, h2 = lower_rectified(name, tirx.max(mean, -mean), var)
+    above = tirx.Select(mean > f32(0.0), f32(1.0) - f32(2.0) * h0, f32(0.0))
+    return value(mean) + s * h1, var * (h2 - h1 * h1 + above), h0
+
+
+def linearised(mean, var):
+    """Moments, own variance and gain Φ(m/√v) of one element; at v = 0 the slope at m."""
+
     def formula(name):
-        s, h0, h1, h2 = lower_rectified(name, tirx.max(mean, -mean), var)
-        above = tirx.Select(mean > f32(0.0), f32(1.0) - f32(2.0) * h0, f32(0.0))
-        return value(mean) + s * h1, var * (h2 - h1 * h1 + above)
+        m, v, h0 = _moments(name, mean, var)
+        return leaky_relu.with_gain(name, m, v, h0, mean, var, 0.0)
 
-    return named(formula, 2)
-
-
-def gain(mean, var):
-    """Φ(m/√v) of one element; at v = 0 the slope at m."""
-    return leaky_relu.gain(mean, var, 0.0)
+    return named(formula, 4)
 
 
 def value(x):
@@ -57,4 +64,4 @@ def value(x):
 
 def function(layer: ReLU) -> ClosedForm:
     """Describe the layer."""
-    return ClosedForm("relu", value, moments, gain)
+    return ClosedForm("relu", value, moments, linearised)
