@@ -23,9 +23,9 @@ from kernels.devices.targets import Target
 from kernels.layers import folding, images
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
+from kernels.layers.linearised import layer as linearised
+from kernels.layers.linearised.backward import Back, back
 from kernels.layers.products import require_form
-from kernels.linearised import layer as linearised
-from kernels.linearised.backward import Back, back
 from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Padded, Program
 from refbnn.errors import InputError
@@ -70,7 +70,7 @@ def compile_network(
         This machine, an emulated Arm core, or a board: see `kernels.devices`.
     method : {"pfp", "linearised"}
         "pfp": diagonal propagation of moments. "linearised": the result is `JointMoments` with the
-        covariance of the outputs (`kernels.linearised`); for the form "variance".
+        covariance of the outputs (`kernels.layers.linearised`); for the form "variance".
 
     Raises
     ------

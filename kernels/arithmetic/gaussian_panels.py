@@ -194,10 +194,10 @@ def _sums(
 
     def moment(*i):
         first = weight[p, q, *i] * d[p, q, *i]
-        terms = first, first * d[p, q, *i]
+        terms = [first, first * d[p, q, *i]]
         if linearised:
-            terms = *terms, first * z[p, q, *i]
-        return both(terms, axis=[p, q])
+            terms.append(first * z[p, q, *i])
+        return both(tuple(terms), axis=[p, q])
 
     return te.compute(shape, moment, name=f"{name}_sums")
 

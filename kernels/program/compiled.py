@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
@@ -88,7 +89,7 @@ class CompiledNetwork:
     trained: Range | None = None
     likelihood: str | None = None
 
-    def __call__(self, x: ArrayLike) -> Moments | JointMoments:
+    def __call__(self, x: ArrayLike) -> Any:  # Moments or JointMoments: the caller knows which
         """Moments of the output for known inputs.
 
         Parameters

@@ -118,7 +118,7 @@ class Activation:
         None for known values.
     own : tensor, optional
         Own variance, the part that is uncorrelated with the operator's inputs, where linearised
-        propagation asks for it (`kernels.linearised`).
+        propagation asks for it (`kernels.layers.linearised`).
     gain : tensor, optional
         E[f′] of an elementwise function f, likewise.
 

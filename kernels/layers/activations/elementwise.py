@@ -73,10 +73,10 @@ def add(
 
 def _with_gain(program: Program, name: str, f: ClosedForm, x: Activation) -> Activation:
     """Moments, own variance and gain in one loop, which shares what their formulas share."""
-    assert x.var is not None
+    mean, var = x.tensors
 
     def formula(*i):
-        m, v = x.mean(*i), x.var(*i)
+        m, v = mean(*i), var(*i)
         there = finite(m, v)
         return tuple([tirx.Select(there, each, f32(np.nan)) for each in f.linearised(m, v)])
 

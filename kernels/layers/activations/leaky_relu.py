@@ -42,7 +42,6 @@ def value(x, slope: float):
 
 def moments(mean, var, slope: float):
     """Moments of y, x ~ N(mean, var), for one element: TVM expressions in and out."""
-
     return named(lambda name: _moments(name, mean, var, slope)[:2], 2)
 
 

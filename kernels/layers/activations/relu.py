@@ -36,7 +36,6 @@ RELATIVE_ERROR = 4e-6  # twice what is observed for |m/√v| ≤ 10: see the ran
 
 def moments(mean, var):
     """Moments of max(0, x), x ~ N(mean, var), for one element: TVM expressions in and out."""
-
     return named(lambda name: _moments(name, mean, var)[:2], 2)
 
 

@@ -21,7 +21,7 @@ R diag(w) Rᵀ is symmetric: only the pairs (k, k + c mod K), 0 ≤ c ≤ K/2, a
 
 How a layer's backward is added
 -------------------------------
-`kernels.linearised.layer.add_layer` applies a layer forward and puts a function on the tape,
+`kernels.layers.linearised.layer.add_layer` applies a layer forward and puts a function on the tape,
 `back(backward, J) -> J of the layer's inputs`, or None where these are known. It is a closure or
 `functools.partial` over whatever the forward pass has computed: activations of inputs and outputs,
 `own` and `gain` of an activation, probabilities of a maximum. It calls, in this order, what it
@@ -48,7 +48,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels.arithmetic.polynomials import f32
-from kernels.linearised.symmetric import Symmetric, joined, pairs
+from kernels.layers.linearised.symmetric import Symmetric, joined, pairs
 from kernels.program import vectors
 from kernels.program.program import Activation, Layout, Program, Step
 from refbnn.errors import InputError

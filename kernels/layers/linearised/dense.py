@@ -19,7 +19,7 @@ import numpy as np
 from tvm import te
 
 from kernels.layers import dense, tiles
-from kernels.linearised.backward import Backward, Jacobian
+from kernels.layers.linearised.backward import Backward, Jacobian
 from kernels.program.program import Activation, Program, Rows, Step
 from refbnn.layers.posterior import Posterior
 

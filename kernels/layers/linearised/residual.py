@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.linearised.backward import Back, Backward, Jacobian, go_back
+from kernels.layers.linearised.backward import Back, Backward, Jacobian, go_back
 from kernels.program.program import Activation
 
 

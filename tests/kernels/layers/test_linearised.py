@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,12 +49,18 @@ def noisy(layers, seed=0, **options):
     return net
 
 
+def linearised(net, batch, x, target="host", schedule="hand", device="local", records=None):
+    where: dict[str, Any] = {"device": device, "records": records, "method": "linearised"}
+    y = compile_network(net, batch, target, schedule, **where)(x)
+    assert isinstance(y, JointMoments)
+    return y
+
+
 def assert_as_reference(net, batch, *options, **more):
     x = np.random.default_rng(7).standard_normal((batch, *net.input_shape))
-    y = compile_network(net, batch, *options, method="linearised", **more)(x)
+    y = linearised(net, batch, x, *options, **more)
     expected = net.propagate(x, method="linearised")
     sd = np.sqrt(expected.var)
-    assert isinstance(y, JointMoments)
     assert y.mean.dtype == y.cov.dtype == np.float32
     assert (np.abs(y.mean - expected.mean) <= TOLERANCE * (np.abs(expected.mean) + sd)).all()
     error = np.abs(y.cov - expected.cov)
@@ -132,8 +139,7 @@ def test_variance_factor_is_left_out():
     """The factor makes up for what diagonal propagation drops, and nothing is dropped here."""
     net = noisy([Dense(5, 4), ReLU(), Dense(4, 3)])
     x = np.ones((1, 5))
-    plain = compile_network(net, 1, method="linearised")(x)
-    other = compile_network(net.with_variance_factor(2.0), 1, method="linearised")(x)
+    plain, other = (linearised(each, 1, x) for each in (net, net.with_variance_factor(2.0)))
     assert np.array_equal(plain.cov, other.cov)
 
 

@@ -11,9 +11,9 @@ from kernels.layers import dense, folding, normalise, residual
 from kernels.layers.activations import elementwise
 from kernels.layers.layer import add_layer as apply
 from kernels.layers.layer import function_of
-from kernels.linearised import dense as dense_back
-from kernels.linearised import residual as residual_back
-from kernels.linearised.backward import Back, Backward, Jacobian
+from kernels.layers.linearised import dense as dense_back
+from kernels.layers.linearised import residual as residual_back
+from kernels.layers.linearised.backward import Back, Backward, Jacobian
 from kernels.program.program import Activation, Program
 from refbnn.errors import InputError
 from refbnn.layers import (
