@@ -23,14 +23,19 @@ from kernels.devices.targets import Target
 from kernels.layers import folding, images
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
+from kernels.layers.linearised import layer as linearised
+from kernels.layers.linearised.backward import Back, back
 from kernels.layers.products import require_form
 from kernels.program.compiled import CompiledNetwork, compiled
-from kernels.program.program import Activation, Layout, Program
+from kernels.program.program import Activation, Layout, Padded, Program
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, Layer
 from refbnn.layers.posterior import Posterior
 from refbnn.network.memory import require_moderate
 from refbnn.network.network import Network, require_network
+from refbnn.numerics.arguments import require_known
+
+METHODS = ("pfp", "linearised")
 
 
 def compile_network(
@@ -41,6 +46,7 @@ def compile_network(
     form: str = "variance",
     records: str | Path | None = None,
     device: str | Board = "local",
+    method: str = "pfp",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -62,6 +68,9 @@ def compile_network(
         Folder in which `refbnn tune` left its records, see `kernels.program.records`.
     device : {"local", "emulated", "rpc"} or Board
         This machine, an emulated Arm core, or a board: see `kernels.devices`.
+    method : {"pfp", "linearised"}
+        "pfp": diagonal propagation of moments. "linearised": the result is `JointMoments` with the
+        covariance of the outputs (`kernels.layers.linearised`); for the form "variance".
 
     Raises
     ------
@@ -80,10 +89,12 @@ def compile_network(
     >>> fast = compile_network(net, batch_size=2)
     >>> np.allclose(fast(x).var, net.propagate(x).var)
     True
+    >>> compile_network(net, batch_size=2, method="linearised")(x).cov.shape
+    (2, 3, 3)
     """
     require_network(net, "compile_network")
-    whole = program(net, batch_size, targets.target(target), form)
-    options = batch_size, target, schedule, form, records, device
+    whole = program(net, batch_size, targets.target(target), form, method)
+    options = batch_size, target, schedule, form, records, device, method
     return compiled(
         whole,
         schedule,
@@ -95,9 +106,14 @@ def compile_network(
     )
 
 
-def program(net: Network, batch: int, target: Target, form: str = "variance") -> Program:
+def program(
+    net: Network, batch: int, target: Target, form: str = "variance", method: str = "pfp"
+) -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
+    require_known(method, METHODS, "method")
+    if method == "linearised":
+        return _linearised(net, batch, target, form)
     if net.correlation and form != "mean":
         raise InputError(
             f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
@@ -118,6 +134,39 @@ def program(net: Network, batch: int, target: Target, form: str = "variance") ->
         x = images.unpacked(whole, "unpacked", x)
         images.one_by_one(whole, x)
     whole.give(x)
+    return whole
+
+
+def _linearised(net: Network, batch: int, target: Target, form: str) -> Program:
+    """The program of linearised propagation, which uses the posterior's own variances."""
+    if form != "variance":
+        raise InputError(f"method 'linearised': form is {form!r}; expected 'variance'")
+    if net.correlation:
+        raise InputError(
+            f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
+            "as linearised propagation takes them"
+        )
+    whole = Program(target, batch, flush=True)
+    x = whole.known(input_layout(net, target))
+    outputs = net.check_input(x.layout.shape)
+    if len(outputs) != 1:
+        raise InputError(
+            f"linearised: the outputs of one input have shape {outputs}; expected one row, as "
+            "after Flatten"
+        )
+    of_layers = net.by_layer(net.parameters())
+    tape: list[Back] = []
+    for part in folding.parts(net.layers, of_layers, form):
+        layers, name, own = [net.layers[i] for i in part], f"layer{part[-1]}", of_layers[part[-1]]
+        if len(layers) == 1:
+            x = linearised.add_layer(whole, name, layers[0], own, x, tape)
+        else:
+            x = linearised.add_folded(whole, name, layers, own, x, tape)
+        if isinstance(layers[-1], Flatten):
+            images.one_by_one(whole, x)
+    (n_outputs,) = outputs
+    whole.give_arrays(x.layout, x.mean)
+    whole.give_arrays(Padded((batch, n_outputs, n_outputs), target.lanes), back(whole, x, tape))
     return whole
 
 

@@ -8,9 +8,10 @@ With x = m + t, t = sz and d(t) = f(m + t) − f(m), as in `refbnn.numerics.gaus
 
     E[f] = f(m) + E[d],      Var[f] = E[d²] − E[d]².
 
-Given d to relative accuracy, nothing is lost however small s is. For monotone f, f(m) is the median
-of f(x), which lies within a standard deviation of the mean: E[d]² ≤ Var[f], and the difference
-loses one bit.
+The gain E[f′] is E[zd]/s by Stein's lemma, and the own variance Var[f] − E[f′]²s² is then
+Var[f] − E[zd]². Given d to relative accuracy, nothing is lost however small s is. For monotone f,
+f(m) is the median of f(x), which lies within a standard deviation of the mean: E[d]² ≤ Var[f], and
+the difference loses one bit.
 
 z runs from −R to √(z₀² + R²), where z₀ = max(0, −m/s) is the z of x = 0: a function that is small
 left of 0 has most of its moments right of it, however improbable. Knots of f and z = 0 cut this
@@ -80,8 +81,13 @@ class Quadrature:
         return -tirx.max(mean, -mean) if self.odd else mean
 
 
-def add(program: Program, name: str, f: Quadrature, x: Activation) -> Activation:
-    """Apply f to every element; `name` starts the names of the blocks."""
+def add(
+    program: Program, name: str, f: Quadrature, x: Activation, linearised: bool = False
+) -> Activation:
+    """Apply f to every element; `name` starts the names of the blocks.
+
+    With `linearised`, y of random inputs has its own variance and gain beside.
+    """
     known = x.var is None
     if known:
 
@@ -91,15 +97,16 @@ def add(program: Program, name: str, f: Quadrature, x: Activation) -> Activation
         result = [te.compute(x.mean.shape, value, name=f"{name}_v0"), None]
     else:
         rule = program.weight(f"{name}_rule", np.stack([0.5 * (1.0 + _NODES), 0.5 * _WEIGHTS]))
-        result = _compute(name, f, x.mean, x.var, rule)
-    workload = f"{f.operator} {prod(map(int, x.mean.shape))}"
+        result = _compute(name, f, x.mean, x.var, rule, linearised)
+    gain = " with gain" if linearised and not known else ""
+    workload = f"{f.operator}{gain} {prod(map(int, x.mean.shape))}"
     transform = partial(schedule, name=name, known=known, lanes=program.target.lanes)
     program.steps.append(Step(workload, {}, {}, transform))
     return Activation(x.layout, *result)
 
 
-def _compute(name: str, f: Quadrature, mean, var, rule) -> list[te.Tensor]:
-    """Say what is computed: E[f] and Var[f]."""
+def _compute(name: str, f: Quadrature, mean, var, rule, linearised: bool) -> list[te.Tensor]:
+    """Say what is computed: E[f] and Var[f]; with `linearised` own variance and gain, too."""
     shape, zero = mean.shape, f32(0.0)
     s = te.compute(shape, lambda *i: tirx.sqrt(var(*i)), name=f"{name}_s")
     over = te.compute(
@@ -108,7 +115,7 @@ def _compute(name: str, f: Quadrature, mean, var, rule) -> list[te.Tensor]:
         name=f"{name}_over",
     )
     ends = _ends(name, f, mean, over)
-    m1, m2 = _sums(name, f, mean, var, s, over, ends, rule)
+    m1, m2, *slope = _sums(name, f, mean, var, s, over, ends, rule, linearised)
 
     def result(*i):
         shift = m1(*i)
@@ -116,7 +123,12 @@ def _compute(name: str, f: Quadrature, mean, var, rule) -> list[te.Tensor]:
             shift = tirx.Select(mean(*i) > zero, -shift, shift)
         nan = nan_of(mean(*i), var(*i))
         spread = tirx.max(zero, m2(*i) - m1(*i) * m1(*i))  # in this order NaN stays NaN
-        return f.value(mean(*i)) + shift + nan, spread + nan
+        moments = f.value(mean(*i)) + shift + nan, spread + nan
+        if not slope:
+            return moments
+        (by_z,) = [each(*i) for each in slope]
+        own = tirx.max(zero, spread - by_z * by_z)
+        return *moments, own + nan, by_z * over(*i) + nan
 
     return list(te.compute(shape, result, name=name))
 
@@ -141,8 +153,10 @@ def _ends(name: str, f: Quadrature, mean, over) -> te.Tensor:
     return te.compute((n_ends, *mean.shape), end, name=f"{name}_end")
 
 
-def _sums(name: str, f: Quadrature, mean, var, s, over, ends, rule) -> list[te.Tensor]:
-    """E[d] and E[d²], added up over panels p and nodes q."""
+def _sums(
+    name: str, f: Quadrature, mean, var, s, over, ends, rule, linearised: bool
+) -> list[te.Tensor]:
+    """E[d] and E[d²], and E[zd] with `linearised`, added up over panels p and nodes q."""
     shape, n_panels = mean.shape, int(ends.shape[0]) - 1
     nodes = (n_panels, _NODES.size, *shape)
 
@@ -173,12 +187,17 @@ def _sums(name: str, f: Quadrature, mean, var, s, over, ends, rule) -> list[te.T
     )
     p, q = te.reduce_axis((0, n_panels), name="p"), te.reduce_axis((0, _NODES.size), name="q")
     both = te.comm_reducer(
-        lambda a, b: (a[0] + b[0], a[1] + b[1]), lambda *_: (f32(0.0), f32(0.0)), name="both"
+        lambda a, b: tuple([x + y for x, y in zip(a, b, strict=True)]),
+        lambda *types: tuple([f32(0.0) for _ in types]),
+        name="both",
     )
 
     def moment(*i):
         first = weight[p, q, *i] * d[p, q, *i]
-        return both((first, first * d[p, q, *i]), axis=[p, q])
+        terms = [first, first * d[p, q, *i]]
+        if linearised:
+            terms.append(first * z[p, q, *i])
+        return both(tuple(terms), axis=[p, q])
 
     return te.compute(shape, moment, name=f"{name}_sums")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import tvm_ffi
 from numpy.polynomial import chebyshev
 from tvm import tirx
 from tvm.ir import register_op_attr
@@ -85,11 +86,20 @@ def named(formula: Callable, results: int) -> tuple:
             return names[-1][0]
 
         expression = formula(name)[index]
+        used = _variables(expression)
         for variable, value in reversed(names):
-            expression = tirx.Let(variable, value, expression)
+            if variable in used:  # one of another result would cost time to compile
+                used |= _variables(value)
+                expression = tirx.Let(variable, value, expression)
         return expression
 
     return tuple([result(index) for index in range(results)])
+
+
+def _variables(expression) -> set[tirx.Var]:
+    found: set[tirx.Var] = set()
+    tvm_ffi.structural_walk(expression, (tirx.Var, found.add))
+    return found
 
 
 def interpolate(f: Callable, degree: int) -> np.ndarray:

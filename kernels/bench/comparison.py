@@ -1,9 +1,10 @@
 """One network computed in several ways: calls from Python, kernels on a device, instructions.
 
-Names: "PFP" is propagation of moments, "mean" the deterministic network of the means, "SVI-30"
-thirty passes of sampled weights; then who computes it. NumPy is the reference, in float64, whose
-convolutions and pooling are loops of Numba. "Numba" has loops of Numba for dense layers as well,
-written to be read: they check the reference, and are not the fastest that Numba can do.
+Names: "PFP" is propagation of moments, "linearised" adds the covariance of the outputs, "mean" is
+the deterministic network of the means, "SVI-30" thirty passes of sampled weights; then who computes
+it. NumPy is the reference, in float64, whose convolutions and pooling are loops of Numba. "Numba"
+has loops of Numba for dense layers as well, written to be read: they check the reference, and are
+not the fastest that Numba can do.
 """
 
 from __future__ import annotations
@@ -65,6 +66,13 @@ def compiled(
             made[f"{name}, kernel, {schedule}"] = compile_network(
                 net, len(x), target.name, schedule, form, records, device
             )
+        name = f"linearised, kernel, {schedule}"
+        try:
+            made[name] = compile_network(
+                net, len(x), target.name, schedule, "variance", records, device, "linearised"
+            )
+        except InputError as error:  # a layer without a rule, outputs that are no row
+            absent[name] = str(error)
         if device == "emulated" and schedule != "hand":
             continue
         name = f"{_SVI}, kernel, {schedule}"

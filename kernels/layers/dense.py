@@ -110,6 +110,7 @@ def add(
     x: Activation,
     form: str,
     folded: Folded | None = None,
+    own: bool = False,
 ) -> Activation:
     """Apply the layer.
 
@@ -124,6 +125,8 @@ def add(
         See `kernels.layers.products`; "spread" gives the variance in the place of the mean.
     folded : Folded, optional
         For known inputs some rows of which are raw.
+    own : bool
+        Whether y shall have its own variance, as in `kernels.layers.products.add_up`.
     """
     weight, bias = posteriors["weight"], posteriors["bias"]
     lanes = program.target.lanes
@@ -139,13 +142,13 @@ def add(
     b = [program.weight(f"{name}_bias", pack(term, lanes)) for term in bias_terms(bias, form)]
     raw = [] if folded is None else bias_terms(folded.bias, form)
     b += [program.weight(f"{name}_raw_bias", pack(term, lanes)) for term in raw]
-    y = compute(name, x, w, b, layout, form, unroll, folded)
+    y = compute(name, x, w, b, layout, form, unroll, folded, own)
     kind = "known" if known else "random"
     program.steps.append(
         Step(
             workload=(
                 f"dense {n_in}x{n_out} batch {program.batch} {kind} {form}"
-                f"{'' if folded is None else ' folded'}"
+                f"{'' if folded is None else ' folded'}{' with own variance' if own else ''}"
             ),
             by_hand={"rows": rows, "packs": packs},
             space={
@@ -167,17 +170,19 @@ def compute(
     form: str,
     unroll: int,
     folded: Folded | None = None,
+    own: bool = False,
 ) -> Activation:
     """Say what is computed: the moments of y, or one of them.
 
     Parameters
     ----------
-    name, form : as in `add`
+    name, form, own : as in `add`
     x : Activation, mean and variance (batch, in padded)
     w : (tiles, in rounded up, terms, packs, lanes)
         Weights in the order of `by_tiles`. The inputs that round up are padding in x, too.
     b : list of (packs, lanes)
-        Entries of `kernels.layers.products.bias_terms`, packed; those of raw rows follow.
+        Entries of `kernels.layers.products.bias_terms`, packed; those of raw rows follow. May be
+        empty in the form "mean".
     layout : Rows
         Layout of y.
     unroll : int
@@ -186,6 +191,7 @@ def compute(
     """
     batch = int(x.mean.shape[0])
     _, n_in, n_terms, packs, lanes = map(int, w.shape)
+    n_packs = layout.tensor_shape(1)[1] // lanes
     entry = _inputs(name, x, n_in, form, unroll, None if folded is None else folded.shift)
     k = te.reduce_axis((0, n_in), name="k")
 
@@ -202,7 +208,7 @@ def compute(
             biases = folded.chosen(i, biases[:half], biases[half:])
         return (i, p, lane), biases
 
-    return add_up(name, (batch, b[0].shape[0], lanes), terms, k, layout, to_sums, form)
+    return add_up(name, (batch, n_packs, lanes), terms, k, layout, to_sums, form, own)
 
 
 def _inputs(

@@ -71,7 +71,7 @@ def add_layer(
     InputError
         If the layer has no kernel, the form is unknown, or a weight is too large for float32.
     """
-    if isinstance(layer, Elementwise) and (function := _elementwise(layer)) is not None:
+    if isinstance(layer, Elementwise) and (function := function_of(layer)) is not None:
         return elementwise.add(program, name, function, x)
     match layer:
         case Dense() | Conv2d() if form == "separate":
@@ -103,7 +103,7 @@ def add_layer(
     )
 
 
-def _elementwise(layer: Elementwise) -> ClosedForm | Quadrature | None:
+def function_of(layer: Elementwise) -> ClosedForm | Quadrature | None:
     """Describe an elementwise layer by the kernels' file of the same name; None without one."""
     package, _, name = type(layer).__module__.rpartition(".")
     if package != activations.__name__ or find_spec(f"{elementwise.__package__}.{name}") is None:

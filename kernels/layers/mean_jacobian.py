@@ -27,11 +27,11 @@ from math import prod
 
 import numpy as np
 import tvm
-from tvm import te, tirx
+from tvm import te
 
-from kernels.arithmetic.normal import lower_rectified
-from kernels.arithmetic.polynomials import f32, named
+from kernels.arithmetic.polynomials import f32
 from kernels.layers.activations import elementwise
+from kernels.layers.activations.leaky_relu import gain
 from kernels.program.program import Activation, Program, Step
 from refbnn.layers import Dense, Layer, LeakyReLU
 from refbnn.layers.posterior import Posterior
@@ -109,21 +109,9 @@ def mean_slopes(program: Program, name: str, layer: Layer, x: Activation) -> te.
     mean, var = x.tensors
 
     def formula(*i):
-        return mean_slope(mean(*i), var(*i), below)
+        return gain(mean(*i), var(*i), below)
 
     return elementwise.computed(program, name, workload, x.layout, formula, True).mean
-
-
-def mean_slope(mean, var, below: float):
-    """λ + (1 − λ) Φ(m/√v) of one element, TVM expressions in and out; at v = 0 the slope at m."""
-
-    def formula(name):
-        _, h0, *_ = lower_rectified(name, tirx.max(mean, -mean), var)
-        tail = name(tirx.Select(var > f32(0.0), h0, f32(0.0)))
-        right = tirx.Select(mean > f32(0.0), f32(1.0) - tail, tail)
-        return (f32(below) + f32(1.0 - below) * right,)
-
-    return named(formula, 1)[0]
 
 
 def _sum(

@@ -208,6 +208,7 @@ def add_up(
     layout: Layout,
     to_sums: Callable,
     form: str,
+    own: bool = False,
 ) -> Activation:
     """Add up products, then add the biases: mean and variance of y, or one of them as the mean.
 
@@ -223,8 +224,12 @@ def add_up(
     layout : Layout
         Layout of y.
     to_sums : callable (*index) -> (index, list of TVM expressions)
-        For an index of y in memory: the index of its sums, and its entries of `bias_terms`.
+        For an index of y in memory: the index of its sums, and its entries of `bias_terms`, or
+        none.
     form : str
+    own : bool
+        Whether y has its own variance beside, Σ second σ² + σ_b², for random inputs and the form
+        "variance".
     """
 
     def total(*index):
@@ -232,11 +237,15 @@ def add_up(
 
     def epilogue(*index):
         at, biases = to_sums(*index)
-        return _moments([part(*at) for part in sums], biases, form)
+        values = [part(*at) for part in sums]
+        if own:
+            of_weights = values[1] + biases[1]
+            return values[0] + biases[0], of_weights + values[2], of_weights
+        return _moments(values, biases, form)
 
     sums = _tensors(te.compute(shape, total, name=f"{name}_sums"))
     mean, *var = _tensors(te.compute(layout.tensor_shape(shape[0]), epilogue, name=name))
-    return Activation(layout, mean, var[0] if var else None)
+    return Activation(layout, mean, *var) if var else Activation(layout, mean, None)
 
 
 def _tensors(result) -> list[te.Tensor]:
@@ -246,7 +255,7 @@ def _tensors(result) -> list[te.Tensor]:
 def _moments(sums: list, bias: list, form: str):
     """Mean and variance from the sums of products and the bias, or one of them."""
     if form == "mean":
-        return sums[0] + bias[0]
+        return sums[0] + bias[0] if bias else sums[0]
     own = sums if form == "spread" else sums[1:]
     if form == "raw":
         # In this order NaN, the difference of sums that overflow, stays NaN.

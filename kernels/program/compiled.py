@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
@@ -29,7 +30,7 @@ from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
 from kernels.program.program import Layout, Program, Rows, Step
 from refbnn.errors import InputError
-from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, JointMoments, Moments
 from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
 from refbnn.prediction.predict import require_classifier
@@ -88,7 +89,7 @@ class CompiledNetwork:
     trained: Range | None = None
     likelihood: str | None = None
 
-    def __call__(self, x: ArrayLike) -> Moments:
+    def __call__(self, x: ArrayLike) -> Any:  # Moments or JointMoments: the caller knows which
         """Moments of the output for known inputs.
 
         Parameters
@@ -98,8 +99,8 @@ class CompiledNetwork:
 
         Returns
         -------
-        Moments
-            Fresh float32 arrays, (batch_size, *output shape).
+        Moments, or JointMoments by the method "linearised"
+            Fresh float32 arrays, (batch_size, *output shape); of a covariance (batch_size, K, K).
 
         Raises
         ------
@@ -123,6 +124,8 @@ class CompiledNetwork:
             elif status:
                 raise InputError(_MESSAGES[status - 1])
             mean, *var = kernel.outputs
+            if var and var[0].ndim > mean.ndim:
+                return JointMoments.unchecked(mean.copy(), var[0].copy())
             return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
 
     def __reduce__(self) -> tuple[Callable, tuple]:
@@ -145,7 +148,13 @@ class CompiledNetwork:
             raise InputError(
                 f"predict: outputs have shape {shape}; expected logits (batch, outputs)"
             )
-        return by_quadrature(class_logits(self(x)))
+        logits = self(x)
+        if isinstance(logits, JointMoments):
+            raise InputError(
+                "predict: a network compiled by the method 'linearised' has correlated logits; "
+                "expected the method 'pfp', or refbnn.predict(net, x, method='linearised')"
+            )
+        return by_quadrature(class_logits(logits))
 
     def instruction_count(self, x: ArrayLike) -> InstructionCount:
         """Count the instructions executed for these inputs: `.total`, and by class.
@@ -230,7 +239,14 @@ def add_checks(program: Program, most: int = _INFINITY_BITS) -> None:
     """
     operands, lanes = [*program.inputs, *program.outputs], program.target.lanes
     by_lane = [
-        _largest(f"largest_{index}", layout, tensor, lanes, signed=index == 2)
+        # A covariance, with an axis more than the mean, may be negative.
+        _largest(
+            f"largest_{index}",
+            layout,
+            tensor,
+            lanes,
+            signed=index == 2 and len(tensor.shape) == len(operands[1][1].shape),
+        )
         for index, (layout, tensor) in enumerate(operands)
     ]
 

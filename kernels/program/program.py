@@ -108,7 +108,7 @@ class Plain:
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """Result of an operator: tensors of mean and variance, both in one layout.
+    """Result of an operator: tensors of mean and variance, in one layout.
 
     Parameters
     ----------
@@ -116,6 +116,11 @@ class Activation:
     mean : tensor
     var : tensor or None
         None for known values.
+    own : tensor, optional
+        Own variance, the part that is uncorrelated with the operator's inputs, where linearised
+        propagation asks for it (`kernels.layers.linearised`).
+    gain : tensor, optional
+        E[f′] of an elementwise function f, likewise.
 
     Raises
     ------
@@ -126,6 +131,8 @@ class Activation:
     layout: Layout
     mean: te.Tensor
     var: te.Tensor | None
+    own: te.Tensor | None = None
+    gain: te.Tensor | None = None
 
     def __post_init__(self):
         size = prod(map(int, self.mean.shape))

@@ -8,6 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 from refbnn.cli import arguments as shared
+from refbnn.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="form of the moments of dense layers and convolutions: variance, raw or separate; "
         "mean: the deterministic network of the means, with variance 0 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        default="pfp",
+        help="propagation: pfp, of means and variances (default); a library of the covariances of "
+        "method linearised cannot be written yet",
+    )
     shared.add_records(parser)
     parser.add_argument("--c", action="store_true", help="write C source instead of a library")
 
@@ -68,6 +76,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
     shared.require_one_of("--schedule", arguments.schedule, SCHEDULES)
     shared.require_one_of("--form", arguments.form, FORMS)
+    if arguments.method == "linearised":
+        raise InputError(
+            "--method linearised: the C library has no covariances yet; expected pfp (Python calls "
+            "such a kernel by kernels.compile_network(net, batch_size, method='linearised'))"
+        )
+    shared.require_one_of("--method", arguments.method, ["pfp"])
     net = load(arguments.model)
     deployed = deploy(
         net,

@@ -128,6 +128,13 @@ class JointMoments:
         if self.cov.size and self.var.min() < 0.0:
             raise InputError("joint moments: negative variance; expected numbers of at least 0")
 
+    @classmethod
+    def unchecked(cls, mean: np.ndarray, cov: np.ndarray) -> JointMoments:
+        """Joint moments of arrays that are known to be right, as `Moments.unchecked`."""
+        joint = object.__new__(cls)
+        joint.__dict__.update(mean=mean, cov=cov)
+        return joint
+
     __iter__ = None  # as of Moments
 
     def __getitem__(self, rows: slice | np.ndarray) -> JointMoments:

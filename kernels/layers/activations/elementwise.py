@@ -33,17 +33,32 @@ class ClosedForm:
         TVM expressions: y of a known element.
     moments : callable (mean, var) -> (mean, var)
         TVM expressions: moments of y of a random element. Padding must stay finite.
+    linearised : callable (mean, var) -> (mean, var, own variance, gain)
+        TVM expressions.
     """
 
     operator: str
     value: Callable
     moments: Callable
+    linearised: Callable
 
 
-def add(program: Program, name: str, f: ClosedForm | Quadrature, x: Activation) -> Activation:
-    """Apply a function to every element; `name` starts the names of the blocks."""
+def add(
+    program: Program,
+    name: str,
+    f: ClosedForm | Quadrature,
+    x: Activation,
+    linearised: bool = False,
+) -> Activation:
+    """Apply a function to every element; `name` starts the names of the blocks.
+
+    With `linearised`, y of random inputs has its own variance and gain beside, Var[y] − g² v and
+    g = E[f′] (`refbnn.layers.linearisation`).
+    """
     if isinstance(f, Quadrature):
-        return gaussian_panels.add(program, name, f, x)
+        return gaussian_panels.add(program, name, f, x, linearised)
+    if linearised and x.var is not None:
+        return _with_gain(program, name, f, x)
 
     def formula(*i):
         values = [tensor(*i) for tensor in x.tensors]
@@ -54,6 +69,23 @@ def add(program: Program, name: str, f: ClosedForm | Quadrature, x: Activation) 
 
     workload = f"{f.operator} {prod(map(int, x.mean.shape))}"
     return computed(program, name, workload, x.layout, formula, x.var is None)
+
+
+def _with_gain(program: Program, name: str, f: ClosedForm, x: Activation) -> Activation:
+    """Moments, own variance and gain in one loop, which shares what their formulas share."""
+    mean, var = x.tensors
+
+    def formula(*i):
+        m, v = mean(*i), var(*i)
+        there = finite(m, v)
+        return tuple([tirx.Select(there, each, f32(np.nan)) for each in f.linearised(m, v)])
+
+    workload = f"{f.operator} with gain {prod(map(int, x.mean.shape))}"
+    shape = x.layout.tensor_shape(program.batch)
+    result = te.compute(shape, formula, name=name)
+    transform = partial(vectors.schedule, blocks=[f"{name}_v0"], lanes=program.target.lanes)
+    program.steps.append(Step(workload, {}, {}, transform))
+    return Activation(x.layout, *result)
 
 
 def computed(

@@ -8,6 +8,7 @@ With s = √v, x = |m|/s and h_n = h_n(−x) of `kernels.arithmetic.normal`:
 
     E   = max(0, m) + s h₁
     Var = v (h₂ − h₁² + [m > 0] (1 − 2h₀))
+    E[f′] = Φ(m/s) = 1 − h₀ for m > 0, else h₀
 
 No term cancels another: h₁² ≤ h₂/2, and 1 − 2h₀ ≥ 0. At v = 0, E = max(0, m) and Var = 0 exactly.
 
@@ -26,6 +27,7 @@ from tvm import tirx
 
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
+from kernels.layers.activations import leaky_relu
 from kernels.layers.activations.elementwise import ClosedForm
 from refbnn.layers import ReLU
 
@@ -34,13 +36,24 @@ RELATIVE_ERROR = 4e-6  # twice what is observed for |m/√v| ≤ 10: see the ran
 
 def moments(mean, var):
     """Moments of max(0, x), x ~ N(mean, var), for one element: TVM expressions in and out."""
+    return named(lambda name: _moments(name, mean, var)[:2], 2)
+
+
+def _moments(name, mean, var):
+    """Moments, and h₀."""
+    s, h0, h1, h2 = lower_rectified(name, tirx.max(mean, -mean), var)
+    above = tirx.Select(mean > f32(0.0), f32(1.0) - f32(2.0) * h0, f32(0.0))
+    return value(mean) + s * h1, var * (h2 - h1 * h1 + above), h0
+
+
+def linearised(mean, var):
+    """Moments, own variance and gain Φ(m/√v) of one element; at v = 0 the slope at m."""
 
     def formula(name):
-        s, h0, h1, h2 = lower_rectified(name, tirx.max(mean, -mean), var)
-        above = tirx.Select(mean > f32(0.0), f32(1.0) - f32(2.0) * h0, f32(0.0))
-        return value(mean) + s * h1, var * (h2 - h1 * h1 + above)
+        m, v, h0 = _moments(name, mean, var)
+        return leaky_relu.with_gain(name, m, v, h0, mean, var, 0.0)
 
-    return named(formula, 2)
+    return named(formula, 4)
 
 
 def value(x):
@@ -50,4 +63,4 @@ def value(x):
 
 def function(layer: ReLU) -> ClosedForm:
     """Describe the layer."""
-    return ClosedForm("relu", value, moments)
+    return ClosedForm("relu", value, moments, linearised)

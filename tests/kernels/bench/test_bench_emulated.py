@@ -84,7 +84,9 @@ def test_bench_counts_from_the_command_line(model, tmp_path, capsys, without_ana
     assert content["machine"]["device"] == "emulated"
     (numbers,) = content["by_batch_size"]
     counts = numbers["executed_instructions"]
-    assert list(counts) == [f"{name}, kernel, hand" for name in ("PFP", "mean", "SVI-30")]
+    assert list(counts) == [
+        f"{name}, kernel, hand" for name in ("PFP", "mean", "linearised", "SVI-30")
+    ]
     for count in counts.values():
         assert count["total"] == sum(n for name, n in count.items() if name != "total")
     net = Network([Dense(24, 40), ReLU(), Dense(40, 3)], seed=1)

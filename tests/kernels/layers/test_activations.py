@@ -35,7 +35,7 @@ PANELS: dict[str, tuple[Any, Any]] = {
 
 def identity(value):
     """A description of a function whose moments are those of its input."""
-    return ClosedForm("test", value, lambda m, v: (m, v))
+    return ClosedForm("test", value, lambda m, v: (m, v), lambda m, v: (m, v, 0.0 * v, 1.0))
 
 
 def spread(rng, batch, n, least, greatest):
