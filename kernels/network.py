@@ -24,6 +24,7 @@ from kernels.layers import folding, images
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
 from kernels.layers.products import require_form
+from kernels.prediction import quadrature
 from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Program
 from refbnn.errors import InputError
@@ -92,6 +93,7 @@ def compile_network(
         net.input_range,
         partial(compile_network, net.with_noise(net.law), *options),
         net.likelihood,
+        partial(quadrature.add, name="predict"),
     )
 
 
