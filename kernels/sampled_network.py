@@ -118,7 +118,12 @@ class SampledNetwork:
 
         Parameters and errors as in a call. One output is the logit of the second of two classes.
         The first call compiles a second function, which gives statistics of the samples in place of
-        the samples, and shares the weights with the first. InputError also for fewer than 2 samples, and if the network was trained on targets.
+        the samples, and shares the weights with the first.
+
+        Raises
+        ------
+        InputError
+            Also for fewer than 2 samples, and if the network was trained on targets.
         """
         require_classifier(self.likelihood)
         key = key_of(seed)
@@ -206,7 +211,7 @@ def _predicting(
     schedule: str,
     device: str | Board,
 ) -> Kernel:
-    """Compile the program of a network, its weights in memory, for the statistics of its samples."""
+    """Compile a network, whose weights lie in memory, for the statistics of its samples."""
     program.weights = [
         (tensor, values) for (tensor, _), values in zip(program.weights, weights, strict=True)
     ]

@@ -51,7 +51,7 @@ def padded(n: int) -> int:
 
 
 def write(
-    logit: Callable,
+    logits: Callable,
     n: int,
     classes: int,
     lanes: int,
@@ -64,11 +64,12 @@ def write(
 
     Parameters
     ----------
-    logit : callable (c, index) -> expression
-        Logit c at the point of that index, below n.
+    logits : callable (g)
+        Writes the statements that put the logits of all classes at vector g of the points into
+        `p_of`; those from point n on are finite.
     n, classes, lanes : int
     p_of : buffer (classes, n padded)
-        Work: probabilities at every point.
+        Work: logits, then probabilities, at every point.
     p : buffer (batch, classes padded)
     statistics : buffer (4, batch)
         Mean entropy, entropy of the mean, mutual information, 0.
@@ -81,7 +82,8 @@ def write(
     with script.serial(classes) as c, script.vectorized(POINTS) as lane:
         put(sums, zero, c, lane)
     with script.serial(padded(n) // POINTS) as g:
-        _softmax(logit, g, n, classes, p_of, sums, mean_sum)
+        logits(g)
+        _softmax(g, n, classes, p_of, sums, mean_sum)
 
     mean = array(int(p.shape[1]))
     total, best = array(1), script.alloc_buffer((1,), "int32")
@@ -118,7 +120,7 @@ def write(
     put(statistics, zero, 3, row)
 
 
-def _softmax(logit, g, n: int, classes: int, p_of, sums, mean_sum) -> None:
+def _softmax(g, n: int, classes: int, p_of, sums, mean_sum) -> None:
     """Softmax and entropy at one vector of points; add both up."""
     zero, one = f32(0.0), f32(1.0)
     top, rest, lag, seen = (array(POINTS) for _ in range(4))
@@ -127,9 +129,7 @@ def _softmax(logit, g, n: int, classes: int, p_of, sums, mean_sum) -> None:
         for buffer in (rest, lag, seen):
             put(buffer, zero, lane)
     with script.serial(classes) as c, script.vectorized(POINTS) as lane:
-        value = let(logit(c, tirx.min(g * POINTS + lane, n - 1)))
-        put(p_of, value, c, g * POINTS + lane)
-        put(top, tirx.max(top[lane], value), lane)
+        put(top, tirx.max(top[lane], p_of[c, g * POINTS + lane]), lane)
     with script.serial(classes) as c, script.vectorized(POINTS) as lane:
         at = g * POINTS + lane
         gap = let(top[lane] - p_of[c, at])

@@ -23,10 +23,11 @@ Rules
 -----
 *In u*, the trapezoidal rule of step ½: it errs by 2 Σ_k |Γ(1 + 4πik)| = 5e-8, relative to E[p_c].
 
-*In ℓ_c*, the trapezoidal rule on multiples of η = ¼ for s < ½, ½ for s < 1.2, 1 beyond. It errs by
-2 exp(α²/2s² − 2πα/η), α = min(π, 2πs²/η): at most 4e-8, 4e-8 and 2e-7. Its points lie within
-m − 5.8 s and m + (5.8 + min(s, 2)) s. Where s < ¼, eight points around m take weights E[L_i(ℓ)],
-L_i Lagrange's polynomials, the mean by four Gauss–Hermite nodes: errors of 4e-8.
+*In ℓ_c*, the trapezoidal rule on multiples of η = ¼ for s < 0.46, ½ for s < 1.15, 1 beyond. It
+errs by 2 exp(α²/2s² − 2πα/η), α = min(π, 2πs²/η): at most 2e-10, 1e-7 and 2e-7. Its points lie
+within m − 5.8 s and m + (5.8 + min(s, 2)) s. Where s < 0.3, eight points around m take the weights
+E[L_i(ℓ)], L_i Lagrange's polynomials, the mean by four Gauss–Hermite nodes: an error of order
+(4!/8!) 8! (s/π)⁸ = 2e-7.
 
 All u − ℓ are multiples of ¼, and G, 1 − G and g are read from a table of −3 ≤ y < 45, in whole
 vectors of nodes: each F_c is a discrete convolution, whose weights alone need exponentials. Below,
@@ -45,6 +46,7 @@ to the limit, as (1) grows with s and C. E[p_c] below 1e-12 counts as 0. A row o
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from math import factorial
 
 import numpy as np
@@ -63,11 +65,15 @@ _UNIT = 4  # lattice points a unit
 _NODES = 16  # in u, of one step of the loop: 8 units
 _FIRST, _LAST = -3, 45  # of the table
 _ENOUGH = 17  # 1 − G(17) = 4e-8
-_NARROW, _MIDDLE, _BROAD = 0.3, 0.46, 1.0
+_NARROW, _MIDDLE, _BROAD = 0.3, 0.46, 1.15
 _REACH, _SHIFT = 5.8, 2.0
 _FAR = 1e4  # probabilities are 0 long before
 _POINTS = 8
 _SMALL = 1e-3  # variance
+_M, _V, _S = range(3)  # rows of the logits
+_START, _STEP, _NUMBER = range(3)  # rows of the lattices
+_G, _REST, _SLOPE = range(3)  # functions of the table: G, 1 − G, g
+_W, _WL = range(2)  # weights, without and with ℓ
 _POSITION, _SHARE = hermegauss(_POINTS // 2)
 _SHARE = _SHARE / _SHARE.sum()
 _MOST = 256  # lattice points: (2 · 5.8 + 2) · 16 and one vector
@@ -149,8 +155,7 @@ class _Row:
     def __init__(self, moments, table, over, outs, row, n_outputs: int, lanes: int):
         self.moments, self.table, self.over, self.row = moments, table, over, row
         self.p, self.statistics = outs[:2]
-        # Weights of the lattice, w and wℓ; first point, step, number of points; m, v, s; F, f, a
-        # and products; E[p].
+        # Weights; lattices; logits; F, f, a, and 1 − F, then products; sums of E[p].
         self.w, self.lattice, self.logits, self.values, self.sums = outs[2:]
         self.n_outputs, self.lanes = n_outputs, lanes
         self.classes, self.width = max(2, n_outputs), self.p.shape[1]
@@ -164,17 +169,17 @@ class _Row:
             self._weights(c)
         self._finish(best, *self._integrate())
 
-    def _vectors(self):
-        """Loop over whole vectors of slots; gives the loop's contexts."""
-        return script.serial(self.width // self.lanes), script.vectorized(self.lanes)
+    @contextmanager
+    def _slots(self):
+        """Loop over all slots, whole vectors at a time; gives the slot."""
+        with script.serial(self.width // self.lanes) as g, script.vectorized(self.lanes) as lane:
+            yield g * self.lanes + lane
 
     def _read(self) -> tirx.Buffer:
         """Read the moments into slots; (1,), the class of slot 0."""
         m, best = self.logits, script.alloc_buffer((1,), "int32")
         one_logit = self.n_outputs == 1
-        outer, inner = self._vectors()
-        with outer as g, inner as lane:
-            c = g * self.lanes + lane
+        with self._slots() as c:
             for part in range(2):
                 if part >= len(self.moments):
                     value = f32(0.0)
@@ -185,27 +190,23 @@ class _Row:
                 put(m, tirx.Select(c < self.classes, value, f32(0.0)), part, c)
         put(best, tirx.const(0, "int32"), 0)
         with script.serial(1, self.classes) as c:
-            put(best, tirx.Select(m[0, c] > m[0, best[0]], c, best[0]), 0)
+            put(best, tirx.Select(m[_M, c] > m[_M, best[0]], c, best[0]), 0)
         for part in range(2):
             greatest = let(m[part, best[0]])
             put(m, m[part, 0], part, best[0])
             put(m, greatest, part, 0)
-        top = let(m[0, 0])
-        outer, inner = self._vectors()
-        with outer as g, inner as lane:
-            c = g * self.lanes + lane
-            gap, s = let(m[0, c] - top), let(tirx.sqrt(m[1, c]))
+        top = let(m[_M, 0])
+        with self._slots() as c:
+            gap, s = let(m[_M, c] - top), let(tirx.sqrt(m[_V, c]))
             # In this order NaN becomes a number too.
-            put(m, tirx.Select(gap > f32(-_FAR), gap, f32(-_FAR)), 0, c)
-            put(m, tirx.Select(s <= f32(self.widest), s, f32(2.0 * self.widest)), 2, c)
+            put(m, tirx.Select(gap > f32(-_FAR), gap, f32(-_FAR)), _M, c)
+            put(m, tirx.Select(s <= f32(self.widest), s, f32(2.0 * self.widest)), _S, c)
         return best
 
     def _lattices(self) -> None:
         """Find the lattices: first point and step in quarters, and number of points."""
-        outer, inner = self._vectors()
-        with outer as g, inner as lane:
-            c = g * self.lanes + lane
-            m, s = self.logits[0, c], let(tirx.min(self.logits[2, c], f32(self.widest)))
+        with self._slots() as c:
+            m, s = self.logits[_M, c], let(tirx.min(self.logits[_S, c], f32(self.widest)))
             fine, coarse = tirx.Select(s < f32(_BROAD), f32(2.0), f32(4.0)), s < f32(_MIDDLE)
             step = let(tirx.Select(coarse, f32(1.0), fine))
             per_unit = let(f32(_UNIT) / step)
@@ -214,38 +215,38 @@ class _Row:
             number = tirx.floor((m + reach * s) * per_unit) - low + f32(1.0)
             narrow = s < f32(_NARROW)
             around = tirx.floor(f32(_UNIT) * m) - f32(_POINTS // 2 - 1)
-            put(self.lattice, tirx.Select(narrow, around, low * step).astype("int32"), 0, c)
-            put(self.lattice, step.astype("int32"), 1, c)
-            put(self.lattice, tirx.Select(narrow, f32(_POINTS), number).astype("int32"), 2, c)
+            put(self.lattice, tirx.Select(narrow, around, low * step).astype("int32"), _START, c)
+            put(self.lattice, step.astype("int32"), _STEP, c)
+            put(self.lattice, tirx.Select(narrow, f32(_POINTS), number).astype("int32"), _NUMBER, c)
 
     def _weights(self, c) -> None:
         """Weights of slot c; a class without influence takes one point."""
         first, step, number = (self.lattice[part, c] for part in range(3))
         last = first + step * (number - 1)
-        m, s = self.logits[0, c], self.logits[2, c]
-        with script.If(last < self.lattice[0, 0] + _UNIT * (_FIRST - _LAST)):
+        m, s = self.logits[_M, c], self.logits[_S, c]
+        with script.If(last < self.lattice[_START, 0] + _UNIT * (_FIRST - _LAST)):
             with script.Then():
-                put(self.lattice, tirx.const(1, "int32"), 2, c)
-                put(self.w, f32(1.0), 0, c, 0)
-                put(self.w, f32(0.0), 1, c, 0)
+                put(self.lattice, tirx.const(1, "int32"), _NUMBER, c)
+                put(self.w, f32(1.0), _W, c, 0)
+                put(self.w, f32(0.0), _WL, c, 0)
             with script.Else(), script.If(s < f32(_NARROW)):
                 with script.Then(), script.vectorized(_NODES) as lane:
                     point = let((first + lane).astype("float32") * f32(1.0 / _UNIT))
                     weight = let(self._of_polynomials(m, s, first, lane))
-                    put(self.w, weight, 0, c, lane)
-                    put(self.w, weight * point, 1, c, lane)
+                    put(self.w, weight, _W, c, lane)
+                    put(self.w, weight * point, _WL, c, lane)
                 with script.Else():
                     over = let(f32(1.0) / tirx.min(s, f32(self.widest)))
                     share = let(step.astype("float32") * over * f32(0.25 / np.sqrt(2.0 * np.pi)))
-                    with script.serial((number + _NODES - 1) // _NODES) as g:
-                        with script.vectorized(_NODES) as lane:
-                            j = g * _NODES + lane
-                            point = (first + step * j).astype("float32")
-                            point = let(point * f32(1.0 / _UNIT))
-                            z = let((point - m) * over)
-                            weight = let(share * exp_of_minus(f32(0.5) * z * z))
-                            put(self.w, weight, 0, c, j)
-                            put(self.w, weight * point, 1, c, j)
+                    vectors = (number + _NODES - 1) // _NODES
+                    with script.serial(vectors) as g, script.vectorized(_NODES) as lane:
+                        j = g * _NODES + lane
+                        point = (first + step * j).astype("float32")
+                        point = let(point * f32(1.0 / _UNIT))
+                        z = let((point - m) * over)
+                        weight = let(share * exp_of_minus(f32(0.5) * z * z))
+                        put(self.w, weight, _W, c, j)
+                        put(self.w, weight * point, _WL, c, j)
 
     def _of_polynomials(self, m, s, first, i):
         """E[L_i(ℓ)] by Gauss–Hermite nodes."""
@@ -262,11 +263,11 @@ class _Row:
         """Add up all integrands over the nodes: E[p], and (1) and (2), returned, (16,) each."""
         zero, one, f = f32(0.0), f32(1.0), self.values
         ahead, behind, run, rest = (array(_NODES) for _ in range(4))
-        first = let(self.lattice[0, 0] + _UNIT * _FIRST)
+        first = let(self.lattice[_START, 0] + _UNIT * _FIRST)
         last = script.alloc_buffer((1,), "int32")
         put(last, first, 0)
         with script.serial(self.classes) as c:
-            end = self.lattice[0, c] + self.lattice[1, c] * (self.lattice[2, c] - 1)
+            end = self.lattice[_START, c] + self.lattice[_STEP, c] * (self.lattice[_NUMBER, c] - 1)
             put(last, tirx.max(last[0], end), 0)
         with script.vectorized(_NODES) as lane:
             put(ahead, zero, lane)
@@ -278,12 +279,12 @@ class _Row:
         steps = (last[0] + _UNIT * _ENOUGH - first) // per_step + 1
         with script.serial(steps) as step:
             start = let(first + per_step * step)
-            self._convolve(tirx.const(0, "int32"), start, [(0, 0), (0, 2), (1, 0)])
+            self._convolve(tirx.const(0, "int32"), start, [(_W, _G), (_W, _SLOPE), (_WL, _G)])
             with script.vectorized(_NODES) as lane:
                 put(run, one, lane)
                 put(rest, zero, lane)
             with script.serial(1, self.classes) as c:
-                self._convolve(c, start, [(0, 0), (0, 2), (1, 2), (0, 1)])
+                self._convolve(c, start, [(_W, _G), (_W, _SLOPE), (_WL, _SLOPE), (_W, _REST)])
                 with script.vectorized(_NODES) as lane:
                     complement = f[c, 3, lane]
                     put(rest, rest[lane] + complement * (one - rest[lane]), lane)
@@ -310,9 +311,9 @@ class _Row:
         with script.vectorized(_NODES) as lane:
             for total in sums:
                 put(total, f32(0.0), lane)
-        first = let(start - self.lattice[0, c] - _UNIT * _FIRST + 2 * _NODES)
-        step = let(self.lattice[1, c])
-        with script.serial(self.lattice[2, c]) as j:
+        first = let(start - self.lattice[_START, c] - _UNIT * _FIRST + 2 * _NODES)
+        step = let(self.lattice[_STEP, c])
+        with script.serial(self.lattice[_NUMBER, c]) as j:
             offset = let(first - step * j)
             phase = let(tirx.bitwise_and(offset, tirx.const(1, "int32")))
             half = tirx.shift_right(offset, tirx.const(1, "int32"))
@@ -328,42 +329,38 @@ class _Row:
     def _finish(self, best: tirx.Buffer, ahead: tirx.Buffer, behind: tirx.Buffer) -> None:
         """Normalise; entropies; put the classes into their order."""
         zero, one, half = f32(0.0), f32(1.0), f32(0.5)
-        v, s = 1, 2
         logits, p = self.logits, array(int(self.width))
         totals = [array(1) for _ in range(6)]
         rest, spread, lead, lag, v_most, s_most = totals
         for total in totals:
             put(total, zero, 0)
-        outer, inner = self._vectors()
-        with outer as g, inner as lane:
-            put(p, zero, g * self.lanes + lane)
+        with self._slots() as c:
+            put(p, zero, c)
         with script.serial(_NODES) as lane:
             put(lead, lead[0] + ahead[lane], 0)
             put(lag, lag[0] + behind[lane], 0)
         with script.serial(self.classes) as c:
             with script.serial(_NODES) as lane:
                 put(p, p[c] + self.sums[c, lane], c)
-            put(v_most, tirx.max(v_most[0], logits[v, c]), 0)
-            put(s_most, tirx.max(s_most[0], logits[s, c]), 0)
+            put(v_most, tirx.max(v_most[0], logits[_V, c]), 0)
+            put(s_most, tirx.max(s_most[0], logits[_S, c]), 0)
         with script.serial(1, self.classes) as c:
             put(rest, rest[0] + p[c], 0)
         # Weights sum to 1 but for rounding. All of them are factors of E[p] and (2), not of (1).
         share = let(one / (rest[0] + p[0]))
-        outer, inner = self._vectors()
-        with outer as g, inner as lane:
-            put(p, p[g * self.lanes + lane] * share, g * self.lanes + lane)
+        with self._slots() as c:
+            put(p, tirx.max(p[c] * share, zero), c)
         with script.serial(1, self.classes) as c:
-            put(spread, spread[0] + logits[v, c] * p[c] * (one - p[c]), 0)
+            put(spread, spread[0] + logits[_V, c] * p[c] * (one - p[c]), 0)
         others = let(rest[0] * share)
         of_mean = let(entropy(p, 0, self.classes, self.lanes))
         mean = let(tirx.max(half * lead[0] + share * lag[0], zero))
-        by_order = half * (spread[0] + logits[v, 0] * p[0] * others)
+        by_order = half * (spread[0] + logits[_V, 0] * p[0] * others)
         mutual = tirx.Select(v_most[0] < f32(_SMALL), by_order, tirx.max(of_mean - mean, zero))
         too_wide = tirx.Select(s_most[0] > f32(self.widest), one, zero)
         for index, value in enumerate((mean, of_mean, mutual, too_wide)):
             put(self.statistics, value, index, self.row)
-        outer, inner = self._vectors()
-        with outer as g, inner as lane:
-            put(self.p, p[g * self.lanes + lane], self.row, g * self.lanes + lane)
+        with self._slots() as c:
+            put(self.p, p[c], self.row, c)
         put(self.p, p[best[0]], self.row, 0)
         put(self.p, p[0], self.row, best[0])

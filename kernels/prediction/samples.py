@@ -17,7 +17,7 @@ from kernels.program.program import Program, Step
 
 
 def add(
-    program: Program, name: str, logits: te.Tensor, n_samples: int, n_outputs: int
+    program: Program, name: str, outputs: te.Tensor, n_samples: int, n_outputs: int
 ) -> list[te.Tensor]:
     """Statistics of the classes of n outputs; of two classes by one, the logit of the second.
 
@@ -26,7 +26,7 @@ def add(
     program : Program
     name : str
         Name of the block.
-    logits : tensor (samples·batch, outputs padded)
+    outputs : tensor (samples·batch, outputs padded)
         Sample after sample.
     n_samples, n_outputs : int
 
@@ -39,7 +39,7 @@ def add(
         Mean entropy, entropy of the mean, mutual information, 0.
     """
     lanes, rows = program.target.lanes, program.batch
-    classes, columns = max(2, n_outputs), int(logits.shape[1])
+    classes, columns = max(2, n_outputs), int(outputs.shape[1])
     width = -(-classes // lanes) * lanes
     results = [((rows, columns), "float32")] * 2 + [((rows, width), "float32")]
     work = [((4, rows), "float32"), ((classes, points.padded(n_samples)), "float32")]
@@ -47,15 +47,19 @@ def add(
     def body(ins, outs, row):
         (samples,), (mean, var, p, statistics, p_of) = ins, outs
 
-        def logit(c, n):
-            if n_outputs > 1:
-                return samples[n * rows + row, c]
-            return tirx.Select(c == 1, samples[n * rows + row, 0], f32(0.0))
+        def logits(g):
+            with script.serial(classes) as c, script.vectorized(points.POINTS) as lane:
+                at = g * points.POINTS + lane
+                n = tirx.min(at, n_samples - 1)
+                value = samples[n * rows + row, c if n_outputs > 1 else 0]
+                if n_outputs == 1:  # the logits 0 and z
+                    value = tirx.Select(c == 1, value, f32(0.0))
+                put(p_of, value, c, at)
 
         _moments(samples, mean, var, row, rows, n_samples, lanes)
-        points.write(logit, n_samples, classes, lanes, p_of, p, statistics, row)
+        points.write(logits, n_samples, classes, lanes, p_of, p, statistics, row)
 
-    tensors = loops.by_rows(name, rows, [], [logits], results, work, body)
+    tensors = loops.by_rows(name, rows, [], [outputs], results, work, body)
     workload = f"softmax of {n_samples} samples {rows}x{n_outputs}"
     program.steps.append(Step(workload, {}, {}, lambda *_: None))
     return tensors[:4]

@@ -251,7 +251,9 @@ def compiled(
     most = _most_bits(trained)
     bare = replace(
         program,
-        **{name: list(getattr(program, name)) for name in ("inputs", "weights", "outputs", "steps")},
+        **{
+            name: list(getattr(program, name)) for name in ("inputs", "weights", "outputs", "steps")
+        },
     )
     add_checks(program, most)
     kernel = kernels.build(program, schedule, records, device)

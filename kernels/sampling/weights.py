@@ -115,9 +115,7 @@ def one_by_one(program: Program, first: str, last: Activation, source: Source) -
     program.steps.append(Step(f"samples one by one {source.n_samples}", {}, {}, transform))
 
 
-def _merge(
-    sch: tvm.s_tir.Schedule, decisions, first: str, last: set[str], n_samples: int
-) -> None:
+def _merge(sch: tvm.s_tir.Schedule, decisions, first: str, last: set[str], n_samples: int) -> None:
     """Merge the loops over the samples of all blocks from that of this name to one of `last`."""
     blocks = list(sch.get_child_blocks(sch.get_sblock("root")))
     names = [sch.get(block).name_hint for block in blocks]
