@@ -249,12 +249,7 @@ def compiled(
     are as in `CompiledNetwork`; `rule` finds the statistics of classes.
     """
     most = _most_bits(trained)
-    bare = replace(
-        program,
-        **{
-            name: list(getattr(program, name)) for name in ("inputs", "weights", "outputs", "steps")
-        },
-    )
+    bare = program.copy()
     add_checks(program, most)
     kernel = kernels.build(program, schedule, records, device)
     *outputs, status = kernel.outputs

@@ -87,8 +87,8 @@ def test_numbers_that_are_not_finite_end_like_others():
     """Loops have bounds made of the numbers; the network's own checks answer such a row."""
     kernel = compiled(3, 1)
     for mean, var in [(np.nan, 1.0), (1.0, np.nan), (np.inf, 1.0), (-1e38, np.inf), (0.0, -1.0)]:
-        kernel([[0.0, mean, 1.0]], [[1.0, var, 1.0]])
-    p, found = kernel([[0.0, -3e38, 3e38]], np.zeros((1, 3)))
+        kernel(np.array([[0.0, mean, 1.0]]), np.array([[1.0, var, 1.0]]))
+    p, found = kernel(np.array([[0.0, -3e38, 3e38]]), np.zeros((1, 3)))
     np.testing.assert_array_equal(p, [[0, 0, 1]])
     np.testing.assert_allclose(found[:, 0], 0.0, atol=1e-6)
 

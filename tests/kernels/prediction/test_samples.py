@@ -52,7 +52,7 @@ def test_statistics_of_samples(n_samples, batch, n_outputs):
 
 
 def test_small_mutual_information_keeps_its_digits():
-    """As the difference of two entropies it would be rounding alone: 1e-7 beside 1e-8."""
+    """The difference of two entropies would be rounding alone: 1e-7 beside 1e-8."""
     rng = np.random.default_rng(0)
     x = np.array([2.0, 0.0, 1.0]) + 2e-4 * rng.standard_normal((20, 1, 3))
     x = x.astype(np.float32).astype(float)
@@ -67,7 +67,7 @@ def test_equal_samples_ties_and_far_logits():
     x[:, 1] = [5.0, 5.0, -3e38]
     x[:, 2] = [3e38, 0.0, -3e38]
     _, var, p, found = compiled(4, 3, 3)(x)
-    np.testing.assert_allclose(p, [[1 / 3] * 3, [0.5, 0.5, 0.0], [1, 0, 0]], atol=1e-7)
+    np.testing.assert_allclose(p, [[1 / 3] * 3, [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]], atol=1e-7)
     np.testing.assert_allclose(found[0], [np.log(3.0), np.log(2.0), 0.0], atol=3e-7)
     np.testing.assert_allclose(found[2], 0, atol=1e-29)
     np.testing.assert_array_equal(var[0], 0)
