@@ -32,7 +32,7 @@ from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
 from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
-from refbnn.prediction.predict import require_classifier
+from refbnn.prediction.predict import is_regression, require_classifier
 from refbnn.prediction.result import Prediction, class_logits
 from refbnn.prediction.softmax import by_quadrature
 
@@ -178,6 +178,11 @@ class CompiledNetwork:
         if mean.shape[1] == 1:
             logits = class_logits(logits)
         return Prediction.computed(logits, p, found[0], found[1], found[2])
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the network is a classifier with one row of outputs, so that it can `predict`."""
+        return self.predicting is not None and not is_regression(self.likelihood)
 
     @cached_property
     def _predictor(self) -> tuple[Kernel, np.ndarray]:

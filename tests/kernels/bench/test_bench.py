@@ -175,6 +175,8 @@ def test_every_way_computes_the_same(net, schedule):
         if name.startswith("PFP"):
             np.testing.assert_allclose(result.mean, expected.mean, atol=1e-4, rtol=1e-4)
             np.testing.assert_allclose(result.var, expected.var, atol=1e-4, rtol=1e-4)
+        if name.startswith("prediction"):
+            np.testing.assert_allclose(result.logits.mean, expected.mean, atol=1e-4, rtol=1e-4)
         if name.startswith("mean"):
             assert not result.var.any()
         if name.startswith("SVI"):
@@ -182,8 +184,9 @@ def test_every_way_computes_the_same(net, schedule):
             # Means of 30 draws: within five of their standard errors.
             error = 5 * np.sqrt(expected.var / 30)
             assert (np.abs(result.mean(axis=0) - expected.mean) <= error + 0.05).all()
-    kernels = {f"{name}, kernel, {schedule}" for name in ("PFP", "mean", "SVI-30")}
-    assert ways.keys() == {"PFP, NumPy", "PFP, Numba", "SVI-30, NumPy", *kernels}
+    kernels = {f"{name}, kernel, {schedule}" for name in ("PFP", "prediction", "mean", "SVI-30")}
+    by_reference = {"PFP, NumPy", "PFP, Numba", "prediction, NumPy", "SVI-30, NumPy"}
+    assert ways.keys() == {*by_reference, *kernels}
     assert not absent
 
 
