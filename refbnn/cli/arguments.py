@@ -212,17 +212,17 @@ def add_data_sets(parser: argparse.ArgumentParser) -> None:
 
 
 def add_method(parser: argparse.ArgumentParser, default: str, more: str = "") -> None:
-    """--method, where the help names more methods than pfp, full and svi, and --samples."""
+    """--method, where the help names more methods than those of `predict`, and --samples."""
     parser.add_argument(
         "--method",
         metavar="METHOD",
         default=default,
-        help="pfp: propagation; full: propagation with all covariances (dense networks); svi: "
-        f"sampled weights{more} (default: %(default)s)",
+        help="pfp: propagation; linearised: propagation with the covariances of the outputs; full: "
+        f"with all covariances (dense networks); svi: sampled weights{more} (default: %(default)s)",
     )
     text = (
-        "svi: passes with sampled weights (default: 30); full: draws of the logits "
-        "(default: 1000); pfp: draws of the logits in place of quadrature"
+        "svi: passes with sampled weights (default: 30); linearised, full: points of the logits "
+        "(default: 1024); pfp: draws of the logits in place of quadrature"
     )
     add_integer(parser, "--samples", 2, None, text)
 

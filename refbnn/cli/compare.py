@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         metavar="METHOD",
         default="pfp",
-        help="pfp: propagation; full: propagation with all covariances (dense networks; "
-        "default: %(default)s)",
+        help="pfp: propagation; linearised: with the covariances of the outputs; full: with all "
+        "covariances (dense networks; default: %(default)s)",
     )
     shared.add_integer(parser, "--samples", 1, 10_000, "sampled passes, at least 32")
     shared.add_json(parser)
@@ -54,9 +54,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         warn_of_other_data,
     )
     from refbnn.cli.output import plotter, print_table, write_json
-    from refbnn.uncertainty.pfp_vs_svi import compare
+    from refbnn.uncertainty.pfp_vs_svi import PROPAGATED, compare
 
-    shared.require_one_of("--method", arguments.method, ("pfp", "full"))
+    shared.require_one_of("--method", arguments.method, PROPAGATED)
     plot = plotter(arguments.plot, "comparison")
     net = load(arguments.model)
     require_propagation(net, arguments.model, "independent ones")
@@ -118,17 +118,17 @@ def _rows(found: Mapping[str, Measure]) -> list[list[str]]:
 
 def _print_notes(net: Network, method: str) -> None:
     """Say what the errors are, and what the method does."""
-    from refbnn.prediction.predict import JOINT_SAMPLES
+    from refbnn.prediction.softmax.table import N_POINTS
     from refbnn.uncertainty.pfp_vs_svi import BLOCKS
 
     print(
         f"±: one standard error, from SVI's passes ({BLOCKS} blocks of them), then from the choice "
         "of inputs"
     )
-    if method == "full":
+    if method != "pfp":
         print(
-            f"FULL: {JOINT_SAMPLES} draws of the logits, whose error is not in ±; without any "
-            "variance factor"
+            f"{method.upper()}: {N_POINTS} points of the logits, whose error is not in ± (none for "
+            "two classes); without any variance factor"
         )
     elif net.variance_factor != 1.0:
         print(f"PFP with {net.variance_factor:.4g} times the variance of every weight")

@@ -13,6 +13,7 @@ from operator import add
 import numpy as np
 
 from refbnn.errors import InputError, suggestion
+from refbnn.layers.moments import JointMoments
 from refbnn.network.likelihoods import OF_TARGETS
 from refbnn.network.network import Network
 from refbnn.numerics.arguments import whole_number
@@ -23,13 +24,14 @@ from refbnn.prediction.accumulation import OutputSums
 from refbnn.prediction.result import (
     Prediction,
     TargetPrediction,
+    class_joint,
     class_logits,
     from_output_moments,
 )
-from refbnn.prediction.softmax import by_quadrature, by_sampling
+from refbnn.prediction.softmax import by_quadrature, by_sampling, by_table
+from refbnn.prediction.softmax.table import N_POINTS
 
-METHODS = ("pfp", "full", "svi")
-JOINT_SAMPLES = 1000  # draws of correlated logits: cheap beside their covariance
+METHODS = ("pfp", "linearised", "full", "svi")
 SVI_SAMPLES = 30  # forward passes, as in arXiv 2511.23440
 _NUMBERS = 1 << 20  # sampled outputs in a block
 _GREATEST_OUTPUT = 1e70  # sums of fourth powers are finite
@@ -54,15 +56,17 @@ def predict(
     net : Network
     x : (B, ...)
     method : str
-        "pfp": one propagation, then integrals over independent Gaussian logits. "full": one
-        propagation with all covariances of a dense network, at some hundred times the cost, then
-        draws of its correlated logits. "svi": passes with sampled weights. Only "pfp" uses the
-        network's variance factor.
+        "pfp": one propagation, then integrals over independent Gaussian logits. "linearised": one
+        propagation and a pass back for the covariance of the logits
+        (`refbnn.network.linearised`), then a fixed table of their points. "full": one propagation
+        with all covariances of a dense network, at some hundred times the cost, then the same
+        table. "svi": passes with sampled weights. Only "pfp" uses the network's variance factor.
     n_samples : int, optional
-        Passes of "svi" (30 by default), draws of "full" (1000), or draws of "pfp" in place of its
-        exact quadrature (none).
+        Passes of "svi" (30 by default), points of the table of "linearised" and "full" (1024;
+        none for two classes, which are exact), or draws of "pfp" in place of its exact quadrature
+        (none).
     seed : int
-        Seed of passes and draws.
+        Seed of the passes of "svi" and the draws of "pfp"; the other methods draw nothing.
     on_samples : callable, optional
         Called by "svi" with the number of passes done since the last call.
 
@@ -92,13 +96,10 @@ def predict(
     if method == "svi":
         sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
         return _without_nan(sums.classes)
-    if method == "full":
-        joint = covariance.propagate(net, x)
-        if joint.mean.shape[1] > 1:
-            return _without_nan(covariance.from_joint(joint, n_samples or JOINT_SAMPLES, rng))
-        logits = class_logits(joint.marginal)  # one logit is correlated with no other
-    else:
-        logits = class_logits(net.propagate(x))
+    if method != "pfp":
+        joint = class_joint(_joint(net, x, method))
+        return _without_nan(by_table(joint, n_samples or N_POINTS))
+    logits = class_logits(net.propagate(x))
     return by_quadrature(logits) if n_samples is None else by_sampling(logits, n_samples, rng)
 
 
@@ -134,7 +135,7 @@ def predict_targets(
     n_targets : int
         D.
     x, method, n_samples, seed, on_samples
-        As in `predict`; "pfp" and "full" take no samples.
+        As in `predict`; only "svi" takes samples.
 
     Raises
     ------
@@ -146,8 +147,8 @@ def predict_targets(
     _check_targets(net, _flat_outputs(net, x), n_targets)
     if method == "pfp":
         found = from_output_moments(net.propagate(x), n_targets)
-    elif method == "full":
-        found = from_output_moments(covariance.propagate(net, x).marginal, n_targets)
+    elif method != "svi":
+        found = from_output_moments(_joint(net, x, method).marginal, n_targets)
     else:
         rng = stream(seed, "predict")
         blocks = _sample_blocks(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
@@ -163,6 +164,13 @@ def predict_targets(
                 "expected smaller inputs or log variances (a noise_sd for all inputs needs none)"
             )
     return found
+
+
+def _joint(net: Network, x: np.ndarray, method: str) -> JointMoments:
+    """Joint moments of the outputs by a method that keeps their covariances."""
+    if method == "linearised":
+        return net.propagate(x, method="linearised")
+    return covariance.propagate(net, x)
 
 
 def is_regression(likelihood: str | None) -> bool:

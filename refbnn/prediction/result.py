@@ -37,7 +37,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import entr, softmax
 
-from refbnn.layers.moments import Moments
+from refbnn.layers.moments import JointMoments, Moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +138,15 @@ def both_logits(array: np.ndarray) -> np.ndarray:
 def class_logits(outputs: Moments) -> Moments:
     """Moments of a classifier's logits (B, C) from those of its outputs, (B, 1) or (B, C)."""
     return Moments.unchecked(both_logits(outputs.mean), both_logits(outputs.var))
+
+
+def class_joint(outputs: JointMoments) -> JointMoments:
+    """Joint moments of a classifier's logits (B, C) from those of its outputs, (B, 1) or (B, C)."""
+    if outputs.shape[1] != 1:
+        return outputs
+    cov = np.zeros((outputs.shape[0], 2, 2))
+    cov[:, 1:, 1:] = outputs.cov
+    return JointMoments(both_logits(outputs.mean), cov)
 
 
 def from_output_moments(outputs: Moments, n_targets: int) -> TargetPrediction:

@@ -19,11 +19,12 @@ and their complements (balanced half-samples, McCarthy 1969). The rows are ortho
 this *is* Σ_g (θ_g − θ̄)²/(G(G − 1)). It also serves for accuracy and AUROC, which jump, since θ_h is
 off by as much as S passes are (a jackknife that leaves out one block overstates the error of an
 accuracy by half). It is known to 1/√(2(G − 1)) = 18 %. It is the error of a difference too, since
-propagation has none but for the draws of correlated logits behind "full".
+propagation has none: the table behind "linearised" and "full" is fixed.
 
 It does not include bias. MI of S passes is too low by the factor 1 − 1/S. A mean of |PFP − SVI| is
 never below the passes' own mean error, √(2/π)/√S times the spread of one pass (0.001 of a garment's
-probability by a 784-100-100-10, S = 10,000), nor below that of the draws behind "full" (0.002).
+probability by a 784-100-100-10, S = 10,000), nor below the error of that table
+(`refbnn.prediction.softmax.table`, 0.0007).
 
 *Choice of inputs*, for differences of accuracy and AUROC on the same inputs: for accuracy the
 standard error of the mean of paired differences, for AUROC that of DeLong, DeLong & Clarke-Pearson
@@ -59,6 +60,7 @@ from refbnn.training.likelihood import check_classes
 from refbnn.uncertainty.auroc import auroc
 from refbnn.uncertainty.evaluation import SCORES
 
+PROPAGATED = ("pfp", "linearised", "full")
 BLOCKS = 16  # a power of two
 ACCURACY_LIMIT = 0.002
 AUROC_LIMIT = 0.01
@@ -117,7 +119,7 @@ def compare(
         Labels of `inside`.
     outside : (N, ...), optional
         Out-of-distribution inputs, for AUROC.
-    method : {"pfp", "full"}
+    method : {"pfp", "linearised", "full"}
     n_samples : int
         Number of passes, at least 2·BLOCKS.
     seed : int
@@ -151,8 +153,10 @@ def compare(
 
 
 def _check(net, inside, y, outside, method: str, n_samples: int) -> None:
-    if method not in ("pfp", "full"):
-        raise InputError(f"compare: method {method!r}; expected 'pfp' or 'full'")
+    if method not in PROPAGATED:
+        raise InputError(
+            f"compare: method {method!r}; expected {' or '.join(map(repr, PROPAGATED))}"
+        )
     if n_samples < 2 * BLOCKS:
         raise InputError(f"compare: n_samples is {n_samples}; expected at least {2 * BLOCKS}")
     check_classes(y, net.check_input(np.shape(inside)[1:]))

@@ -3,8 +3,7 @@
 Start with `refbnn.prediction.covariance.propagation`.
 """
 
-from refbnn.prediction.covariance.prediction import from_joint
 from refbnn.prediction.covariance.propagation import propagate
 from refbnn.prediction.covariance.rectified import rectified_covariance
 
-__all__ = ["from_joint", "propagate", "rectified_covariance"]
+__all__ = ["propagate", "rectified_covariance"]

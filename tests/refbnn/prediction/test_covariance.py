@@ -11,7 +11,6 @@ from refbnn.noise import Bimodal, DeviceLaw, Gaussian, HeavyTailed
 from refbnn.numerics.normal import rectified_moments
 from refbnn.prediction import covariance
 from refbnn.prediction.covariance import rectified_covariance
-from refbnn.prediction.covariance.prediction import factor
 from refbnn.prediction.covariance.propagation import dense, propagate_layers
 
 LAWS = (Gaussian(), Bimodal(0.9), DeviceLaw(-0.3, 0.2, (0.3, 0.8)), HeavyTailed(0.7, 0.2))
@@ -249,17 +248,8 @@ def test_blocks_and_images_and_known_inputs():
     assert covariance.propagate(net, x[:0]).cov.shape == (0, 2, 2)
 
 
-def test_factor_and_prediction():
+def test_prediction():
     rng = np.random.default_rng(0)
-    low_rank = rng.standard_normal((3, 4, 2))
-    cov = low_rank @ low_rank.transpose(0, 2, 1)
-    f = factor(cov)
-    np.testing.assert_allclose(f @ f.transpose(0, 2, 1), cov, atol=1e-13)
-    # A shift that all logits share is not seen by the softmax.
-    shared = JointMoments(np.zeros((1, 3)), np.full((1, 3, 3), 50.0))
-    found = covariance.from_joint(shared, 100, rng)
-    np.testing.assert_allclose(found.mutual_information, 0.0, atol=1e-12)
-    np.testing.assert_allclose(found.probabilities, 1 / 3, rtol=1e-6)
     # Where logits are independent it is what `predict` says: the same to Monte Carlo error.
     net = Network([Dense(6, 4)])
     x = rng.standard_normal((10, 6))

@@ -21,7 +21,7 @@ def case():
     return net, x, predict(net, x).labels, outside
 
 
-@pytest.mark.parametrize("method", ["pfp", "full"])
+@pytest.mark.parametrize("method", ["pfp", "linearised", "full"])
 def test_measures_are_those_of_evaluation(case, method):
     net, x, y, outside = case
     found = compare(net, x, y, outside, method=method, n_samples=210, seed=4)
@@ -130,7 +130,7 @@ def test_refusals(case):
     for wrong in (x[:, :3], x[:0]):
         with pytest.raises(InputError, match=r"outside of shape .*; expected \(N, \*\(4,\)\)"):
             compare(net, x, y, wrong, n_samples=40)
-    with pytest.raises(InputError, match="method 'svi'; expected 'pfp' or 'full'"):
+    with pytest.raises(InputError, match="method 'svi'; expected 'pfp' or 'linearised' or 'full'"):
         compare(net, x, y, method="svi")
     with pytest.raises(InputError, match=f"n_samples is 31; expected at least {2 * BLOCKS}"):
         compare(net, x, y, n_samples=31)
