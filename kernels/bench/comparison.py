@@ -3,8 +3,8 @@
 Names: "PFP" is propagation of moments, "mean" the deterministic network of the means, "SVI-30"
 thirty passes of sampled weights; then who computes it. NumPy is the reference, in float64, whose
 convolutions and pooling are loops of Numba. "Numba" has loops of Numba for dense layers as well,
-written to be read: they check the reference, and are not the fastest that Numba can do. "prediction" is PFP,
-and the probabilities of classes with their entropies from its moments.
+written to be read: they check the reference, and are not the fastest that Numba can do.
+"prediction" is PFP, and from its moments the probabilities of classes with their entropies.
 """
 
 from __future__ import annotations

@@ -29,20 +29,20 @@ from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
 from kernels.program.program import Layout, Plain, Program, Rows, Step
 from refbnn.errors import InputError
-from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, Moments
+from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, JointMoments, Moments
 from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
 from refbnn.prediction.predict import is_regression, require_classifier
-from refbnn.prediction.result import Prediction, class_logits
-from refbnn.prediction.softmax import by_quadrature
+from refbnn.prediction.result import Prediction, class_joint, class_logits
+from refbnn.prediction.softmax import by_quadrature, by_table
 
 _SINGLE = np.dtype(np.float32)
 _INFINITY_BITS = 0x7F800000
 NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
 _INSIDE = " (a number of the network is too large for float32: make inputs or weights smaller)"
-# Tensors of mean, variance where there is one, and number of outputs, to probabilities (batch,
-# classes padded) and statistics (4, batch): mean entropy, entropy, mutual information, and 1 for a
-# row that the rule does not take.
+# Tensors of mean, of variance or covariance where there is one, and number of outputs, to
+# probabilities (batch, classes padded) and statistics (4, batch): mean entropy, entropy, mutual
+# information, and 1 for a row that the rule does not take.
 Rule = Callable[[Program, te.Tensor, te.Tensor | None, int], tuple[te.Tensor, te.Tensor]]
 _FAR = 4  # status of an x that may be far outside the range trained on
 _MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE + _INSIDE, NO_VARIANCE + _INSIDE)  # of status 1, 2, 3
@@ -170,11 +170,12 @@ class CompiledNetwork:
                 self._check(code, kernel.inputs[0])
             *moments, p, found, unsuited = kernel.outputs
             mean, p, found = moments[0].copy(), p.copy(), found.copy()
-            var = moments[1].copy() if len(moments) > 1 else np.zeros_like(mean)
+            second = moments[1].copy() if len(moments) > 1 else np.zeros_like(mean)
             unsuited = unsuited.item()
-        logits = Moments.unchecked(mean, var)
         if unsuited:
-            _by_reference(logits, p, found)
+            _by_reference(mean, second, p, found)
+        var = second if second.ndim == 2 else np.einsum("bcc->bc", second)
+        logits = Moments.unchecked(mean, var)
         if mean.shape[1] == 1:
             logits = class_logits(logits)
         return Prediction.computed(logits, p, found[0], found[1], found[2])
@@ -301,11 +302,17 @@ def _predicting(
     return replace(kernel, outputs=tuple(outputs)), status
 
 
-def _by_reference(logits: Moments, p: np.ndarray, found: np.ndarray) -> None:
-    """Replace the statistics of rows that the rule did not take."""
+def _by_reference(mean: np.ndarray, second: np.ndarray, p: np.ndarray, found: np.ndarray) -> None:
+    """Replace the statistics of rows that the rule did not take; `second` as the network gives it.
+
+    Where that is no variance but a covariance, the reference's rule is another one.
+    """
     rows = np.flatnonzero(found[3])
-    own = Moments(logits.mean[rows].astype(float), logits.var[rows].astype(float))
-    exact = by_quadrature(class_logits(own))
+    m, v = mean[rows].astype(float), second[rows].astype(float)
+    if v.ndim == 2:
+        exact = by_quadrature(class_logits(Moments(m, v)))
+    else:
+        exact = by_table(class_joint(JointMoments(m, v)))
     p[rows] = exact.probabilities
     found[:3, rows] = exact.aleatoric, exact.entropy, exact.mutual_information
 

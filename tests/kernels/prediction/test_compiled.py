@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
+from tvm import te
 
 from kernels import compile_network, compile_sampled
+from kernels.devices import targets
+from kernels.prediction import table
+from kernels.program.compiled import compiled
+from kernels.program.program import Padded, Program, Rows
 from refbnn import Moments, Network, predict
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, MaxPool2d, ReLU
+from refbnn.layers.moments import JointMoments
 from refbnn.network.input_range import InputRangeWarning
-from refbnn.prediction.result import from_logit_samples
-from refbnn.prediction.softmax import by_quadrature
+from refbnn.prediction.result import class_joint, from_logit_samples
+from refbnn.prediction.softmax import by_quadrature, by_table
 
 STATISTICS = ("probabilities", "aleatoric", "entropy", "mutual_information")
 NET = Network([Dense(6, 8), ReLU(), Dense(8, 3)], seed=4)
@@ -69,6 +76,32 @@ def test_rows_too_wide_for_the_kernel_go_to_the_reference(fast):
     plain = fast.predict(X)
     for name in STATISTICS:
         np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(plain, name)[[0, 2]])
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2, 3])
+def test_covariances_of_the_outputs(n_outputs):
+    """A program whose outputs are its inputs, with one covariance, 1 at least and 900 at most."""
+    scale = np.linspace(1.0, 30.0 if n_outputs < 3 else 3.0, n_outputs)
+    cov = np.outer(scale, scale) * (0.5 + 0.5 * np.eye(n_outputs)) * 10.0
+    program = Program(targets.target("host"), 2)
+    x = program.known(Rows(n_outputs, program.target.lanes))
+    layout = Padded((2, n_outputs, n_outputs), program.target.lanes)
+    values = np.zeros(layout.tensor_shape()[1:])
+    values[:, :n_outputs] = cov
+    constant = program.weight("cov", values)
+    shape = layout.tensor_shape()
+    mean = te.compute(x.mean.shape, lambda *i: x.mean(*i) + 0, name="mean")
+    joint = te.compute(shape, lambda b, *i: constant(*i), name="joint")
+    program.give_arrays(x.layout, mean)
+    program.give_arrays(layout, joint)
+    network = compiled(program, "default", None, "local", rule=partial(table.add, name="predict"))
+    z = np.random.default_rng(1).standard_normal((2, n_outputs))
+    found = network.predict(z)
+    moments = JointMoments(z, np.stack([cov, cov]))
+    expected = by_table(class_joint(moments))
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
+    np.testing.assert_allclose(found.logits.var, expected.logits.var, rtol=1e-6)
 
 
 def test_images_and_the_deterministic_network():

@@ -84,7 +84,9 @@ def test_what_cannot_be_compared(capsys, tmp_path):
         return err
 
     assert f"n_samples is 31; expected at least {2 * BLOCKS}" in refused(*WORDS[:-1], "31")
-    assert "--method svi: expected one of pfp, linearised, full" in refused(*WORDS, "--method", "svi")
+    assert "--method svi: expected one of pfp, linearised, full" in refused(
+        *WORDS, "--method", "svi"
+    )
     assert "nothing.npz" in refused("compare", "nothing.npz", "--id", "mnist-subset")
     assert "no-such-set" in refused("compare", "m.npz", "--id", "no-such-set")
     save("m.npz", Network([Dense(784, 3)]))
