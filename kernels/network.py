@@ -26,6 +26,7 @@ from kernels.layers.layer import add_layer, layout_of
 from kernels.layers.linearised import layer as linearised
 from kernels.layers.linearised.backward import Back, back
 from kernels.layers.products import require_form
+from kernels.prediction import quadrature, table
 from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Padded, Program
 from refbnn.errors import InputError
@@ -103,6 +104,7 @@ def compile_network(
         net.input_range,
         partial(compile_network, net.with_noise(net.law), *options),
         net.likelihood,
+        partial((quadrature if method == "pfp" else table).add, name="predict"),
     )
 
 

@@ -10,9 +10,9 @@ that takes 19.5 MB and 9.0 ms.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,9 +23,10 @@ from kernels.devices.targets import Target
 from kernels.layers import images
 from kernels.layers.layer import add_layer
 from kernels.network import input_layout
+from kernels.prediction import samples
 from kernels.program.compiled import NOT_FINITE, put
 from kernels.program.kernel import Kernel, build
-from kernels.program.program import Program, Rows
+from kernels.program.program import Plain, Program, Rows
 from kernels.sampling import conv2d as sampled_conv2d
 from kernels.sampling import dense as sampled_dense
 from kernels.sampling import weights as sampled_weights
@@ -38,7 +39,9 @@ from refbnn.numerics.arguments import whole_number
 from refbnn.numerics.arrays import all_finite
 from refbnn.numerics.random.philox import key_of
 from refbnn.prediction.predict import SVI_SAMPLES, require_classifier
-from refbnn.prediction.result import Prediction, from_logit_samples
+from refbnn.prediction.result import Prediction, class_logits
+
+_TOO_LARGE = "outputs too large for float32; expected smaller inputs or weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +60,15 @@ class SampledNetwork:
         (`refbnn.network.input_range`).
     likelihood : str, optional
         Likelihood that the network was trained with: `predict` is for classifiers.
+    predicting : callable without arguments, optional
+        Compiles the function that `predict` calls.
     """
 
     kernel: Kernel
     again: Callable[[], SampledNetwork]
     trained: Range | None = None
     likelihood: str | None = None
+    predicting: Callable[[], Kernel] | None = None
 
     def __call__(self, x: ArrayLike, seed: int) -> np.ndarray:
         """Outputs under each sample.
@@ -93,10 +99,10 @@ class SampledNetwork:
                 raise InputError(NOT_FINITE)
             warn_if_far(view, self.trained)
             self.kernel.run()
-            samples = self.kernel.outputs[0].copy()
-        if not all_finite(samples):
-            raise InputError("outputs too large for float32; expected smaller inputs or weights")
-        return samples
+            outputs = self.kernel.outputs[0].copy()
+        if not all_finite(outputs):
+            raise InputError(_TOO_LARGE)
+        return outputs
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         """Compile again where it is unpickled or copied: machine code is of this process."""
@@ -111,17 +117,41 @@ class SampledNetwork:
         """Predict classes with their uncertainty, as `refbnn.predict(..., method="svi")` does.
 
         Parameters and errors as in a call. One output is the logit of the second of two classes.
-        InputError also for fewer than 2 samples, and if the network was trained on targets.
+        The first call compiles a second function, which gives statistics of the samples in place of
+        the samples, and shares the weights with the first.
+
+        Raises
+        ------
+        InputError
+            Also for fewer than 2 samples, and if the network was trained on targets.
         """
         require_classifier(self.likelihood)
+        key = key_of(seed)
+        kernel = self._predictor
+        words, view = kernel.inputs
+        with kernel.lock:
+            words[...] = key
+            put(x, view)
+            if not all_finite(view):
+                raise InputError(NOT_FINITE)
+            warn_if_far(view, self.trained)
+            kernel.run()
+            mean, var, p, found = (view.copy() for view in kernel.outputs)
+        if not (all_finite(mean) and all_finite(var)):
+            raise InputError(_TOO_LARGE)
+        logits = class_logits(Moments.unchecked(mean, var))
+        return Prediction.computed(logits, p, found[0], found[1], found[2])
+
+    @cached_property
+    def _predictor(self) -> Kernel:
+        """Kernel that finds the statistics of the samples."""
         shape = self.kernel.outputs[0].shape
-        if len(shape) != 3 or shape[0] < 2:
+        if len(shape) != 3 or shape[0] < 2 or self.predicting is None:
             raise InputError(
                 f"predict: outputs have shape {shape}; expected (samples, batch, outputs) with at "
                 "least 2 samples"
             )
-        logits = self(x, seed).astype(float)
-        return from_logit_samples(logits, Moments(logits.mean(axis=0), logits.var(axis=0, ddof=1)))
+        return self.predicting()
 
 
 def compile_sampled(
@@ -163,12 +193,36 @@ def compile_sampled(
     n_samples = whole_number(n_samples, 1, "n_samples")
     whole = program(net, batch_size, n_samples, targets.target(target))
     options = batch_size, n_samples, target, schedule, device
+    bare = whole.copy()
+    kernel = build(whole, schedule, device=device)
     return SampledNetwork(
-        build(whole, schedule, device=device),
+        kernel,
         partial(compile_sampled, net.with_noise(net.law), *options),
         net.input_range,
         net.likelihood,
+        partial(_predicting, bare, kernel.weights, n_samples, schedule, device),
     )
+
+
+def _predicting(
+    program: Program,
+    weights: Sequence[np.ndarray],
+    n_samples: int,
+    schedule: str,
+    device: str | Board,
+) -> Kernel:
+    """Compile a network, whose weights lie in memory, for the statistics of its samples."""
+    program.weights = [
+        (tensor, values) for (tensor, _), values in zip(program.weights, weights, strict=True)
+    ]
+    ((layout, logits),) = program.outputs
+    (n_outputs,) = layout.shape
+    mean, var, p, found = samples.add(program, "predict", logits, n_samples, n_outputs)
+    program.outputs = []
+    program.give_arrays(Rows(n_outputs, program.target.lanes), mean, var)
+    program.give_arrays(Rows(max(2, n_outputs), program.target.lanes), p)
+    program.give_arrays(Plain((4, program.batch)), found)
+    return build(program, schedule, device=device)
 
 
 def program(net: Network, batch: int, n_samples: int, target: Target) -> Program:
@@ -204,6 +258,6 @@ def program(net: Network, batch: int, n_samples: int, target: Target) -> Program
         raise InputError("the network has no weights; expected a layer to sample")
     if not isinstance(x.layout, Rows):
         x = images.unpacked(program, "unpacked", x)
-    sampled_weights.one_by_one(whole, first, source)
+    sampled_weights.one_by_one(whole, first, x, source)
     sampled_weights.give(whole, x, source)
     return whole

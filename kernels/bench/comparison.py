@@ -4,7 +4,8 @@ Names: "PFP" is propagation of moments, "linearised" adds the covariance of the 
 the deterministic network of the means, "SVI-30" thirty passes of sampled weights; then who computes
 it. NumPy is the reference, in float64, whose convolutions and pooling are loops of Numba. "Numba"
 has loops of Numba for dense layers as well, written to be read: they check the reference, and are
-not the fastest that Numba can do.
+not the fastest that Numba can do. "prediction" is PFP, and from its moments the probabilities of
+classes with their entropies.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from refbnn.layers import Dense
 from refbnn.layers.dense import moments_loops
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.network.network import Network
-from refbnn.prediction.predict import SVI_SAMPLES
+from refbnn.prediction.predict import SVI_SAMPLES, predict
 
 _SVI = f"SVI-{SVI_SAMPLES}"
 
@@ -93,6 +94,11 @@ def calls(
         name: partial(network, single, *_seed(network)) for name, network in networks.items()
     }
     rng = np.random.default_rng(0)
+    for schedule in schedules:
+        network = networks[f"PFP, kernel, {schedule}"]
+        if isinstance(network, CompiledNetwork) and network.predicts:
+            made[f"prediction, kernel, {schedule}"] = partial(network.predict, single)
+            made["prediction, NumPy"] = partial(predict, net, x)
     made["PFP, NumPy"] = partial(net.propagate, x)
     made["PFP, Numba"] = partial(_propagate_by_loops, net, x)
     made[f"{_SVI}, NumPy"] = partial(net.sample, x, SVI_SAMPLES, rng)

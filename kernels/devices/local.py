@@ -10,18 +10,28 @@ import tvm
 
 from kernels.devices.loaded import Loaded, Memory
 
+_ALIGNMENT = 64  # bytes, which compiled functions expect
 _MEASUREMENT = 2  # milliseconds of runs: far above the clock's resolution
 
 
 def load(executable: tvm.runtime.Executable, memory: Memory) -> Loaded:
     """Load a module in this process, as `kernels.devices.Device` specifies."""
-    tensors = [tvm.runtime.tensor(array) for array in memory.arrays]
+    weights = [_shared(array) for array in memory.weights]
+    inputs, outputs = (map(tvm.runtime.tensor, part) for part in (memory.inputs, memory.outputs))
+    tensors = [*inputs, *weights, *outputs]
     views = [np.from_dlpack(tensor) for tensor in tensors]
     return Loaded(
         run=partial(executable["main"], *tensors),
         memory=memory.replaced(views),
         time=timer(executable.jit(), tvm.cpu(), tensors),
     )
+
+
+def _shared(weights: np.ndarray) -> tvm.runtime.Tensor:
+    """Put weights into memory; those of another kernel, which lie there already, are shared."""
+    if weights.ctypes.data % _ALIGNMENT or not weights.flags.writeable:
+        return tvm.runtime.tensor(weights)
+    return tvm.runtime.from_dlpack(weights)
 
 
 def timer(

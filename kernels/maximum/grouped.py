@@ -62,7 +62,8 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as script
 
 from kernels.arithmetic.polynomials import f32, fma, horner, named
-from kernels.maximum.window import FAR, LARGEST, LOW, Windows, array, let, put
+from kernels.arithmetic.statements import array, let, put
+from kernels.maximum.window import FAR, LARGEST, LOW, Windows
 
 _SPAN = 48.0  # (x₁ − x₀)/s at most
 _RATIO = 16.0  # of scales at most

@@ -32,9 +32,10 @@ from tvm.script.ir_builder import tirx as script
 
 from kernels.arithmetic.normal import lower_rectified
 from kernels.arithmetic.polynomials import f32, named
+from kernels.arithmetic.statements import put
 from kernels.maximum import grouped as maximum_grouped
 from kernels.maximum import panels as maximum_panels
-from kernels.maximum.window import Windows, put
+from kernels.maximum.window import Windows
 from kernels.program import loops
 from kernels.program.program import Program
 

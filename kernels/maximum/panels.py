@@ -39,7 +39,8 @@ from tvm.script.ir_builder import tirx as script
 
 from kernels.arithmetic.normal import cdf, pdf
 from kernels.arithmetic.polynomials import f32, fma
-from kernels.maximum.window import FAR, LOW, Windows, array, let, put
+from kernels.arithmetic.statements import array, let, put
+from kernels.maximum.window import FAR, LOW, Windows
 
 _HIGH = 6.0  # U
 

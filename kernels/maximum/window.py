@@ -10,7 +10,8 @@ from scipy.special import ndtr, ndtri
 from tvm import tirx
 from tvm.script.ir_builder import tirx as script
 
-from kernels.arithmetic.polynomials import f32, kept, nan_of
+from kernels.arithmetic.polynomials import f32, nan_of
+from kernels.arithmetic.statements import array, let, put
 
 LARGEST = 2.0**126
 FAR = 13.25  # standard deviations; from here on φ is 0 in float32
@@ -94,18 +95,3 @@ class Windows:
         """
         b = 0.5 * float(ndtri((self.k - 0.375) / (self.k + 0.25)))
         return self.fold(tirx.max, lambda j, lane: self.m[j, lane] + f32(b) * self.s[j, lane])
-
-
-def array(*shape: int) -> tirx.Buffer:
-    """Declare a small array on the stack."""
-    return script.alloc_buffer(shape, "float32")
-
-
-def put(buffer: tirx.Buffer, value, *index) -> None:
-    """Write the statement buffer[index] = value."""
-    script.buffer_store(buffer, value, list(index))
-
-
-def let(value) -> tirx.Var:
-    """Write the statement that names a value: it is computed once."""
-    return script.bind(kept(value))

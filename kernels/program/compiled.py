@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,23 @@ from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
 from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
-from kernels.program.program import Layout, Program, Rows, Step
+from kernels.program.program import Layout, Plain, Program, Rows, Step
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, JointMoments, Moments
 from refbnn.network.input_range import Range, limits, warn_if_far
 from refbnn.numerics.arrays import real_array
-from refbnn.prediction.predict import require_classifier
-from refbnn.prediction.result import Prediction, class_logits
-from refbnn.prediction.softmax import by_quadrature
+from refbnn.prediction.predict import is_regression, require_classifier
+from refbnn.prediction.result import Prediction, class_joint, class_logits
+from refbnn.prediction.softmax import by_quadrature, by_table
 
 _SINGLE = np.dtype(np.float32)
 _INFINITY_BITS = 0x7F800000
 NOT_FINITE = "x holds NaN, infinity or a number too large for float32; expected finite numbers"
 _INSIDE = " (a number of the network is too large for float32: make inputs or weights smaller)"
+# Tensors of mean, of variance or covariance where there is one, and number of outputs, to
+# probabilities (batch, classes padded) and statistics (4, batch): mean entropy, entropy, mutual
+# information, and 1 for a row that the rule does not take.
+Rule = Callable[[Program, te.Tensor, te.Tensor | None, int], tuple[te.Tensor, te.Tensor]]
 _FAR = 4  # status of an x that may be far outside the range trained on
 _MESSAGES = (NOT_FINITE, MEAN_NOT_FINITE + _INSIDE, NO_VARIANCE + _INSIDE)  # of status 1, 2, 3
 
@@ -69,6 +73,8 @@ class CompiledNetwork:
         Range of the inputs that the network was trained on.
     likelihood : str, optional
         Likelihood that the network was trained with: `predict` is for classifiers.
+    predicting : callable without arguments, optional
+        Compiles the function that `predict` calls, and gives its kernel and status.
 
     Examples
     --------
@@ -88,6 +94,7 @@ class CompiledNetwork:
     untuned: tuple[str, ...] = ()
     trained: Range | None = None
     likelihood: str | None = None
+    predicting: Callable[[], tuple[Kernel, np.ndarray]] | None = None
 
     def __call__(self, x: ArrayLike) -> Any:  # Moments or JointMoments: the caller knows which
         """Moments of the output for known inputs.
@@ -118,11 +125,8 @@ class CompiledNetwork:
         with kernel.lock:
             put(x, kernel.inputs[0])
             kernel.run()
-            status = self.status.item()
-            if status == _FAR:
-                warn_if_far(kernel.inputs[0], self.trained)
-            elif status:
-                raise InputError(_MESSAGES[status - 1])
+            if status := self.status.item():
+                self._check(status, kernel.inputs[0])
             mean, *var = kernel.outputs
             if var and var[0].ndim > mean.ndim:
                 return JointMoments.unchecked(mean.copy(), var[0].copy())
@@ -139,22 +143,67 @@ class CompiledNetwork:
     def predict(self, x: ArrayLike) -> Prediction:
         """Predict classes with their uncertainty, as `refbnn.predict` does; errors as in a call.
 
-        One output is the logit of the second of two classes. InputError also if the outputs are no
-        row of logits (batch, outputs), or the network was trained on targets.
+        One output is the logit of the second of two classes. The first call compiles a second
+        function, which finds the statistics too and shares the weights with the first. Rows with
+        logits of standard deviations that its rule does not take (`kernels.prediction.quadrature`)
+        go to the reference's rule.
+
+        Raises
+        ------
+        InputError
+            Also if the outputs are no row of logits (batch, outputs), or the network was trained on
+            targets.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from refbnn import Network
+        >>> from refbnn.layers import Dense
+        >>> from kernels import compile_network
+        >>> fast = compile_network(Network([Dense(4, 3)], seed=0), batch_size=2)
+        >>> fast.predict(np.ones((2, 4))).probabilities.shape
+        (2, 3)
         """
         require_classifier(self.likelihood)
+        kernel, status = self._predictor
+        with kernel.lock:
+            put(x, kernel.inputs[0])
+            kernel.run()
+            if code := status.item():
+                self._check(code, kernel.inputs[0])
+            *moments, p, found, unsuited = kernel.outputs
+            mean, p, found = moments[0].copy(), p.copy(), found.copy()
+            second = moments[1].copy() if len(moments) > 1 else np.zeros_like(mean)
+            unsuited = unsuited.item()
+        if unsuited:
+            _by_reference(mean, second, p, found)
+        var = second if second.ndim == 2 else np.einsum("bcc->bc", second)
+        logits = Moments.unchecked(mean, var)
+        if mean.shape[1] == 1:
+            logits = class_logits(logits)
+        return Prediction.computed(logits, p, found[0], found[1], found[2])
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the network is a classifier with one row of outputs, so that it can `predict`."""
+        return self.predicting is not None and not is_regression(self.likelihood)
+
+    @cached_property
+    def _predictor(self) -> tuple[Kernel, np.ndarray]:
+        """Kernel that finds the statistics too, and its status."""
         shape = self.kernel.outputs[0].shape
-        if len(shape) != 2:
+        if len(shape) != 2 or self.predicting is None:
             raise InputError(
                 f"predict: outputs have shape {shape}; expected logits (batch, outputs)"
             )
-        logits = self(x)
-        if isinstance(logits, JointMoments):
-            raise InputError(
-                "predict: a network compiled by the method 'linearised' has correlated logits; "
-                "expected the method 'pfp', or refbnn.predict(net, x, method='linearised')"
-            )
-        return by_quadrature(class_logits(logits))
+        return self.predicting()
+
+    def _check(self, status: int, x: np.ndarray) -> None:
+        """Warn or raise by a status that is not 0."""
+        if status == _FAR:
+            warn_if_far(x, self.trained)
+        else:
+            raise InputError(_MESSAGES[status - 1])
 
     def instruction_count(self, x: ArrayLike) -> InstructionCount:
         """Count the instructions executed for these inputs: `.total`, and by class.
@@ -201,21 +250,74 @@ def compiled(
     trained: Range | None = None,
     again: Callable[[], CompiledNetwork] | None = None,
     likelihood: str | None = None,
+    rule: Rule | None = None,
 ) -> CompiledNetwork:
     """Compile the program of a network; arguments and errors as in `compile_network`.
 
     `trained` is the range of the inputs that the network was trained on; `again` and `likelihood`
-    are as in `CompiledNetwork`.
+    are as in `CompiledNetwork`; `rule` finds the statistics of classes.
     """
-    add_checks(program, _most_bits(trained))
+    most = _most_bits(trained)
+    bare = program.copy()
+    add_checks(program, most)
     kernel = kernels.build(program, schedule, records, device)
     *outputs, status = kernel.outputs
     kernel = replace(kernel, outputs=tuple(outputs))
-    whole = CompiledNetwork(kernel, status, again, trained=trained, likelihood=likelihood)
+    predicting = None
+    if rule is not None and len(bare.outputs[0][0].shape) == 1:
+        # The weights in the kernel's memory stand for those of the program, which can go.
+        bare.weights = [
+            (tensor, values)
+            for (tensor, _), values in zip(bare.weights, kernel.weights, strict=True)
+        ]
+        predicting = partial(_predicting, bare, rule, most, schedule, records, device)
+    whole = CompiledNetwork(
+        kernel, status, again, trained=trained, likelihood=likelihood, predicting=predicting
+    )
     if schedule != "tuned":
         return whole
     found = kernels.tuned(program, records)
     return replace(whole, tuned=tuple(sorted(found)), untuned=untuned(program, records))
+
+
+def _predicting(
+    program: Program,
+    rule: Rule,
+    most: int,
+    schedule: str,
+    records: str | Path | None,
+    device: str | Board,
+) -> tuple[Kernel, np.ndarray]:
+    """Compile a network with the statistics of its classes: a kernel and its status."""
+    (layout, mean), *var = program.outputs
+    (n_outputs,) = layout.shape
+    p, found = rule(program, mean, var[0][1] if var else None, n_outputs)
+    n_moments = len(program.outputs)
+    add_checks(program, most)
+    program.outputs.append((Rows(max(2, n_outputs), program.target.lanes), p))
+    program.outputs.append((Plain((4, program.batch)), found))
+    row = te.reduce_axis((0, program.batch))
+    unsuited = te.compute((1, 1), lambda *_: te.max(found[3, row], axis=row), name="unsuited")
+    program.outputs.append((Plain((1, 1)), unsuited))
+    kernel = kernels.build(program, schedule, records, device)
+    outputs = list(kernel.outputs)
+    status = outputs.pop(n_moments)
+    return replace(kernel, outputs=tuple(outputs)), status
+
+
+def _by_reference(mean: np.ndarray, second: np.ndarray, p: np.ndarray, found: np.ndarray) -> None:
+    """Replace the statistics of rows that the rule did not take; `second` as the network gives it.
+
+    Where that is no variance but a covariance, the reference's rule is another one.
+    """
+    rows = np.flatnonzero(found[3])
+    m, v = mean[rows].astype(float), second[rows].astype(float)
+    if v.ndim == 2:
+        exact = by_quadrature(class_logits(Moments(m, v)))
+    else:
+        exact = by_table(class_joint(JointMoments(m, v)))
+    p[rows] = exact.probabilities
+    found[:3, rows] = exact.aleatoric, exact.entropy, exact.mutual_information
 
 
 def _most_bits(trained: Range | None) -> int:

@@ -6,7 +6,7 @@ device.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -63,6 +63,8 @@ class Kernel:
         numbers are float32, the words of a seed uint32.
     executable : tvm.runtime.Executable
         Compiled module.
+    weights : sequence of ndarray
+        The weights in that memory, padding included.
     blocks, time : callables without arguments, or None
         As in `kernels.devices.Loaded`.
     lock : Lock
@@ -73,6 +75,7 @@ class Kernel:
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
     executable: tvm.runtime.Executable
+    weights: Sequence[np.ndarray] = ()
     blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
     lock: Lock = field(default_factory=locks.lock, repr=False)
@@ -229,6 +232,7 @@ def bind(
         inputs=views(program.inputs, loaded.memory.inputs),
         outputs=views(program.outputs, loaded.memory.outputs),
         executable=executable,
+        weights=loaded.memory.weights,
         blocks=loaded.blocks,
         time=loaded.time,
     )

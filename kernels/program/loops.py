@@ -81,6 +81,65 @@ def _nest(name, shape, ins, outs, whole, lanes, body):
         return builder.get()
 
 
+def by_rows(
+    name: str,
+    rows: int,
+    inputs: Sequence[te.Tensor],
+    constants: Sequence[te.Tensor],
+    results: Sequence[tuple[Sequence[int], str]],
+    work: Sequence[tuple[Sequence[int], str]],
+    body: Callable,
+) -> list[te.Tensor]:
+    """Tensors that loops compute together, row after row.
+
+    Parameters
+    ----------
+    name : str
+        Name of the block.
+    rows : int
+        Number of rows.
+    inputs : sequence of tensors, each with a first axis of that length
+        Tensors that are read row by row.
+    constants : sequence of tensors
+        Tensors that every row reads whole.
+    results : sequence of (shape, type), each with a first axis of that length
+    work : sequence of (shape, type)
+        Arrays that every row uses anew, or writes a part of.
+    body : callable (ins, outs, row)
+        Writes one row of the results, by statements of the builder. `ins` are buffers, constants
+        last, and `outs` are the results and `work`.
+    """
+    tensors = [*inputs, *constants]
+    shapes = [*results, *work]
+
+    def nest(ins, outs):
+        with IRBuilder() as builder:
+            with script.serial(rows) as first, script.sblock(name):
+                row = script.axis.spatial(rows, first)
+
+                def part(buffer, by_row):
+                    axis, *others = [slice(0, extent) for extent in buffer.shape]
+                    return buffer[(row if by_row else axis, *others)]
+
+                script.reads(*[part(b, k < len(inputs)) for k, b in enumerate(ins)])
+                script.writes(*[part(b, k < len(results)) for k, b in enumerate(outs)])
+                body(ins, outs, row)
+            return builder.get()
+
+    return te.extern(
+        [tuple(shape) for shape, _ in shapes],
+        tensors,
+        nest,
+        name=name,
+        dtype=[kind for _, kind in shapes],
+        in_buffers=[tirx.decl_buffer(t.shape, t.dtype, t.op.name) for t in tensors],
+        out_buffers=[
+            tirx.decl_buffer(shape, kind, f"{name}_v{index}")
+            for index, (shape, kind) in enumerate(shapes)
+        ],
+    )
+
+
 def unwrapped(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """Put these loops among the function's others: te wraps a block around each."""
     body = function.body.block.body

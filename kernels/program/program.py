@@ -9,7 +9,7 @@ function.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Protocol
 
@@ -209,6 +209,16 @@ class Program:
 
     def __post_init__(self):
         self.batch = whole_number(self.batch, 1, "batch_size")
+
+    def copy(self) -> Program:
+        """The same program, to be continued in another way."""
+        return replace(
+            self,
+            inputs=list(self.inputs),
+            weights=list(self.weights),
+            outputs=list(self.outputs),
+            steps=list(self.steps),
+        )
 
     def known(self, layout: Layout, name: str = "x") -> Activation:
         """Declare an input of known values."""

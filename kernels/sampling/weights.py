@@ -94,7 +94,7 @@ def give(program: Program, x: Activation, source: Source) -> None:
     program.give(Activation(Samples(source.n_samples, x.layout), x.mean, None))
 
 
-def one_by_one(program: Program, first: str, source: Source) -> None:
+def one_by_one(program: Program, first: str, last: Activation, source: Source) -> None:
     """Let all operators from the first with weights on work on one sample before the next.
 
     Their results are then stored for one sample, for B inputs in place of S·B.
@@ -106,17 +106,21 @@ def one_by_one(program: Program, first: str, source: Source) -> None:
         examples under samples.
     first : str
         Name of the first operator's block.
+    last : Activation
+        Result of the last operator.
     source : Source
     """
-    transform = partial(_merge_from, first=first, n_samples=source.n_samples)
+    ends = {tensor.op.name for tensor in last.tensors}
+    transform = partial(_merge, first=first, last=ends, n_samples=source.n_samples)
     program.steps.append(Step(f"samples one by one {source.n_samples}", {}, {}, transform))
 
 
-def _merge_from(sch: tvm.s_tir.Schedule, decisions, first: str, n_samples: int) -> None:
-    """Merge the loops over the samples of all blocks from that of this name on."""
+def _merge(sch: tvm.s_tir.Schedule, decisions, first: str, last: set[str], n_samples: int) -> None:
+    """Merge the loops over the samples of all blocks from that of this name to one of `last`."""
     blocks = list(sch.get_child_blocks(sch.get_sblock("root")))
     names = [sch.get(block).name_hint for block in blocks]
-    images.merge(sch, blocks[names.index(first) :], n_samples)
+    stop = 1 + max(index for index, name in enumerate(names) if name in last)
+    images.merge(sch, blocks[names.index(first) : stop], n_samples)
 
 
 def weights(

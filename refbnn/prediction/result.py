@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import entr, softmax
@@ -67,22 +68,45 @@ class Prediction:
 
     __iter__ = None
 
+    @classmethod
+    def computed(
+        cls,
+        logits: Moments,
+        probabilities: np.ndarray,
+        aleatoric: np.ndarray,
+        entropy: np.ndarray,
+        mutual_information: np.ndarray,
+    ) -> Prediction:
+        """Prediction by a compiled network, which finds both entropies and their difference."""
+        prediction = object.__new__(cls)
+        prediction.__dict__.update(
+            logits=logits,
+            probabilities=probabilities,
+            aleatoric=aleatoric,
+            entropy=entropy,
+            mutual_information=mutual_information,
+        )
+        return prediction
+
     def __getitem__(self, rows: slice | np.ndarray) -> Prediction:
         """Select inputs by a slice, a mask or indices."""
         logits = Moments(self.logits.mean[rows], self.logits.var[rows])
-        return Prediction(logits, self.probabilities[rows], self.aleatoric[rows])
+        selected = Prediction(logits, self.probabilities[rows], self.aleatoric[rows])
+        for name in {"entropy", "mutual_information"} & vars(self).keys():
+            selected.__dict__[name] = vars(self)[name][rows]
+        return selected
 
     @property
     def labels(self) -> np.ndarray:
         """Most probable class, shape (B,)."""
         return self.probabilities.argmax(axis=-1)
 
-    @property
+    @cached_property
     def entropy(self) -> np.ndarray:
         """Predictive entropy H(p̄) in nats, shape (B,)."""
         return entr(self.probabilities).sum(axis=-1)
 
-    @property
+    @cached_property
     def mutual_information(self) -> np.ndarray:
         """Epistemic part in nats, shape (B,); at least 0 but for rounding (Jensen)."""
         return np.maximum(self.entropy - self.aleatoric, 0.0)

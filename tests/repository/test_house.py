@@ -18,7 +18,7 @@ SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 FOLDERS = sorted({path.parent for path in SOURCES})
 PACKAGES = ("refbnn", "refbnn.layers", "refbnn.noise", "refbnn.prior", "kernels")
 
-MOST_AT_THE_TOP = 13  # modules and folders of a package
+MOST_AT_THE_TOP = 14  # modules and folders of a package
 MOST_FILES = 20
 MOST_LINES = 80  # of a function
 # Words that leave a docstring's subject to the reader.

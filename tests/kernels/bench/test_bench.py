@@ -179,6 +179,8 @@ def test_every_way_computes_the_same(net, schedule):
             joint = net.propagate(x, method="linearised")
             np.testing.assert_allclose(result.mean, joint.mean, atol=1e-4, rtol=1e-4)
             np.testing.assert_allclose(result.cov, joint.cov, atol=1e-4, rtol=1e-4)
+        if name.startswith("prediction"):
+            np.testing.assert_allclose(result.logits.mean, expected.mean, atol=1e-4, rtol=1e-4)
         if name.startswith("mean"):
             assert not result.var.any()
         if name.startswith("SVI"):
@@ -186,12 +188,11 @@ def test_every_way_computes_the_same(net, schedule):
             # Means of 30 draws: within five of their standard errors.
             error = 5 * np.sqrt(expected.var / 30)
             assert (np.abs(result.mean(axis=0) - expected.mean) <= error + 0.05).all()
-    names = "PFP", "mean", "SVI-30", "linearised"
-    kernels = {f"{name}, kernel, {schedule}" for name in names} - absent.keys()
-    assert ways.keys() == {"PFP, NumPy", "PFP, Numba", "SVI-30, NumPy", *kernels}
-    # Layers of images have no rule yet.
-    images = f"linearised, kernel, {schedule}"
-    assert absent.keys() == ({images} if len(net.input_shape) == 3 else set())
+    names = "PFP", "prediction", "mean", "SVI-30", "linearised"
+    kernels = {f"{name}, kernel, {schedule}" for name in names}
+    by_reference = {"PFP, NumPy", "PFP, Numba", "prediction, NumPy", "SVI-30, NumPy"}
+    assert ways.keys() == {*by_reference, *kernels}
+    assert not absent
 
 
 def test_ablation_has_a_row_a_decision(short_turns):

@@ -261,9 +261,11 @@ def test_prediction_is_that_of_the_samples(small):
         logits, refbnn.Moments(logits.mean(axis=0), logits.var(axis=0, ddof=1))
     )
     got = small.predict(x, seed=3)
-    np.testing.assert_array_equal(got.probabilities, expected.probabilities)
-    np.testing.assert_array_equal(got.aleatoric, expected.aleatoric)
-    np.testing.assert_array_equal(got.logits.var, expected.logits.var)
+    # Rounding of sums of five samples, found in float32.
+    for name in ("probabilities", "aleatoric", "entropy", "mutual_information"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=5e-7)
+    np.testing.assert_allclose(got.logits.mean, expected.logits.mean, atol=5e-7)
+    np.testing.assert_allclose(got.logits.var, expected.logits.var, rtol=2e-6)
 
 
 @pytest.mark.parametrize(
