@@ -25,11 +25,11 @@ from kernels.devices import Board
 from kernels.devices.emulated_arm.innermost_loops import Loop, innermost
 from kernels.devices.instructions import InstructionCount, count
 from kernels.devices.targets import Target
-from kernels.layers import folding
 from kernels.layers.images import Packs
-from kernels.network import program
+from kernels.network import parts, program
 from kernels.program.kernel import Kernel, build
 from kernels.program.program import Program
+from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.moments import deterministic
 from refbnn.network.network import Network
 
@@ -57,13 +57,16 @@ def one_by_one(net: Network, x: np.ndarray, target: Target) -> Iterator[Operator
     whole = program(net, len(x), target)
     of_layers = net.by_layer(net.propagated_parameters())
     moments = deterministic(x)
-    parts = folding.parts(net.layers, of_layers, "variance")
-    for part, (name, make) in zip(parts, whole.operators, strict=True):
-        alone, weighted = make(), net.layers[part[-1]]
+    layers = pool_first(net.layers)
+    for part, (name, make) in zip(
+        parts(layers, of_layers, "variance"), whole.operators, strict=True
+    ):
+        alone = make()
+        weighted = next((layers[index] for index in part if of_layers[index]), layers[part[-1]])
         inputs = (moments.mean, moments.var)[: len(alone.inputs)]
         yield Operator(name, alone, roofline.work(weighted, alone, "variance"), inputs)
         for index in part:
-            moments = net.layers[index].moments(moments, of_layers[index])
+            moments = layers[index].moments(moments, of_layers[index])
 
 
 def timed(

@@ -4,8 +4,9 @@
 
 Bytes count the operator's arrays once each: inputs, outputs and what is read of the weights, in
 float32, without padding. Operations of dense layers and convolutions are a product and a sum for
-each term that is summed (`kernels.layers.products`). Operations of other layers are counted in
-their expressions, padding included (`kernels.bench.operations`).
+each term that is summed (`kernels.layers.products`). Operations of other layers, and of
+convolutions that are one operator with the pooling behind them, are counted in their expressions,
+padding included (`kernels.bench.operations`).
 
 Bandwidth is measured on one core that reads as many bytes again and again, so it is the bandwidth
 of the cache that holds them. The rate is that of fused multiply-adds between registers. Both are
@@ -66,7 +67,10 @@ def work(layer: Layer, alone: Program, form: str) -> Work:
     sizes = [prod(shape) for shape in layer.parameter_shapes().values()]
     n_weights = (1 if form == "mean" else 2) * sum(sizes)
     n_products = alone.batch * _products(layer, alone.inputs[0][0].shape)
-    if isinstance(layer, Dense | Conv2d):
+    pooled = isinstance(layer, Conv2d) and alone.outputs[0][0].shape != layer.output_shape(
+        alone.inputs[0][0].shape
+    )
+    if isinstance(layer, Dense | Conv2d) and not pooled:
         n_operations = 2 * n_sums(form, known) * n_products
     else:
         n_operations = operations.count([tensor for _, tensor in alone.outputs])

@@ -277,10 +277,27 @@ def schedule(
         _, lane = sch.split(column, [None, lanes])
         sch.vectorize(lane)
 
+    out = f"{name}_v0" if both_moments(form) else name
+    schedule_tiles(sch, decisions, name, out, lanes, shared, block)
+
+
+def schedule_tiles(
+    sch: tvm.s_tir.Schedule,
+    decisions: Mapping[str, int],
+    name: str,
+    out: str,
+    lanes: int,
+    shared: str = "",
+    block: int = 0,
+    rows_first: bool = False,
+) -> None:
+    """Say how sums of images, `name`_sums, and the block `out` behind them are computed.
+
+    With `rows_first`, a row of the result is computed for all channels before the next, where
+    inputs are larger than the first cache.
+    """
     # Whole vectors: the lanes of a pack, or as many neighbours of a plane's row.
-    sums = sch.get_sblock(f"{name}_sums")
-    out = sch.get_sblock(f"{name}_v0" if both_moments(form) else name)
-    _, channel, row, column, *lane = sch.get_loops(out)
+    _, channel, row, column, *lane = sch.get_loops(sch.get_sblock(out))
     if not lane:
         column, *lane = sch.split(column, [None, lanes])
     sch.vectorize(*lane)
@@ -293,12 +310,14 @@ def schedule(
         outer, inner = sch.split(loop, [None, decisions[size]])
         outside.append(outer)
         within.append(inner)
-    sch.reorder(*outside, *within, *lane)
+    first = [outside[1], outside[0]] if rows_first else outside[:2]
+    sch.reorder(*first, outside[2], *within, *lane)
     for loop in within:
         sch.unroll(loop)
 
     # The sums of a tile stay in registers until biases are added. They are set to zero before the
     # loops over what is summed, not by a test inside them.
+    sums = sch.get_sblock(f"{name}_sums")
     sch.compute_at(sums, outside[-1], preserve_unit_loops=True)
     c = _schedule_sums(sch, sums, name, lanes, shared, decisions["channels"] == block)
     sch.decompose_reduction(sums, c)

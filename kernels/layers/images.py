@@ -392,7 +392,10 @@ def _merge_up_to(sch: tvm.s_tir.Schedule, decisions, last: set[str], own: set[st
     its own, all operators of the mean come first. Such a block parts those before from those after.
     """
     runs: list[list] = [[]]
-    for block in sch.get_child_blocks(sch.get_sblock("root")):
+    blocks = sch.get_child_blocks(sch.get_sblock("root"))
+    there = {sch.get(block).name_hint.removesuffix("_v1") for block in blocks}
+    last = last & there  # the variance of outputs may not be wanted
+    for block in blocks:
         name = sch.get(block).name_hint
         # A block has the name of its operation, and an ending: of its moment, or of its part.
         if name in own or any(name.startswith(f"{operation}_") for operation in own):
@@ -402,8 +405,8 @@ def _merge_up_to(sch: tvm.s_tir.Schedule, decisions, last: set[str], own: set[st
         last = last - {name, name.removesuffix("_v1")}  # mean and variance: the variance's block
         if not last:
             break
-    for blocks in runs:
-        merge(sch, blocks)
+    for run in runs:
+        merge(sch, run)
 
 
 def merge(sch: tvm.s_tir.Schedule, blocks: Iterable, extent: int | None = None) -> None:

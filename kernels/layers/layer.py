@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 
-from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.devices import Board, targets
 from kernels.devices.targets import Target
 from kernels.layers import (
@@ -22,8 +20,9 @@ from kernels.layers import (
     residual,
 )
 from kernels.layers.activations import elementwise
-from kernels.layers.activations.elementwise import ClosedForm
+from kernels.layers.activations.elementwise import function_of
 from kernels.layers.images import Packs, Planes
+from kernels.layers.window_covariance import SharedWeights
 from kernels.program.kernel import Kernel, build
 from kernels.program.program import Activation, Layout, Program, Rows
 from refbnn.errors import InputError
@@ -37,7 +36,6 @@ from refbnn.layers import (
     MaxPool2d,
     Normalise,
     Residual,
-    activations,
 )
 from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.layer import Shape
@@ -71,12 +69,35 @@ def add_layer(
     InputError
         If the layer has no kernel, the form is unknown, or a weight is too large for float32.
     """
+    y = _add_layer(program, name, layer, posteriors, x, form)
+    return y if form in ("raw", "mean") else with_shared(y, layer, posteriors, x)
+
+
+def with_shared(
+    y: Activation, layer: Layer, posteriors: Mapping[str, Posterior], x: Activation
+) -> Activation:
+    """The result y of a layer on x, with what its entries share (`SharedWeights`)."""
+    if isinstance(layer, Conv2d):
+        return replace(y, shared=SharedWeights(x.alone, layer, posteriors))
+    if isinstance(layer, Elementwise | BatchNorm2d) and x.shared is not None:
+        return replace(y, shared=x.shared.behind(layer, x))
+    return y
+
+
+def _add_layer(
+    program: Program,
+    name: str,
+    layer: Layer,
+    posteriors: Mapping[str, Posterior],
+    x: Activation,
+    form: str,
+) -> Activation:
     if isinstance(layer, Elementwise) and (function := function_of(layer)) is not None:
         return elementwise.add(program, name, function, x)
     match layer:
         case Dense() | Conv2d() if form == "separate":
             mean, var = (
-                add_layer(program, f"{name}_{part}", layer, posteriors, x, part)
+                _add_layer(program, f"{name}_{part}", layer, posteriors, x, part)
                 for part in ("mean", "spread")
             )
             return Activation(mean.layout, mean.mean, var.mean)
@@ -101,14 +122,6 @@ def add_layer(
         f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no kernel; expected a "
         "layer of refbnn.layers"
     )
-
-
-def function_of(layer: Elementwise) -> ClosedForm | Quadrature | None:
-    """Describe an elementwise layer by the kernels' file of the same name; None without one."""
-    package, _, name = type(layer).__module__.rpartition(".")
-    if package != activations.__name__ or find_spec(f"{elementwise.__package__}.{name}") is None:
-        return None
-    return import_module(f"{elementwise.__package__}.{name}").function(layer)
 
 
 def layout_of(shape: Shape, target: Target) -> Layout:

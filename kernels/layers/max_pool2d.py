@@ -3,12 +3,15 @@
 Formulas
 --------
 The windows are those of `refbnn.layers.images.max_pool2d`: window (i, j) of kernel (K, L), stride
-(s, t) and padding (p, q) holds pixels (s·i + a − p, t·j + b − q), a < K, b < L. Its entries count
-as independent Gaussians. The moments of the greatest of them, by method:
+(s, t) and padding (p, q) holds pixels (s·i + a − p, t·j + b − q), a < K, b < L. The moments of the
+greatest of them, by method:
 
+    "window"        with the covariance that a convolution's outputs have
+                    (`kernels.layers.shared_weights`, and `kernels.layers.window_covariance` for
+                    windows of any kind); elsewhere as "exact"
     "exact"   by quadrature (`kernels.maximum.of_window`)
-    "tree"    Clark's approximation by pairs: entries 0 and 1, 2 and 3, …, then the greater ones;
-              an odd last one waits for the next round
+    "tree"          Clark's approximation by pairs: entries 0 and 1, 2 and 3, …, then the greater
+                    ones; an odd last one waits for the next round
 
 Each pair is a pass of its own over all windows: in a single expression, the moments of the first
 pair would be written out wherever the second uses them. Known inputs give the maximum itself.
@@ -30,7 +33,7 @@ from functools import partial, reduce
 from tvm import te, tirx
 
 from kernels.arithmetic.polynomials import nan_of
-from kernels.layers import images
+from kernels.layers import images, window_covariance
 from kernels.maximum import of_window as maximum
 from kernels.program import vectors
 from kernels.program.program import Activation, Program, Step
@@ -39,6 +42,14 @@ from refbnn.layers import MaxPool2d
 
 def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activation:
     """Apply the layer to images; arguments as in `kernels.layers.layer.add_layer`."""
+    (rows, columns), *_ = layer.sizes
+    if (
+        layer.method == "window"
+        and x.shared is not None
+        and x.var is not None
+        and rows * columns > 1
+    ):
+        return window_covariance.max_pool(program, name, layer, x)[0]
     layout, parts, words = images.windows(program, name, layer, x, maximum.ABSENT)
     kernel, *_ = layer.sizes
     shape, n, known = layout.tensor_shape(program.batch), kernel[0] * kernel[1], x.var is None
@@ -49,7 +60,7 @@ def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activat
     if known or n == 1:
         tensors = greatest_of_known(name, shape, n, element)
         blocks = [f"{name}_{part}" for part in range(len(tensors))]
-    elif layer.method == "exact":
+    elif layer.method != "tree":
         tensors = maximum.exact(program, name, shape, n, element)
         blocks = maximum.blocks(name)
     else:

@@ -243,12 +243,13 @@ def add_up(
             return values[0] + biases[0], of_weights + values[2], of_weights
         return _moments(values, biases, form)
 
-    sums = _tensors(te.compute(shape, total, name=f"{name}_sums"))
-    mean, *var = _tensors(te.compute(layout.tensor_shape(shape[0]), epilogue, name=name))
+    sums = listed(te.compute(shape, total, name=f"{name}_sums"))
+    mean, *var = listed(te.compute(layout.tensor_shape(shape[0]), epilogue, name=name))
     return Activation(layout, mean, *var) if var else Activation(layout, mean, None)
 
 
-def _tensors(result) -> list[te.Tensor]:
+def listed(result) -> list[te.Tensor]:
+    """The tensors of a computation of one or of several."""
     return list(result) if isinstance(result, list | tuple) else [result]
 
 

@@ -31,6 +31,7 @@ from kernels.layers.activations import elementwise
 from kernels.layers.images import Packs, Planes
 from kernels.program.program import Activation, Program
 from refbnn.layers import Residual
+from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.mean_jacobian import COVERED
 from refbnn.layers.posterior import Posterior
 
@@ -60,13 +61,13 @@ def add(
         {part: posteriors[f"{index}.{part}"] for part in inner.parameter_shapes()}
         for index, inner in enumerate(layer.layers)
     ]
-    inputs = [x]
-    for index, (inner, weights) in enumerate(zip(layer.layers, own, strict=True)):
+    inputs, in_order = [x], pool_first(layer.layers)
+    for index, (inner, weights) in enumerate(zip(in_order, own, strict=True)):
         inputs.append(add_layer(program, f"{name}_{index}", inner, weights, inputs[-1]))
     f = inputs.pop()
     J = None
-    if x.var is not None and all(isinstance(inner, COVERED) for inner in layer.layers):
-        J = mean_jacobian.add(program, f"{name}_jacobian", layer.layers, inputs, own)
+    if x.var is not None and all(isinstance(inner, COVERED) for inner in in_order):
+        J = mean_jacobian.add(program, f"{name}_jacobian", in_order, inputs, own)
     if isinstance(f.layout, Planes | Packs) and f.layout != x.layout:
         x = images.copied(program, f"{name}_skip", x, f.layout)
 

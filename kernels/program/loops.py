@@ -23,6 +23,7 @@ def stage(
     results: int,
     lanes: int,
     body: Callable,
+    together: int = 1,
 ) -> list[te.Tensor]:
     """Tensors of one shape that loops compute together.
 
@@ -42,6 +43,9 @@ def stage(
     body : callable (ins, outs, place)
         Writes one vector of the results, by statements of the builder. `ins`, constants last, and
         `outs` are buffers, and place(lane) is the index of an element of the vector in `shape`.
+    together : int
+        Number of vectors that body writes, neighbours on the last axis but one; `place` is then a
+        list of such functions, shorter for the last ones.
     """
     tensors = [*inputs, *constants]
     shapes, types = [tuple(shape)] * results, ["float32"] * results
@@ -49,7 +53,7 @@ def stage(
     return te.extern(
         shapes,
         tensors,
-        lambda ins, outs: _nest(name, shape, ins, outs, whole, lanes, body),
+        lambda ins, outs: _nest(name, shape, ins, outs, whole, lanes, body, together),
         name=name,
         dtype=types,
         in_buffers=[tirx.decl_buffer(t.shape, "float32", t.op.name) for t in tensors],
@@ -60,7 +64,7 @@ def stage(
     )
 
 
-def _nest(name, shape, ins, outs, whole, lanes, body):
+def _nest(name, shape, ins, outs, whole, lanes, body, together):
     """Write a block within one loop, around loops over the vectors; parameters as of `stage`.
 
     The block reads all of the buffers that are named in `whole`.
@@ -70,14 +74,29 @@ def _nest(name, shape, ins, outs, whole, lanes, body):
         first, *others = [slice(0, extent) for extent in buffer.shape]
         return buffer[(first if buffer.name in whole else i, *others)]
 
+    def loops(i, first, count, size):
+        """Vectors from `first` on, `size` of them together, `count` times."""
+        extents = [*shape[1:-2], count, shape[-1] // lanes]
+        with script.grid(*extents[-len(shape) + 1 :]) as inner:
+            *middle, vector = [inner] if isinstance(inner, tirx.Var) else inner
+
+            def place(beside):
+                row = [*middle[:-1], middle[-1] * size + (first + beside)] if middle else []
+                return lambda lane: (i, *row, vector * lanes + lane)
+
+            places = [place(beside) for beside in range(size)]
+            body(ins, outs, places if together > 1 else places[0])
+
+    count, rest = divmod(shape[-2] if len(shape) > 2 else 1, together)
     with IRBuilder() as builder:
         with script.serial(shape[0]) as first, script.sblock(name):
             i = script.axis.spatial(shape[0], first)
             script.reads(*[part(buffer, i) for buffer in ins])
             script.writes(*[part(buffer, i) for buffer in outs])
-            with script.grid(*shape[1:-1], shape[-1] // lanes) as inner:
-                *middle, vector = [inner] if isinstance(inner, tirx.Var) else inner
-                body(ins, outs, lambda lane: (i, *middle, vector * lanes + lane))
+            if count:
+                loops(i, 0, count, together)
+            if rest:
+                loops(i, count * together, 1, rest)
         return builder.get()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tvm
@@ -121,6 +121,8 @@ class Activation:
         propagation asks for it (`kernels.layers.linearised`).
     gain : tensor, optional
         E[f′] of an elementwise function f, likewise.
+    shared : kernels.layers.window_covariance.SharedWeights, optional
+        What the outputs of a convolution have in common: pooling asks for their covariances.
 
     Raises
     ------
@@ -133,6 +135,7 @@ class Activation:
     var: te.Tensor | None
     own: te.Tensor | None = None
     gain: te.Tensor | None = None
+    shared: Any = None
 
     def __post_init__(self):
         size = prod(map(int, self.mean.shape))
@@ -141,6 +144,11 @@ class Activation:
                 f"a layer of the network needs an array of {size} numbers, padding included; "
                 f"expected at most {_MOST_IN_ACTIVATION}: choose a smaller batch or network"
             )
+
+    @property
+    def alone(self) -> Activation:
+        """The activation without what its entries share, which would keep all before it."""
+        return replace(self, shared=None)
 
     @property
     def tensors(self) -> list[te.Tensor]:

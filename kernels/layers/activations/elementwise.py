@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from math import prod
 
 import numpy as np
@@ -19,6 +21,8 @@ from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import f32, finite
 from kernels.program import vectors
 from kernels.program.program import Activation, Layout, Program, Step
+from refbnn.layers import activations
+from refbnn.layers.activations.elementwise import Elementwise
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class ClosedForm:
     value: Callable
     moments: Callable
     linearised: Callable
+
+
+def function_of(layer: Elementwise) -> ClosedForm | Quadrature | None:
+    """Describe an elementwise layer by the kernels' file of the same name; None without one."""
+    package, _, name = type(layer).__module__.rpartition(".")
+    if package != activations.__name__ or find_spec(f"{__package__}.{name}") is None:
+        return None
+    return import_module(f"{__package__}.{name}").function(layer)
 
 
 def add(

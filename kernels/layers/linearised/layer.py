@@ -6,12 +6,24 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+from tvm import te
 
-from kernels.layers import dense, folding, normalise, residual
+from kernels.arithmetic.polynomials import f32
+from kernels.layers import (
+    conv2d,
+    dense,
+    folding,
+    normalise,
+    residual,
+    shared_weights,
+    window_covariance,
+)
 from kernels.layers.activations import elementwise
+from kernels.layers.activations.elementwise import function_of
 from kernels.layers.layer import add_layer as apply
-from kernels.layers.layer import function_of
+from kernels.layers.layer import with_shared
 from kernels.layers.linearised import dense as dense_back
+from kernels.layers.linearised import images as images_back
 from kernels.layers.linearised import residual as residual_back
 from kernels.layers.linearised.backward import Back, Backward, Jacobian
 from kernels.program.program import Activation, Program
@@ -64,18 +76,36 @@ def add_layer(
         case Elementwise() if not known and (f := function_of(layer)) is not None:
             y = elementwise.add(program, name, f, x, linearised=True)
             tape.append(partial(_elementwise, name=back_name, y=y))
-            return y
+            return with_shared(y, layer, posteriors, x)
         case Normalise() if not known:
             tape.append(partial(_normalise, name=back_name, layer=layer, x=x))
-        case MaxPool2d() | AvgPool2d() | BatchNorm2d() | Conv2d() | Flatten() if not (
-            known and isinstance(layer, Flatten)
-        ):
-            raise InputError(
-                f"layer {name.removeprefix('layer')}: {type(layer).__name__} has no rule of "
-                "linearised propagation as a kernel; expected the method 'pfp', or the reference, "
-                "net.propagate(x, method='linearised')"
-            )
+        case Flatten() if not known:
+            tape.append(partial(images_back.flatten, name=back_name, x=x))
+        case BatchNorm2d() if not known:
+            tape.append(partial(images_back.batch_norm, name=back_name, layer=layer, x=x))
+        case AvgPool2d() if not known:
+            n = layer.sizes[0][0] * layer.sizes[0][1]
+            weights = [partial(_share, n)] * n
+            pool = partial(images_back.pool, own=None, weights=weights)
+            tape.append(partial(pool, name=back_name, layer=layer, x=x))
+        case MaxPool2d() if not known:
+            return _max_pool(program, name, layer, x, tape)
+        case Conv2d():
+            return _convolution(program, name, layer, posteriors, x, tape)
     return apply(program, name, layer, posteriors, x)
+
+
+def add_one(
+    program: Program,
+    name: str,
+    layers: Sequence[Layer],
+    posteriors: Mapping[str, Posterior],
+    x: Activation,
+    tape: list[Back],
+) -> Activation:
+    """Apply the only layer of an operator, likewise."""
+    (layer,) = layers
+    return add_layer(program, name, layer, posteriors, x, tape)
 
 
 def add_folded(
@@ -90,6 +120,80 @@ def add_folded(
     y = folding.add(program, name, layers, posteriors, x, "variance")
     tape.append(_dense(f"{name}_back", posteriors, x, y))
     return y
+
+
+def add_pooled(
+    program: Program,
+    name: str,
+    layers: Sequence[Layer],
+    posteriors: Mapping[str, Posterior],
+    x: Activation,
+    tape: list[Back],
+) -> Activation:
+    """Apply layers that are one operator (`kernels.layers.shared_weights`), likewise."""
+    y, pooled = shared_weights.add(program, name, layers, posteriors, x, linearised=True)
+    back = images_back.pooled_convolution
+    tape.append(partial(back, name=f"{name}_back", pooled=pooled, x=x))
+    return y
+
+
+def _convolution(
+    program: Program,
+    name: str,
+    layer: Conv2d,
+    posteriors: Mapping[str, Posterior],
+    x: Activation,
+    tape: list[Back],
+) -> Activation:
+    """A convolution alone, and σ² ∗ v, the own variance that is not of its weights."""
+    products = None
+    if x.var is not None:
+        weight, bias = posteriors["weight"], posteriors["bias"]
+        of_var = {
+            "weight": Posterior(weight.var, np.zeros(weight.shape)),
+            "bias": Posterior(np.zeros(bias.shape), np.zeros(bias.shape)),
+        }
+        v = Activation(x.layout, x.var, None)
+        products = conv2d.add(program, f"{name}_products", layer, of_var, v, "mean").mean
+    own = {"posteriors": posteriors, "products": products}
+    back = partial(images_back.convolution, layer=layer, x=x, **own)
+    tape.append(partial(back, name=f"{name}_back"))
+    return apply(program, name, layer, posteriors, x)
+
+
+def _max_pool(
+    program: Program, name: str, layer: MaxPool2d, x: Activation, tape: list[Back]
+) -> Activation:
+    """Max pooling alone.
+
+    Raises
+    ------
+    InputError
+        If its moments are by quadrature, which gives no weights of the entries.
+    """
+    n = layer.sizes[0][0] * layer.sizes[0][1]
+    if n > 1 and layer.method != "tree" and (layer.method == "exact" or x.shared is None):
+        raise InputError(
+            f"layer {name.removeprefix('layer')}: {layer}, whose moments are by quadrature, has no "
+            "rule of linearised propagation as a kernel; expected it behind a convolution, "
+            "method='tree', or the reference, net.propagate(x, method='linearised')"
+        )
+    if n == 1:
+        y, own, weights = apply(program, name, layer, {}, x), None, [partial(_share, 1)]
+    else:
+        y, own, *parts = window_covariance.max_pool(program, name, layer, x, linearised=True)
+        weights = [partial(_element, part) for part in parts]
+    pool = partial(images_back.pool, own=own, weights=weights)
+    tape.append(partial(pool, name=f"{name}_back", layer=layer, x=x))
+    return y
+
+
+def _share(n: int, *_):
+    return f32(1.0 / n)
+
+
+def _element(tensor: te.Tensor, *i):
+    return tensor(*i)
 
 
 def _dense(name: str, posteriors: Mapping[str, Posterior], x: Activation, y: Activation) -> Back:

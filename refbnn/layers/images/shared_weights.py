@@ -166,12 +166,12 @@ class SharedWeights:
         cov = conv2d_loops.forward(here * there, self.weight.var, self.bias.var, *every)
         if isinstance(x, Moments) and rows < size[0] and abs(columns) < size[1]:
             var = padded(x.var, padding)[..., r : r + height, c : c + width]
-            squares = _times_shifted(self.weight.mean, (rows, columns))
+            squares = times_shifted(self.weight.mean, (rows, columns))
             cov += conv2d_loops.forward(var, squares, np.zeros(self.bias.shape), *every)
         return cov
 
 
-def _times_shifted(kernel: np.ndarray, shift: Pair) -> np.ndarray:
+def times_shifted(kernel: np.ndarray, shift: Pair) -> np.ndarray:
     """µ_a µ_{a−shift}, 0 where a − shift lies outside; (O, C/g, K, L), shift[0] >= 0."""
     (d, e), (height, width) = shift, kernel.shape[-2:]
     product = np.zeros_like(kernel)

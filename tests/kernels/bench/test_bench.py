@@ -90,12 +90,22 @@ def test_work_of_convolutions_is_counted():
 
 
 def test_work_of_any_layer_is_counted():
-    layers: list[Layer] = [Conv2d(2, 5, 3), MaxPool2d(2), AvgPool2d(2), Flatten(), Dense(5, 3)]
+    pool = MaxPool2d(2, method="tree")
+    layers: list[Layer] = [Conv2d(2, 5, 3), pool, AvgPool2d(2), Flatten(), Dense(5, 3)]
     net = Network(layers, input_shape=(2, 6, 6), seed=1)
     counted = works(net, 2, "variance")
     assert all(work.n_bytes > 0 for work in counted)
     assert all(work.operations > 0 for work in (*counted[:3], counted[4]))
     assert counted[3].operations == 0  # a copy
+
+
+def test_work_of_a_convolution_with_its_pooling_is_counted():
+    net = Network([Conv2d(2, 5, 3), MaxPool2d(2)], input_shape=(2, 6, 6), seed=1)
+    ((_, make),) = program(net, 2, HOST, "variance").operators
+    counted = roofline.work(net.layers[0], make(), "variance")
+    assert counted.products == 2 * 4 * 4 * 5 * 2 * 9
+    # Of each window of four, 14 sums of 18 products, for known inputs.
+    assert counted.operations > 2 * 14 * (2 * 2 * 2 * 5) * 18
 
 
 def test_work_of_residual_blocks_is_counted():
