@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import tvm
 from tvm import te, tirx
 
-from kernels.program.program import Activation, Program, Step
+from kernels.program.program import Activation, Layout, Program, Step
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, MaxPool2d
 from refbnn.layers.images.windows import Pair
@@ -135,7 +135,14 @@ class Packs(_Sizes):
 Images = Planes | Packs
 
 
-def images(x: Activation) -> Images:
+class _HasLayout(Protocol):
+    """An activation, or a Jacobian by one."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+
+def images(x: _HasLayout) -> Images:
     """The layout of an activation of images.
 
     Raises

@@ -183,9 +183,10 @@ def add(
     Pooled, or None
         Where the pass back follows.
     """
-    conv, *norms, pool = layers
+    conv, *between, pool = layers
     assert isinstance(conv, Conv2d)
     assert isinstance(pool, MaxPool2d)
+    norms = [norm for norm in between if isinstance(norm, BatchNorm2d)]
     windows, target = Windows(conv, pool), program.target
     n_out, rows, columns = pool.output_shape(conv.output_shape(images.images(x).shape))
     chosen = conv2d.way(n_out, columns, 1, conv.groups, target.lanes)
@@ -431,10 +432,10 @@ def _add_up(
     c, down, right = axes
 
     def total(i, *index):
-        o, *at = layout.place(*index)
+        o, y, x = layout.place(*index)
         first = o // block * channels if windows.conv.groups > 1 else 0
         terms = [
-            pixels.read(tensor, i, first + c, at, (place[0] + down, place[1] + right))
+            pixels.read(tensor, i, first + c, (y, x), (place[0] + down, place[1] + right))
             * w[o // block, c, down, k, right, 0, o % block]
             for tensor, place, k in parts
         ]

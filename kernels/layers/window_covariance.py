@@ -219,6 +219,7 @@ def _gains(
     for k, (passed, before) in enumerate(x.shared.passed):
         if not isinstance(passed, BatchNorm2d):
             f = elementwise.function_of(passed)
+            assert f is not None  # else the layer would have had no kernel
             y = elementwise.add(program, f"{name}_gain{k}", f, before, linearised=True)
             tensors.append(y.gain)
     source, result = images.images(x), []
@@ -245,7 +246,7 @@ def _pair_sums(
     """Covariances without gains and biases, or γ without slopes, (batch, n², ...)."""
     conv, x = shared.conv, shared.x
     (kernel, (s, t), (p, q)), (window, (down, right), (above, left)) = conv.sizes, layer.sizes
-    patch = tuple([k + s_ * (w - 1) for k, s_, w in zip(kernel, (s, t), window, strict=True)])
+    patch = kernel[0] + s * (window[0] - 1), kernel[1] + t * (window[1] - 1)
     steps, padding = (s * down, t * right), (p + s * above, q + t * left)
     x = images.around(program, f"{name}_inputs", x, layout, patch, steps, padding)
     source, n = images.images(x), window[0] * window[1]

@@ -85,7 +85,7 @@ class _Statements:
         self.values.append(value)
         return self.register(self.order[-1])
 
-    def alternate(self, formulas: list[Callable]) -> list:
+    def alternate(self, formulas: Sequence[Callable]) -> list:
         """Evaluate formulas, each waiting for itself alone, so that their statements alternate."""
         before, parts, results = self.order, [], []
         for formula in formulas:

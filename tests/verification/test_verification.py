@@ -215,8 +215,8 @@ def test_a_gain_at_the_mean_is_caught(monkeypatch):
 
 
 def test_a_shift_of_the_wrong_sign_is_caught(monkeypatch):
-    right = shared_weights._times_shifted
-    monkeypatch.setattr(shared_weights, "_times_shifted", lambda k, s: right(k, (s[0], -s[1])))
+    right = shared_weights.times_shifted
+    monkeypatch.setattr(shared_weights, "times_shifted", lambda k, s: right(k, (s[0], -s[1])))
     names = failed("shared weights, Gaussian law")
     assert [name.split(": ")[1] for name in names] == [
         "random image (Gaussian law)",

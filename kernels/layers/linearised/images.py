@@ -106,7 +106,7 @@ def pool(
     layer: MaxPool2d | AvgPool2d,
     x: Activation,
     own: te.Tensor | None,
-    weights: list[Callable],
+    weights: Sequence[Callable],
 ) -> Jacobian:
     """Pooling whose results are Σ weight · entry, and a rest of variance `own`.
 
@@ -177,9 +177,10 @@ def _of_windows(
     chosen = conv2d.way(n_in, width, 1, conv.groups, lanes)
     kind = Packs if chosen == "channels" else Planes
     framed = kind(conv.out_channels, height + kernel[0] - 1, width + kernel[1] - 1, lanes)
-    before = tuple([p - k + 1 for p, k in zip(padding, kernel, strict=True)])
+    before = padding[0] - kernel[0] + 1, padding[1] - kernel[1] + 1
     spread = _Spread(layout, windows.pool.sizes, steps, before, framed)
-    weights = [partial(_element, tensor) for tensor in pooled.entries] or [_one]
+    weights: list[Callable] = [partial(_element, tensor) for tensor in pooled.entries]
+    weights = weights or [_one]
     J_y = spread.compute(backward, name, P, weights)
     turned = Conv2d(conv.out_channels, n_in, kernel, groups=conv.groups)
     own = {
@@ -251,7 +252,7 @@ class _Spread:
     layout: Images
 
     def compute(
-        self, backward: Backward, name: str, P: te.Tensor, weights: list[Callable]
+        self, backward: Backward, name: str, P: te.Tensor, weights: Sequence[Callable]
     ) -> te.Tensor:
         """Σ weight · P over the windows that hold an entry; rows of P are those of J."""
         k, program = backward.n_outputs, backward.program
@@ -372,19 +373,18 @@ def _gradients(
 
     def patch(b, q, row, vector, c, a, z, lane):
         index = _index(layout, q, row, vector, lane)
-        o, *window = layout.place(*index)
+        o, down, right = layout.place(*index)
         first = o // of_group * channels if conv.groups > 1 else 0
         terms = [
-            pooled.pixels.read(pooled.mean, b, first + c, window, (y + a, x + z))
+            pooled.pixels.read(pooled.mean, b, first + c, (down, right), (y + a, x + z))
             for y, x in pooled.windows.entries
         ]
         if not pooled.entries:
             return terms[0]
-        weights = [weight(b, *index) for weight in pooled.entries]
-        total = weights[0] * terms[0]
-        for weight, term in zip(weights[1:], terms[1:], strict=True):
-            total = total + weight * term
-        return total
+        shares = [weight(b, *index) for weight in pooled.entries]
+        return sum(
+            (w * t for w, t in zip(shares[1:], terms[1:], strict=True)), shares[0] * terms[0]
+        )
 
     average = patch
     if pooled.entries:
@@ -395,8 +395,8 @@ def _gradients(
         g = P[(r, *_index(layout, q, i, j, lane))]
         return te.sum(g * average(tirx.floordiv(r, k), q, i, j, c, a, z, lane), axis=[i, j])
 
-    shape = (int(P.shape[0]), outer, channels, *kernel, lanes)
-    G = te.compute(shape, gradient, name=name)
+    of_kernel = (int(P.shape[0]), outer, channels, *kernel, lanes)
+    G = te.compute(of_kernel, gradient, name=name)
     rows_of_tile = _balanced(k, 10)
     columns_of_tile = _balanced(kernel[1], program.target.registers * 5 // 8 // rows_of_tile)
     decisions = {"rows": rows_of_tile, "columns": columns_of_tile}

@@ -132,6 +132,7 @@ def add_pooled(
 ) -> Activation:
     """Apply layers that are one operator (`kernels.layers.shared_weights`), likewise."""
     y, pooled = shared_weights.add(program, name, layers, posteriors, x, linearised=True)
+    assert pooled is not None  # as asked for
     back = images_back.pooled_convolution
     tape.append(partial(back, name=f"{name}_back", pooled=pooled, x=x))
     return y
@@ -155,9 +156,8 @@ def _convolution(
         }
         v = Activation(x.layout, x.var, None)
         products = conv2d.add(program, f"{name}_products", layer, of_var, v, "mean").mean
-    own = {"posteriors": posteriors, "products": products}
-    back = partial(images_back.convolution, layer=layer, x=x, **own)
-    tape.append(partial(back, name=f"{name}_back"))
+    back = partial(images_back.convolution, posteriors=posteriors, products=products)
+    tape.append(partial(back, name=f"{name}_back", layer=layer, x=x))
     return apply(program, name, layer, posteriors, x)
 
 

@@ -50,15 +50,27 @@ def unpacked(layout, array):
 
 
 def moments_and_weights(layers, own, x, known, schedule="hand"):
-    """Mean, variance, own variance and weights that the one operator computes."""
+    """Mean, variance, own variance, weights and σ² ∗ v of the entries, by the one operator."""
     program = Program(HOST, len(x.mean), flush=True)
-    given = program.given(Planes(*x.mean.shape[1:], HOST.lanes), known)
+    channels, height, width = x.mean.shape[1:]
+    given = program.given(Planes(channels, height, width, HOST.lanes), known)
     y, pooled = shared_weights.add(program, "y", layers, own, given, linearised=True)
+    assert pooled is not None
     program.give(y)
-    program.give_arrays(y.layout, pooled.own, *pooled.entries)
+    program.give_arrays(y.layout, pooled.own, *pooled.entries, *pooled.products)
     kernel = build(program, schedule)
     results = kernel(x.mean) if known else kernel(x.mean, x.var)
     return type(y.layout), [unpacked(y.layout, result) for result in results]
+
+
+def n_entries(pool):
+    """Number of entries of a window."""
+    return pool.sizes[0][0] * pool.sizes[0][1]
+
+
+def noise_alone(own):
+    """The weights less their means."""
+    return {name: Posterior(np.zeros(p.shape), p.scale) for name, p in own.items()}
 
 
 def drawn(conv, shape, batch=2, seed=0):
@@ -84,8 +96,9 @@ def test_one_operator_of_convolution_and_max_pooling(layers, shape, known, layou
     conv, *norms, pool = layers
     assert shared_weights.covered([*layers, ReLU()]) == len(layers)
     own, x = drawn(conv, shape)
-    kind, (mean, var, own_variance, *weights) = moments_and_weights(layers, own, x, known)
+    kind, (mean, var, own_variance, *others) = moments_and_weights(layers, own, x, known)
     assert kind is layout
+    weights, products = np.split(np.stack(others, axis=-1), [n_entries(pool)], axis=-1)
     entries = conv.moments(x.mean if known else x, own)
     for one in norms:
         entries = one.moments(entries, {})
@@ -94,7 +107,14 @@ def test_one_operator_of_convolution_and_max_pooling(layers, shape, known, layou
     want_mean, want_var, pi = correlated_maximum.maximum(m, cov)
     assert (np.abs(mean - want_mean) <= ACCURACY * (np.abs(want_mean) + np.sqrt(want_var))).all()
     assert (np.abs(var - want_var) <= ACCURACY * want_var).all()
-    assert (np.abs(np.stack(weights, axis=-1) - pi) <= ACCURACY).all()
+    assert (np.abs(weights - pi) <= ACCURACY).all()
+    if not known:
+        noise = conv.moments(x.mean, own).var
+        both = conv.moments(Moments(x.mean, x.var), noise_alone(own)).var
+        want, _ = pool._windows(Moments(both - noise, both))
+        slope = np.prod([one.slope for one in norms], axis=0) * np.ones(conv.out_channels)
+        want = want * np.square(slope)[:, np.newaxis, np.newaxis, np.newaxis]
+        assert (np.abs(products - want) <= ACCURACY * np.abs(want).max()).all()
     linear = np.einsum("...i,...ij,...j->...", pi, cov, pi)
     assert (np.abs(own_variance - (want_var - linear)) <= ACCURACY * want_var).all()
     assert (own_variance >= 0.0).all()
