@@ -128,7 +128,7 @@ _Group = tuple[list[np.ndarray], list[tuple[te.Tensor, Pair, int]]]
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """What the pass back takes of the pass forth of `add`.
+    """Arrays of the pass forth of `add` that the pass back takes.
 
     Parameters
     ----------
