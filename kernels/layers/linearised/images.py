@@ -264,7 +264,9 @@ class _Spread:
         moved = any(self.before) or self.windows[0] != (1, 1)
         framed = tiled and self.steps == (1, 1) and moved
         block = f"{name}_spread"
-        transform = partial(_schedule_spread, block=block, k=k, framed=framed)
+        transform = partial(
+            _schedule_spread, block=block, k=k, window=self.windows[0], framed=framed
+        )
         workload = f"spread {self} rows {shape[0]}"
         program.steps.append(Step(workload, {}, {}, transform))
         return result
@@ -322,14 +324,27 @@ class _Spread:
         return P[(r, *index)] * weights[e](tirx.floordiv(r, k), *index)
 
 
-def _schedule_spread(sch: tvm.s_tir.Schedule, decisions, block: str, k: int, framed: bool) -> None:
-    """Rows of one example after the other; with a frame, zeros first, then the rest untested."""
-    name = sch.get_sblock(block)
-    r, first, *_ = sch.get_loops(name)
+def _schedule_spread(
+    sch: tvm.s_tir.Schedule, decisions, block: str, k: int, window: Pair, framed: bool
+) -> None:
+    """Say how rows are spread: one decision a paragraph."""
+    # With a frame, zeros first, then the rest without tests.
+    spread = sch.get_sblock(block)
+    r, first, row, column, *lane = sch.get_loops(spread)
     if framed:
-        sch.decompose_padding(name, first)
-        for part in (block, f"{block}_pad_const"):
-            r, *_ = sch.get_loops(sch.get_sblock(part))
+        sch.decompose_padding(spread, first)
+
+        # Window by window, its entries unrolled: the place in a window is then known.
+        _, _, row, column, *lane = sch.get_loops(spread)
+        for loop, size in ((row, window[0]), (column, window[1])):
+            _, entry = sch.split(loop, [None, size])
+            sch.unroll(entry)
+
+    # Whole vectors of channels.
+    for loop in lane:
+        sch.vectorize(loop)
+
+    # Rows of one example after the other: no index is divided.
     sch.split(r, [None, k])
 
 
@@ -388,15 +403,15 @@ def _gradients(
 
     average = patch
     if pooled.entries:
-        shape = (program.batch, outer, rows, columns, channels, *kernel, lanes)
-        average = te.compute(shape, patch, name=f"{name}_average")
+        of_pixel = (program.batch, outer, rows, columns, channels, *kernel, lanes)
+        average = te.compute(of_pixel, patch, name=f"{name}_average")
 
     def gradient(r, q, c, a, z, lane):
         g = P[(r, *_index(layout, q, i, j, lane))]
         return te.sum(g * average(tirx.floordiv(r, k), q, i, j, c, a, z, lane), axis=[i, j])
 
-    of_kernel = (int(P.shape[0]), outer, channels, *kernel, lanes)
-    G = te.compute(of_kernel, gradient, name=name)
+    shape = (int(P.shape[0]), outer, channels, *kernel, lanes)
+    G = te.compute(shape, gradient, name=name)
     rows_of_tile = _balanced(k, 10)
     columns_of_tile = _balanced(kernel[1], program.target.registers * 5 // 8 // rows_of_tile)
     decisions = {"rows": rows_of_tile, "columns": columns_of_tile}
