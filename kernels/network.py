@@ -145,7 +145,10 @@ def program(
 
 
 def parts(
-    layers: Sequence[Layer], of_layers: Sequence[Mapping[str, Posterior]], form: str
+    layers: Sequence[Layer],
+    of_layers: Sequence[Mapping[str, Posterior]],
+    form: str,
+    linearised: bool = False,
 ) -> list[range]:
     """Ranges of indices of the layers that each operator of a network computes.
 
@@ -155,6 +158,8 @@ def parts(
         The layers, and the weights of each by name.
     form : str
         A form of `kernels.layers.products`.
+    linearised : bool
+        Whether the pass back follows.
     """
     ranges = folding.parts(layers, of_layers, form)
     if form not in ("variance", "separate"):
@@ -163,7 +168,7 @@ def parts(
     for one in ranges:
         if result and one.start < result[-1].stop:
             continue  # in the operator before
-        pooled = shared_weights.covered(layers[one.start :])
+        pooled = shared_weights.covered(layers[one.start :], linearised)
         result.append(range(one.start, one.start + pooled) if pooled else one)
     return result
 
@@ -193,7 +198,7 @@ def _linearised(net: Network, batch: int, target: Target, form: str) -> Program:
     of_layers = net.by_layer(net.parameters())
     tape: list[Back] = []
     in_order, of_images = pool_first(net.layers), []
-    for part in parts(in_order, of_layers, form):
+    for part in parts(in_order, of_layers, form, linearised=True):
         layers, name = [in_order[index] for index in part], f"layer{part[-1]}"
         if isinstance(x.layout, Planes | Packs):
             of_images.append(f"{name}_back")

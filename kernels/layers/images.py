@@ -184,10 +184,17 @@ def copied(
         compute(tensor, source, layout, offset, fill, block)
         for tensor, fill, block in zip(x.tensors, (outside, 0.0), blocks, strict=False)
     )
-    framed = blocks if _tests(source, layout, offset) else []
+    # A condition on pack and lane together cannot be decomposed: it stays in the loop.
+    framed = blocks if _tests(source, layout, offset) and not _ragged(source, layout) else []
     workload = f"copy of {source} to {layout} at {offset} batch {program.batch}"
     program.steps.append(Step(workload, {}, {}, partial(schedule, blocks=framed)))
     return Activation(layout, mean, var[0] if var else None)
+
+
+def _ragged(source: Images, layout: Images) -> bool:
+    """Whether planes become packs of which the last has lanes without a channel."""
+    of_planes = isinstance(layout, Packs) and isinstance(source, Planes)
+    return of_planes and source.channels % layout.lanes != 0
 
 
 def _tests(source: Images, layout: Images, offset: Pair) -> list[Callable]:
@@ -200,7 +207,7 @@ def _tests(source: Images, layout: Images, offset: Pair) -> list[Callable]:
         tests.append(lambda channel, row, column: tirx.all(row >= top, row < top + height))
     if columns > width:
         tests.append(lambda channel, row, column: tirx.all(column >= left, column < left + width))
-    if isinstance(layout, Packs) and isinstance(source, Planes) and channels % layout.lanes:
+    if _ragged(source, layout):
         tests.append(lambda channel, row, column: channel < channels)
     return tests
 

@@ -56,13 +56,19 @@ from refbnn.layers.posterior import Posterior
 _MOST = 4  # entries of a window: their sums fit the registers
 
 
-def covered(layers: Sequence[Layer]) -> int:
-    """Number of layers that one operator computes: Conv2d up to MaxPool2d, 0 if there is none."""
+def covered(layers: Sequence[Layer], linearised: bool = False) -> int:
+    """Number of layers that one operator computes: Conv2d up to MaxPool2d, 0 if there is none.
+
+    With `linearised`, no entry may be in two windows: what reaches it from both adds up before it
+    is squared.
+    """
     if not layers or not isinstance(layers[0], Conv2d):
         return 0
     for index, layer in enumerate(layers[1:], 1):
         if isinstance(layer, MaxPool2d):
-            kernel, _, padding = layer.sizes
+            kernel, stride, padding = layer.sizes
+            if linearised and any(s < k for s, k in zip(stride, kernel, strict=True)):
+                return 0
             small = 1 < kernel[0] * kernel[1] <= _MOST and padding == (0, 0)
             return index + 1 if small and layer.method == "window" else 0
         if not isinstance(layer, BatchNorm2d):

@@ -262,7 +262,9 @@ class _Spread:
         result = te.compute(shape, partial(formula, P, weights, k), name=f"{name}_spread")
         # In place, TVM would fill P itself: it takes for in place what reads where it writes.
         moved = any(self.before) or self.windows[0] != (1, 1)
-        framed = tiled and self.steps == (1, 1) and moved
+        memory = self.layout.tensor_shape(1)[2:4]
+        entries = [k * n for k, n in zip(self.windows[0], self.source.shape[1:], strict=True)]
+        framed = tiled and self.steps == (1, 1) and moved and list(memory) != entries
         block = f"{name}_spread"
         transform = partial(
             _schedule_spread, block=block, k=k, window=self.windows[0], framed=framed

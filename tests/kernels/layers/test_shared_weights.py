@@ -118,6 +118,12 @@ def test_one_operator_of_convolution_and_max_pooling(layers, shape, known, layou
     linear = np.einsum("...i,...ij,...j->...", pi, cov, pi)
     assert (np.abs(own_variance - (want_var - linear)) <= ACCURACY * want_var).all()
     assert (own_variance >= 0.0).all()
+    if not known:  # σ² ∗ v of the convolution with its normalisation
+        square = np.prod([one.slope**2 for one in norms], axis=0) * np.ones(conv.out_channels)
+        weight = own["weight"].var * square[:, np.newaxis, np.newaxis, np.newaxis]
+        full = conv.forward(x.var, {"weight": weight, "bias": np.zeros(conv.out_channels)})
+        of_windows, _ = pool._windows(Moments(full, full))
+        np.testing.assert_allclose(np.stack(products, axis=-1), of_windows, rtol=1e-5)
 
 
 def test_the_default_schedule_computes_the_same():
