@@ -1,5 +1,7 @@
 """Compiled linearised propagation of images against the float64 reference."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,6 @@ from refbnn.layers import (
     Conv2d,
     Dense,
     Flatten,
-    Layer,
     MaxPool2d,
     ReLU,
     Residual,
@@ -27,7 +28,7 @@ def norm(channels):
     return BatchNorm2d([0.1] * channels, [2.0] * channels, [-1.3] * channels, [0.2] * channels)
 
 
-def behind(*layers: Layer, shape=(2, 8, 9), outputs=3) -> Network:
+def behind(*layers: Any, shape=(2, 8, 9), outputs=3) -> Network:
     """A network of these layers, Flatten and Dense."""
     size = shape
     for layer in layers:
@@ -37,6 +38,7 @@ def behind(*layers: Layer, shape=(2, 8, 9), outputs=3) -> Network:
 
 
 def require_equal(net: Network, batch=2, **options):
+    assert net.input_shape is not None
     x = np.random.default_rng(0).standard_normal((batch, *net.input_shape))
     want = net.propagate(x, method="linearised")
     got = compile_network(net, batch, method="linearised", **options)(x)
