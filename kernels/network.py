@@ -36,11 +36,10 @@ from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, Layer
 from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.posterior import Posterior
+from refbnn.network.linearised import n_outputs
 from refbnn.network.memory import require_moderate
-from refbnn.network.network import Network, require_network
+from refbnn.network.network import METHODS, Network, require_network
 from refbnn.numerics.arguments import require_known
-
-METHODS = ("pfp", "linearised")
 
 
 def compile_network(
@@ -189,12 +188,7 @@ def _linearised(net: Network, batch: int, target: Target, form: str) -> Program:
         )
     whole = Program(target, batch, flush=True)
     x = whole.known(input_layout(net, target))
-    outputs = net.check_input(x.layout.shape)
-    if len(outputs) != 1:
-        raise InputError(
-            f"linearised: the outputs of one input have shape {outputs}; expected one row, as "
-            "after Flatten"
-        )
+    k = n_outputs(net, x.layout.shape)
     of_layers = net.by_layer(net.parameters())
     tape: list[Back] = []
     in_order, of_images = pool_first(net.layers), []
@@ -206,9 +200,8 @@ def _linearised(net: Network, batch: int, target: Target, form: str) -> Program:
         x = add(whole, name, layers, _own(part, of_layers), x, tape)
         if isinstance(layers[-1], Flatten):
             images.one_by_one(whole, x)
-    (n_outputs,) = outputs
     whole.give_arrays(x.layout, x.mean)
-    whole.give_arrays(Padded((batch, n_outputs, n_outputs), target.lanes), back(whole, x, tape))
+    whole.give_arrays(Padded((batch, k, k), target.lanes), back(whole, x, tape))
     images_back.one_by_one(whole, of_images)
     return whole
 

@@ -18,6 +18,7 @@ import numpy as np
 from refbnn import Network
 from refbnn.layers.linearisation import linearise_in_a_row
 from refbnn.layers.moments import JointMoments, Moments, deterministic
+from refbnn.network.linearised import identity
 
 
 def propagate(net: Network, x: np.ndarray) -> JointMoments:
@@ -27,6 +28,5 @@ def propagate(net: Network, x: np.ndarray) -> JointMoments:
     for layer, posteriors in zip(net.layers, own, strict=True):
         x = layer.forward(x, {name: p.mean for name, p in posteriors.items()})
         activations.append(deterministic(x))
-    n, k = x.shape
-    J = np.broadcast_to(np.eye(k)[:, np.newaxis], (k, n, k))
+    J = identity(*x.shape)
     return JointMoments(x, linearise_in_a_row(net.layers, activations, own, J)[0])

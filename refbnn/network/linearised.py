@@ -56,7 +56,6 @@ Only means and variances of weights enter: the result does not depend on their l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
@@ -66,6 +65,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers import Flatten, Layer, Normalise
 from refbnn.layers.images.pool_first import pool_first
+from refbnn.layers.layer import Shape
 from refbnn.layers.linearisation import linearise_in_a_row, quadratic_form
 from refbnn.layers.moments import JointMoments, Moments, deterministic, require_finite_outputs
 from refbnn.network.memory import MOST_ENTRIES, largest_array
@@ -101,12 +101,16 @@ def _propagated(net: Network, x: np.ndarray | Moments, own: list[dict]) -> Joint
     y = activations[-1]
     if not isinstance(y, Moments):
         y = deterministic(y)
-    n, k = y.shape
-    J = np.broadcast_to(np.eye(k)[:, np.newaxis], (k, n, k))
+    J = identity(*y.shape)
     cov, J_x = linearise_in_a_row(pool_first(net.layers), activations, own, J)
     if isinstance(x, Moments) and J_x is not None:
         cov = cov + quadratic_form(J_x, x.var)
     return JointMoments(y.mean, 0.5 * (cov + cov.swapaxes(1, 2)))  # rounded differently
+
+
+def identity(n: int, k: int) -> np.ndarray:
+    """Jacobian of K outputs by themselves for n examples, (K, n, K)."""
+    return np.broadcast_to(np.eye(k)[:, np.newaxis], (k, n, k))
 
 
 def forth(
@@ -118,13 +122,21 @@ def forth(
     """
     yield x
     for index, (layer, posteriors) in enumerate(zip(pool_first(layers), own, strict=True)):
-        if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
-            # Known values stay known: a first layer has fewer products.
-            x = layer.value(x)
-            require_finite_outputs(x, f"layer {index}")
-        else:
-            x = layer.moments(x, posteriors)
+        known = known_outputs(layer, x)
+        if known is not None:
+            require_finite_outputs(known, f"layer {index}")
+        x = layer.moments(x, posteriors) if known is None else known
         yield x
+
+
+def known_outputs(layer: Layer, x: np.ndarray | Moments) -> np.ndarray | None:
+    """Outputs of a layer that keeps known inputs known, else None.
+
+    A first layer with weights has fewer products for known inputs.
+    """
+    if isinstance(layer, Normalise | Flatten) and not isinstance(x, Moments):
+        return layer.value(x)
+    return None
 
 
 def variances(
@@ -147,27 +159,32 @@ def variances(
         Places in one output, flattened; each is one right-hand side of the pass back.
     """
     n, *shape = activations[-1].shape
-    largest = max(math.prod(a.shape) for a in activations)
+    largest = max(prod(a.shape) for a in activations)
     at_a_time = max(1, _NUMBERS // max(1, largest))
     found = np.empty((n, len(units)))
     for first in range(0, len(units), at_a_time):
         part = units[first : first + at_a_time]
-        J = np.zeros((len(part), n, math.prod(shape)))
+        J = np.zeros((len(part), n, prod(shape)))
         J[np.arange(len(part)), :, part] = 1.0
         cov, _ = linearise_in_a_row(layers, activations, own, J.reshape(-1, n, *shape))
         found[:, first : first + at_a_time] = np.einsum("bkk->bk", cov)
     return found
 
 
-def _block(net: Network, shape: tuple[int, ...]) -> int:
-    """Number of inputs at a time; InputError where one, or the result, takes too much memory."""
-    outputs = net.check_input(shape[1:])
+def n_outputs(net: Network, shape: Shape) -> int:
+    """Count the outputs for one input of this shape; InputError unless they are one row."""
+    outputs = net.check_input(shape)
     if len(outputs) != 1:
         raise InputError(
             f"linearised: the outputs of one input have shape {outputs}; expected one row, as "
             "after Flatten"
         )
-    (k,) = outputs
+    return outputs[0]
+
+
+def _block(net: Network, shape: tuple[int, ...]) -> int:
+    """Number of inputs at a time; InputError where one, or the result, takes too much memory."""
+    k = n_outputs(net, shape[1:])
     # Each output has a gradient of all weights of a convolution.
     weights = max((prod(own) for own in net.layout.shapes.values() if len(own) == 4), default=1)
     one = k * max(largest_array(net.layers, shape[1:]), weights)

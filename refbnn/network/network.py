@@ -39,6 +39,8 @@ from refbnn.prior import GaussianPrior, Prior
 
 Weights = dict[str, np.ndarray]
 
+METHODS = ("pfp", "linearised")  # of propagation in one pass, here and in kernels
+
 _INITIAL_SCALE = 0.05  # σ before training: He's means of a 784-wide layer have this spread
 _GAUSSIAN = Gaussian()  # one for all: its inverse is built once
 _BLOCK = 500  # inputs at a time, to bound the memory of activations
@@ -359,7 +361,7 @@ class Network:
             "linearised" also if a layer has no rule, the outputs are no row, or their covariances
             would take absurd memory.
         """
-        require_known(method, ("pfp", "linearised"), "propagate: method")
+        require_known(method, METHODS, "propagate: method")
         if self.correlation:
             raise InputError(
                 f"propagate: layers {sorted(self.correlation)} have correlated weights; expected "

@@ -55,7 +55,7 @@ def maximum(mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     weights: list[dict[int, np.ndarray]] = [{i: np.ones(mean.shape[:-1])} for i in range(k)]
     while len(means) > 1:
         pairs = [(i, i + 1) for i in range(0, len(means) - 1, 2)]
-        joined = [_pair(means[i], means[j], covs[i][i], covs[j][j], covs[i][j]) for i, j in pairs]
+        joined = [pair(means[i], means[j], covs[i][i], covs[j][j], covs[i][j]) for i, j in pairs]
         if len(means) % 2:
             pairs.append((len(means) - 1, len(means) - 1))
             joined.append((means[-1], covs[-1][-1], np.ones(mean.shape[:-1])))
@@ -81,7 +81,7 @@ def maximum(mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return means[0], covs[0][0], np.stack([weights[0][e] for e in range(k)], axis=-1)
 
 
-def _pair(mean_1, mean_2, var_1, var_2, cov):
+def pair(mean_1, mean_2, var_1, var_2, cov):
     """Mean and variance of max(X₁, X₂), and the probability that X₁ is the greater."""
     swap = mean_2 > mean_1
     low, high = np.where(swap, mean_1, mean_2), np.where(swap, mean_2, mean_1)

@@ -43,7 +43,7 @@ import numpy as np
 from numba import njit
 from numpy.polynomial import legendre
 
-from refbnn.numerics.normal import lower_rectified
+from refbnn.numerics import correlated_maximum
 
 _REACH = 8.0  # Φ(−8) = 6e-16
 _STEP = 3.0
@@ -55,16 +55,7 @@ def pair(mean_1, var_1, mean_2, var_2):
 
     A mean of −∞ with variance 0 marks an absent entry.
     """
-    swap = mean_2 > mean_1
-    low, high = np.where(swap, mean_1, mean_2), np.where(swap, mean_2, mean_1)
-    theta_squared = var_1 + var_2
-    theta = np.sqrt(theta_squared)
-    # 0/0 and overflow both mean no spread: α = ∞, where every h_n is exactly 0.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        alpha = np.where(theta > 0.0, (high - low) / theta, np.inf)
-        h0, h1, h2 = lower_rectified(alpha)
-        spread = theta_squared * (h2 - h1**2)
-        return high + theta * h1, np.where(swap, var_2, var_1) * (1.0 - 2.0 * h0) + spread
+    return correlated_maximum.pair(mean_1, mean_2, var_1, var_2, 0.0)[:2]
 
 
 def tree(mean, var):

@@ -40,24 +40,21 @@ class AvgPool2d(Pool2d):
 
     def value(self, x: np.ndarray) -> np.ndarray:
         """Mean of every window; x (..., H, W) -> (..., OH, OW)."""
-        kernel, stride, padding = self.sizes
+        kernel, _, padding = self.sizes
         size = self.output_shape(x.shape[-3:])[1:]
         image = padded(x, padding)
         total = np.zeros((*x.shape[:-2], *size), np.result_type(x.dtype, np.float32))
-        for rows, columns in _shifts(kernel, stride, size):
+        for rows, columns in self.places(size):
             total += image[..., rows, columns]
         total /= kernel[0] * kernel[1]
         return total
 
     def grad_input(self, x: np.ndarray, grad_y: np.ndarray) -> np.ndarray:
         """∂L/∂x (..., H, W) from g = ∂L/∂y (..., OH, OW), for images x of size (H, W)."""
-        kernel, stride, (p, q) = self.sizes
-        height, width = x.shape[-2:]
-        share = grad_y / (kernel[0] * kernel[1])
-        grad = np.zeros((*grad_y.shape[:-2], height + 2 * p, width + 2 * q), grad_y.dtype)
-        for rows, columns in _shifts(kernel, stride, grad_y.shape[-2:]):
-            grad[..., rows, columns] += share
-        return grad[..., p : p + height, q : q + width]
+        (rows, columns), *_ = self.sizes
+        share = grad_y / (rows * columns)
+        shape = *grad_y.shape[:-2], *x.shape[-2:]
+        return self.to_entries([share] * (rows * columns), shape, grad_y.dtype)
 
     def propagated(self, x: Moments) -> Moments:
         """Moments of y for random inputs (..., H, W) -> (..., OH, OW)."""
@@ -67,11 +64,3 @@ class AvgPool2d(Pool2d):
             var += x.shared.sum_between(x.shape, *self.sizes) / (rows * columns)
         # Below 0 by rounding alone, or where first order puts negative covariances too high.
         return Moments(self.value(x.mean), np.maximum(var, 0.0) / (rows * columns))
-
-
-def _shifts(kernel, stride, size):
-    """For each place (a, b) in the kernel, where it falls in the padded image, over all windows."""
-    for a, b in np.ndindex(*kernel):
-        yield tuple(
-            slice(start, start + s * n, s) for start, s, n in zip((a, b), stride, size, strict=True)
-        )

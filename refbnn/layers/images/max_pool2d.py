@@ -210,7 +210,9 @@ class MaxPool2d(Pool2d):
         else:
             weights = gaussian_maximum.weights(mean, var)
             linear = (np.square(weights) * var).sum(axis=-1)
-        return quadratic_form(J, np.maximum(y.var - linear, 0.0)), self._to_entries(J, weights, x)
+        parts = (J * weights[..., i] for i in range(weights.shape[-1]))
+        J_x = self.to_entries(parts, (*J.shape[:-2], *x.shape[-2:]), J.dtype)
+        return quadratic_form(J, np.maximum(y.var - linear, 0.0)), J_x
 
     def _windows(self, x: Moments) -> tuple[np.ndarray, np.ndarray]:
         """Means and variances of the entries of every window, (..., C, OH, OW, K·L)."""
@@ -233,16 +235,6 @@ class MaxPool2d(Pool2d):
             )
         assert x.shared is not None
         return x.shared.of_windows(x.var, *self.sizes)
-
-    def _to_entries(self, J: np.ndarray, weights: np.ndarray, x: Moments) -> np.ndarray:
-        """Add J π to the entries of each window: (K, B, C, OH, OW) -> (K, B, C, H, W)."""
-        kernel, (s, t), (p, q) = self.sizes
-        rows, columns = J.shape[-2:]
-        height, width = x.shape[-2:]
-        J_x = np.zeros((*J.shape[:-2], height + 2 * p, width + 2 * q), J.dtype)
-        for i, (a, b) in enumerate(np.ndindex(*kernel)):
-            J_x[..., a : a + s * rows : s, b : b + t * columns : t] += J * weights[..., i]
-        return J_x[..., p : p + height, q : q + width]
 
     def _loop_sizes(self):
         kernel, stride, padding = self.sizes

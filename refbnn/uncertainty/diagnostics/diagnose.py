@@ -260,8 +260,8 @@ def _diagnose(net: Network, x: np.ndarray, n_samples: int, seed: int) -> list[La
     for index, (layer, own) in enumerate(zip(order, posteriors, strict=True)):
         before = now
         now, joint_now = layer.moments(before, own), next(joint)
-        known = isinstance(layer, Normalise | Flatten) and isinstance(activations[-1], np.ndarray)
-        activations.append(now.mean if known else now)
+        known = linearised.known_outputs(layer, activations[-1])
+        activations.append(now if known is None else known)
         if own:
             cumulants = weighted_sum(index, layer, before, shape, own, net.law)
             of_layer = NonGaussianity.from_cumulants(*cumulants, now.var)
