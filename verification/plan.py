@@ -29,6 +29,7 @@ from verification import (
 from verification.check import Check
 from verification.kernels import activations as kernel_activations
 from verification.kernels import gradients as kernel_gradients
+from verification.kernels import linearised as linearised_kernels
 from verification.kernels import networks
 from verification.kernels import sampling as kernel_sampling
 
@@ -74,6 +75,7 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
     }
     of_kernels = {
         "kernels": networks.check,
+        "linearised kernels": linearised_kernels.check,
         "kernel activations": kernel_activations.check,
         "kernel gradients": kernel_gradients.check,
         "sampling kernels": kernel_sampling.check,
