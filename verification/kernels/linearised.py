@@ -37,6 +37,7 @@ from refbnn.layers import (
     Sigmoid,
     Tanh,
 )
+from refbnn.layers.moments import JointMoments
 from refbnn.layers.posterior import Posterior
 from verification.check import Check
 from verification.kernels.compare import SCHEDULES, compare, single
@@ -104,7 +105,6 @@ def _check(label: str, target, device, schedule, rng) -> Check:
     net = network(label, 5, rng)
     x = single(rng.standard_normal((_BATCH, *(net.input_shape or ()))))
     expected = net.propagate(x, method="linearised")
-    sd = np.sqrt(expected.var)
     fast = compile_network(net, _BATCH, target, schedule, device=device, method="linearised")
     y = fast(x)
     return compare(
@@ -113,8 +113,12 @@ def _check(label: str, target, device, schedule, rng) -> Check:
         "of the product of two deviations",
         [y.mean, y.cov],
         [expected.mean, expected.cov],
-        [
-            ACCURACY * (np.abs(expected.mean) + sd),
-            ACCURACY * sd[:, :, np.newaxis] * sd[:, np.newaxis],
-        ],
+        joint_accuracy(expected),
     )
+
+
+def joint_accuracy(reference: JointMoments) -> tuple[np.ndarray, np.ndarray]:
+    """Allowed errors of mean and covariance, see the top of the file."""
+    sd = np.sqrt(reference.var)
+    of_cov = ACCURACY * sd[:, :, np.newaxis] * sd[:, np.newaxis]
+    return ACCURACY * (np.abs(reference.mean) + sd), of_cov
