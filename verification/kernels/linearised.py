@@ -62,13 +62,13 @@ NETWORKS: dict[str, list[Layer]] = {
         *(Dense(9, 7), Sigmoid()),
     ],
     "convolutions": [
-        Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), groups=2),
-        *(Tanh(), Residual([Conv2d(4, 4, 3, padding=1), ReLU()])),
-        *(Conv2d(4, 6, 2, padding=1, groups=2), _norm(6), AvgPool2d(3, 2, 1)),
+        Conv2d(2, 4, 3, stride=(2, 1), padding=(1, 0), groups=2),
+        *(_norm(4), AvgPool2d(3, 2, 1), Tanh()),  # windows reach into the padding
+        Residual([Conv2d(4, 4, 3, padding=1, groups=2), ReLU()]),
     ],
     "max pooling": [
         *(Conv2d(2, 5, 3, padding=1), MaxPool2d(2), ReLU()),  # one operator
-        *(Conv2d(5, 17, 2, padding=1), _norm(17), MaxPool2d(3, 2)),  # windows that overlap
+        *(Conv2d(5, 17, 2, (1, 2), 1), _norm(17), MaxPool2d(2, 1)),  # windows that overlap
         *(GELU(), MaxPool2d(2, 2, 1, "tree")),
     ],
 }
