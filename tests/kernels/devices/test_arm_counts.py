@@ -71,8 +71,9 @@ def test_zeros_of_a_digit_are_skipped():
     kernel = build(of_dense(784, 100, 1, True), "hand", device="emulated")
     digits = load("mnist-subset", "test").x[:20].reshape(20, 1, 784)
     counts = [kernel.instruction_count(digit).total for digit in digits]
-    # A product of µ and one of σ² in vectors of four: without zeros, 0.5 is the floor.
-    assert np.mean(counts) <= 0.3 * 78_400
+    # Without zeros, 0.5 is the floor: products of µ and of σ², in vectors of four. A fifth of the
+    # pixels are not 0, and 0.27 of groups of four neighbours.
+    assert np.mean(counts) <= 0.33 * 78_400
 
 
 def of_conv2d(layout, known, n_out, kernel, padding=(0, 0)):
