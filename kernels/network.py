@@ -52,6 +52,7 @@ def compile_network(
     records: str | Path | None = None,
     device: str | Board = "local",
     method: str = "pfp",
+    constant_time: bool = False,
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -76,6 +77,10 @@ def compile_network(
     method : {"pfp", "linearised"}
         "pfp": diagonal propagation of moments. "linearised": the result is `JointMoments` with the
         covariance of the outputs (`kernels.layers.linearised`); for the form "variance".
+    constant_time : bool
+        By default a first dense layer leaves out inputs that are 0, with their weights
+        (`kernels.program.zeros`): the same bits in less time, which depends on the input. True
+        leaves out none.
 
     Raises
     ------
@@ -98,8 +103,8 @@ def compile_network(
     (2, 3, 3)
     """
     require_network(net, "compile_network")
-    whole = program(net, batch_size, targets.target(target), form, method)
-    options = batch_size, target, schedule, form, records, device, method
+    whole = program(net, batch_size, targets.target(target), form, method, constant_time)
+    options = batch_size, target, schedule, form, records, device, method, constant_time
     return compiled(
         whole,
         schedule,
@@ -113,19 +118,24 @@ def compile_network(
 
 
 def program(
-    net: Network, batch: int, target: Target, form: str = "variance", method: str = "pfp"
+    net: Network,
+    batch: int,
+    target: Target,
+    form: str = "variance",
+    method: str = "pfp",
+    constant_time: bool = False,
 ) -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
     require_known(method, METHODS, "method")
     if method == "linearised":
-        return _linearised(net, batch, target, form)
+        return _linearised(net, batch, target, form, constant_time)
     if net.correlation and form != "mean":
         raise InputError(
             f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
             "as propagation takes them"
         )
-    whole = Program(target, batch, flush=True)
+    whole = Program(target, batch, flush=True, constant_time=constant_time)
     x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())
     in_order = pool_first(net.layers)
@@ -182,7 +192,9 @@ def _own(part: range, of_layers: Sequence[Mapping[str, Posterior]]) -> Mapping[s
     return next((of_layers[index] for index in part if of_layers[index]), {})
 
 
-def _linearised(net: Network, batch: int, target: Target, form: str) -> Program:
+def _linearised(
+    net: Network, batch: int, target: Target, form: str, constant_time: bool
+) -> Program:
     """The program of linearised propagation, which uses the posterior's own variances."""
     if form != "variance":
         raise InputError(f"method 'linearised': form is {form!r}; expected 'variance'")
@@ -191,7 +203,7 @@ def _linearised(net: Network, batch: int, target: Target, form: str) -> Program:
             f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
             "as linearised propagation takes them"
         )
-    whole = Program(target, batch, flush=True)
+    whole = Program(target, batch, flush=True, constant_time=constant_time)
     x = whole.known(input_layout(net, target))
     k = n_outputs(net, x.layout.shape)
     of_layers = net.by_layer(net.parameters())
@@ -239,7 +251,7 @@ def _pooled(program: Program, name: str, layers, posteriors, x: Activation) -> A
 
 def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
     """The program of one layer of a network, on an input like x."""
-    program = Program(whole.target, whole.batch, whole.flush)
+    program = Program(whole.target, whole.batch, whole.flush, whole.constant_time)
     y = add(program, x=program.given(x.layout, x.var is None))
     if isinstance(x.layout, Planes | Packs):
         images.one_by_one(program, y)

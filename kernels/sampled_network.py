@@ -161,6 +161,7 @@ def compile_sampled(
     target: str = "host",
     schedule: str = "hand",
     device: str | Board = "local",
+    constant_time: bool = False,
 ) -> SampledNetwork:
     """Compile a network for batches of one size and a number of samples of its weights.
 
@@ -169,8 +170,8 @@ def compile_sampled(
     net : Network
         Its weights are copied, in float32; its law becomes a table.
     batch_size, n_samples : int, at least 1
-    target, schedule, device
-        As in `kernels.compile_network`.
+    target, schedule, device, constant_time
+        As in `kernels.compile_network`; weights of inputs that are left out are not even made.
 
     Raises
     ------
@@ -191,8 +192,8 @@ def compile_sampled(
     """
     require_network(net, "compile_sampled")
     n_samples = whole_number(n_samples, 1, "n_samples")
-    whole = program(net, batch_size, n_samples, targets.target(target))
-    options = batch_size, n_samples, target, schedule, device
+    whole = program(net, batch_size, n_samples, targets.target(target), constant_time)
+    options = batch_size, n_samples, target, schedule, device, constant_time
     bare = whole.copy()
     kernel = build(whole, schedule, device=device)
     return SampledNetwork(
@@ -225,14 +226,16 @@ def _predicting(
     return build(program, schedule, device=device)
 
 
-def program(net: Network, batch: int, n_samples: int, target: Target) -> Program:
+def program(
+    net: Network, batch: int, n_samples: int, target: Target, constant_time: bool = False
+) -> Program:
     """The program of a network; parameters and errors as in `compile_sampled`."""
     if net.correlation:
         raise InputError(
             f"compile_sampled: layers {sorted(net.correlation)} have correlated weights; expected "
             "independent ones"
         )
-    whole = Program(target, batch, flush=True)
+    whole = Program(target, batch, flush=True, constant_time=constant_time)
     source = sampled_weights.source(whole, net.law, n_samples)
     x, program = whole.known(input_layout(net, target)), whole
     first: str | None = None

@@ -31,7 +31,7 @@ from tvm.ir import register_op_attr
 from tvm.tirx.op import register_intrin_lowering
 
 from kernels.devices.linker import object_file
-from kernels.program import kernel
+from kernels.program import kernel, zeros
 from kernels.program.program import Program
 
 # Bytes below which TVM leaves temporary memory on the stack (kMaxStackAlloca), most often to become
@@ -93,9 +93,11 @@ def compiled(
         program.flush = False
     llvm = tvm.target.Target({"kind": "c"} if source else program.target.llvm)
     main = kernel.lowered(program, schedule, folder)["main"].with_attr("global_symbol", name)
-    module = tirx.transform.BindTarget(llvm.with_host(llvm))(tvm.IRModule({name: main}))
+    module = zeros.skipping(tvm.IRModule({name: main}), 1 if source else program.target.lanes)
+    module = tirx.transform.BindTarget(llvm.with_host(llvm))(module)
     passes, finalize, _ = tirx.get_default_tir_pipeline(llvm)
-    settings = {**kernel.PASSES, "tirx.disable_vectorize": source}
+    settings = kernel.PASSES if source else kernel.passes(program.target, schedule)
+    settings = {**settings, "tirx.disable_vectorize": source}
     with tvm.transform.PassContext(config=settings, instruments=[_WithoutPacking()]):
         function, work = _with_pointers(passes(module)[name])
         module = tvm.IRModule({name: function})

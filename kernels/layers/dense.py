@@ -48,6 +48,7 @@ from kernels.layers.products import (
     second_moments,
     weight_terms,
 )
+from kernels.program import zeros
 from kernels.program.program import Activation, Program, Rows, Step
 from refbnn.layers.posterior import Posterior
 
@@ -144,6 +145,11 @@ def add(
     b += [program.weight(f"{name}_raw_bias", pack(term, lanes)) for term in raw]
     y = compute(name, x, w, b, layout, form, unroll, folded, own)
     kind = "known" if known else "random"
+    given = isinstance(x.mean.op, te.PlaceholderOp) or folded is not None
+    factors = None
+    if x.var is None and given and not program.constant_time:
+        laid_out = unroll > 1 or form == "spread"  # what the loop reads, in place of x
+        factors = f"{name}_inputs" if laid_out else x.mean.op.name
     program.steps.append(
         Step(
             workload=(
@@ -155,7 +161,14 @@ def add(
                 "rows": range(1, min(program.batch, 12) + 1),
                 "packs": range(1, min(n_packs, program.target.registers) + 1),
             },
-            transform=partial(schedule, name=name, form=form, target=program.target, unroll=unroll),
+            transform=partial(
+                schedule,
+                name=name,
+                form=form,
+                target=program.target,
+                unroll=unroll,
+                factors=factors,
+            ),
         )
     )
     return y
@@ -233,8 +246,11 @@ def schedule(
     form: str,
     target: Target,
     unroll: int,
+    factors: str | None = None,
 ) -> None:
     """Say how it is computed: one decision a paragraph; rows and packs of a tile are decided.
+
+    `factors` names the array whose zeros are skipped (`kernels.program.zeros`), if any.
 
     No loop is parallel: a layer takes a few to some hundred microseconds, and handing work to a
     second core costs more than it saves (measured on two cores).
@@ -277,6 +293,10 @@ def schedule(
 
     if unroll > 1:
         _load_inputs_by_vectors(sch, sums, f"{name}_inputs", k)
+
+    # Inputs of the network that are 0 are left out, with their weights.
+    if factors is not None:
+        zeros.mark(sch, k, zeros.Mark(factors))
 
     # Sums are set to zero before that loop, not by a test inside it.
     sch.decompose_reduction(sums, k if block is None else block)

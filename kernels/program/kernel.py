@@ -20,7 +20,7 @@ from tvm import te
 from kernels import devices
 from kernels.devices.instructions import Blocks, InstructionCount, count
 from kernels.devices.targets import Target
-from kernels.program import locks, loops, records, subnormals
+from kernels.program import locks, loops, records, subnormals, zeros
 from kernels.program.program import Program
 from kernels.program.records import Record
 from refbnn.errors import InputError
@@ -221,7 +221,7 @@ def bind(
     instruments = tvm.transform.PassContext.current().instruments  # of the caller
     settings = passes(program.target, schedule)
     with tvm.transform.PassContext(config=settings, instruments=instruments):
-        executable = tvm.compile(module, target=target)
+        executable = tvm.compile(zeros.skipping(module, program.target.lanes), target=target)
     loaded = load(executable, memory(program))
 
     def views(operands, arrays) -> tuple[np.ndarray, ...]:

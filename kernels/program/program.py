@@ -189,6 +189,8 @@ class Program:
         Examples in one call.
     flush : bool
         Whether subnormal numbers count as 0 (`kernels.program.subnormals`), as in networks.
+    constant_time : bool
+        Whether inputs that are 0 take as long as others (`kernels.program.zeros`).
 
     Attributes
     ----------
@@ -212,6 +214,7 @@ class Program:
     target: Target
     batch: int
     flush: bool = False
+    constant_time: bool = False
     inputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)
     weights: list[tuple[te.Tensor, np.ndarray]] = field(default_factory=list)
     outputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)

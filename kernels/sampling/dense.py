@@ -28,10 +28,15 @@ from tvm import te
 
 from kernels.devices.targets import Target
 from kernels.layers import tiles
+from kernels.program import zeros
 from kernels.program.program import Activation, Program, Rows, Step
+from kernels.program.zeros import Mark
+from kernels.sampling import philox
 from kernels.sampling import weights as sampled_weights
 from kernels.sampling.weights import Source
 from refbnn.layers.posterior import Posterior
+
+_MOST_ROWS = 16  # of a batch for which groups of weights can be left out: few are unused in more
 
 
 def add(
@@ -66,10 +71,31 @@ def add(
             workload=f"sampled dense {n_in}x{n_out} batch {batch} samples {source.n_samples}",
             by_hand={"rows": tiles.of_single_sums(batch, target.registers)},
             space={"rows": range(1, min(batch, 24) + 1)},
-            transform=partial(schedule, name=name, batch=batch, target=target),
+            transform=partial(
+                schedule,
+                name=name,
+                batch=batch,
+                target=target,
+                skipped=_skipped(program, x, n_in),
+            ),
         )
     )
     return Activation(Rows(n_out, target.lanes), out, None)
+
+
+def _skipped(program: Program, x: Activation, n_in: int) -> tuple[Mark, Mark] | None:
+    """Turns that the loops over groups of weights, and over inputs, leave out.
+
+    An input that is 0 in all rows of a batch has weights that nothing needs: groups of such inputs
+    are not even made. The bias is in the last one.
+    """
+    (rows, width), name = (int(n) for n in x.mean.shape), x.mean.op.name
+    group = philox.GROUP
+    shared = rows == program.batch <= _MOST_ROWS and width >= group
+    if not shared or program.constant_time or n_in // group == 0:
+        return None
+    groups = Mark(name, columns=group, always=n_in // group, only=True)
+    return groups, Mark(name, only=True)
 
 
 def compute(name: str, x: te.Tensor, theta: te.Tensor, n_in: int, batch: int) -> te.Tensor:
@@ -100,7 +126,12 @@ def compute(name: str, x: te.Tensor, theta: te.Tensor, n_in: int, batch: int) ->
 
 
 def schedule(
-    sch: tvm.s_tir.Schedule, decisions: Mapping[str, int], name: str, batch: int, target: Target
+    sch: tvm.s_tir.Schedule,
+    decisions: Mapping[str, int],
+    name: str,
+    batch: int,
+    target: Target,
+    skipped: tuple[Mark, Mark] | None = None,
 ) -> None:
     """Say how it is computed: one decision a paragraph; the rows of a tile are decided."""
     # Samples outside, so that a network can do one after the other (`sampled_weights.one_by_one`);
@@ -115,7 +146,7 @@ def schedule(
     # Sums of one sample and pack at a time, whole batches, and before them their weights.
     sums = sch.get_sblock(f"{name}_sums")
     sch.compute_at(sums, pack_, preserve_unit_loops=True)
-    sampled_weights.schedule(sch, name, pack_)
+    groups = sampled_weights.schedule(sch, name, pack_)
 
     # Tiles of rows: a weight that is read serves all rows of a tile, and the independent sums hide
     # the latency of the multiply-adds. A last tile that is not full gets loops of its own.
@@ -129,3 +160,8 @@ def schedule(
     sch.unroll(row)
     sch.vectorize(lane)
     sch.decompose_reduction(sums, k)
+
+    # Inputs that are 0 are left out: groups of their weights are not made, then.
+    if skipped is not None:
+        zeros.mark(sch, groups, skipped[0])
+        zeros.mark(sch, k, skipped[1])

@@ -166,8 +166,14 @@ def weights(
     return te.compute(words.shape, theta, name=f"{name}_theta")
 
 
-def schedule(sch: tvm.s_tir.Schedule, name: str, loop) -> None:
-    """Say how weights are made: all of one pack and one sample, before they are used."""
+def schedule(sch: tvm.s_tir.Schedule, name: str, loop):
+    """Say how weights are made: all of one pack and one sample, before they are used.
+
+    Returns
+    -------
+    LoopRV
+        The loop over groups of weights.
+    """
     # A loop over the words of a group, left to LLVM: it loads from the table by gathers, where
     # TVM's own vectors would fetch entry after entry (7 cycles a weight with AVX-512, not 3.7).
     theta = sch.get_sblock(f"{name}_theta")
@@ -177,3 +183,4 @@ def schedule(sch: tvm.s_tir.Schedule, name: str, loop) -> None:
 
     # Words a group at a time, so that they stay in the first cache, on the stack.
     philox.schedule(sch, name, group)
+    return group

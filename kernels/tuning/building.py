@@ -13,6 +13,7 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from kernels.arithmetic import polynomials
+from kernels.program import zeros
 from kernels.program.kernel import passes, planned
 from kernels.program.program import Program, Step
 from kernels.tuning.interruption import interrupt_ignorer
@@ -60,7 +61,8 @@ def built(
         return {}
     target = tvm.target.Target(program.target.llvm)
     builder = _builder(form, tuple(passes(program.target).items()))
-    results = builder.build([ms.builder.BuilderInput(p.mod, target) for p in plans.values()])
+    modules = [zeros.skipping(plan.mod, program.target.lanes) for plan in plans.values()]
+    results = builder.build([ms.builder.BuilderInput(module, target) for module in modules])
     return {
         point: ms.runner.RunnerInput(
             str(result.artifact_path), "cpu", ms.arg_info.ArgInfo.from_prim_func(plan.mod["main"])

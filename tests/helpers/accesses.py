@@ -138,6 +138,12 @@ class _Walk:
                 return np.asarray(int(e.value))
             case "Var":
                 return self.values.get(e)
+            case "Broadcast":
+                return self.value(e.value)
+            case "Ramp":
+                first = self.value(e.base)
+                lanes = np.arange(int(e.lanes)).reshape((-1,) + (1,) * self.loops)
+                return None if first is None else first + int(e.stride) * lanes
             case "Not":
                 a = self.value(e.a)
                 return None if a is None else ~a

@@ -303,7 +303,7 @@ class _Spread:
         total = f32(0.0)
         (y, top, s, _, n), (z, before, t, _, m) = self._axes(at)
         for e, (a, b) in enumerate(np.ndindex(rows, columns)):
-            tests, place = [*self._channels(channel)], []
+            tests, place = [*self._channels(channel), *self._columns(z)], []
             for there, apart, most in (
                 (y + top + s * (above - a), s * down, n),
                 (z + before + t * (left - b), t * right, m),
@@ -322,6 +322,11 @@ class _Spread:
         """Test of the channels that are only padding, where the layouts differ in them."""
         padded = isinstance(self.layout, Packs) and isinstance(self.source, Planes)
         return [channel < self.source.channels] if padded else []
+
+    def _columns(self, column) -> list:
+        """Test of the columns that are only padding of planes, where a window may reach them."""
+        padded = isinstance(self.layout, Planes) and self.layout.pitch > self.layout.width
+        return [column < self.layout.width] if padded and self.windows[2][1] else []
 
     def _term(self, r, channel, place, e, P, weights, k):
         index = self.source.index(channel, *place)

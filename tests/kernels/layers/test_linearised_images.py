@@ -58,6 +58,12 @@ NETWORKS = {
     ),
     "groups": behind(Conv2d(2, 4, 2, groups=2), ReLU(), Conv2d(4, 4, 2, groups=2), AvgPool2d(2, 1)),
     "pooling with padding": behind(Conv2d(2, 4, 3), norm(4), GELU(), MaxPool2d(2, 2, 1, "tree")),
+    "averages of windows beyond the last column": behind(
+        Conv2d(2, 3, 2), AvgPool2d(3, 2, 1), shape=(2, 5, 6)
+    ),
+    "a residual block of another layout": behind(
+        Conv2d(2, 3, 3, 2), Residual([Conv2d(3, 3, 3, padding=1)]), shape=(2, 7, 9)
+    ),
     "a residual block": behind(
         Conv2d(2, 3, 2), Tanh(), Residual([Conv2d(3, 3, 3, padding=1), ReLU()]), shape=(2, 5, 5)
     ),

@@ -15,6 +15,7 @@ from kernels.gradients import kernel as gradients
 from kernels.gradients.frames import Sizes
 from kernels.network import program
 from kernels.program.kernel import lowered
+from kernels.program.zeros import skipping
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
 from refbnn.network.network import Network
@@ -105,6 +106,7 @@ def test_dense_stays_within_its_arrays(schedule, sizes, cpu, known):
     own = Network([Dense(n_in, n_out)], seed=1).parameters()
     alone = dense_program(own["0.weight"], own["0.bias"], batch, cpu, known)
     assert outside(lowered(alone, schedule)) == []
+    assert outside(skipping(lowered(alone, schedule), cpu.lanes)) == []
 
 
 def test_what_is_beyond_an_array_is_found():
