@@ -6,6 +6,8 @@ import pytest
 
 from figures import linearised_cost
 from figures.support import multiply_adds
+from figures.support.half_precision.kernel import absent
+from kernels import compile_sampled
 from kernels.bench import roofline
 from kernels.devices import targets
 from kernels.network import program
@@ -97,3 +99,21 @@ def test_the_figure(tmp_path, monkeypatch):
     assert network["linearised"]["microseconds"] == 3.0
     assert network["full"]["microseconds"] is None
     assert network["mean"]["instructions"] is None
+
+
+@pytest.mark.skipif(absent(), reason="the extra `arm` is not installed")
+def test_instructions_of_passes_are_in_proportion():
+    net = Network([Dense(20, 8), ReLU(), Dense(8, 3)], seed=1)
+    x = np.random.default_rng(0).random((1, 20))
+    counts = linearised_cost.instructions(net, x)
+    assert counts["mean"] < counts["diagonal"] < counts["linearised"] < counts["passes_10"]
+    assert counts["passes_1000"] == 100 * counts["passes_10"]
+    sampled = compile_sampled(net, 1, 30, target="cortex-a72", device="emulated")
+    # What a call does once, such as reading the input, is 1 % of ten passes at most.
+    exact = sampled.instruction_count(x, 0).total
+    assert exact == pytest.approx(counts["passes_30"], rel=0.02)
+
+
+def test_kernels_take_the_input_of_the_median_number_of_zeros():
+    x = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(linearised_cost._of_median_zeros(x), [[1.0, 0.0]])

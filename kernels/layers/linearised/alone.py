@@ -67,7 +67,7 @@ class _Cut:
 
     def __post_init__(self):
         of_whole = self.whole.program
-        program = Program(of_whole.target, of_whole.batch, of_whole.flush)
+        program = Program(of_whole.target, of_whole.batch, of_whole.flush, of_whole.constant_time)
         self.backward = Backward(program, self.whole.n_outputs)
 
     def apart(self, value: Any) -> Any:
