@@ -1,4 +1,4 @@
-"""What the covariance of the outputs costs: error against cost, linearised beside other ways.
+"""Error of uncertainty against its cost: linearised propagation beside other ways.
 
 784-100-100-10 and LeNet-5 are trained on the packaged digits. The truth for 100 digits and 100
 garments are 10,000 passes of sampled weights. Errors are shown for the garments: the root mean
@@ -25,7 +25,7 @@ stored, a pass would cost as much as the means, and N passes the memory of N net
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from figures.support.half_precision.kernel import absent
 from figures.support.style import BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
 from kernels import compile_network, compile_sampled
 from kernels.bench.latency import on_device
+from kernels.program.compiled import CompiledNetwork
 from refbnn import Network, data, train
 from refbnn.network.architectures import ARCHITECTURES
 from refbnn.numerics.random.streams import stream
@@ -179,19 +180,22 @@ def instructions(net: Network, x: np.ndarray) -> dict[str, int]:
     """Count instructions on an emulated core; empty where there is none."""
     if absent():
         return {}
-    where = {"target": "cortex-a72", "device": "emulated"}
-    made = _moments(net, **where)
+    target, device = "cortex-a72", "emulated"
+    made = _moments(net, target, device)
     counts = {kind: one.instruction_count(x).total for kind, one in made.items()}
-    sampled = compile_sampled(net, 1, _COUNTED, **where)
+    sampled = compile_sampled(net, 1, _COUNTED, target, device=device)
     passes = sampled.instruction_count(x, 0).total
     return counts | {f"passes_{n}": passes * n // _COUNTED for n in PASSES}
 
 
-def _moments(net: Network, **where):
+def _moments(
+    net: Network, target: str = "host", device: str = "local"
+) -> dict[str, CompiledNetwork]:
+    compiled = partial(compile_network, net, 1, target, device=device)
     return {
-        "mean": compile_network(net, 1, form="mean", **where),
-        "diagonal": compile_network(net, 1, **where),
-        "linearised": compile_network(net, 1, method="linearised", **where),
+        "mean": compiled(form="mean"),
+        "diagonal": compiled(),
+        "linearised": compiled(method="linearised"),
     }
 
 
