@@ -31,6 +31,7 @@ from kernels.layers.linearised import layer as linearised
 from kernels.layers.linearised.backward import Back, back
 from kernels.layers.products import require_form
 from kernels.prediction import quadrature, table
+from kernels.program import split
 from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Padded, Program
 from refbnn.errors import InputError
@@ -53,6 +54,7 @@ def compile_network(
     device: str | Board = "local",
     method: str = "pfp",
     constant_time: bool = False,
+    threads: int = 1,
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -81,6 +83,8 @@ def compile_network(
         By default a first dense layer leaves out inputs that are 0, with their weights
         (`kernels.program.zeros`): the same bits in less time, which depends on the input. True
         leaves out none.
+    threads : int
+        Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
 
     Raises
     ------
@@ -103,18 +107,20 @@ def compile_network(
     (2, 3, 3)
     """
     require_network(net, "compile_network")
-    whole = program(net, batch_size, targets.target(target), form, method, constant_time)
-    options = batch_size, target, schedule, form, records, device, method, constant_time
-    return compiled(
+    options = target, schedule, form, records, device, method, constant_time, threads
+    rows = split.rows_of_part(batch_size, threads)
+    whole = program(net, rows, targets.target(target), form, method, constant_time)
+    one = compiled(
         whole,
         schedule,
         records,
         device,
         net.input_range,
-        partial(compile_network, net.with_noise(net.law), *options),
+        partial(compile_network, net.with_noise(net.law), batch_size, *options),
         net.likelihood,
         partial((quadrature if method == "pfp" else table).add, name="predict"),
     )
+    return one if threads == 1 else split.split(one, batch_size, threads)
 
 
 def program(
