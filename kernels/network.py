@@ -25,6 +25,7 @@ from kernels.devices.targets import Target
 from kernels.layers import folding, images, shared_weights
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
+from kernels.layers.linearised import alone
 from kernels.layers.linearised import images as images_back
 from kernels.layers.linearised import layer as linearised
 from kernels.layers.linearised.backward import Back, back
@@ -147,8 +148,7 @@ def program(
     for part in parts(in_order, of_layers, form):
         layers = [in_order[index] for index in part]
         add = _adding(layers, f"layer{part[-1]}", _own(part, of_layers), form)
-        kinds = ", ".join(type(layer).__name__ for layer in layers)
-        whole.operators.append((f"{part[0]} {kinds}", partial(_alone, whole, x, add)))
+        whole.operators.append((_in_words(part, layers), partial(_alone, whole, x, add)))
         x = add(whole, x=x)
         if isinstance(layers[-1], Flatten):
             images.one_by_one(whole, x)
@@ -188,6 +188,11 @@ def parts(
     return result
 
 
+def _in_words(part: range, layers: Sequence[Layer]) -> str:
+    """Name of an operator: the index of its first layer, and the kinds of all."""
+    return f"{part[0]} {', '.join(type(layer).__name__ for layer in layers)}"
+
+
 def _own(part: range, of_layers: Sequence[Mapping[str, Posterior]]) -> Mapping[str, Posterior]:
     """Weights of an operator: those of its only layer that has any."""
     return next((of_layers[index] for index in part if of_layers[index]), {})
@@ -212,14 +217,18 @@ def _linearised(
     in_order, of_images = pool_first(net.layers), []
     for part in parts(in_order, of_layers, form, linearised=True):
         layers, name = [in_order[index] for index in part], f"layer{part[-1]}"
-        if isinstance(x.layout, Planes | Packs):
-            of_images.append(f"{name}_back")
-        add = _linearised_operator(layers)
-        x = add(whole, name, layers, _own(part, of_layers), x, tape)
+        mine = [f"{name}_back"] if isinstance(x.layout, Planes | Packs) else []
+        of_images += mine
+        add, of_layer = _linearised_operator(layers), list[Back]()
+        x = add(whole, name, layers, _own(part, of_layers), x, of_layer)
+        note = partial(alone.noted, name=f"{_in_words(part, layers)}, back", of_images=mine)
+        tape += [partial(note, function=function) for function in of_layer]
         if isinstance(layers[-1], Flatten):
             images.one_by_one(whole, x)
     whole.give_arrays(x.layout, x.mean)
-    whole.give_arrays(Padded((batch, k, k), target.lanes), back(whole, x, tape))
+    backward = back(whole, x, tape)
+    whole.operators.append(("covariance", partial(alone.covariance, backward)))
+    whole.give_arrays(Padded((batch, k, k), target.lanes), backward.covariance())
     images_back.one_by_one(whole, of_images)
     return whole
 

@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Measures whole calls from Python on one core, in turns in one run: medians. Measures "
         "operators alone, without the call from Python, on what the network hands them for an "
-        "input of random numbers. The limit is the time in which this core could move their bytes "
+        "input of random numbers: those of propagation, and then those of the pass back of "
+        "linearised propagation. The limit is the time in which this core could move their bytes "
         "at its bandwidth, or do their operations at its rate of fused multiply-adds. Records of "
         'tuning are of propagation: without one, "tuned" is by hand, as it is for the mean and for '
         "sampling. A board runs kernels alone, by its clock. The emulated core counts executed "
@@ -97,9 +98,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
         print(f"\nBatch size {result['batch_size']}\n")
         measure.show(result, schedules)
         tables.show_sizes(result["size_bytes"])
-        if (values := result.get(measure.ABLATION)) is not None:
-            print()
-            tables.show_ablation(values, *measure.UNIT)
+        for key, values in result.items():
+            if key.endswith(f"ablation_{measure.MEASURED}"):
+                print()
+                tables.show_ablation(key, values, *measure.UNIT)
     machine = {"processor": processor, "device": str(device), **core, "versions": versions}
     write_json(arguments.json, {"machine": machine, "by_batch_size": results})
     plot(results, f"{arguments.model.name} on {processor['mcpu']}, {measure.described(core)}")
@@ -124,7 +126,8 @@ def _numbers(
     result["size_bytes"] = tables.sizes(whole, job)
     tick(f"sizes, batch {batch}")
     if with_ablation:
-        result[measure.ABLATION] = measure.ablation(job, batch)
+        for key, kernels in tables.ablations(job, batch).items():
+            result[f"{key}_{measure.MEASURED}"] = measure.decisions(kernels)
     tick(f"decisions, batch {batch}")
     return result
 
