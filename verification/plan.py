@@ -25,6 +25,7 @@ from verification import (
     sampling,
     shared_weights,
     softmax,
+    softmax_table,
 )
 from verification.check import Check
 from verification.kernels import activations as kernel_activations
@@ -72,6 +73,7 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
         "gains": activations.check_gains,
         "max_pool2d": max_pool2d.check,
         "softmax": softmax.check,
+        "softmax of correlated logits": softmax_table.check,
     }
     of_kernels = {
         "kernels": networks.check,
