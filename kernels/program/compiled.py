@@ -69,7 +69,8 @@ class CompiledNetwork:
         Compiles the network again, for pickles and copies.
     tuned, untuned : tuples of str
         With the schedule "tuned", the workloads that use a record of tuning, and those that have
-        none and are scheduled by hand. Empty for other schedules.
+        decisions but no record and are scheduled by hand: `refbnn tune` finds records of the method
+        "pfp" alone. Empty for other schedules.
     trained : (float, float), optional
         Range of the inputs that the network was trained on.
     likelihood : str, optional
@@ -371,7 +372,7 @@ def _most_bits(trained: Range | None) -> int:
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
-    """Workloads of a program that can be tuned but have no record in this folder."""
+    """Workloads of a program that have decisions, but no record of them in this folder."""
     searched = {step.workload for step in program.steps if step.space}
     return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 
