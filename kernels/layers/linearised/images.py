@@ -27,7 +27,7 @@ with the kernels turned round (`kernels.layers.conv2d`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,7 +36,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels.arithmetic.polynomials import f32
-from kernels.layers import conv2d, images
+from kernels.layers import conv2d, images, tiles
 from kernels.layers.activations import elementwise
 from kernels.layers.images import Images, Packs, Planes
 from kernels.layers.linearised.backward import Backward, Jacobian
@@ -47,6 +47,7 @@ from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from refbnn.layers.images.windows import Pair
 from refbnn.layers.posterior import Posterior
 
+Weight = te.Tensor | float
 ONE_BY_ONE = "back one by one"  # starts the name of that step's workload
 
 
@@ -108,14 +109,14 @@ def pool(
     layer: MaxPool2d | AvgPool2d,
     x: Activation,
     own: te.Tensor | None,
-    weights: Sequence[Callable],
+    weights: Sequence[Weight],
 ) -> Jacobian:
     """Pooling whose results are Σ weight · entry, and a rest of variance `own`.
 
     Parameters
     ----------
-    weights : list of callable (example, *index) -> expression
-        Weight of each entry in the window at an index of the layer's output.
+    weights : list of tensor (B, *memory of the layer's output), or float
+        Weight of each entry in its window.
     """
     J = backward.through(name, J, own=own)
     backward.settle(name, J)
@@ -158,7 +159,7 @@ def pooled_convolution(
 
         shape = [int(n) for n in own.shape]
         own = te.compute(shape, total, name=f"{name}_own_of_windows")
-        _by_vectors(program, f"own variances of windows {shape}", [own.op.name])
+        vectors.add_step(program, f"own variances of windows {shape}", [own.op.name])
     J = backward.through(name, J, own=own)
     backward.settle(name, J)
     return _of_windows(backward, J, name, pooled, x)
@@ -181,9 +182,7 @@ def _of_windows(
     framed = kind(conv.out_channels, height + kernel[0] - 1, width + kernel[1] - 1, lanes)
     before = padding[0] - kernel[0] + 1, padding[1] - kernel[1] + 1
     spread = _Spread(layout, windows.pool.sizes, steps, before, framed)
-    weights: list[Callable] = [partial(_element, tensor) for tensor in pooled.entries]
-    weights = weights or [_one]
-    J_y = spread.compute(backward, name, P, weights)
+    J_y = spread.compute(backward, name, P, pooled.entries or [1.0])
     turned = Conv2d(conv.out_channels, n_in, kernel, groups=conv.groups)
     own = {
         "weight": _fixed(_turned(pooled.weight.mean, conv.groups)),
@@ -206,16 +205,8 @@ def _within(backward: Backward, name: str, tensor: te.Tensor, width: int) -> te.
         return tirx.Select(i[-1] < width, tensor(*i), f32(0.0))
 
     result = te.compute(tensor.shape, entry, name=name)
-    _by_vectors(backward.program, f"within {width} {[int(n) for n in tensor.shape]}", [name])
+    vectors.add_step(backward.program, f"within {width} {[int(n) for n in tensor.shape]}", [name])
     return result
-
-
-def _element(tensor: te.Tensor, *index):
-    return tensor(*index)
-
-
-def _one(*_):
-    return f32(1.0)
 
 
 def _fixed(mean: np.ndarray) -> Posterior:
@@ -256,7 +247,7 @@ class _Spread:
     layout: Images
 
     def compute(
-        self, backward: Backward, name: str, P: te.Tensor, weights: Sequence[Callable]
+        self, backward: Backward, name: str, P: te.Tensor, weights: Sequence[Weight]
     ) -> te.Tensor:
         """Σ weight · P over the windows that hold an entry; rows of P are those of J."""
         k, program = backward.n_outputs, backward.program
@@ -335,8 +326,10 @@ class _Spread:
         return [column < self.layout.width] if padded and self.windows[2][1] else []
 
     def _term(self, r, channel, place, e, P, weights, k):
-        index = self.source.index(channel, *place)
-        return P[(r, *index)] * weights[e](tirx.floordiv(r, k), *index)
+        index, weight = self.source.index(channel, *place), weights[e]
+        if isinstance(weight, float):
+            return P[(r, *index)] * f32(weight)
+        return P[(r, *index)] * weight(tirx.floordiv(r, k), *index)
 
 
 def _schedule_spread(
@@ -373,7 +366,7 @@ def _noise(backward: Backward, name: str, P: te.Tensor, layout: Images, pooled: 
 
         formula = partial(_scaled, rows, var, k)
         A = te.compute((backward.program.batch, k, *shape), formula, name=f"{name}_{what}_scaled")
-        _by_vectors(backward.program, f"scaled {shape} rows {k}", [A.op.name])
+        vectors.add_step(backward.program, f"scaled {shape} rows {k}", [A.op.name])
         backward.add(f"{name}_{what}", A, rows)
 
 
@@ -427,8 +420,8 @@ def _gradients(
 
     shape = (int(P.shape[0]), outer, channels, *kernel, lanes)
     G = te.compute(shape, gradient, name=name)
-    rows_of_tile = _balanced(k, 10)
-    columns_of_tile = _balanced(kernel[1], program.target.registers * 5 // 8 // rows_of_tile)
+    rows_of_tile = tiles.balanced(k, 10)
+    columns_of_tile = tiles.balanced(kernel[1], program.target.registers * 5 // 8 // rows_of_tile)
     decisions = {"rows": rows_of_tile, "columns": columns_of_tile}
     average_name = f"{name}_average" if pooled.entries else ""
     transform = partial(_schedule_gradients, name=name, k=k, average=average_name)
@@ -463,10 +456,6 @@ def _index(layout: Images, q, row, vector, lane) -> tuple:
     if isinstance(layout, Packs):
         return q, row, vector, lane
     return q, row, vector * layout.lanes + lane
-
-
-def _balanced(n: int, most: int) -> int:
-    return -(-n // -(-n // max(1, most)))
 
 
 def _over_lanes(backward: Backward, name: str, by_lane: te.Tensor) -> te.Tensor:
@@ -532,11 +521,6 @@ def _schedule_gradients(
         sch.unroll(z)
         sch.vectorize(lane)
     sch.decompose_reduction(sums, i)
-
-
-def _by_vectors(program: Program, workload: str, blocks: list[str]) -> None:
-    transform = partial(vectors.schedule, blocks=blocks, lanes=program.target.lanes)
-    program.steps.append(Step(workload, {}, {}, transform))
 
 
 def one_by_one(program: Program, names: Sequence[str]) -> None:
