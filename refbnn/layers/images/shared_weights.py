@@ -15,7 +15,8 @@ sd, with σ²; the second of v with the product of the kernel and the kernel shi
 
 Behind layers that act entry by entry, f_n(… f_1(y)), the covariance is Π g_p g_q times that of y,
 with the gains g = E[f′]: exact for batch normalisation, first order for an activation
-(`refbnn.layers.linearisation`).
+(`refbnn.layers.linearisation`). An activation leaves out up to ρ² √(r_p r_q), for ρ = 1 all of it:
+entries of a uniform area lose their own variances r (`refbnn.network.linearised`, "Error").
 
 Cost: two convolutions an offset d where windows overlap, else two an unordered pair of entries at
 the windows alone. A window of 2 × 2 and stride 2 has six pairs, each at a quarter of the positions.
