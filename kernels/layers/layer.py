@@ -70,7 +70,7 @@ def add_layer(
         If the layer has no kernel, the form is unknown, or a weight is too large for float32.
     """
     y = _add_layer(program, name, layer, posteriors, x, form)
-    return y if form in ("raw", "mean") else with_shared(y, layer, posteriors, x)
+    return y if form == "mean" else with_shared(y, layer, posteriors, x)
 
 
 def with_shared(

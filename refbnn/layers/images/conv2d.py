@@ -222,13 +222,17 @@ class Conv2d(WindowSizes):
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` and `moments_of_known` of this module."""
         self.output_shape(x.shape[-3:])
-        weight, bias = posteriors["weight"], posteriors["bias"]
+        of_kind = moments if isinstance(x, Moments) else moments_of_known
+        y = of_kind(x, posteriors["weight"], posteriors["bias"], *self.steps)
+        return replace(y, shared=self.shared(x, posteriors))
+
+    def shared(
+        self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]
+    ) -> SharedWeights:
+        """What the outputs for inputs x have in common within a channel."""
         if isinstance(x, Moments):
             x = replace(x, shared=None)  # or all activations before would stay in memory
-            y = moments(x, weight, bias, *self.steps)
-        else:
-            y = moments_of_known(x, weight, bias, *self.steps)
-        return replace(y, shared=SharedWeights(x, weight, bias, self.steps))
+        return SharedWeights(x, posteriors["weight"], posteriors["bias"], self.steps)
 
     def linearise(
         self,
