@@ -79,7 +79,8 @@ def with_shared(
     """The result y of a layer on x, with what its entries share (`SharedWeights`)."""
     if isinstance(layer, Conv2d):
         return replace(y, shared=SharedWeights(x.alone, layer, posteriors))
-    if isinstance(layer, Elementwise | BatchNorm2d) and x.shared is not None:
+    entrywise = isinstance(layer, Elementwise | BatchNorm2d) and layer.entrywise
+    if entrywise and x.shared is not None:
         return replace(y, shared=x.shared.behind(layer, x))
     return y
 

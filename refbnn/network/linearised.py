@@ -179,7 +179,7 @@ def variances(
         part = units[first : first + at_a_time]
         J = np.zeros((len(part), n, prod(shape)))
         J[np.arange(len(part)), :, part] = 1.0
-        cov, _ = linearise_in_a_row(layers, activations, own, J.reshape(-1, n, *shape))
+        cov, _ = linearise_in_a_row(layers, activations, own, J.reshape(len(part), n, *shape))
         found[:, first : first + at_a_time] = np.einsum("bkk->bk", cov)
     return found
 

@@ -17,8 +17,8 @@ squared ratio of means to deviations. Measured in float32 (ε = 6e-8) for the wo
 with 100 inputs: 0.6 % at a ratio of 100, no digit left at 1000 (`figures.variance_forms`).
 A variance below 0, possible where the two sums run in different memory orders, counts as 0. The
 form of the layers adds terms that are not negative. This form serves for comparison with networks
-and kernels that use it. Pooling behind a convolution takes the covariance of a window, which has one
-form, as elsewhere (`refbnn.layers.images.shared_weights`).
+and kernels that use it. Covariances of pooled entries (`refbnn.layers.images.shared_weights`) have
+one form.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -127,7 +128,8 @@ def linearise(
         x.mean[np.newaxis, :, np.newaxis], J[:, :, np.newaxis], kernel, *steps
     )
     noise = [part * p.scale for part, p in ((grad, weight), (grad_bias, bias))]
-    G = np.concatenate([part.reshape(n_outputs, n, -1) for part in noise], axis=2).swapaxes(0, 1)
+    rows = [part.reshape(n_outputs, n, prod(part.shape[2:])) for part in noise]
+    G = np.concatenate(rows, axis=2).swapaxes(0, 1)
     of_inputs = conv2d_loops.forward(x.var, weight.var, np.zeros_like(bias.mean), *steps)
     own = G @ G.swapaxes(1, 2) + quadratic_form(J, of_inputs)
     return own, conv2d_loops.grad_input(weight.mean, J, x.mean.shape[-2:], *steps)
@@ -226,9 +228,7 @@ class Conv2d(WindowSizes):
         y = of_kind(x, posteriors["weight"], posteriors["bias"], *self.steps)
         return replace(y, shared=self.shared(x, posteriors))
 
-    def shared(
-        self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]
-    ) -> SharedWeights:
+    def shared(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> SharedWeights:
         """What the outputs for inputs x have in common within a channel."""
         if isinstance(x, Moments):
             x = replace(x, shared=None)  # or all activations before would stay in memory

@@ -219,7 +219,7 @@ class MaxPool2d(Pool2d):
         kernel, stride, padding = self.sizes
         mean = windows(padded(x.mean, padding, -np.inf), kernel, stride)
         var = windows(padded(x.var, padding), kernel, stride)
-        shape = (*mean.shape[:-2], -1)
+        shape = (*mean.shape[:-2], kernel[0] * kernel[1])
         return mean.reshape(shape), var.reshape(shape)
 
     def _covered(self, x: Moments) -> bool:

@@ -5,15 +5,19 @@ from refbnn import InputError, Moments, Network, Posterior
 from refbnn.layers import (
     ELU,
     GELU,
+    AvgPool2d,
     Conv2d,
     Dense,
     Flatten,
     LeakyReLU,
+    MaxPool2d,
     ReLU,
     Residual,
     Sigmoid,
     Tanh,
 )
+from refbnn.layers.images.pool_first import pool_first
+from refbnn.network import linearised
 
 RNG = np.random.default_rng(5)
 
@@ -94,6 +98,21 @@ def test_a_convolution_shares_its_noise():
     margin = 5 * np.sqrt(2 / n) * np.sqrt(joint.var[:, :, np.newaxis] * joint.var[:, np.newaxis])
     assert (np.abs(joint.cov - sampled) < margin).all()  # linear: five standard errors alone
     assert (net.propagate(x).var < 0.98 * joint.var).any()  # which diagonal moments miss
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d(2), MaxPool2d(2, method="exact"), AvgPool2d(2)])
+def test_no_inputs_give_no_outputs(pool):
+    layers = [Conv2d(1, 2, 3), ReLU(), pool, Flatten(), Dense(8, 3)]
+    net, x = Network(layers, input_shape=(1, 6, 6)), np.ones((0, 1, 6, 6))
+    assert net.propagate(x).shape == (0, 3)
+    for given in (x, Moments(x, x)):
+        joint = net.propagate(given, method="linearised")
+        assert (joint.mean.shape, joint.cov.shape) == ((0, 3), (0, 3, 3))
+    for n in range(1, 6):
+        activations = list(linearised.forth(net.layers[:n], net.by_layer(net.parameters())[:n], x))
+        order = pool_first(net.layers[:n])
+        own = net.by_layer(net.parameters())[:n]
+        assert linearised.variances(order, own, activations, np.arange(2)).shape == (0, 2)
 
 
 class Doubled:
