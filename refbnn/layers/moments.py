@@ -150,7 +150,7 @@ class JointMoments:
 
     __iter__ = None  # as of Moments
 
-    def __getitem__(self, rows: slice | np.ndarray) -> JointMoments:
+    def __getitem__(self, rows: slice | np.ndarray | list[int]) -> JointMoments:
         return JointMoments(self.mean[rows], self.cov[rows])
 
     @property

@@ -19,8 +19,7 @@ variance v), as in the dense layer from Var[wx] = σ²v + σ²m² + µ²v:
 
 Exact for each output by itself: all weights and all pixels in one window are different variables.
 Outputs are correlated, because they share weights and pixels. Pooling behind takes account of that
-(`refbnn.layers.images.shared_weights`); other layers take their inputs as independent. For known
-inputs v = 0.
+where `refbnn.layers.images.max_pool2d` says so; other layers do not. For known inputs v = 0.
 
 Linearised (`refbnn.layers.linearisation`): G is the convolution with µ. All positions share the
 noise of the weights: Σ_w G_kw (θ_w − µ_w), with G_k = ∂(J_k y)/∂W the weight gradient of J_k at
@@ -224,12 +223,12 @@ class Conv2d(WindowSizes):
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` and `moments_of_known` of this module."""
         self.output_shape(x.shape[-3:])
-        of_kind = moments if isinstance(x, Moments) else moments_of_known
-        y = of_kind(x, posteriors["weight"], posteriors["bias"], *self.steps)
+        own = posteriors["weight"], posteriors["bias"], *self.steps
+        y = moments(x, *own) if isinstance(x, Moments) else moments_of_known(x, *own)
         return replace(y, shared=self.shared(x, posteriors))
 
     def shared(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> SharedWeights:
-        """What the outputs for inputs x have in common within a channel."""
+        """Weights and inputs that the outputs for inputs x have in common within a channel."""
         if isinstance(x, Moments):
             x = replace(x, shared=None)  # or all activations before would stay in memory
         return SharedWeights(x, posteriors["weight"], posteriors["bias"], self.steps)

@@ -1,5 +1,7 @@
 """Joint moments: what they take, and their rows."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,8 @@ def test_no_numbers_are_refused(mean):
 
 def test_rows():
     joint = JointMoments(np.arange(6.0).reshape(3, 2), np.eye(2) * np.ones((3, 1, 1)))
-    for rows in (slice(1, 2), np.array([False, True, False]), [1]):
+    cases: list[Any] = [slice(1, 2), np.array([False, True, False]), [1]]
+    for rows in cases:
         np.testing.assert_array_equal(joint[rows].mean, [[2.0, 3.0]])
     with pytest.raises(InputError, match=r"expected \(B, n\)"):
-        joint[0]
+        joint[np.array(0)]
