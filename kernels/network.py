@@ -25,11 +25,13 @@ from kernels.devices.targets import Target
 from kernels.layers import folding, images, shared_weights
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
+from kernels.layers.linearised import alone
 from kernels.layers.linearised import images as images_back
 from kernels.layers.linearised import layer as linearised
 from kernels.layers.linearised.backward import Back, back
 from kernels.layers.products import require_form
 from kernels.prediction import quadrature, table
+from kernels.program import split
 from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Padded, Program
 from refbnn.errors import InputError
@@ -52,6 +54,7 @@ def compile_network(
     device: str | Board = "local",
     method: str = "pfp",
     constant_time: bool = False,
+    threads: int = 1,
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -80,6 +83,8 @@ def compile_network(
         By default a first dense layer leaves out inputs that are 0, with their weights
         (`kernels.program.zeros`): the same bits in less time, which depends on the input. True
         leaves out none.
+    threads : int
+        Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
 
     Raises
     ------
@@ -102,18 +107,20 @@ def compile_network(
     (2, 3, 3)
     """
     require_network(net, "compile_network")
-    whole = program(net, batch_size, targets.target(target), form, method, constant_time)
-    options = batch_size, target, schedule, form, records, device, method, constant_time
-    return compiled(
+    options = target, schedule, form, records, device, method, constant_time, threads
+    rows = split.rows_of_part(batch_size, threads)
+    whole = program(net, rows, targets.target(target), form, method, constant_time)
+    one = compiled(
         whole,
         schedule,
         records,
         device,
         net.input_range,
-        partial(compile_network, net.with_noise(net.law), *options),
+        partial(compile_network, net.with_noise(net.law), batch_size, *options),
         net.likelihood,
         partial((quadrature if method == "pfp" else table).add, name="predict"),
     )
+    return one if threads == 1 else split.split(one, batch_size, threads)
 
 
 def program(
@@ -141,8 +148,7 @@ def program(
     for part in parts(in_order, of_layers, form):
         layers = [in_order[index] for index in part]
         add = _adding(layers, f"layer{part[-1]}", _own(part, of_layers), form)
-        kinds = ", ".join(type(layer).__name__ for layer in layers)
-        whole.operators.append((f"{part[0]} {kinds}", partial(_alone, whole, x, add)))
+        whole.operators.append((_in_words(part, layers), partial(_alone, whole, x, add)))
         x = add(whole, x=x)
         if isinstance(layers[-1], Flatten):
             images.one_by_one(whole, x)
@@ -182,6 +188,11 @@ def parts(
     return result
 
 
+def _in_words(part: range, layers: Sequence[Layer]) -> str:
+    """Name of an operator: the index of its first layer, and the kinds of all."""
+    return f"{part[0]} {', '.join(type(layer).__name__ for layer in layers)}"
+
+
 def _own(part: range, of_layers: Sequence[Mapping[str, Posterior]]) -> Mapping[str, Posterior]:
     """Weights of an operator: those of its only layer that has any."""
     return next((of_layers[index] for index in part if of_layers[index]), {})
@@ -206,14 +217,18 @@ def _linearised(
     in_order, of_images = pool_first(net.layers), []
     for part in parts(in_order, of_layers, form, linearised=True):
         layers, name = [in_order[index] for index in part], f"layer{part[-1]}"
-        if isinstance(x.layout, Planes | Packs):
-            of_images.append(f"{name}_back")
-        add = _linearised_operator(layers)
-        x = add(whole, name, layers, _own(part, of_layers), x, tape)
+        mine = [f"{name}_back"] if isinstance(x.layout, Planes | Packs) else []
+        of_images += mine
+        add, of_layer = _linearised_operator(layers), list[Back]()
+        x = add(whole, name, layers, _own(part, of_layers), x, of_layer)
+        note = partial(alone.noted, name=f"{_in_words(part, layers)}, back", of_images=mine)
+        tape += [partial(note, function=function) for function in of_layer]
         if isinstance(layers[-1], Flatten):
             images.one_by_one(whole, x)
     whole.give_arrays(x.layout, x.mean)
-    whole.give_arrays(Padded((batch, k, k), target.lanes), back(whole, x, tape))
+    backward = back(whole, x, tape)
+    whole.operators.append(("covariance", partial(alone.covariance, backward)))
+    whole.give_arrays(Padded((batch, k, k), target.lanes), backward.covariance())
     images_back.one_by_one(whole, of_images)
     return whole
 

@@ -121,16 +121,29 @@ class CompiledNetwork:
             If a number of x is larger, without its sign, than all that draw no warning
             (`refbnn.network.input_range`).
         """
-        kernel = self.kernel
-        with kernel.lock:
-            put(x, kernel.inputs[0])
-            kernel.run()
+        lock, run, view, shape, mean, var, moments = self._parts
+        lock.acquire()
+        try:
+            if type(x) is np.ndarray and x.dtype is _SINGLE and x.shape == shape:
+                view[...] = x
+            else:
+                put(x, view)
+            run()
             if status := self.status.item():
-                self._check(status, kernel.inputs[0])
-            mean, *var = kernel.outputs
-            if var and var[0].ndim > mean.ndim:
-                return JointMoments.unchecked(mean.copy(), var[0].copy())
-            return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+                self._check(status, view)
+            return moments(mean.copy(), np.zeros_like(mean) if var is None else var.copy())
+        finally:
+            lock.release()
+
+    @cached_property
+    def _parts(self) -> tuple:
+        """Parts of a call, found once: looking them up takes as long as a small layer."""
+        kernel = self.kernel
+        mean, *rest = kernel.outputs
+        var = rest[0] if rest else None
+        joint = var is not None and var.ndim > mean.ndim
+        moments = JointMoments.unchecked if joint else Moments.unchecked
+        return kernel.lock, kernel.run, *kernel.inputs, kernel.inputs[0].shape, mean, var, moments
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         """Compile again where it is unpickled or copied: machine code is of this process."""
@@ -198,6 +211,22 @@ class CompiledNetwork:
             )
         return self.predicting()
 
+    def beside(self) -> CompiledNetwork:
+        """The same code and weights with memory of its own, to compute at the same time."""
+        n_moments = len(self.kernel.outputs)
+
+        def predicting() -> tuple[Kernel, np.ndarray]:
+            return _status_apart(self._predictor[0].again(), n_moments)
+
+        kernel, status = _status_apart(self.kernel.again(), n_moments)
+        return CompiledNetwork(
+            kernel,
+            status,
+            trained=self.trained,
+            likelihood=self.likelihood,
+            predicting=None if self.predicting is None else predicting,
+        )
+
     def _check(self, status: int, x: np.ndarray) -> None:
         """Warn or raise by a status that is not 0."""
         if status == _FAR:
@@ -261,8 +290,7 @@ def compiled(
     bare = program.copy()
     add_checks(program, most)
     kernel = kernels.build(program, schedule, records, device)
-    *outputs, status = kernel.outputs
-    kernel = replace(kernel, outputs=tuple(outputs))
+    kernel, status = _status_apart(kernel, len(kernel.outputs) - 1)
     predicting = None
     if rule is not None and len(bare.outputs[0][0].shape) == 1:
         # The weights in the kernel's memory stand for those of the program, which can go.
@@ -289,6 +317,7 @@ def _predicting(
     device: str | Board,
 ) -> tuple[Kernel, np.ndarray]:
     """Compile a network with the statistics of its classes: a kernel and its status."""
+    program = program.copy()  # as it is for another time, if this one is interrupted
     (layout, mean), *var = program.outputs
     (n_outputs,) = layout.shape
     p, found = rule(program, mean, var[0][1] if var else None, n_outputs)
@@ -300,8 +329,13 @@ def _predicting(
     unsuited = te.compute((1, 1), lambda *_: te.max(found[3, row], axis=row), name="unsuited")
     program.outputs.append((Plain((1, 1)), unsuited))
     kernel = kernels.build(program, schedule, records, device)
+    return _status_apart(kernel, n_moments)
+
+
+def _status_apart(kernel: Kernel, place: int) -> tuple[Kernel, np.ndarray]:
+    """Take the status, the output at this place, from a kernel's outputs."""
     outputs = list(kernel.outputs)
-    status = outputs.pop(n_moments)
+    status = outputs.pop(place)
     return replace(kernel, outputs=tuple(outputs)), status
 
 

@@ -201,6 +201,9 @@ class Program:
     operators : list of (str, callable without arguments)
         Layers of a network: the name of each, and a function that makes the program of this layer
         alone, for tuning and measuring it.
+    sources : list of tensors
+        In the program of one operator alone: the tensors of the network that `inputs` stand for,
+        where they are no activation of one layer (`kernels.layers.linearised.alone`).
 
     Raises
     ------
@@ -217,6 +220,7 @@ class Program:
     outputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     operators: list[tuple[str, Callable[[], Program]]] = field(default_factory=list)
+    sources: list[te.Tensor] = field(default_factory=list)
 
     def __post_init__(self):
         self.batch = whole_number(self.batch, 1, "batch_size")

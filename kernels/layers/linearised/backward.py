@@ -216,14 +216,14 @@ class Backward:
             )
 
 
-def back(program: Program, y: Activation, tape: list[Back]) -> te.Tensor:
-    """Go back from outputs y, in rows, along the tape: their covariance, (B, K, K padded)."""
+def back(program: Program, y: Activation, tape: list[Back]) -> Backward:
+    """Go back from outputs y, in rows, along the tape."""
     (n_outputs,) = y.layout.shape
     backward = Backward(program, n_outputs)
     J: Jacobian | None = Jacobian(y.layout)
     if y.var is not None:
         J = go_back(backward, J, tape)
-    return backward.covariance()
+    return backward
 
 
 def go_back(backward: Backward, J: Jacobian | None, tape: list[Back]) -> Jacobian | None:

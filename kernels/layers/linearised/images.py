@@ -47,6 +47,8 @@ from refbnn.layers import AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d
 from refbnn.layers.images.windows import Pair
 from refbnn.layers.posterior import Posterior
 
+ONE_BY_ONE = "back one by one"  # starts the name of that step's workload
+
 
 def flatten(backward: Backward, J: Jacobian, name: str, x: Activation) -> Jacobian:
     """Rows of features as images; x are the images."""
@@ -538,7 +540,7 @@ def one_by_one(program: Program, names: Sequence[str]) -> None:
     """
     if program.batch > 1 and names:
         transform = partial(_merge, names=tuple(names), batch=program.batch)
-        program.steps.append(Step(f"back one by one batch {program.batch}", {}, {}, transform))
+        program.steps.append(Step(f"{ONE_BY_ONE} batch {program.batch}", {}, {}, transform))
 
 
 def _merge(sch: tvm.s_tir.Schedule, decisions, names: tuple[str, ...], batch: int) -> None:
