@@ -67,8 +67,9 @@ def compile_network(
         Name of a processor, see `kernels.devices.targets.target`.
     schedule : {"hand", "tuned", "default"}
         "hand": loops scheduled by hand. "tuned": by hand, with decisions from records of tuning
-        where there are any (`CompiledNetwork.untuned` names the others). "default": loops as TVM
-        lowers them by itself.
+        where there are any (`CompiledNetwork.untuned` names the others; `refbnn tune` searches
+        those of the method "pfp", and so the sums of own variances and of the pass back stay by
+        hand). "default": loops as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
         Form of the sums of dense layers and convolutions (`kernels.layers.products`). "mean" is the
         deterministic network of the means, whose results have variance 0.
@@ -92,7 +93,8 @@ def compile_network(
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
         the network does not tell the shape of its input, weights are correlated, a weight is too
         large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
-        the target.
+        the target. By the method "linearised", also for max pooling of independent entries by
+        quadrature, anything but "tree" and "window" behind a convolution.
 
     Examples
     --------
