@@ -8,13 +8,13 @@ With the moments m and v of `kernels.layers.dense` for known inputs, and the noi
     y_sbo = m_sbo + √v_sbo ε_sbo.
 
 In the first layer m and v are the same for all samples, and found once. Later ones have S·B known
-inputs, so that all samples share a weight that is read; no layer takes more random words than it
-has outputs.
+inputs, so that all samples share a weight that is read, and activations of all samples are stored.
+A layer takes one random word an output, input and sample.
 
 Range
 -----
 With u = 2⁻²⁴, the table's error δ (`refbnn.noise.word_table.SINGLE_ERROR`), and the errors Δm and
-Δv of `kernels.layers.dense`:
+Δv of `kernels.layers.dense`, under its conditions:
 
     |error of y| ≤ Δm + |ε| (Δv / √v + 2u √v) + δ √v max(1, |ε|) + 2u (|m| + |√v ε|).
 """

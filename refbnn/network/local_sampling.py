@@ -67,7 +67,7 @@ def require_local(net: Network) -> None:
         if layer.parameter_shapes() and not isinstance(layer, Dense):
             raise InputError(
                 f"local reparameterisation: layer {index} is {type(layer).__name__}; expected "
-                "Dense and layers without weights (sample weights instead)"
+                "Dense and layers without weights"
             )
 
 
