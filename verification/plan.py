@@ -26,6 +26,7 @@ from verification import (
     sampling,
     shared_weights,
     softmax,
+    softmax_table,
 )
 from verification.check import Check
 from verification.kernels import activations as kernel_activations
@@ -75,6 +76,7 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
         "max_pool2d": max_pool2d.check,
         "softmax": softmax.check,
         "local sampling": local_sampling.check,
+        "softmax of correlated logits": softmax_table.check,
     }
     of_kernels = {
         "kernels": networks.check,

@@ -32,6 +32,7 @@ from refbnn.network.network import Network
 from refbnn.prediction.predict import SVI_SAMPLES, predict
 
 _SVI = f"SVI-{SVI_SAMPLES}"
+_WITHOUT = ", without zeros"
 
 
 def compiled(
@@ -89,14 +90,28 @@ def compiled(
 
 
 def calls(
-    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+    net: Network,
+    x: np.ndarray,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    random: np.ndarray | None = None,
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
-    """Whole calls from Python on this machine, and reasons for absent ones; see `compiled`."""
+    """Whole calls from Python on this machine, and reasons for absent ones; see `compiled`.
+
+    With inputs without zeros, `random`, there are calls by the schedule "hand" for them too.
+    """
     single = x.astype(np.float32)
     networks, absent = compiled(net, x, target, schedules, records)
     made: dict[str, Callable[[], object]] = {
         name: partial(network, single, *_seed(network)) for name, network in networks.items()
     }
+    if random is not None:
+        made |= {
+            f"{name}{_WITHOUT}": partial(network, random.astype(np.float32), *_seed(network))
+            for name, network in networks.items()
+            if name.endswith(", hand")
+        }
     rng = np.random.default_rng(0)
     for schedule in schedules:
         network = networks[f"PFP, kernel, {schedule}"]
@@ -125,13 +140,25 @@ def latencies(
 
 
 def instructions(
-    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+    net: Network,
+    x: np.ndarray,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    random: np.ndarray | None = None,
 ) -> tuple[dict[str, InstructionCount], dict[str, str]]:
-    """Executed instructions of our kernels on the emulated core, and reasons for absent ones."""
+    """Executed instructions on the emulated core, and reasons for absent ones; as `calls`."""
     networks, absent = compiled(net, x, target, schedules, records, "emulated")
-    return {
+    counts = {
         name: network.instruction_count(x, *_seed(network)) for name, network in networks.items()
-    }, absent
+    }
+    if random is not None:
+        counts |= {
+            f"{name}{_WITHOUT}": network.instruction_count(random, *_seed(network))
+            for name, network in networks.items()
+            if name.endswith(", hand")
+        }
+    return counts, absent
 
 
 def _seed(network: CompiledNetwork | SampledNetwork) -> tuple[int, ...]:

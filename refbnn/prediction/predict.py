@@ -57,17 +57,16 @@ def predict(
     net : Network
     x : (B, ...)
     method : str
-        "pfp": one propagation, then integrals over independent Gaussian logits. "linearised": one
-        propagation and a pass back for the covariance of the logits
-        (`refbnn.network.linearised`), then a fixed table of their points. "full": one propagation
-        with all covariances of a dense network, at some hundred times the cost, then the same
-        table. "svi": passes with sampled weights. Only "pfp" uses the network's variance factor.
+        "pfp": propagation, then integrals over independent Gaussian logits. "linearised": with
+        the covariance of the logits (`refbnn.network.linearised`), then a fixed table of their
+        points. "full": with all covariances of a dense network, at some hundred times the cost,
+        then the same table. "svi": passes with sampled weights. Only "pfp" uses the network's
+        variance factor.
     n_samples : int, optional
-        Passes of "svi" (30 by default), points of the table of "linearised" and "full" (1024;
-        none for two classes, which are exact), or draws of "pfp" in place of its exact quadrature
-        (none).
+        Passes of "svi" (30 by default), points of the table (1024; none for two classes, which are
+        exact), or draws of "pfp" in place of its exact quadrature (none).
     seed : int
-        Seed of the passes of "svi" and the draws of "pfp"; the other methods draw nothing.
+        Of the passes of "svi" and the draws of "pfp".
     on_samples : callable, optional
         Called by "svi" with the number of passes done since the last call.
     local : bool
@@ -77,7 +76,7 @@ def predict(
     Returns
     -------
     Prediction
-        Of the classes 0 … C − 1 by C logits; of the classes 0 and 1 by one logit, that of class 1.
+        Of classes 0 … C − 1 by C logits, or of 0 and 1 by one logit, that of class 1.
 
     Raises
     ------
@@ -143,15 +142,21 @@ def predict_targets(
     n_targets : int
         D.
     x, method, n_samples, seed, on_samples
-        As in `predict`; only "svi" takes samples.
+        As in `predict`, but only "svi" takes n_samples.
 
     Raises
     ------
     InputError
-        If `predict` would raise it, the outputs are neither (D,) nor (2D,), or were trained as
-        logits or for another D; or a variance is too large for a float.
+        If `predict` would raise it, another method than "svi" is given n_samples, the outputs are
+        neither (D,) nor (2D,), or were trained as logits or for another D; or a variance is too
+        large for a float.
     """
     x = _checked(net, x, method, n_samples, seed)
+    if n_samples is not None and method != "svi":
+        raise InputError(
+            f"predict: {n_samples} samples for targets by the method {method!r}, which draws none; "
+            "expected no number of samples, or the method 'svi'"
+        )
     _check_targets(net, _flat_outputs(net, x), n_targets)
     if method == "pfp":
         found = from_output_moments(net.propagate(x), n_targets)

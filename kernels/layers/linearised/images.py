@@ -242,7 +242,9 @@ class _Spread:
     steps : (int, int)
         Rows and columns between entries that are neighbours, in the result.
     before : (int, int)
-        Rows and columns that the result lacks before the first entry; negative for a frame.
+        Rows and columns of entries that the result leaves out before its first one; negative for a
+        frame of zeros. A kernel of 3 and padding of 1 take a frame of 1 all around, (-1, -1); to a
+        kernel of 1 and padding of 1, the outermost entries are of the padding alone, (1, 1).
     layout : Planes or Packs
         Layout of the result.
     """
@@ -266,7 +268,11 @@ class _Spread:
         moved = any(self.before) or self.windows[0] != (1, 1)
         memory = self.layout.tensor_shape(1)[2:4]
         entries = [k * n for k, n in zip(self.windows[0], self.source.shape[1:], strict=True)]
-        framed = tiled and self.steps == (1, 1) and moved and list(memory) != entries
+        beyond = any(
+            first < 0 or first + m > n
+            for first, m, n in zip(self.before, memory, entries, strict=True)
+        )
+        framed = tiled and self.steps == (1, 1) and moved and beyond
         block = f"{name}_spread"
         transform = partial(
             _schedule_spread, block=block, k=k, window=self.windows[0], framed=framed

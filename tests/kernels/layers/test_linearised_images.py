@@ -61,6 +61,9 @@ NETWORKS = {
     "averages of windows beyond the last column": behind(
         Conv2d(2, 3, 2), AvgPool2d(3, 2, 1), shape=(2, 5, 6)
     ),
+    "padding as wide as the kernel": behind(
+        Conv2d(2, 17, 3), ReLU(), Conv2d(17, 16, 1, padding=1), shape=(2, 5, 6)
+    ),
     "a residual block of another layout": behind(
         Conv2d(2, 3, 3, 2), Residual([Conv2d(3, 3, 3, padding=1)]), shape=(2, 7, 9)
     ),
