@@ -27,10 +27,10 @@ The mean's error, and the last term of the variance's, are 0 for "variance16": t
 of a layer is right to δ, whatever its inputs. Biases stay in float32. What comes on top is float32
 rounding of the network of the stored weights: the bounds of `kernels.layers.dense` hold for it.
 
-Sums run over stored numbers below 2¹⁵, so a variance overflows where (v + m²) summed over the inputs
-passes 2¹¹³, inputs near 10¹⁵, however small σ² is. Subnormal numbers of half precision are normal
-in float32, and no processor flushes them when it converts them (Intel, Software Developer's Manual,
-VCVTPH2PS: MXCSR.DAZ has no effect; Arm, FPCR.FZ: float32 and float64 alone).
+Sums run over stored numbers below 2¹⁵, so a variance overflows where (v + m²) summed over the
+inputs passes 2¹¹³, inputs near 10¹⁵, however small σ² is. Subnormal numbers of half precision are
+normal in float32, and no processor flushes them when it converts them (Intel, Software Developer's
+Manual, VCVTPH2PS: MXCSR.DAZ has no effect; Arm, FPCR.FZ: float32 and float64 alone).
 """
 
 from __future__ import annotations
