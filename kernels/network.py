@@ -22,7 +22,7 @@ from pathlib import Path
 
 from kernels.devices import Board, targets
 from kernels.devices.targets import Target
-from kernels.layers import folding, images, shared_weights
+from kernels.layers import folding, half, images, shared_weights
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
 from kernels.layers.linearised import alone
@@ -55,6 +55,7 @@ def compile_network(
     method: str = "pfp",
     constant_time: bool = False,
     threads: int = 1,
+    weights: str = "float32",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -86,6 +87,11 @@ def compile_network(
         leaves out none.
     threads : int
         Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
+    weights : {"float32", "variance16", "float16"}
+        Type in which weights of dense layers and convolutions are stored (`kernels.layers.half`):
+        "variance16" has variances in half precision, "float16" means too. Arithmetic stays in
+        float32. For the method "pfp" and the form "variance", "float16" for "mean" too.
+        Convolutions that are one operator with the max pooling behind them stay in float32.
 
     Raises
     ------
@@ -109,9 +115,9 @@ def compile_network(
     (2, 3, 3)
     """
     require_network(net, "compile_network")
-    options = target, schedule, form, records, device, method, constant_time, threads
+    options = target, schedule, form, records, device, method, constant_time, threads, weights
     rows = split.rows_of_part(batch_size, threads)
-    whole = program(net, rows, targets.target(target), form, method, constant_time)
+    whole = program(net, rows, targets.target(target), form, method, constant_time, weights)
     one = compiled(
         whole,
         schedule,
@@ -132,10 +138,12 @@ def program(
     form: str = "variance",
     method: str = "pfp",
     constant_time: bool = False,
+    weights: str = "float32",
 ) -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
     require_known(method, METHODS, "method")
+    half.require_storage(weights, form, method, target)
     if method == "linearised":
         return _linearised(net, batch, target, form, constant_time)
     if net.correlation and form != "mean":
@@ -143,13 +151,16 @@ def program(
             f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
             "as propagation takes them"
         )
-    whole = Program(target, batch, flush=True, constant_time=constant_time)
+    whole = Program(target, batch, flush=True, constant_time=constant_time, storage=weights)
     x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())
     in_order = pool_first(net.layers)
     for part in parts(in_order, of_layers, form):
         layers = [in_order[index] for index in part]
-        add = _adding(layers, f"layer{part[-1]}", _own(part, of_layers), form)
+        name, own = f"layer{part[-1]}", _own(part, of_layers)
+        if not _are_pooled(layers):
+            own = half.all_rounded(own, weights, name)
+        add = _adding(layers, name, own, form)
         whole.operators.append((_in_words(part, layers), partial(_alone, whole, x, add)))
         x = add(whole, x=x)
         if isinstance(layers[-1], Flatten):
@@ -235,13 +246,18 @@ def _linearised(
     return whole
 
 
+def _are_pooled(layers: list[Layer]) -> bool:
+    """Whether an operator is a convolution with the max pooling behind it."""
+    return len(layers) > 1 and isinstance(layers[0], Conv2d)
+
+
 def _adding(
     layers: list[Layer], name: str, posteriors: Mapping[str, Posterior], form: str
 ) -> Callable[..., Activation]:
     """A function (program, x) that applies the layers of one operator."""
     if len(layers) == 1:
         return partial(add_layer, name=name, layer=layers[0], posteriors=posteriors, form=form)
-    if isinstance(layers[0], Conv2d):
+    if _are_pooled(layers):
         return partial(_pooled, name=name, layers=layers, posteriors=posteriors)
     return partial(folding.add, name=name, layers=layers, posteriors=posteriors, form=form)
 
@@ -252,7 +268,7 @@ def _pooled(program: Program, name: str, layers, posteriors, x: Activation) -> A
 
 def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
     """The program of one layer of a network, on an input like x."""
-    program = Program(whole.target, whole.batch, whole.flush, whole.constant_time)
+    program = Program(whole.target, whole.batch, whole.flush, whole.constant_time, whole.storage)
     y = add(program, x=program.given(x.layout, x.var is None))
     if isinstance(x.layout, Planes | Packs):
         images.one_by_one(program, y)

@@ -30,11 +30,13 @@ from kernels.program.locks import Once
 from kernels.program.program import Plain, Program, Rows
 from kernels.sampling import conv2d as sampled_conv2d
 from kernels.sampling import dense as sampled_dense
+from kernels.sampling import local as sampled_local
 from kernels.sampling import weights as sampled_weights
 from refbnn.errors import InputError
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, Normalise, ReLU
 from refbnn.layers.moments import Moments
 from refbnn.network.input_range import Range, warn_if_far
+from refbnn.network.local_sampling import require_local
 from refbnn.network.network import Network, require_network
 from refbnn.numerics.arguments import whole_number
 from refbnn.numerics.arrays import all_finite
@@ -163,6 +165,7 @@ def compile_sampled(
     schedule: str = "hand",
     device: str | Board = "local",
     constant_time: bool = False,
+    local: bool = False,
 ) -> SampledNetwork:
     """Compile a network for batches of one size and a number of samples of its weights.
 
@@ -173,12 +176,15 @@ def compile_sampled(
     batch_size, n_samples : int, at least 1
     target, schedule, device, constant_time
         As in `kernels.compile_network`; weights of inputs that are left out are not even made.
+    local : bool
+        Whether outputs of layers are drawn in place of weights, as in `Network.sample`
+        (`kernels.sampling.local`): for dense networks and the Gaussian law.
 
     Raises
     ------
     InputError
         If an argument is none of these, a layer has no kernel, weights are correlated, the law has
-        no table, or a weight is too large for float32.
+        no table, a weight is too large for float32; or the network is not one for `local`.
 
     Examples
     --------
@@ -193,8 +199,8 @@ def compile_sampled(
     """
     require_network(net, "compile_sampled")
     n_samples = whole_number(n_samples, 1, "n_samples")
-    whole = program(net, batch_size, n_samples, targets.target(target), constant_time)
-    options = batch_size, n_samples, target, schedule, device, constant_time
+    whole = program(net, batch_size, n_samples, targets.target(target), constant_time, local)
+    options = batch_size, n_samples, target, schedule, device, constant_time, local
     bare = whole.copy()
     kernel = build(whole, schedule, device=device)
     return SampledNetwork(
@@ -229,9 +235,16 @@ def _predicting(
 
 
 def program(
-    net: Network, batch: int, n_samples: int, target: Target, constant_time: bool = False
+    net: Network,
+    batch: int,
+    n_samples: int,
+    target: Target,
+    constant_time: bool = False,
+    local: bool = False,
 ) -> Program:
     """The program of a network; parameters and errors as in `compile_sampled`."""
+    if local:
+        require_local(net)
     if net.correlation:
         raise InputError(
             f"compile_sampled: layers {sorted(net.correlation)} have correlated weights; expected "
@@ -245,6 +258,8 @@ def program(
     for index, (layer, own) in enumerate(zip(net.layers, of_layers, strict=True)):
         name = f"layer{index}"
         match layer:
+            case Dense() if local:
+                x = sampled_local.add(whole, name, index, own, x, source)
             case Dense():
                 x = sampled_dense.add(whole, name, index, own, x, source)
             case Conv2d():
@@ -263,6 +278,7 @@ def program(
         raise InputError("the network has no weights; expected a layer to sample")
     if not isinstance(x.layout, Rows):
         x = images.unpacked(program, "unpacked", x)
-    sampled_weights.one_by_one(whole, first, x, source)
+    if not local:
+        sampled_weights.one_by_one(whole, first, x, source)
     sampled_weights.give(whole, x, source)
     return whole
