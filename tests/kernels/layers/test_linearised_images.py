@@ -94,7 +94,7 @@ def test_flatten_last():
 
 
 def test_windows_too_large_for_pairs():
-    layers = [Conv2d(1, 1, 2), MaxPool2d(9, method="tree"), Flatten()]
+    layers: list[Any] = [Conv2d(1, 1, 2), MaxPool2d(9, method="tree"), Flatten()]
     message = r"a window of 81 entries; expected at most 64 in a kernel \(or method='exact'\)"
     with pytest.raises(InputError, match=message):
         compile_network(Network(layers, input_shape=(1, 10, 10)), 1, method="linearised")
