@@ -87,10 +87,8 @@ def compile_network(
     threads : int
         Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
     weights : {"float32", "variance16", "float16"}
-        Type in which weights of dense layers and convolutions are stored (`kernels.layers.half`):
-        "variance16" has variances in half precision, "float16" means too. Arithmetic stays in
-        float32. For the method "pfp" and the form "variance", "float16" for "mean" too.
-        Convolutions that are one operator with the max pooling behind them stay in float32.
+        How weights of dense layers and convolutions are stored (`kernels.layers.half`): variances
+        in half precision, or means too, for the method "pfp". Arithmetic stays in float32.
 
     Raises
     ------
