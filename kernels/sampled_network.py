@@ -14,7 +14,7 @@ layer: the samples are a batch, which shares the weights that are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -27,8 +27,9 @@ from kernels.layers import images
 from kernels.layers.layer import add_layer
 from kernels.network import input_layout
 from kernels.prediction import samples
-from kernels.program.compiled import NOT_FINITE, put
+from kernels.program.compiled import NOT_FINITE, numbers, put
 from kernels.program.kernel import Kernel, build
+from kernels.program.locks import Once
 from kernels.program.program import Plain, Program, Rows
 from kernels.sampling import conv2d as sampled_conv2d
 from kernels.sampling import dense as sampled_dense
@@ -66,14 +67,14 @@ class SampledNetwork:
     likelihood : str, optional
         Likelihood that the network was trained with: `predict` is for classifiers.
     predicting : callable without arguments, optional
-        Compiles the function that `predict` calls.
+        Compiles the function that `predict` calls, once.
     """
 
     kernel: Kernel
-    again: Callable[[], SampledNetwork]
+    again: Callable[[], SampledNetwork] = field(repr=False)
     trained: Range | None = None
     likelihood: str | None = None
-    predicting: Callable[[], Kernel] | None = None
+    predicting: Callable[[], Kernel] | None = field(default=None, repr=False)
 
     def __call__(self, x: ArrayLike, seed: int) -> np.ndarray:
         """Outputs under each sample.
@@ -131,7 +132,7 @@ class SampledNetwork:
             Also for fewer than 2 samples, and if the network was trained on targets.
         """
         require_classifier(self.likelihood)
-        key = key_of(seed)
+        key, x = key_of(seed), numbers(x, self.kernel.inputs[1].shape)
         kernel = self._predictor
         words, view = kernel.inputs
         with kernel.lock:
@@ -210,7 +211,7 @@ def compile_sampled(
         partial(compile_sampled, net.with_noise(net.law), *options),
         net.input_range,
         net.likelihood,
-        partial(_predicting, bare, kernel.weights, n_samples, schedule, device),
+        Once(partial(_predicting, bare, kernel.weights, n_samples, schedule, device)),
     )
 
 
@@ -222,6 +223,7 @@ def _predicting(
     device: str | Board,
 ) -> Kernel:
     """Compile a network, whose weights lie in memory, for the statistics of its samples."""
+    program = program.copy()  # as it is for another time, if this one is interrupted
     program.weights = [
         (tensor, values) for (tensor, _), values in zip(program.weights, weights, strict=True)
     ]

@@ -93,10 +93,13 @@ def max_pool(
     (rows, columns), *_ = layer.sizes
     n = rows * columns
     if n > _MOST:
-        raise InputError(
-            f"{layer}: a window of {n} entries behind a convolution; expected at most {_MOST} in a "
-            "kernel (or method='exact', which leaves out their covariance)"
+        what = (
+            f"{_MOST} in a kernel, or the reference, net.propagate(x, method='linearised')"
+            if linearised
+            else f"{_MOST} in a kernel (or method='exact', which leaves out their covariance)"
         )
+        behind = " behind a convolution" if x.shared is not None else ""
+        raise InputError(f"{layer}: a window of {n} entries{behind}; expected at most {what}")
     layout, parts, words = images.windows(program, name, layer, x, ABSENT)
     shape = layout.tensor_shape(program.batch)
     entries = [

@@ -86,7 +86,7 @@ class Moments:
 
     def __getitem__(self, rows) -> Moments:
         part = Moments.unchecked(self.mean[rows], self.var[rows])
-        if self.shared is not None and _picks_rows(rows):
+        if self.shared is not None and self.mean.ndim == 4 and _picks_rows(rows):
             part.__dict__["shared"] = self.shared[rows]
         return part
 
@@ -197,9 +197,12 @@ def _make_real(owner: object, field: str, name: str) -> np.ndarray:
 
 def _picks_rows(index: object) -> bool:
     """Whether an index is one of the first axis alone."""
-    if isinstance(index, slice | list):
+    if isinstance(index, slice):
         return True
-    return isinstance(index, int | np.integer | np.ndarray) and np.ndim(index) <= 1
+    if not isinstance(index, int | np.integer | list | np.ndarray):
+        return False
+    array = np.asarray(index)
+    return array.ndim == 1 or (array.ndim == 0 and array.dtype.kind in "iu")
 
 
 def require_finite_outputs(y: np.ndarray, layer: str) -> None:

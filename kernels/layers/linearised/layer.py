@@ -174,9 +174,9 @@ def _max_pool(
     n = layer.sizes[0][0] * layer.sizes[0][1]
     if n > 1 and layer.method != "tree" and (layer.method == "exact" or x.shared is None):
         raise InputError(
-            f"layer {name.removeprefix('layer')}: {layer}, whose moments are by quadrature, has no "
-            "rule of linearised propagation as a kernel; expected it behind a convolution, "
-            "method='tree', or the reference, net.propagate(x, method='linearised')"
+            f"{layer} of independent entries, whose moments are by quadrature, has no rule of "
+            "linearised propagation as a kernel; expected the method 'tree', the method 'window' "
+            "behind a convolution, or the reference, net.propagate(x, method='linearised')"
         )
     if n == 1:
         y, own, weights = apply(program, name, layer, {}, x), None, [partial(_share, 1)]

@@ -74,7 +74,7 @@ from refbnn.prediction.softmax.quadrature import by_quadrature
 
 N_POINTS = 1024
 LEAST_PIVOT = 1e-6  # of the variance; above float32's rounding error
-_MOST_RATIO = 1e3  # of the reference's variance to the least: an excess by the guard of 1e-3
+MOST_RATIO = 1e3  # of the reference's variance to the least: an excess by the guard of 1e-3
 _SEED = 0
 _NUMBERS = 1 << 20  # of logits at a time, to bound their memory
 
@@ -158,7 +158,7 @@ def points(n: int, dims: int) -> np.ndarray:
 def _reference_last(var: np.ndarray) -> np.ndarray:
     """Order of the logits of each row, (B, K): the reference and the last have changed places."""
     rows, last = np.arange(len(var)), var.shape[1] - 1
-    small = var <= _MOST_RATIO * var.min(axis=1, keepdims=True)
+    small = var <= MOST_RATIO * var.min(axis=1, keepdims=True)
     reference = last - small[:, ::-1].argmax(axis=1)
     order = np.tile(np.arange(last + 1), (len(var), 1))
     order[rows, reference], order[rows, last] = last, reference

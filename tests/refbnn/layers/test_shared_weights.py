@@ -238,7 +238,9 @@ def test_rows_keep_what_their_entries_share(rows, pool):
     np.testing.assert_allclose(
         pool.moments(y[rows], {}).var, pool.moments(y, {}).var[rows], rtol=1e-13
     )
-    assert y[:, :1].shared is None  # one channel
+    for index in ((slice(None), slice(1)), None, True):  # a channel, and axes more
+        assert y[index].shared is None
+    assert y[0][:1].shared is None  # a channel again
 
 
 def test_an_activation_that_tells_no_gain_counts_entries_as_independent():
