@@ -232,8 +232,8 @@ def _linearised(
         layers, name = [in_order[index] for index in part], f"layer{part[-1]}"
         mine = [f"{name}_back"] if isinstance(x.layout, Planes | Packs) else []
         of_images += mine
-        add, of_layer = _linearised_operator(layers), list[Back]()
-        x = add(whole, name, layers, _own(part, of_layers), x, of_layer)
+        of_layer: list[Back] = []
+        x = linearised.add(whole, name, layers, _own(part, of_layers), x, of_layer)
         note = partial(alone.noted, name=f"{_in_words(part, layers)}, back", of_images=mine)
         tape += [partial(note, function=function) for function in of_layer]
         if isinstance(layers[-1], Flatten):
@@ -244,13 +244,6 @@ def _linearised(
     whole.give_arrays(Padded((batch, k, k), target.lanes), backward.covariance())
     images_back.one_by_one(whole, of_images)
     return whole
-
-
-def _linearised_operator(layers: list[Layer]) -> Callable[..., Activation]:
-    """The function of `kernels.layers.linearised.layer` that applies the layers of one operator."""
-    if len(layers) == 1:
-        return linearised.add_one
-    return linearised.add_pooled if _are_pooled(layers) else linearised.add_folded
 
 
 def _are_pooled(layers: list[Layer]) -> bool:

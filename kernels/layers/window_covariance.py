@@ -132,9 +132,7 @@ def max_pool(
     mean, var, *more = correlated.greatest(
         name, shape, [*entries, *between], [], window, lanes, weights=n if linearised else 0
     )
-    blocks = [f"{name}_m", f"{name}_v"]
-    transform = partial(vectors.schedule, blocks=blocks, lanes=lanes)
-    program.steps.append(Step(f"max_pool2d {words} window", {}, {}, transform))
+    vectors.add_step(program, f"max_pool2d {words} window", [f"{name}_m", f"{name}_v"])
     return [Activation(layout, mean, var), *more]
 
 
@@ -203,13 +201,8 @@ def _between(
         return tirx.max(f32(0.0), total) if apart else total  # NaN stays NaN
 
     result = te.compute(sums.shape, value, name=f"{name}_between")
-    transform = partial(
-        vectors.schedule,
-        blocks=[*[g.op.name for g in gains], f"{name}_between"],
-        lanes=program.target.lanes,
-    )
     workload = f"pairs {n} {layout} of {columns} batch {batch}"
-    program.steps.append(Step(workload, {}, {}, transform))
+    vectors.add_step(program, workload, [*[g.op.name for g in gains], f"{name}_between"])
     return result
 
 
