@@ -68,8 +68,9 @@ def compile_network(
         Name of a processor, see `kernels.devices.targets.target`.
     schedule : {"hand", "tuned", "default"}
         "hand": loops scheduled by hand. "tuned": by hand, with decisions from records of tuning
-        where there are any (`CompiledNetwork.untuned` names the others). "default": loops as TVM
-        lowers them by itself.
+        where there are any (`CompiledNetwork.untuned` names the others; `refbnn tune` searches
+        those of the method "pfp", and so the sums of own variances and of the pass back stay by
+        hand). "default": loops as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
         Form of the sums of dense layers and convolutions (`kernels.layers.products`). "mean" is the
         deterministic network of the means, whose results have variance 0.
@@ -96,7 +97,8 @@ def compile_network(
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
         the network does not tell the shape of its input, weights are correlated, a weight is too
         large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
-        the target.
+        the target. By the method "linearised", also for max pooling of independent entries by
+        quadrature, anything but "tree" and "window" behind a convolution.
 
     Examples
     --------
@@ -228,8 +230,8 @@ def _linearised(
         layers, name = [in_order[index] for index in part], f"layer{part[-1]}"
         mine = [f"{name}_back"] if isinstance(x.layout, Planes | Packs) else []
         of_images += mine
-        add, of_layer = _linearised_operator(layers), list[Back]()
-        x = add(whole, name, layers, _own(part, of_layers), x, of_layer)
+        of_layer: list[Back] = []
+        x = linearised.add(whole, name, layers, _own(part, of_layers), x, of_layer)
         note = partial(alone.noted, name=f"{_in_words(part, layers)}, back", of_images=mine)
         tape += [partial(note, function=function) for function in of_layer]
         if isinstance(layers[-1], Flatten):
@@ -240,13 +242,6 @@ def _linearised(
     whole.give_arrays(Padded((batch, k, k), target.lanes), backward.covariance())
     images_back.one_by_one(whole, of_images)
     return whole
-
-
-def _linearised_operator(layers: list[Layer]) -> Callable[..., Activation]:
-    """The function of `kernels.layers.linearised.layer` that applies the layers of one operator."""
-    if len(layers) == 1:
-        return linearised.add_one
-    return linearised.add_pooled if _are_pooled(layers) else linearised.add_folded
 
 
 def _are_pooled(layers: list[Layer]) -> bool:

@@ -14,13 +14,14 @@ from kernels.layers.images import Images, Packs
 from refbnn.layers.images.windows import Pair
 
 
-def _balanced(n: int, most: int) -> int:
+def balanced(n: int, most: int) -> int:
+    """Size of tiles that are at most so large, as few as n takes, and of like sizes."""
     return -(-n // -(-n // max(1, most)))
 
 
 def of_single_sums(n: int, registers: int) -> int:
     """Rows or columns of one tile, a register each: at most five eighths of the registers."""
-    return _balanced(n, registers * 5 // 8)
+    return balanced(n, registers * 5 // 8)
 
 
 def of_rows(
@@ -37,8 +38,8 @@ def of_rows(
     """
     if target.is_arm:
         return of_rows_by_lanes(batch, n_packs, sums, target, halves)
-    rows = _balanced(batch, 10 // sums)
-    return rows, _balanced(n_packs, max(1, target.registers * 5 // 8 // (sums * rows)))
+    rows = balanced(batch, 10 // sums)
+    return rows, balanced(n_packs, max(1, target.registers * 5 // 8 // (sums * rows)))
 
 
 def of_rows_by_lanes(
@@ -78,7 +79,7 @@ def of_rows_by_lanes(
         return weights + n_columns * batch * sums + n_rows * n_columns * 5
 
     fitting = (
-        (_balanced(batch, rows), _balanced(n_packs, packs))
+        (balanced(batch, rows), balanced(n_packs, packs))
         for rows in range(1, min(batch, target.registers) + 1)
         for packs in range(1, min(4 if halves else 8, n_packs) + 1)
         if sums * rows * (packs + 1) + waiting <= target.registers
@@ -112,15 +113,15 @@ def of_images(layout: Images, groups: int, sums: int, target: Target) -> dict[st
     _, rows, columns = layout.shape
     if isinstance(layout, Packs):
         most = target.registers * 5 // 8 // sums
-        channels = _balanced(layout.packs, 2 if target.lanes == 4 else 1)
-        across = _balanced(columns, most // channels)
+        channels = balanced(layout.packs, 2 if target.lanes == 4 else 1)
+        across = balanced(columns, most // channels)
     else:
         n_channels, columns = layout.channels // groups, layout.pitch // layout.lanes
         most = target.registers * 3 // 4 // sums
-        across = _balanced(columns, 2)
-        channels = _balanced(n_channels, most // across)
+        across = balanced(columns, 2)
+        channels = balanced(n_channels, most // across)
     # Where a row is less than a tile, several rows.
-    down = _balanced(rows, most // (channels * across)) if across == columns else 1
+    down = balanced(rows, most // (channels * across)) if across == columns else 1
     return {"channels": channels, "rows": down, "columns": across}
 
 

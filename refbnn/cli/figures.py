@@ -21,6 +21,7 @@ NAMES = (
     "reliability",
     "softmax_error",
     "speed",
+    "scale",
     "correlated_shape",
     "variance_forms",
     "training_speed",

@@ -67,8 +67,8 @@ NETWORKS: dict[str, list[Layer]] = {
         Residual([Conv2d(4, 4, 3, padding=1, groups=2), ReLU()]),
     ],
     "max pooling": [
-        *(Conv2d(2, 5, 3, padding=1), MaxPool2d(2), ReLU()),  # one operator
-        *(Conv2d(5, 17, 2, (1, 2), 1), _norm(17), MaxPool2d(2, 1)),  # windows that overlap
+        *(Conv2d(2, 5, 3, padding=1), MaxPool2d(3, 2), ReLU()),  # windows that overlap
+        *(Conv2d(5, 17, 2, (1, 2), 1), _norm(17), MaxPool2d(2)),  # one operator
         *(GELU(), MaxPool2d(2, 2, 1, "tree")),
     ],
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from refbnn.cli.bench import tables
+from refbnn.cli.bench.inputs import Inputs
 from refbnn.cli.bench.tables import Job
 from refbnn.cli.output import print_table
 from refbnn.errors import InputError
@@ -43,11 +44,12 @@ def described(core: dict) -> str:
     return f"emulated core: executed instructions, not time{absent}"
 
 
-def networks(job: Job, x) -> dict:
+def networks(job: Job, given: Inputs) -> dict:
     """Count the instructions of whole networks."""
     from kernels.bench import comparison
 
-    found, absent = comparison.instructions(job.net, x, job.target, job.schedules, job.records)
+    where = job.net, given.x, job.target, job.schedules, job.records
+    found, absent = comparison.instructions(*where, given.random)
     counts = {name: _by_class(count) for name, count in found.items()}
     return {"executed_instructions": counts, "absent": absent}
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from refbnn.cli.bench import tables
+from refbnn.cli.bench.inputs import Inputs
 from refbnn.cli.bench.tables import Job
 from refbnn.cli.output import print_table
 
@@ -34,18 +35,18 @@ def described(core: dict) -> str:
     return f"one core: {core['fma_operations_per_second'] / 1e9:.0f} Gflop/s in multiply-adds"
 
 
-def networks(job: Job, x) -> dict:
+def networks(job: Job, given: Inputs) -> dict:
     """Measure whole networks."""
     from kernels.bench import comparison, peers
     from kernels.bench.latency import latency
 
-    where = job.net, x, job.target, job.schedules, job.records
+    where = job.net, given.x, job.target, job.schedules, job.records
     if job.device != "local":
         seconds, absent = comparison.latencies(*where, job.device)
     else:
-        calls, absent = comparison.calls(*where)
+        calls, absent = comparison.calls(*where, given.random)
         if job.peers:
-            found, missing = peers.calls(job.net, x)
+            found, missing = peers.calls(job.net, given.x)
             calls |= found
             absent |= missing
         seconds = latency(calls)

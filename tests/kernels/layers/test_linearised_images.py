@@ -61,6 +61,9 @@ NETWORKS = {
     "averages of windows beyond the last column": behind(
         Conv2d(2, 3, 2), AvgPool2d(3, 2, 1), shape=(2, 5, 6)
     ),
+    "padding as wide as the kernel": behind(
+        Conv2d(2, 17, 3), ReLU(), Conv2d(17, 16, 1, padding=1), shape=(2, 5, 6)
+    ),
     "a residual block of another layout": behind(
         Conv2d(2, 3, 3, 2), Residual([Conv2d(3, 3, 3, padding=1)]), shape=(2, 7, 9)
     ),
@@ -93,5 +96,17 @@ def test_maxima_by_quadrature_have_no_rule():
         [Conv2d(1, 2, 2), *[MaxPool2d(2)] * 2],
     ):
         net = behind(*layers, shape=(1, 6, 6))
-        with pytest.raises(InputError, match="by quadrature, has no rule"):
+        with pytest.raises(InputError, match=r"^MaxPool2d\(2.*by quadrature, has no rule"):
             compile_network(net, 1, method="linearised")
+
+
+def test_windows_too_large_for_pairs():
+    """The advice is what helps: no other method has a kernel of linearised propagation."""
+    net = Network(
+        [Conv2d(1, 1, 2), MaxPool2d(9, method="tree"), Flatten()], input_shape=(1, 10, 10)
+    )
+    message = (
+        "a window of 81 entries behind a convolution; expected at most 64 in a kernel, or the ref"
+    )
+    with pytest.raises(InputError, match=message):
+        compile_network(net, 1, method="linearised")
