@@ -22,7 +22,7 @@ from pathlib import Path
 
 from kernels.devices import Board, targets
 from kernels.devices.targets import Target
-from kernels.layers import folding, images, shared_weights
+from kernels.layers import folding, half, images, shared_weights
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
 from kernels.layers.linearised import alone
@@ -55,6 +55,7 @@ def compile_network(
     method: str = "pfp",
     constant_time: bool = False,
     threads: int = 1,
+    weights: str = "float32",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -67,8 +68,9 @@ def compile_network(
         Name of a processor, see `kernels.devices.targets.target`.
     schedule : {"hand", "tuned", "default"}
         "hand": loops scheduled by hand. "tuned": by hand, with decisions from records of tuning
-        where there are any (`CompiledNetwork.untuned` names the others). "default": loops as TVM
-        lowers them by itself.
+        where there are any (`CompiledNetwork.untuned` names the others; `refbnn tune` searches
+        those of the method "pfp", and so the sums of own variances and of the pass back stay by
+        hand). "default": loops as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
         Form of the sums of dense layers and convolutions (`kernels.layers.products`). "mean" is the
         deterministic network of the means, whose results have variance 0.
@@ -85,6 +87,11 @@ def compile_network(
         leaves out none.
     threads : int
         Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
+    weights : {"float32", "variance16", "float16"}
+        Type in which weights of dense layers and convolutions are stored (`kernels.layers.half`):
+        "variance16" has variances in half precision, "float16" means too. Arithmetic stays in
+        float32. For the method "pfp" and the form "variance", "float16" for "mean" too.
+        Convolutions that are one operator with the max pooling behind them stay in float32.
 
     Raises
     ------
@@ -92,7 +99,8 @@ def compile_network(
         If an argument is none of these, a layer has no kernel, the layers do not fit each other,
         the network does not tell the shape of its input, weights are correlated, a weight is too
         large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
-        the target.
+        the target. By the method "linearised", also for max pooling of independent entries by
+        quadrature, anything but "tree" and "window" behind a convolution.
 
     Examples
     --------
@@ -107,9 +115,9 @@ def compile_network(
     (2, 3, 3)
     """
     require_network(net, "compile_network")
-    options = target, schedule, form, records, device, method, constant_time, threads
+    options = target, schedule, form, records, device, method, constant_time, threads, weights
     rows = split.rows_of_part(batch_size, threads)
-    whole = program(net, rows, targets.target(target), form, method, constant_time)
+    whole = program(net, rows, targets.target(target), form, method, constant_time, weights)
     one = compiled(
         whole,
         schedule,
@@ -130,10 +138,12 @@ def program(
     form: str = "variance",
     method: str = "pfp",
     constant_time: bool = False,
+    weights: str = "float32",
 ) -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
     require_known(method, METHODS, "method")
+    half.require_storage(weights, form, method, target)
     if method == "linearised":
         return _linearised(net, batch, target, form, constant_time)
     if net.correlation and form != "mean":
@@ -141,13 +151,16 @@ def program(
             f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
             "as propagation takes them"
         )
-    whole = Program(target, batch, flush=True, constant_time=constant_time)
+    whole = Program(target, batch, flush=True, constant_time=constant_time, storage=weights)
     x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())
     in_order = pool_first(net.layers)
     for part in parts(in_order, of_layers, form):
         layers = [in_order[index] for index in part]
-        add = _adding(layers, f"layer{part[-1]}", _own(part, of_layers), form)
+        name, own = f"layer{part[-1]}", _own(part, of_layers)
+        if not _are_pooled(layers):
+            own = half.all_rounded(own, weights, name)
+        add = _adding(layers, name, own, form)
         whole.operators.append((_in_words(part, layers), partial(_alone, whole, x, add)))
         x = add(whole, x=x)
         if isinstance(layers[-1], Flatten):
@@ -219,8 +232,8 @@ def _linearised(
         layers, name = [in_order[index] for index in part], f"layer{part[-1]}"
         mine = [f"{name}_back"] if isinstance(x.layout, Planes | Packs) else []
         of_images += mine
-        add, of_layer = _linearised_operator(layers), list[Back]()
-        x = add(whole, name, layers, _own(part, of_layers), x, of_layer)
+        of_layer: list[Back] = []
+        x = linearised.add(whole, name, layers, _own(part, of_layers), x, of_layer)
         note = partial(alone.noted, name=f"{_in_words(part, layers)}, back", of_images=mine)
         tape += [partial(note, function=function) for function in of_layer]
         if isinstance(layers[-1], Flatten):
@@ -233,11 +246,9 @@ def _linearised(
     return whole
 
 
-def _linearised_operator(layers: list[Layer]) -> Callable[..., Activation]:
-    """The function of `kernels.layers.linearised.layer` that applies the layers of one operator."""
-    if len(layers) == 1:
-        return linearised.add_one
-    return linearised.add_pooled if isinstance(layers[0], Conv2d) else linearised.add_folded
+def _are_pooled(layers: list[Layer]) -> bool:
+    """Whether an operator is a convolution with the max pooling behind it."""
+    return len(layers) > 1 and isinstance(layers[0], Conv2d)
 
 
 def _adding(
@@ -246,7 +257,7 @@ def _adding(
     """A function (program, x) that applies the layers of one operator."""
     if len(layers) == 1:
         return partial(add_layer, name=name, layer=layers[0], posteriors=posteriors, form=form)
-    if isinstance(layers[0], Conv2d):
+    if _are_pooled(layers):
         return partial(_pooled, name=name, layers=layers, posteriors=posteriors)
     return partial(folding.add, name=name, layers=layers, posteriors=posteriors, form=form)
 
@@ -257,7 +268,7 @@ def _pooled(program: Program, name: str, layers, posteriors, x: Activation) -> A
 
 def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
     """The program of one layer of a network, on an input like x."""
-    program = Program(whole.target, whole.batch, whole.flush, whole.constant_time)
+    program = Program(whole.target, whole.batch, whole.flush, whole.constant_time, whole.storage)
     y = add(program, x=program.given(x.layout, x.var is None))
     if isinstance(x.layout, Planes | Packs):
         images.one_by_one(program, y)

@@ -1,11 +1,12 @@
 """One network computed in several ways: calls from Python, kernels on a device, instructions.
 
 Names: "PFP" is propagation of moments, "linearised" adds the covariance of the outputs, "mean" is
-the deterministic network of the means, "SVI-30" thirty passes of sampled weights; then who computes
-it. NumPy is the reference, in float64, whose convolutions and pooling are loops of Numba. "Numba"
-has loops of Numba for dense layers as well, written to be read: they check the reference, and are
-not the fastest that Numba can do. "prediction" is PFP, and from its moments the probabilities of
-classes with their entropies.
+the deterministic network of the means, "SVI-30" thirty passes of sampled weights, "SVI-30 local"
+thirty draws of the layers' outputs (`refbnn.network.local_sampling`); then who computes it. NumPy
+is the reference, in float64, whose convolutions and pooling are loops of Numba. "Numba" has loops
+of Numba for dense layers as well, written to be read: they check the reference, and are not the
+fastest that Numba can do. "prediction" is PFP, and from its moments the probabilities of classes
+with their entropies.
 """
 
 from __future__ import annotations
@@ -77,11 +78,14 @@ def compiled(
             absent[name] = str(error)
         if device == "emulated" and schedule != "hand":
             continue
-        name = f"{_SVI}, kernel, {schedule}"
-        try:
-            made[name] = compile_sampled(net, len(x), SVI_SAMPLES, target.name, schedule, device)
-        except InputError as error:
-            absent[name] = str(error)
+        for name, local in ((_SVI, False), (f"{_SVI} local", True)):
+            name = f"{name}, kernel, {schedule}"
+            try:
+                made[name] = compile_sampled(
+                    net, len(x), SVI_SAMPLES, target.name, schedule, device, local=local
+                )
+            except InputError as error:
+                absent[name] = str(error)
     return made, absent
 
 

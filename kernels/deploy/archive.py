@@ -1,6 +1,6 @@
-"""Make a static library of one object: the kernel, its weights and the function around it.
+"""Make a static library of one object: the kernels, their weights and the functions around them.
 
-Zig compiles and links (clang and lld for any machine, from pip). The kernel's own name is hidden,
+Zig compiles and links (clang and lld for any machine, from pip). The kernels' own names are hidden,
 and unused sections are dropped, so that a program can hold several networks.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from refbnn.errors import InputError
 
 # The object may call the C library, and no runtime of the compiler.
 _OPTIONS = (
-    *("-std=c11", "-O2", "-fPIC", "-fdata-sections", "-ffunction-sections"),
+    *("-std=c99", "-O2", "-fPIC", "-fdata-sections", "-ffunction-sections"),
     *("-fno-sanitize=all", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
 )
 # LLVM writes debug information for source files that do not exist.
@@ -38,7 +39,7 @@ class Sizes:
     constants : int
         Read-only data, such as weights.
     memory : int
-        Data that is read and written.
+        Static data that is read and written.
     """
 
     code: int
@@ -58,16 +59,23 @@ def require_tools() -> None:
 
 
 def library(
-    name: str, kernel: bytes, source: str, header: str, target: Target
+    name: str,
+    kernels: Sequence[bytes],
+    source: str,
+    header: str,
+    target: Target,
+    functions: Sequence[str],
 ) -> tuple[bytes, Sizes]:
-    """Compile the C around a kernel, and put both into an archive.
+    """Compile the C around kernels, and put all into an archive.
 
     Parameters
     ----------
-    kernel : bytes
-        Object file of NAME_kernel.
+    kernels : sequence of bytes
+        Object files of the kernels.
     source, header : str
         NAME.c and NAME.h.
+    functions : sequence of str
+        Functions of NAME.c that programs call.
 
     Returns
     -------
@@ -83,18 +91,19 @@ def library(
     processor = "aarch64" if target.is_arm else "x86_64"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        parts = [folder / "kernel.o", folder / "around.o"]
-        whole, archive = folder / f"{name}.o", folder / f"lib{name}.a"
-        parts[0].write_bytes(kernel)
+        around, whole, archive = (folder / n for n in ("around.o", f"{name}.o", f"lib{name}.a"))
+        parts = [folder / f"kernel_{index}.o" for index in range(len(kernels))]
+        for path, kernel in zip(parts, kernels, strict=True):
+            path.write_bytes(kernel)
         (folder / f"{name}.h").write_text(header)
         (folder / f"{name}.c").write_text(source)
         run = partial(zig, expected=f"a library for {target.name}")
         machine = ("-target", f"{processor}-linux-musl")
-        run("cc", *machine, *_OPTIONS, "-c", folder / f"{name}.c", "-o", parts[1])
+        run("cc", *machine, *_OPTIONS, "-c", folder / f"{name}.c", "-o", around)
         script = folder / "script.ld"
         script.write_text(_SCRIPT)
-        keep = ("-r", "--gc-sections", "-u", f"{name}_propagate", "-T", script)
-        run("ld.lld", *keep, *parts, "-o", whole)
+        keep = [word for function in functions for word in ("-u", function)]
+        run("ld.lld", "-r", "--gc-sections", *keep, "-T", script, *parts, around, "-o", whole)
         run("ar", "rcsD", archive, whole)
         return archive.read_bytes(), _sizes(whole.read_bytes())
 

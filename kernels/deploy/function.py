@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.ir import register_op_attr
 from tvm.tirx.op import register_intrin_lowering
@@ -39,6 +40,13 @@ from kernels.program.program import Program
 # the function, so that arrays that live at different times share memory.
 _ON_STACK = 1024
 _PACKING = ("tirx.MakePackedAPI", "tirx.FP8StorageLegalize", "tirx.BF16StorageLegalize")
+
+# StorageRewrite would let arrays of float and int32_t share memory, which C does not allow.
+_PASSES_FOR_C = {
+    **kernel.PASSES,
+    "tirx.disable_vectorize": True,
+    "tirx.disable_storage_rewrite": True,
+}
 
 _FMA, _FMAF = "tirx.fma", "refbnn.fmaf"
 _PURE = 0  # tvm::tirx::CallEffectKind::kPure
@@ -58,7 +66,8 @@ _call_in_c(_FMAF, lambda _: "fmaf")
 _call_in_c("tirx.sqrt", lambda _: "sqrtf")
 _call_in_c("tirx.floor", lambda _: "floorf")
 _call_in_c("tirx.fabs", lambda _: "fabsf")
-_call_in_c("tirx.reinterpret", lambda call: "float_of" if call.ty.dtype == "float32" else "bits_of")
+_REINTERPRET = {"float32": "float_of", "uint32": "bits_of", "int32": "signed_bits_of"}
+_call_in_c("tirx.reinterpret", lambda call: _REINTERPRET[str(call.ty.dtype)])
 
 
 @dataclass(frozen=True)
@@ -96,8 +105,7 @@ def compiled(
     module = zeros.skipping(tvm.IRModule({name: main}), 1 if source else program.target.lanes)
     module = tirx.transform.BindTarget(llvm.with_host(llvm))(module)
     passes, finalize, _ = tirx.get_default_tir_pipeline(llvm)
-    settings = kernel.PASSES if source else kernel.passes(program.target, schedule)
-    settings = {**settings, "tirx.disable_vectorize": source}
+    settings = _PASSES_FOR_C if source else kernel.passes(program.target, schedule)
     with tvm.transform.PassContext(config=settings, instruments=[_WithoutPacking()]):
         function, work = _with_pointers(passes(module)[name])
         module = tvm.IRModule({name: function})
@@ -106,7 +114,8 @@ def compiled(
             module = _for_c(module, constants)
         built = tvm.get_global_func(f"target.build.{llvm.kind.name}")(finalize()(module), llvm)
     if source:
-        return Function(_text(built.inspect_source(), name, constants), work)
+        n_read = len(program.inputs) + len(program.weights)
+        return Function(_text(built.inspect_source(), name, constants, n_read), work)
     return Function(object_file(tvm.runtime.Executable(built)), work)
 
 
@@ -126,16 +135,17 @@ def _with_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[
         pointers.append(tirx.Var(array.name, tvm.ir.PointerType(array.ty.dtype)))
         return tirx.DeclBuffer(array, data=pointers[-1])
 
-    body = [argument(array) for array in function.params]
-    for statement in function.body.seq:
-        if isinstance(statement, tirx.AllocBuffer):
-            number, _, lanes = str(statement.buffer.ty.dtype.dtype).partition("x")
-            length = prod(int(n) for n in statement.buffer.ty.shape) * int(lanes or 1)
-            if length * np.dtype(number).itemsize >= _ON_STACK:
-                work.append((c_type_of(number), length))
-                statement = argument(statement.buffer)
-        body.append(statement)
-    plain = tirx.PrimFunc(pointers, tirx.SeqStmt(body), None, None)
+    def allocated(statement: tirx.AllocBuffer) -> tirx.Stmt:
+        number, _, lanes = str(statement.buffer.ty.dtype.dtype).partition("x")
+        length = prod(int(n) for n in statement.buffer.ty.shape) * int(lanes or 1)
+        if length * np.dtype(number).itemsize < _ON_STACK:
+            return statement
+        work.append((c_type_of(number), length))
+        return argument(statement.buffer)
+
+    parameters = [argument(array) for array in function.params]
+    body = tvm_ffi.structural_map(function.body, (tirx.AllocBuffer, allocated))
+    plain = tirx.PrimFunc(pointers, tirx.SeqStmt([*parameters, body]), None, None)
     for attribute in ("global_symbol", "target", "tirx.noalias"):
         plain = plain.with_attr(attribute, function.attrs[attribute])
     return plain, tuple(work)
@@ -165,11 +175,15 @@ def _for_c(module: tvm.IRModule, constants: dict[str, float]) -> tvm.IRModule:
     return tvm.ir.load_json(json.dumps(tree))
 
 
-def _text(source: str, name: str, constants: Mapping[str, float]) -> str:
-    """Cut the function out of TVM's source, and write its constants in full."""
+def _text(source: str, name: str, constants: Mapping[str, float], n_read: int) -> str:
+    """Cut the function out of TVM's source, and write its constants in full.
+
+    The arrays of the first `n_read` parameters are only read.
+    """
     start = source.rindex(f"TVM_DLL void {name}(")
     signature, brace, body = source[start:].removeprefix("TVM_DLL ").partition(" {")
     signature = re.sub(r"\*\s*(\w)", r"*restrict \1", signature)
+    signature = re.sub(r"(\w+\*restrict)", r"const \1", signature, count=n_read)
     body = re.sub(r"1\.\d{6}e\+37f", lambda code: _in_c(constants[code[0]]), body)
     return f"static {signature}{brace}{body}".rstrip() + "\n"
 

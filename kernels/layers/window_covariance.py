@@ -93,10 +93,13 @@ def max_pool(
     (rows, columns), *_ = layer.sizes
     n = rows * columns
     if n > _MOST:
-        raise InputError(
-            f"{layer}: a window of {n} entries behind a convolution; expected at most {_MOST} in a "
-            "kernel (or method='exact', which leaves out their covariance)"
+        what = (
+            f"{_MOST} in a kernel, or the reference, net.propagate(x, method='linearised')"
+            if linearised
+            else f"{_MOST} in a kernel (or method='exact', which leaves out their covariance)"
         )
+        behind = " behind a convolution" if x.shared is not None else ""
+        raise InputError(f"{layer}: a window of {n} entries{behind}; expected at most {what}")
     layout, parts, words = images.windows(program, name, layer, x, ABSENT)
     shape = layout.tensor_shape(program.batch)
     entries = [
@@ -129,9 +132,7 @@ def max_pool(
     mean, var, *more = correlated.greatest(
         name, shape, [*entries, *between], [], window, lanes, weights=n if linearised else 0
     )
-    blocks = [f"{name}_m", f"{name}_v"]
-    transform = partial(vectors.schedule, blocks=blocks, lanes=lanes)
-    program.steps.append(Step(f"max_pool2d {words} window", {}, {}, transform))
+    vectors.add_step(program, f"max_pool2d {words} window", [f"{name}_m", f"{name}_v"])
     return [Activation(layout, mean, var), *more]
 
 
@@ -200,13 +201,8 @@ def _between(
         return tirx.max(f32(0.0), total) if apart else total  # NaN stays NaN
 
     result = te.compute(sums.shape, value, name=f"{name}_between")
-    transform = partial(
-        vectors.schedule,
-        blocks=[*[g.op.name for g in gains], f"{name}_between"],
-        lanes=program.target.lanes,
-    )
     workload = f"pairs {n} {layout} of {columns} batch {batch}"
-    program.steps.append(Step(workload, {}, {}, transform))
+    vectors.add_step(program, workload, [*[g.op.name for g in gains], f"{name}_between"])
     return result
 
 

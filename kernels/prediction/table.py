@@ -106,7 +106,7 @@ def _independent(
     program: Program, mean: te.Tensor, cov: te.Tensor, n_outputs: int, name: str
 ) -> tuple[te.Tensor, te.Tensor, int]:
     """Moments of the independent logits (d, 0), or of the one logit z, and their number."""
-    shape, lanes = (int(mean.shape[0]), program.target.lanes), program.target.lanes
+    shape = int(mean.shape[0]), program.target.lanes
 
     def moments(i, c):
         if n_outputs == 1:
@@ -118,12 +118,8 @@ def _independent(
         return tirx.Select(c == 0, d, zero), tirx.Select(c == 0, tirx.max(var, zero), zero)
 
     m, v = te.compute(shape, moments, name=f"{name}_difference")
-    blocks = [f"{name}_difference_v0"]
-
-    def transform(sch, decisions) -> None:
-        vectors.schedule(sch, decisions, blocks, lanes)
-
-    program.steps.append(Step(f"difference of logits {shape[0]}", {}, {}, transform))
+    workload = f"difference of logits {shape[0]}"
+    vectors.add_step(program, workload, [f"{name}_difference_v0"])
     return m, v, n_outputs
 
 

@@ -14,7 +14,7 @@ and layers with limits, which would make a number of it again, make NaN
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
 from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
+from kernels.program.locks import Once
 from kernels.program.program import Layout, Plain, Program, Rows, Step
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, JointMoments, Moments
@@ -68,13 +69,14 @@ class CompiledNetwork:
         Compiles the network again, for pickles and copies.
     tuned, untuned : tuples of str
         With the schedule "tuned", the workloads that use a record of tuning, and those that have
-        none and are scheduled by hand. Empty for other schedules.
+        decisions but no record and are scheduled by hand: `refbnn tune` finds records of the method
+        "pfp" alone. Empty for other schedules.
     trained : (float, float), optional
         Range of the inputs that the network was trained on.
     likelihood : str, optional
         Likelihood that the network was trained with: `predict` is for classifiers.
     predicting : callable without arguments, optional
-        Compiles the function that `predict` calls, and gives its kernel and status.
+        Compiles the function that `predict` calls, once, and gives its kernel and status.
 
     Examples
     --------
@@ -88,13 +90,13 @@ class CompiledNetwork:
     """
 
     kernel: Kernel
-    status: np.ndarray
-    again: Callable[[], CompiledNetwork] | None = None
-    tuned: tuple[str, ...] = ()
-    untuned: tuple[str, ...] = ()
+    status: np.ndarray = field(repr=False)
+    again: Callable[[], CompiledNetwork] | None = field(default=None, repr=False)
+    tuned: tuple[str, ...] = field(default=(), repr=False)
+    untuned: tuple[str, ...] = field(default=(), repr=False)
     trained: Range | None = None
     likelihood: str | None = None
-    predicting: Callable[[], tuple[Kernel, np.ndarray]] | None = None
+    predicting: Callable[[], tuple[Kernel, np.ndarray]] | None = field(default=None, repr=False)
 
     def __call__(self, x: ArrayLike) -> Any:  # Moments or JointMoments: the caller knows which
         """Moments of the output for known inputs.
@@ -178,6 +180,7 @@ class CompiledNetwork:
         (2, 3)
         """
         require_classifier(self.likelihood)
+        x = numbers(x, self.kernel.inputs[0].shape)
         kernel, status = self._predictor
         with kernel.lock:
             put(x, kernel.inputs[0])
@@ -224,7 +227,7 @@ class CompiledNetwork:
             status,
             trained=self.trained,
             likelihood=self.likelihood,
-            predicting=None if self.predicting is None else predicting,
+            predicting=None if self.predicting is None else Once(predicting),
         )
 
     def _check(self, status: int, x: np.ndarray) -> None:
@@ -247,28 +250,34 @@ class CompiledNetwork:
 
 
 def put(x: ArrayLike, view: np.ndarray) -> None:
-    """Copy an input into a kernel's memory.
-
-    Parameters
-    ----------
-    x : array_like, of real numbers
-    view : ndarray of float32
-        Numbers too large for float32 become infinite.
+    """Copy an input into a kernel's memory, of float32: larger numbers become infinite.
 
     Raises
     ------
     InputError
-        If x is no array of real numbers, or not of the shape of `view`.
+        As `numbers` raises.
     """
-    if type(x) is not np.ndarray or x.dtype.kind not in "fiu":
-        x = real_array(x, "x")
-    if x.shape != view.shape:
-        raise InputError(f"x has shape {x.shape}; expected {view.shape}")
+    x = numbers(x, view.shape)
     if x.dtype is _SINGLE:
         view[...] = x
     else:
         with np.errstate(over="ignore"):  # costs as much as a check
             view[...] = x
+
+
+def numbers(x: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of real numbers that x is.
+
+    Raises
+    ------
+    InputError
+        If x is no array of real numbers, or not of this shape.
+    """
+    if type(x) is not np.ndarray or x.dtype.kind not in "fiu":
+        x = real_array(x, "x")
+    if x.shape != shape:
+        raise InputError(f"x has shape {x.shape}; expected {shape}")
+    return x
 
 
 def compiled(
@@ -298,7 +307,7 @@ def compiled(
             (tensor, values)
             for (tensor, _), values in zip(bare.weights, kernel.weights, strict=True)
         ]
-        predicting = partial(_predicting, bare, rule, most, schedule, records, device)
+        predicting = Once(partial(_predicting, bare, rule, most, schedule, records, device))
     whole = CompiledNetwork(
         kernel, status, again, trained=trained, likelihood=likelihood, predicting=predicting
     )
@@ -363,7 +372,7 @@ def _most_bits(trained: Range | None) -> int:
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
-    """Workloads of a program that can be tuned but have no record in this folder."""
+    """Workloads of a program that have decisions, but no record of them in this folder."""
     searched = {step.workload for step in program.steps if step.space}
     return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 

@@ -83,6 +83,13 @@ class Kernel:
     time: Callable[[], float] | None = None
     lock: Lock = field(default_factory=locks.lock, repr=False)
 
+    def __repr__(self) -> str:
+        """Shapes of inputs and outputs."""
+        shapes = [
+            ", ".join(str(view.shape) for view in views) for views in (self.inputs, self.outputs)
+        ]
+        return f"Kernel({' -> '.join(shapes)})"
+
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: machine code lies at addresses of this process."""
         raise TypeError("a kernel can be neither pickled nor copied; compile it again instead")

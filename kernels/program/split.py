@@ -19,11 +19,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kernels.program.compiled import CompiledNetwork
+from kernels.program.compiled import CompiledNetwork, numbers
 from refbnn.errors import InputError
 from refbnn.layers.moments import JointMoments, Moments
 from refbnn.numerics.arguments import whole_number
-from refbnn.numerics.arrays import real_array
 from refbnn.prediction.result import Prediction
 
 
@@ -81,7 +80,8 @@ class SplitNetwork(CompiledNetwork):
 
     def predict(self, x: ArrayLike) -> Prediction:
         """Predict classes with their uncertainty, as `CompiledNetwork.predict`."""
-        _ = self._predictor  # compiled once, by this thread
+        x = self._whole(x)
+        _ = self._predictor  # compiled by this thread, unless x is refused
         rows, results = self._each(x, CompiledNetwork.predict)
         logits = Moments.unchecked(
             _joined(rows, [r.logits.mean for r in results]),
@@ -105,13 +105,12 @@ class SplitNetwork(CompiledNetwork):
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads - 1, "refbnn")
 
+    def _whole(self, x: ArrayLike) -> np.ndarray:
+        return numbers(x, (self.batch, *self.kernel.inputs[0].shape[1:]))
+
     def _each(self, x: ArrayLike, function: Callable) -> tuple[list[slice], list[Any]]:
         """Rows of each part that the one before it has not, and what a method gives for them."""
-        if type(x) is not np.ndarray:
-            x = real_array(x, "x")
-        n, *shape = self.kernel.inputs[0].shape
-        if x.shape != (self.batch, *shape):
-            raise InputError(f"x has shape {x.shape}; expected {(self.batch, *shape)}")
+        x, n = self._whole(x), len(self.kernel.inputs[0])
         starts = [min(i * n, self.batch - n) for i in range(self.threads)]
         waiting = [
             self._pool.submit(function, part, x[start : start + n])

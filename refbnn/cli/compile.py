@@ -100,19 +100,17 @@ def run(arguments: argparse.Namespace) -> list[str]:
         sizes = deployed.sizes
         print(
             f"\ncode {sizes.code} bytes, weights and constants {sizes.constants} bytes, "
-            f"static memory {sizes.memory} bytes"
+            f"work area {deployed.work_bytes} bytes"
         )
     if deployed.untuned:
         names = "; ".join(deployed.untuned)
         print(f"refbnn compile: no record of tuning, by hand: {names}", file=sys.stderr)
     holds = True
     if deployed.kernel is not None:
-        vector = deployed.vector
-        mean, var = vector.errors(deployed.kernel)
-        holds = vector.holds_for(deployed.kernel)
-        print(
-            f"greatest error of the mean {mean:.3g} (allowed {vector.mean_tolerance:.3g}), "
-            f"of the variance {var:.3g} ({vector.var_tolerance:.3g})"
-        )
+        holds = deployed.vector.holds_for(deployed.kernel)
+        print("\ngreatest errors against the float64 reference")
+        for name, result in deployed.vector.results.items():
+            error = result.error(deployed.kernel[name])
+            print(f"  {name:<14} {error:.3g} (allowed {result.tolerance:.3g})")
     print(f"\ncd {quote(str(arguments.output))}\n{deployed.command} && ./check")
     return [] if holds else ["the kernel is within its tolerance of the reference"]

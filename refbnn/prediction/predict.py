@@ -48,6 +48,7 @@ def predict(
     n_samples: int | None = None,
     seed: int = 0,
     on_samples: OnSamples | None = None,
+    local: bool = False,
 ) -> Prediction:
     """Predict the classes of inputs, with their uncertainty.
 
@@ -68,6 +69,9 @@ def predict(
         Of the passes of "svi" and the draws of "pfp".
     on_samples : callable, optional
         Called by "svi" with the number of passes done since the last call.
+    local : bool
+        Whether "svi" samples outputs of layers in place of weights
+        (`refbnn.network.local_sampling`): for dense networks and the Gaussian law.
 
     Returns
     -------
@@ -78,7 +82,8 @@ def predict(
     ------
     InputError
         If the method is unknown, n_samples < 2, x does not fit the network, is too large for it, or
-        is masked or complex; or the outputs are no row, or were trained as targets.
+        is masked or complex; the outputs are no row, or were trained as targets; or `local` does
+        not fit the method or the network.
 
     Examples
     --------
@@ -91,9 +96,11 @@ def predict(
     """
     x = _checked(net, x, method, n_samples, seed)
     require_classifier(net.likelihood)
+    if local and method != "svi":
+        raise InputError(f'predict: local with the method {method!r}; expected "svi"')
     rng = stream(seed, "predict")
     if method == "svi":
-        sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
+        sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples, local)
         return _without_nan(sums.classes)
     if method != "pfp":
         joint = class_joint(joint_moments(net, x, method))
@@ -108,9 +115,10 @@ def class_sums(
     n_samples: int,
     rng: np.random.Generator,
     on_samples: OnSamples | None = None,
+    local: bool = False,
 ) -> OutputSums:
-    """Accumulate n_samples sampled passes of a classifier."""
-    blocks = _sample_blocks(net, x, n_samples, rng, on_samples)
+    """Accumulate n_samples sampled passes of a classifier; `local` as in `predict`."""
+    blocks = _sample_blocks(net, x, n_samples, rng, on_samples, local)
     return reduce(add, map(OutputSums.of_classes, blocks))
 
 
@@ -231,12 +239,13 @@ def _sample_blocks(
     n_samples: int,
     rng: np.random.Generator,
     on_samples: OnSamples | None,
+    local: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield samples of the outputs (S, B, C) in blocks of about _NUMBERS numbers."""
     size = max(1, _NUMBERS // max(1, len(x) * _flat_outputs(net, x)))
     for start in range(0, n_samples, size):
         n = min(size, n_samples - start)
-        outputs = net.sample(x, n, rng)
+        outputs = net.sample(x, n, rng, local=local)
         if not np.abs(outputs).max(initial=0.0) <= _GREATEST_OUTPUT:
             raise InputError(
                 f"predict: sampled outputs of more than {_GREATEST_OUTPUT:g}, or NaN; expected "

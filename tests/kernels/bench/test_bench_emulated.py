@@ -86,7 +86,7 @@ def test_bench_counts_from_the_command_line(model, tmp_path, capsys, without_ana
     (numbers,) = content["by_batch_size"]
     counts = numbers["executed_instructions"]
     assert list(counts) == [
-        f"{name}, kernel, hand" for name in ("PFP", "mean", "linearised", "SVI-30")
+        f"{name}, kernel, hand" for name in ("PFP", "mean", "linearised", "SVI-30", "SVI-30 local")
     ]
     for count in counts.values():
         assert count["total"] == sum(n for name, n in count.items() if name != "total")

@@ -96,5 +96,17 @@ def test_maxima_by_quadrature_have_no_rule():
         [Conv2d(1, 2, 2), *[MaxPool2d(2)] * 2],
     ):
         net = behind(*layers, shape=(1, 6, 6))
-        with pytest.raises(InputError, match="by quadrature, has no rule"):
+        with pytest.raises(InputError, match=r"^MaxPool2d\(2.*by quadrature, has no rule"):
             compile_network(net, 1, method="linearised")
+
+
+def test_windows_too_large_for_pairs():
+    """The advice is what helps: no other method has a kernel of linearised propagation."""
+    net = Network(
+        [Conv2d(1, 1, 2), MaxPool2d(9, method="tree"), Flatten()], input_shape=(1, 10, 10)
+    )
+    message = (
+        "a window of 81 entries behind a convolution; expected at most 64 in a kernel, or the ref"
+    )
+    with pytest.raises(InputError, match=message):
+        compile_network(net, 1, method="linearised")
