@@ -27,7 +27,7 @@ def lock() -> Lock:
 
 @dataclass(eq=False)
 class Once(Generic[T]):
-    """What a function makes, made by the first call alone, in whichever thread it comes.
+    """The result of a function, made by the first call alone, in whichever thread it comes.
 
     Calls at the same time wait for it. A call that fails leaves the next one to make it.
     """
