@@ -71,8 +71,7 @@ def compile_network(
         where there are any; `refbnn tune` searches the method "pfp" (`CompiledNetwork.untuned`
         names what has none). "default": loops as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
-        Form of the sums of dense layers and convolutions (`kernels.layers.products`). "mean" is the
-        deterministic network of the means, whose results have variance 0.
+        Form of sums (`kernels.layers.products`); "mean" is the network of the means alone.
     records : path of a folder, optional
         Folder in which `refbnn tune` left its records, see `kernels.program.records`.
     device : {"local", "emulated", "rpc"} or Board
@@ -113,9 +112,8 @@ def compile_network(
     require_network(net, "compile_network")
     options = target, schedule, form, records, device, method, constant_time, threads, weights
     rows = split.rows_of_part(batch_size, threads)
-    whole = program(net, rows, targets.target(target), form, method, constant_time, weights)
     one = compiled(
-        whole,
+        program(net, rows, targets.target(target), form, method, constant_time, weights),
         schedule,
         records,
         device,

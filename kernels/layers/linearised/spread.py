@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import tvm
@@ -23,7 +24,7 @@ from kernels.layers.linearised.backward import Backward
 from kernels.program.program import Step
 from refbnn.layers.images.windows import Pair
 
-Weight = te.Tensor | float
+Weight: TypeAlias = te.Tensor | float
 
 
 @dataclass(frozen=True, eq=False)
