@@ -69,8 +69,7 @@ def compile_network(
     schedule : {"hand", "tuned", "default"}
         "hand": loops scheduled by hand. "tuned": by hand, with decisions from records of tuning
         where there are any (`CompiledNetwork.untuned` names the others; `refbnn tune` searches
-        those of the method "pfp", and so the sums of own variances and of the pass back stay by
-        hand). "default": loops as TVM lowers them by itself.
+        those of the method "pfp" alone). "default": loops as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
         Form of the sums of dense layers and convolutions (`kernels.layers.products`). "mean" is the
         deterministic network of the means, whose results have variance 0.
@@ -82,14 +81,12 @@ def compile_network(
         "pfp": diagonal propagation of moments. "linearised": the result is `JointMoments` with the
         covariance of the outputs (`kernels.layers.linearised`); for the form "variance".
     constant_time : bool
-        By default a first dense layer leaves out inputs that are 0, with their weights
-        (`kernels.program.zeros`): the same bits in less time, which depends on the input. True
-        leaves out none.
+        Whether inputs that are 0 take as long as others. By default a first dense layer leaves
+        them out (`kernels.program.zeros`): the same bits in less time.
     threads : int
         Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
     weights : {"float32", "variance16", "float16"}
-        How weights of dense layers and convolutions are stored (`kernels.layers.half`): variances
-        in half precision, or means too, for the method "pfp". Arithmetic stays in float32.
+        How they are stored; half precision is for the method "pfp" (`kernels.layers.half`).
 
     Raises
     ------
