@@ -94,8 +94,7 @@ def compile_network(
         If an argument is none of these, a layer has no kernel, the layers do not fit each other or
         do not tell the shape of the input, weights are correlated, a weight is too
         large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
-        the target. By the method "linearised", also for max pooling of independent entries by
-        quadrature, anything but "tree" and "window" behind a convolution.
+        the target.
 
     Examples
     --------

@@ -72,6 +72,26 @@ def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activat
     return Activation(layout, tensors[0], None if known else tensors[1])
 
 
+def linearised(program: Program, name: str, layer: MaxPool2d, x: Activation) -> list:
+    """Apply the layer to random images whose entries are independent, by quadrature.
+
+    Returns
+    -------
+    Activation, the own variance, and the weight of each entry of a window
+    """
+    layout, parts, words = images.windows(program, name, layer, x, maximum.ABSENT)
+    (rows, columns), *_ = layer.sizes
+
+    def element(j, *index):
+        return tuple([part(j // columns, j % columns, *index) for part in parts])
+
+    shape = layout.tensor_shape(program.batch)
+    tensors = maximum.exact(program, name, shape, rows * columns, element, linearised=True)
+    vectors.add_step(program, f"max_pool2d {words} {layer.method}", maximum.blocks(name))
+    mean, var, *more = tensors
+    return [Activation(layout, mean, var), *more]
+
+
 def greatest_of_known(
     name: str, shape: Sequence[int], n: int, element: Callable
 ) -> list[te.Tensor]:

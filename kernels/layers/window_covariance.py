@@ -93,13 +93,13 @@ def max_pool(
     (rows, columns), *_ = layer.sizes
     n = rows * columns
     if n > _MOST:
-        what = (
-            f"{_MOST} in a kernel, or the reference, net.propagate(x, method='linearised')"
-            if linearised
-            else f"{_MOST} in a kernel (or method='exact', which leaves out their covariance)"
+        behind, left_out = " behind a convolution", ", which leaves out their covariance"
+        if layer.method == "tree":
+            behind = left_out = ""
+        raise InputError(
+            f"{layer}: a window of {n} entries{behind}; expected at most {_MOST} in a kernel (or "
+            f"method='exact'{left_out})"
         )
-        behind = " behind a convolution" if x.shared is not None else ""
-        raise InputError(f"{layer}: a window of {n} entries{behind}; expected at most {what}")
     layout, parts, words = images.windows(program, name, layer, x, ABSENT)
     shape = layout.tensor_shape(program.batch)
     entries = [

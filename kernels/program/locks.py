@@ -27,9 +27,10 @@ def lock() -> Lock:
 
 @dataclass(eq=False)
 class Once(Generic[T]):
-    """The result of a function, made by the first call alone, in whichever thread it comes.
+    """A function whose first call alone computes, in whichever thread it comes.
 
-    Calls at the same time wait for it. A call that fails leaves the next one to make it.
+    Calls at the same time wait for it, and all return what it made. After a call that fails, the
+    next one tries again.
     """
 
     make: Callable[[], T]
@@ -37,7 +38,7 @@ class Once(Generic[T]):
     _lock: Lock = field(default_factory=lock, init=False, repr=False)
 
     def __call__(self) -> T:
-        """Make it, or give what was made."""
+        """Return what the function makes."""
         with self._lock:
             if not self._made:
                 self._made.append(self.make())

@@ -8,7 +8,8 @@ Those of `refbnn.layers.linearisation` for J (K rows for each example) by the ou
     batch normalisation J ← J a
     average pooling     J ← J/n at every entry of a window
     max pooling         C += J diag(r) Jᵀ;  J ← J π at the entries, with π and r of
-                        `kernels.maximum.correlated`
+                        `kernels.maximum.correlated`, or `kernels.maximum.of_window` for
+                        independent entries
     convolution         C += Σ_w σ_w² G_kw G_lw + Σ σ_b² (ΣJ_k)(ΣJ_l) + J diag(σ² ∗ v) Jᵀ,
                         G_kw = Σ_p J_kp m_{sp+w};  J ← Σ_w J µ_w at sp + w
 

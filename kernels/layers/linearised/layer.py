@@ -11,6 +11,7 @@ from kernels.layers import (
     conv2d,
     dense,
     folding,
+    max_pool2d,
     normalise,
     residual,
     shared_weights,
@@ -25,7 +26,6 @@ from kernels.layers.linearised import images as images_back
 from kernels.layers.linearised import residual as residual_back
 from kernels.layers.linearised.backward import Back, Backward, Jacobian
 from kernels.program.program import Activation, Program
-from refbnn.errors import InputError
 from refbnn.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -146,24 +146,14 @@ def _convolution(
 def _max_pool(
     program: Program, name: str, layer: MaxPool2d, x: Activation, tape: list[Back]
 ) -> Activation:
-    """Max pooling alone.
-
-    Raises
-    ------
-    InputError
-        If its moments are by quadrature, which gives no weights of the entries.
-    """
+    """Max pooling alone."""
     n = layer.sizes[0][0] * layer.sizes[0][1]
-    if n > 1 and layer.method != "tree" and (layer.method == "exact" or x.shared is None):
-        raise InputError(
-            f"{layer} of independent entries, whose moments are by quadrature, has no rule of "
-            "linearised propagation as a kernel; expected the method 'tree', the method 'window' "
-            "behind a convolution, or the reference, net.propagate(x, method='linearised')"
-        )
     if n == 1:
         y, own, weights = apply(program, name, layer, {}, x), None, [1.0]
-    else:
+    elif layer.method == "tree" or (layer.method == "window" and x.shared is not None):
         y, own, *weights = window_covariance.max_pool(program, name, layer, x, linearised=True)
+    else:
+        y, own, *weights = max_pool2d.linearised(program, name, layer, x)
     pool = partial(images_back.pool, own=own, weights=weights)
     tape.append(partial(pool, name=f"{name}_back", layer=layer, x=x))
     return y

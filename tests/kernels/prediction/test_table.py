@@ -73,7 +73,7 @@ def test_small_mutual_information_keeps_its_digits():
 
 
 def test_differences_that_overflow():
-    """Two logits so far apart are one of infinity; of more, the row is marked."""
+    """Two logits that far apart are certain; a row of more is marked."""
     p, found = compiled(2, 1)(np.array([[-2.4e38, 2.4e38]]), np.eye(2)[np.newaxis])
     np.testing.assert_array_equal(p, [[0.0, 1.0]])
     np.testing.assert_array_equal(found[:3], 0.0)
