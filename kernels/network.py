@@ -68,12 +68,10 @@ def compile_network(
         Name of a processor, see `kernels.devices.targets.target`.
     schedule : {"hand", "tuned", "default"}
         "hand": loops scheduled by hand. "tuned": by hand, with decisions from records of tuning
-        where there are any (`CompiledNetwork.untuned` names the others; `refbnn tune` searches
-        those of the method "pfp", and so the sums of own variances and of the pass back stay by
-        hand). "default": loops as TVM lowers them by itself.
+        where there are any; `refbnn tune` searches the method "pfp" (`CompiledNetwork.untuned`
+        names what has none). "default": loops as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
-        Form of the sums of dense layers and convolutions (`kernels.layers.products`). "mean" is the
-        deterministic network of the means, whose results have variance 0.
+        Form of sums (`kernels.layers.products`); "mean" is the network of the means alone.
     records : path of a folder, optional
         Folder in which `refbnn tune` left its records, see `kernels.program.records`.
     device : {"local", "emulated", "rpc"} or Board
@@ -82,22 +80,19 @@ def compile_network(
         "pfp": diagonal propagation of moments. "linearised": the result is `JointMoments` with the
         covariance of the outputs (`kernels.layers.linearised`); for the form "variance".
     constant_time : bool
-        By default a first dense layer leaves out inputs that are 0, with their weights
-        (`kernels.program.zeros`): the same bits in less time, which depends on the input. True
-        leaves out none.
+        False leaves out inputs of a first dense layer that are 0 (`kernels.program.zeros`): the
+        same bits in less time, which depends on the input.
     threads : int
         Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
     weights : {"float32", "variance16", "float16"}
-        Type in which weights of dense layers and convolutions are stored (`kernels.layers.half`):
-        "variance16" has variances in half precision, "float16" means too. Arithmetic stays in
-        float32. For the method "pfp" and the form "variance", "float16" for "mean" too.
-        Convolutions that are one operator with the max pooling behind them stay in float32.
+        How weights of dense layers and convolutions are stored (`kernels.layers.half`): variances
+        in half precision, or means too, for the method "pfp". Arithmetic stays in float32.
 
     Raises
     ------
     InputError
-        If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        the network does not tell the shape of its input, weights are correlated, a weight is too
+        If an argument is none of these, a layer has no kernel, the layers do not fit each other or
+        do not tell the shape of the input, weights are correlated, a weight is too
         large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
         the target.
 
@@ -116,9 +111,8 @@ def compile_network(
     require_network(net, "compile_network")
     options = target, schedule, form, records, device, method, constant_time, threads, weights
     rows = split.rows_of_part(batch_size, threads)
-    whole = program(net, rows, targets.target(target), form, method, constant_time, weights)
     one = compiled(
-        whole,
+        program(net, rows, targets.target(target), form, method, constant_time, weights),
         schedule,
         records,
         device,

@@ -4,6 +4,10 @@ A kernel that reads a weight once, as a dense layer of a small batch does, waits
 σ² take 8 bytes in float32, 6 where σ² alone is in half precision ("variance16"), 4 where both are
 ("float16"). Processors convert on load: FCVTL on every 64-bit Arm, VCVTPH2PS with F16C or AVX-512.
 
+Convolutions convert their weights once an image. Those that are one operator with the max pooling
+behind them (`kernels.layers.shared_weights`) keep float32, whose products of weights would cancel,
+and so do the means of residual blocks that the mean Jacobian reads.
+
 Format
 ------
 Half precision (IEEE 754, binary16) has 11 bits, from 2⁻¹⁴ to 65504; below, multiples of 2⁻²⁴. A

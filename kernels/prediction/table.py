@@ -37,7 +37,7 @@ from kernels.arithmetic.statements import array, let, put
 from kernels.prediction import points, quadrature
 from kernels.program import loops, vectors
 from kernels.program.program import Program, Step
-from refbnn.prediction.softmax.table import LEAST_PIVOT, N_POINTS
+from refbnn.prediction.softmax.table import LEAST_PIVOT, MOST_RATIO, N_POINTS
 from refbnn.prediction.softmax.table import points as table_of
 
 _LARGEST = 1e30  # of means and variances: no difference or product of them then overflows
@@ -93,7 +93,7 @@ def add(
                 with script.vectorized(points.POINTS) as lane:
                     put(p_of, total[lane], c, g * points.POINTS + lane)
 
-        unsuited = let(_too_large(mean, cov, row, n_outputs))
+        unsuited = let(_unsuited(mean, cov, row, n_outputs))
         points.write(logits, N_POINTS, n_outputs, lanes, p_of, p, statistics, row, unsuited)
 
     p, statistics, *_ = loops.by_rows(name, rows, [mean, cov], [z], results, work, body)
@@ -123,13 +123,21 @@ def _independent(
     return m, v, n_outputs
 
 
-def _too_large(mean, cov, row, n_outputs: int):
-    """Write the statements that find 1 where a difference may overflow, else 0; an expression."""
-    greatest = array(1)
+def _unsuited(mean, cov, row, n_outputs: int):
+    """Write the statements that find 1 for a row that the reference takes, else 0; an expression.
+
+    Those in which a difference may overflow, or the last logit's variance is so many times the
+    least one that it is no reference for the others (`refbnn.prediction.softmax.table`).
+    """
+    greatest, least, last = array(1), array(1), n_outputs - 1
     put(greatest, f32(0.0), 0)
+    put(least, cov[row, last, last], 0)
     with script.serial(n_outputs) as c:
         put(greatest, tirx.max(greatest[0], tirx.max(tirx.abs(mean[row, c]), cov[row, c, c])), 0)
-    return tirx.Select(greatest[0] > f32(_LARGEST), f32(1.0), f32(0.0))
+        put(least, tirx.min(least[0], cov[row, c, c]), 0)
+    no_reference = cov[row, last, last] > f32(MOST_RATIO) * least[0]
+    unsuited = tirx.Or(greatest[0] > f32(_LARGEST), no_reference)
+    return tirx.Select(unsuited, f32(1.0), f32(0.0))
 
 
 def _factor(cov, factor, row, lanes: int) -> None:

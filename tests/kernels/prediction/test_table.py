@@ -84,6 +84,12 @@ def test_differences_that_overflow():
     assert np.isfinite(found[:, 2:]).all()
 
 
+def test_a_last_logit_that_is_no_reference_is_marked():
+    variances = np.array([[1.0, 2.0, 990.0], [1.0, 2.0, 1010.0], [1010.0, 2.0, 1.0], [0.0] * 3])
+    _, found = compiled(3, 4)(np.zeros((4, 3)), variances[:, np.newaxis] * np.eye(3))
+    np.testing.assert_array_equal(found[3], [0.0, 1.0, 0.0, 0.0])
+
+
 @pytest.mark.parametrize("n_outputs", [2, 10])
 def test_a_shared_variance_costs_digits(n_outputs):
     """Errors of 2⁻²² V in the variances of differences, and at most a tenth of these in p."""
