@@ -111,7 +111,7 @@ def compiled(
         module = tvm.IRModule({name: function})
         constants: dict[str, float] = {}
         if source:
-            module = _for_c(module, constants)
+            module = _for_c(tvm.IRModule({name: _without_shifts(function)}), constants)
         built = tvm.get_global_func(f"target.build.{llvm.kind.name}")(finalize()(module), llvm)
     if source:
         n_read = len(program.inputs) + len(program.weights)
@@ -149,6 +149,18 @@ def _with_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[
     for attribute in ("global_symbol", "target", "tirx.noalias"):
         plain = plain.with_attr(attribute, function.attrs[attribute])
     return plain, tuple(work)
+
+
+def _without_shifts(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Replace shifts to the left by products: C does not define those of negative numbers.
+
+    Kernels shift exponents, by constants, so that no product overflows.
+    """
+
+    def product(shift: tirx.LShift):
+        return shift.a * tirx.const(1 << int(shift.b), shift.ty.dtype)
+
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.LShift, product)))
 
 
 def _for_c(module: tvm.IRModule, constants: dict[str, float]) -> tvm.IRModule:

@@ -8,21 +8,22 @@ from pathlib import Path
 from shlex import quote
 
 from refbnn.cli import arguments as shared
-from refbnn.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.epilog = (
-        "Writes NAME.h, libNAME.a, a test vector of the float64 reference (NAME_test.h) and "
-        "main.c, which checks the library with it and says whether its bits are those of the "
-        "kernel as Python drives it. The library calls nothing but memcpy and memset of the C "
-        "library and takes no memory from a heap. --c writes NAME.c instead of the library, for "
-        "any processor with a C11 compiler. The C source has the same schedule, for the lanes of "
+        "Writes NAME.h, libNAME.a, a test vector of the float64 reference (NAME_test.h), main.c, "
+        "which checks the library with it and says whether its bits are those of the kernel as "
+        "Python drives it, decide.c, an example that decides or abstains, and files for CMake and "
+        "pkg-config. NAME_predict gives the probabilities of classes with entropy and mutual "
+        "information, or the targets of a regression with both variances; NAME_propagate gives "
+        "moments. The library calls nothing but memcpy and memset of the C library, has no static "
+        "memory and takes none from a heap. --c writes NAME.c instead of the library, for any "
+        "processor with a C99 compiler. The C source has the same schedule, for the lanes of "
         "--target, but plain loops instead of vectors, and its results differ by rounding from "
-        "compiler to compiler. The library propagates moments; it cannot sample. A folder that "
-        "holds other files is left alone. Exit code 1 if the kernel itself is not within the "
-        "tolerance."
+        "compiler to compiler. A folder that holds other files is left alone. Exit code 1 if the "
+        "kernel itself is not within the tolerance."
     )
     shared.add_model(parser)
     shared.add_target(parser)
@@ -59,8 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         metavar="NAME",
         default="pfp",
-        help="propagation: pfp, of means and variances (default); a library of the covariances of "
-        "method linearised cannot be written yet",
+        help="propagation: pfp, of means and variances; linearised, with the covariances of the "
+        "outputs, from which it predicts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--constant-time",
+        action="store_true",
+        help="inputs that are 0 take as long as others in the first layer (slower for sparse "
+        "inputs)",
+    )
+    parser.add_argument(
+        "--abstain-above",
+        metavar="NATS",
+        type=float,
+        help="mutual information above which decide.c decides for no class, as refbnn evaluate "
+        "reports it (default: it abstains only where there is no result)",
     )
     shared.add_records(parser)
     parser.add_argument("--c", action="store_true", help="write C source instead of a library")
@@ -73,15 +87,11 @@ def run(arguments: argparse.Namespace) -> list[str]:
     from kernels.layers.products import FORMS
     from kernels.program.kernel import SCHEDULES
     from refbnn import load
+    from refbnn.network.network import METHODS
 
     shared.require_one_of("--schedule", arguments.schedule, SCHEDULES)
     shared.require_one_of("--form", arguments.form, FORMS)
-    if arguments.method == "linearised":
-        raise InputError(
-            "--method linearised: the C library has no covariances yet; expected pfp (Python calls "
-            "such a kernel by kernels.compile_network(net, batch_size, method='linearised'))"
-        )
-    shared.require_one_of("--method", arguments.method, ["pfp"])
+    shared.require_one_of("--method", arguments.method, METHODS)
     net = load(arguments.model)
     deployed = deploy(
         net,
@@ -93,6 +103,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
         arguments.form,
         arguments.records,
         arguments.c,
+        arguments.method,
+        arguments.constant_time,
+        arguments.abstain_above,
     )
     for name in deployed.files:
         print(f"{arguments.output / name}  {(arguments.output / name).stat().st_size} bytes")

@@ -34,15 +34,12 @@ from refbnn.layers import (
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from tests.helpers.c_library import (
-    CXX,
     STRICT,
     ZIG,
     Header,
-    built,
     called,
     checked,
     core_with,
-    ran,
     random_network,
 )
 from tests.helpers.overflow import BAD, WELL, overflowing
@@ -225,32 +222,6 @@ def test_weights_lie_where_the_header_says(mlp):
     both = np.sort(np.array([expected.mean, expected.var], np.float32).ravel())
     np.testing.assert_array_equal(np.sort(weight[weight != 0]), both)
     assert section["sh_size"] == Header(folder / "mlp.h").WEIGHT_BYTES
-
-
-def test_two_networks_in_one_program(tmp_path):
-    nets = {"one": random_network([Dense(5, 3)], seed=1), "two": random_network([Dense(5, 2)])}
-    x = np.linspace(0, 1, 5, dtype=np.float32)
-    results = []
-    for name, net in nets.items():
-        deploy(net, tmp_path / name, name)
-        results.append(compile_network(net, 1)(x[None]).mean.ravel())
-    (tmp_path / "both.cpp").write_text(
-        '#include <cstdio>\n#include "one/one.h"\n#include "two/two.h"\n'
-        "static one_work a;\nstatic two_work b;\n"
-        "int main() {\n  float x[] = {0, .25f, .5f, .75f, 1}, m[ONE_OUTPUTS], v[ONE_OUTPUTS];\n"
-        "  int code = one_check(&a, sizeof a) | two_check(&b, sizeof b);\n"
-        "  code |= one_propagate(x, m, v, &a);\n"
-        '  for (float y : m) std::printf("%a ", double(y));\n'
-        "  code |= two_propagate(x, m, v, &b);\n"
-        '  for (int i = 0; i < TWO_OUTPUTS; ++i) std::printf("%a ", double(m[i]));\n'
-        "  return code;\n}\n"
-    )
-    words = ["both.cpp", "one/libone.a", "two/libtwo.a", "-lm", "-o", "both"]
-    built(tmp_path, *CXX, "-std=c++17", *STRICT, *words)
-    code, printed = ran(tmp_path, "./both")
-    assert code == 0
-    got = [float.fromhex(word) for word in printed.split()]
-    np.testing.assert_array_equal(got, np.concatenate(results).astype(float))
 
 
 def test_the_check_fails_where_results_are_others(tmp_path):

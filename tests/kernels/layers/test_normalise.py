@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernels import compile_network, compile_sampled
-from kernels.deploy import text
+from kernels.deploy.header import about_inputs
 from kernels.deploy.test_vector import vector
 from kernels.devices import targets
 from kernels.layers import folding, normalise
@@ -200,14 +200,14 @@ def test_a_header_says_what_happens_to_the_inputs():
         [Normalise([0.25, 0.5], [0.5, 1.0]), Flatten(), Dense(8, 2)], input_shape=(2, 2, 2), seed=0
     )
     net.input_range = -0.5, 4.0
-    said = text.about_inputs(net)
+    said = about_inputs(net)
     assert "(x - m)/s" in said
     assert "m = 0.25, 0.5\n" in said
     assert "s = 0.5, 1\n" in said
     assert "from -0.5 to 4:" in said
-    assert not text.about_inputs(Network([Dense(3, 2)], seed=0))
+    assert not about_inputs(Network([Dense(3, 2)], seed=0))
     many = Network([Normalise(np.arange(9.0), np.ones(9)), Dense(9, 2)], seed=0)
-    assert "m = 9 numbers from 0 to 8\n" in text.about_inputs(many)
+    assert "m = 9 numbers from 0 to 8\n" in about_inputs(many)
 
 
 def test_test_vectors_lie_in_the_trained_range():
