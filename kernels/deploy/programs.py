@@ -72,7 +72,9 @@ def written(
 
 def _main(what: Written, vector: Vector, bits: bool) -> str:
     """Write main.c; `bits` to compare the results with the bits that the kernel gave here."""
-    arrays, checks, same = [], [], []
+    arrays: list[str] = []
+    checks: list[str] = []
+    same: list[str] = []
     for name, result in vector.results.items():
         c, n = c_name(name), result.expected.size
         test = f"{what.name}_test_{c}"
@@ -112,7 +114,7 @@ def _test_vector(
     if kernel is not None:
         parts.append("\n/* Results of the same kernel, driven from Python. */\n")
         for name in vector.results:
-            own = numbers(np.float32(kernel[name]))
+            own = numbers(kernel[name].astype(np.float32))
             parts.append(f"static const float {what.name}_kernel_{c_name(name)}[] = {{\n{own}}};\n")
     x = vector.x
     return what.filled(

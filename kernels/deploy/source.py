@@ -7,11 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from kernels.deploy.memory import Library, Part, parameters
+from kernels.deploy.statistics import Statistics
 from kernels.deploy.test_vector import SelfTest
 from kernels.deploy.written import Written, c_name, numbers, rows, sizes
-
-# Where the self test finds results in the work, for the first example.
-_IN_WORK = {"mean": "mean", "variance": "second", "covariance": "second"}
 
 
 def source(written: Written, test: SelfTest) -> str:
@@ -20,7 +18,7 @@ def source(written: Written, test: SelfTest) -> str:
     kernel = library.parts[0]
     in_c = isinstance(kernel.function.code, str)
     n_rows, columns, pitch = rows(written.inputs, batch)
-    predict = "" if written.predicted is None else _predict(written)
+    predict = "" if written.predicted is None else _predict(written, written.predicted)
     results = list(_results(written))
     size = sizes(written)
     return written.filled(
@@ -50,9 +48,9 @@ def _kernel(name: str, part: Part) -> str:
     return f'__attribute__((visibility("hidden"))) void {name}_{part.name}(\n    {types});\n'
 
 
-def _predict(written: Written) -> str:
+def _predict(written: Written, predicted: Statistics) -> str:
     """Functions that predict."""
-    predicted, part = written.predicted, written.library.parts[1]
+    part = written.library.parts[1]
     _, _, pitch = rows(part.program.outputs[0][0], written.batch)
     words: dict[str, object] = {}
     if predicted.kind == "targets":
@@ -96,37 +94,38 @@ def _crc_loop(library: Library) -> str:
 
 def _of_self_test(written: Written, test: SelfTest) -> dict[str, str]:
     """Words of the template: expected results, and the comparisons."""
-    declared, compared = [], []
-    for name, result in test.results.items():
-        if name in _IN_WORK:
-            if name == "variance" and not written.has_variance:
-                continue
-            place = "mean" if name == "mean" else "second"
-            index = 0 if place == "mean" else 1
-            layout = written.library.parts[0].program.outputs[index][0]
-            # One row of the memory: what stands behind it is padding.
-            n = min(len(result.expected), layout.shape[-1])
-            values = np.float32(result.expected[:n])
-            declared.append(f"  static const float expected_{place}[] = {{\n{numbers(values)}  }};")
-            tolerance = _single(result.tolerance)
-            compared.append(f"near(work->{place}, expected_{place}, {n}, {tolerance})")
-        elif name == "probabilities" and not np.isnan(result.expected).any():
-            values = np.float32(result.expected[: written.predicted.n])
-            declared.append(f"  static const float expected_p[] = {{\n{numbers(values)}  }};")
-            tolerance = _single(result.tolerance)
-            compared.append(f"near(work->p, expected_p, {len(values)}, {tolerance})")
-    first = [text for text in compared if "work->p," not in text]
-    lines = [f"  if (!({' && '.join(first)})) return 0;"]
-    if written.predicted is not None:
+    outputs = [layout for layout, _ in written.library.parts[0].program.outputs]
+    places = {"mean": ("mean", outputs[0].shape[-1])}
+    if written.has_variance:
+        places[written.second] = ("second", outputs[1].shape[-1])
+    of_moments = [_compared(test, name, *place) for name, place in places.items()]
+    declared = [declaration for declaration, _ in of_moments]
+    lines = [f"  if (!({' && '.join(comparison for _, comparison in of_moments)})) return 0;"]
+    predicted, last = written.predicted, "1"
+    if predicted is not None:
         lines.append("  statistics(work);")
-    rest = [text for text in compared if "work->p," in text]
-    lines.append(f"  return {' && '.join(rest) or '1'};")
-    expected = "\n".join(declared)
-    return {"expected": expected, "tests": "\n".join(lines), "unit": f"{test.unit.hex()}f"}
+        if predicted.kind == "classes":
+            if not np.isnan(test.results["probabilities"].expected).any():
+                declaration, last = _compared(test, "probabilities", "p", predicted.n)
+                declared.append(declaration)
+        else:
+            declaration, last = _compared(test, "aleatoric", "aleatoric", predicted.n)
+            declared.append(declaration)
+    tests = "\n".join([*lines, f"  return {last};"])
+    return {"expected": "\n".join(declared), "tests": tests, "unit": f"{test.unit.hex()}f"}
 
 
-def _single(value: float) -> str:
-    return f"{np.float32(value)!s}f"
+def _compared(test: SelfTest, result: str, place: str, width: int) -> tuple[str, str]:
+    """Declaration of an expected result, and its comparison with an array of the work.
+
+    One row of the array, `width` numbers at most: what stands behind it is padding.
+    """
+    expected = test.results[result].expected[:width].astype(np.float32)
+    tolerance = f"{np.float32(test.results[result].tolerance)!s}f"
+    return (
+        f"  static const float expected_{place}[] = {{\n{numbers(expected)}  }};",
+        f"near(work->{place}, expected_{place}, {len(expected)}, {tolerance})",
+    )
 
 
 def _weights(written: Written) -> str:

@@ -1,4 +1,4 @@
-"""What `NAME_predict` finds from the moments of the outputs, as a program of its own.
+"""The program behind `NAME_predict`: from moments of the outputs to probabilities or targets.
 
 Python's compiled `predict` is one function with the network (`kernels.program.compiled`); here the
 same rule takes the moments that `NAME_propagate` hands out, so that a library has every layer once.

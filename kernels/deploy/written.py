@@ -1,4 +1,4 @@
-"""What the files of a deployed network are written from, and how numbers are written in C."""
+"""Contents of the files of a deployed network, and how numbers are written in C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORT = {"variance": "var", "covariance": "cov"}
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """What the files are written from.
+    """Contents that the files are written from.
 
     Parameters
     ----------

@@ -77,7 +77,8 @@ class Header:
             key: int(value, 0)
             for key, value in re.findall(rf"#define {path.stem.upper()}_(\w+) (\w+?)u?\s", text)
         }
-        codes = re.search(r"/\* What all functions return.*?\n\n", text, re.DOTALL)[0]
+        _, _, codes = text.partition("/* What all functions return")
+        codes, _, _ = codes.partition("\n\n")
         self.codes = {int(n): name for name, n in re.findall(r"_([A-Z_]+) (\d)[ \n]", codes)}
 
     def __getattr__(self, name):
