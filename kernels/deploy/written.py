@@ -1,4 +1,4 @@
-"""Contents of the files of a deployed network, and how numbers are written in C."""
+"""Source of the files of a deployed network: kernels and names, and how C writes numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORT = {"variance": "var", "covariance": "cov"}
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """Contents that the files are written from.
+    """Kernels, names and kind of a library, from which its files are written.
 
     Parameters
     ----------

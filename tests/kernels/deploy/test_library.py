@@ -246,7 +246,7 @@ def test_two_networks_in_one_program(tmp_path):
 
 
 def decided(folder, frames):
-    """Lines that decide.c prints for frames."""
+    """Run decide.c on frames: exit code, lines, errors."""
     built(folder, *CC, *STRICT, "-std=c99", "decide.c", "-L.", "-lnet", "-lm", "-o", "decide")
     done = subprocess.run(["./decide"], cwd=folder, input=frames, capture_output=True, check=False)
     return done.returncode, done.stdout.decode().splitlines(), done.stderr.decode()
