@@ -22,14 +22,16 @@ from pathlib import Path
 
 from kernels.devices import Board, targets
 from kernels.devices.targets import Target
-from kernels.layers import folding, images, shared_weights
+from kernels.layers import folding, half, images, shared_weights
 from kernels.layers.images import Packs, Planes
 from kernels.layers.layer import add_layer, layout_of
+from kernels.layers.linearised import alone
 from kernels.layers.linearised import images as images_back
 from kernels.layers.linearised import layer as linearised
 from kernels.layers.linearised.backward import Back, back
 from kernels.layers.products import require_form
 from kernels.prediction import quadrature, table
+from kernels.program import split
 from kernels.program.compiled import CompiledNetwork, compiled
 from kernels.program.program import Activation, Layout, Padded, Program
 from refbnn.errors import InputError
@@ -52,6 +54,8 @@ def compile_network(
     device: str | Board = "local",
     method: str = "pfp",
     constant_time: bool = False,
+    threads: int = 1,
+    weights: str = "float32",
 ) -> CompiledNetwork:
     """Compile a network for batches of one size.
 
@@ -64,11 +68,10 @@ def compile_network(
         Name of a processor, see `kernels.devices.targets.target`.
     schedule : {"hand", "tuned", "default"}
         "hand": loops scheduled by hand. "tuned": by hand, with decisions from records of tuning
-        where there are any (`CompiledNetwork.untuned` names the others). "default": loops as TVM
-        lowers them by itself.
+        where there are any; `refbnn tune` searches the method "pfp" (`CompiledNetwork.untuned`
+        names what has none). "default": loops as TVM lowers them by itself.
     form : {"variance", "raw", "separate", "mean"}
-        Form of the sums of dense layers and convolutions (`kernels.layers.products`). "mean" is the
-        deterministic network of the means, whose results have variance 0.
+        Form of sums (`kernels.layers.products`); "mean" is the network of the means alone.
     records : path of a folder, optional
         Folder in which `refbnn tune` left its records, see `kernels.program.records`.
     device : {"local", "emulated", "rpc"} or Board
@@ -77,15 +80,19 @@ def compile_network(
         "pfp": diagonal propagation of moments. "linearised": the result is `JointMoments` with the
         covariance of the outputs (`kernels.layers.linearised`); for the form "variance".
     constant_time : bool
-        By default a first dense layer leaves out inputs that are 0, with their weights
-        (`kernels.program.zeros`): the same bits in less time, which depends on the input. True
-        leaves out none.
+        False leaves out inputs of a first dense layer that are 0 (`kernels.program.zeros`): the
+        same bits in less time, which depends on the input.
+    threads : int
+        Threads that compute parts of the batch at once (`kernels.program.split`): the same bits.
+    weights : {"float32", "variance16", "float16"}
+        How weights of dense layers and convolutions are stored (`kernels.layers.half`): variances
+        in half precision, or means too, for the method "pfp". Arithmetic stays in float32.
 
     Raises
     ------
     InputError
-        If an argument is none of these, a layer has no kernel, the layers do not fit each other,
-        the network does not tell the shape of its input, weights are correlated, a weight is too
+        If an argument is none of these, a layer has no kernel, the layers do not fit each other or
+        do not tell the shape of the input, weights are correlated, a weight is too
         large for float32, a record is corrupt or does not fit, or the device cannot run kernels for
         the target.
 
@@ -102,18 +109,19 @@ def compile_network(
     (2, 3, 3)
     """
     require_network(net, "compile_network")
-    whole = program(net, batch_size, targets.target(target), form, method, constant_time)
-    options = batch_size, target, schedule, form, records, device, method, constant_time
-    return compiled(
-        whole,
+    options = target, schedule, form, records, device, method, constant_time, threads, weights
+    rows = split.rows_of_part(batch_size, threads)
+    one = compiled(
+        program(net, rows, targets.target(target), form, method, constant_time, weights),
         schedule,
         records,
         device,
         net.input_range,
-        partial(compile_network, net.with_noise(net.law), *options),
+        partial(compile_network, net.with_noise(net.law), batch_size, *options),
         net.likelihood,
         partial((quadrature if method == "pfp" else table).add, name="predict"),
     )
+    return one if threads == 1 else split.split(one, batch_size, threads)
 
 
 def program(
@@ -123,10 +131,12 @@ def program(
     form: str = "variance",
     method: str = "pfp",
     constant_time: bool = False,
+    weights: str = "float32",
 ) -> Program:
     """The program of a network; parameters and errors as in `compile_network`."""
     require_form(form)
     require_known(method, METHODS, "method")
+    half.require_storage(weights, form, method, target)
     if method == "linearised":
         return _linearised(net, batch, target, form, constant_time)
     if net.correlation and form != "mean":
@@ -134,15 +144,17 @@ def program(
             f"layers {sorted(net.correlation)} have correlated weights; expected independent ones, "
             "as propagation takes them"
         )
-    whole = Program(target, batch, flush=True, constant_time=constant_time)
+    whole = Program(target, batch, flush=True, constant_time=constant_time, storage=weights)
     x = whole.known(input_layout(net, target))
     of_layers = net.by_layer(net.propagated_parameters())
     in_order = pool_first(net.layers)
     for part in parts(in_order, of_layers, form):
         layers = [in_order[index] for index in part]
-        add = _adding(layers, f"layer{part[-1]}", _own(part, of_layers), form)
-        kinds = ", ".join(type(layer).__name__ for layer in layers)
-        whole.operators.append((f"{part[0]} {kinds}", partial(_alone, whole, x, add)))
+        name, own = f"layer{part[-1]}", _own(part, of_layers)
+        if not _are_pooled(layers):
+            own = half.all_rounded(own, weights, name)
+        add = _adding(layers, name, own, form)
+        whole.operators.append((_in_words(part, layers), partial(_alone, whole, x, add)))
         x = add(whole, x=x)
         if isinstance(layers[-1], Flatten):
             images.one_by_one(whole, x)
@@ -182,6 +194,11 @@ def parts(
     return result
 
 
+def _in_words(part: range, layers: Sequence[Layer]) -> str:
+    """Name of an operator: the index of its first layer, and the kinds of all."""
+    return f"{part[0]} {', '.join(type(layer).__name__ for layer in layers)}"
+
+
 def _own(part: range, of_layers: Sequence[Mapping[str, Posterior]]) -> Mapping[str, Posterior]:
     """Weights of an operator: those of its only layer that has any."""
     return next((of_layers[index] for index in part if of_layers[index]), {})
@@ -206,23 +223,25 @@ def _linearised(
     in_order, of_images = pool_first(net.layers), []
     for part in parts(in_order, of_layers, form, linearised=True):
         layers, name = [in_order[index] for index in part], f"layer{part[-1]}"
-        if isinstance(x.layout, Planes | Packs):
-            of_images.append(f"{name}_back")
-        add = _linearised_operator(layers)
-        x = add(whole, name, layers, _own(part, of_layers), x, tape)
+        mine = [f"{name}_back"] if isinstance(x.layout, Planes | Packs) else []
+        of_images += mine
+        of_layer: list[Back] = []
+        x = linearised.add(whole, name, layers, _own(part, of_layers), x, of_layer)
+        note = partial(alone.noted, name=f"{_in_words(part, layers)}, back", of_images=mine)
+        tape += [partial(note, function=function) for function in of_layer]
         if isinstance(layers[-1], Flatten):
             images.one_by_one(whole, x)
     whole.give_arrays(x.layout, x.mean)
-    whole.give_arrays(Padded((batch, k, k), target.lanes), back(whole, x, tape))
+    backward = back(whole, x, tape)
+    whole.operators.append(("covariance", partial(alone.covariance, backward)))
+    whole.give_arrays(Padded((batch, k, k), target.lanes), backward.covariance())
     images_back.one_by_one(whole, of_images)
     return whole
 
 
-def _linearised_operator(layers: list[Layer]) -> Callable[..., Activation]:
-    """The function of `kernels.layers.linearised.layer` that applies the layers of one operator."""
-    if len(layers) == 1:
-        return linearised.add_one
-    return linearised.add_pooled if isinstance(layers[0], Conv2d) else linearised.add_folded
+def _are_pooled(layers: list[Layer]) -> bool:
+    """Whether an operator is a convolution with the max pooling behind it."""
+    return len(layers) > 1 and isinstance(layers[0], Conv2d)
 
 
 def _adding(
@@ -231,7 +250,7 @@ def _adding(
     """A function (program, x) that applies the layers of one operator."""
     if len(layers) == 1:
         return partial(add_layer, name=name, layer=layers[0], posteriors=posteriors, form=form)
-    if isinstance(layers[0], Conv2d):
+    if _are_pooled(layers):
         return partial(_pooled, name=name, layers=layers, posteriors=posteriors)
     return partial(folding.add, name=name, layers=layers, posteriors=posteriors, form=form)
 
@@ -242,7 +261,7 @@ def _pooled(program: Program, name: str, layers, posteriors, x: Activation) -> A
 
 def _alone(whole: Program, x: Activation, add: Callable[..., Activation]) -> Program:
     """The program of one layer of a network, on an input like x."""
-    program = Program(whole.target, whole.batch, whole.flush, whole.constant_time)
+    program = Program(whole.target, whole.batch, whole.flush, whole.constant_time, whole.storage)
     y = add(program, x=program.given(x.layout, x.var is None))
     if isinstance(x.layout, Planes | Packs):
         images.one_by_one(program, y)

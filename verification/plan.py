@@ -21,15 +21,19 @@ from verification import (
     layers,
     linearised,
     linearised_networks,
+    local_sampling,
     max_pool2d,
     sampling,
     shared_weights,
     softmax,
+    softmax_table,
 )
 from verification.check import Check
 from verification.kernels import activations as kernel_activations
 from verification.kernels import gradients as kernel_gradients
-from verification.kernels import networks
+from verification.kernels import linearised as linearised_kernels
+from verification.kernels import local_sampling as kernel_local_sampling
+from verification.kernels import networks, predictions
 from verification.kernels import sampling as kernel_sampling
 
 # Shapes that a fit may or may not choose.
@@ -71,12 +75,17 @@ def steps(laws: Mapping[str, Law], target: str, device: str | Board) -> list[Ste
         "gains": activations.check_gains,
         "max_pool2d": max_pool2d.check,
         "softmax": softmax.check,
+        "local sampling": local_sampling.check,
+        "softmax of correlated logits": softmax_table.check,
     }
     of_kernels = {
         "kernels": networks.check,
+        "linearised kernels": linearised_kernels.check,
         "kernel activations": kernel_activations.check,
         "kernel gradients": kernel_gradients.check,
         "sampling kernels": kernel_sampling.check,
+        "local sampling kernels": kernel_local_sampling.check,
+        "compiled predictions": predictions.check,
     }
     return [
         *(

@@ -14,7 +14,6 @@ counts as 0.
 
 from __future__ import annotations
 
-from functools import partial
 from math import prod
 
 from tvm import te, tirx
@@ -22,7 +21,7 @@ from tvm import te, tirx
 from kernels.arithmetic.logarithm import log1p_of_unit
 from kernels.arithmetic.polynomials import exp_minus, f32, named
 from kernels.program import vectors
-from kernels.program.program import Program, Step
+from kernels.program.program import Program
 from refbnn.numerics.arguments import require_known
 
 RELATIVE_ERROR = 5e-7
@@ -37,14 +36,14 @@ def require_parameter(parameter: str) -> None:
 def add(program: Program, name: str, rho: te.Tensor) -> tuple[te.Tensor, te.Tensor]:
     """σ and dσ/dρ of a tensor, of its shape; its last axis is padded to whole vectors."""
     scale, slope = te.compute(rho.shape, lambda *i: softplus_and_slope(rho(*i)), name=name)
-    _schedule(program, f"softplus {_size(rho)}", f"{name}_v0")
+    vectors.add_step(program, f"softplus {_size(rho)}", [f"{name}_v0"])
     return scale, slope
 
 
 def by_rho(program: Program, name: str, d_scale: te.Tensor, slope: te.Tensor) -> te.Tensor:
     """∂L/∂ρ = ∂L/∂σ · dσ/dρ, of the shape of both."""
     product = te.compute(slope.shape, lambda *i: d_scale(*i) * slope(*i), name=name)
-    _schedule(program, f"chain rule {_size(slope)}", name)
+    vectors.add_step(program, f"chain rule {_size(slope)}", [name])
     return product
 
 
@@ -57,11 +56,6 @@ def softplus_and_slope(rho):
         return scale, tirx.Select(rho >= f32(0.0), f32(1.0), t) / (f32(1.0) + t)
 
     return named(formula, 2)
-
-
-def _schedule(program: Program, workload: str, block: str) -> None:
-    transform = partial(vectors.schedule, blocks=[block], lanes=program.target.lanes)
-    program.steps.append(Step(workload, {}, {}, transform))
 
 
 def _size(tensor: te.Tensor) -> int:

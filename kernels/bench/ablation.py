@@ -1,9 +1,10 @@
 """Ablation of the hand schedule: a network compiled with one decision more at a time.
 
 The rows follow Table 2 of arXiv 2511.23440: each adds its decision to all before it, over all
-operators of the network at once. Fused multiply-adds have no row: TVM writes a product and a sum as
-LLVM's `fmuladd`, one instruction wherever the processor has it, with or without the target's
-`fast-math-contract`. Threads have no row: no schedule uses them.
+operators of the network at once. Linearised propagation has rows of its own, for the schedule of
+the pass back; the pass forth is by hand in all of them. Fused multiply-adds have no row: TVM writes
+a product and a sum as LLVM's `fmuladd`, one instruction wherever the processor has it, with or
+without the target's `fast-math-contract`. Threads have no row: no schedule uses them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tvm
 
 from kernels.devices import Board
 from kernels.devices.targets import Target
+from kernels.layers.linearised.images import ONE_BY_ONE
 from kernels.network import program
 from kernels.program.kernel import Kernel, bind, build, planned, tuned
 from kernels.program.program import Program
@@ -50,6 +52,41 @@ def kernels(
         "mean and variance in one loop (hand)": _scheduled(joint, {}, device),
         "decisions from records (tuned)": _scheduled(joint, recorded, device),
     }
+    return _on_grey(built)
+
+
+def of_pass_back(
+    net: Network, batch: int, target: Target, device: str | Board = "local"
+) -> dict[str, Kernel]:
+    """Compile linearised propagation for each row, likewise; the last is the schedule by hand.
+
+    Layers of images have a row more in batches: they go back example by example.
+
+    Raises
+    ------
+    InputError
+        If the network has no linearised kernel.
+    """
+    whole = program(net, batch, target, method="linearised")
+    steps = [step for _, make in whole.operators for step in make().steps]
+    of_pass = {step.workload: dict.fromkeys(step.by_hand, 1) for step in steps}
+    forth = replace(whole, steps=[s for s in whole.steps if s.workload not in of_pass])
+    merged = [s for s in whole.steps if s.workload.startswith(ONE_BY_ONE)]
+    apart = replace(whole, steps=[s for s in whole.steps if s not in merged])
+    built = {
+        "loops as computed": _scheduled(forth, {}, device),
+        "lanes vectorised, sums apart from setting to zero": _scheduled(apart, of_pass, device),
+        "tiles": _scheduled(apart, {}, device, _WithoutUnrolling),
+    }
+    unrolled, last = "tiles unrolled, in registers", "layers of images example by example (hand)"
+    built[unrolled if merged else f"{unrolled} (hand)"] = _scheduled(apart, {}, device)
+    if merged:
+        built[last] = _scheduled(whole, {}, device)
+    return _on_grey(built)
+
+
+def _on_grey(built: dict[str, Kernel]) -> dict[str, Kernel]:
+    """Give all kernels the same input."""
     for kernel in built.values():
         for view in kernel.inputs:
             view[...] = 0.5

@@ -1,11 +1,12 @@
 """One network computed in several ways: calls from Python, kernels on a device, instructions.
 
 Names: "PFP" is propagation of moments, "linearised" adds the covariance of the outputs, "mean" is
-the deterministic network of the means, "SVI-30" thirty passes of sampled weights; then who computes
-it. NumPy is the reference, in float64, whose convolutions and pooling are loops of Numba. "Numba"
-has loops of Numba for dense layers as well, written to be read: they check the reference, and are
-not the fastest that Numba can do. "prediction" is PFP, and from its moments the probabilities of
-classes with their entropies.
+the deterministic network of the means, "SVI-30" thirty passes of sampled weights, "SVI-30 local"
+thirty draws of the layers' outputs (`refbnn.network.local_sampling`); then who computes it. NumPy
+is the reference, in float64, whose convolutions and pooling are loops of Numba. "Numba" has loops
+of Numba for dense layers as well, written to be read: they check the reference, and are not the
+fastest that Numba can do. "prediction" is PFP, and from its moments the probabilities of classes
+with their entropies.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from refbnn.network.network import Network
 from refbnn.prediction.predict import SVI_SAMPLES, predict
 
 _SVI = f"SVI-{SVI_SAMPLES}"
+_WITHOUT = ", without zeros"
 
 
 def compiled(
@@ -76,23 +78,40 @@ def compiled(
             absent[name] = str(error)
         if device == "emulated" and schedule != "hand":
             continue
-        name = f"{_SVI}, kernel, {schedule}"
-        try:
-            made[name] = compile_sampled(net, len(x), SVI_SAMPLES, target.name, schedule, device)
-        except InputError as error:
-            absent[name] = str(error)
+        for name, local in ((_SVI, False), (f"{_SVI} local", True)):
+            name = f"{name}, kernel, {schedule}"
+            try:
+                made[name] = compile_sampled(
+                    net, len(x), SVI_SAMPLES, target.name, schedule, device, local=local
+                )
+            except InputError as error:
+                absent[name] = str(error)
     return made, absent
 
 
 def calls(
-    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+    net: Network,
+    x: np.ndarray,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    random: np.ndarray | None = None,
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
-    """Whole calls from Python on this machine, and reasons for absent ones; see `compiled`."""
+    """Whole calls from Python on this machine, and reasons for absent ones; see `compiled`.
+
+    With inputs without zeros, `random`, there are calls by the schedule "hand" for them too.
+    """
     single = x.astype(np.float32)
     networks, absent = compiled(net, x, target, schedules, records)
     made: dict[str, Callable[[], object]] = {
         name: partial(network, single, *_seed(network)) for name, network in networks.items()
     }
+    if random is not None:
+        made |= {
+            f"{name}{_WITHOUT}": partial(network, random.astype(np.float32), *_seed(network))
+            for name, network in networks.items()
+            if name.endswith(", hand")
+        }
     rng = np.random.default_rng(0)
     for schedule in schedules:
         network = networks[f"PFP, kernel, {schedule}"]
@@ -121,13 +140,25 @@ def latencies(
 
 
 def instructions(
-    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+    net: Network,
+    x: np.ndarray,
+    target: Target,
+    schedules: Sequence[str],
+    records: Path | None,
+    random: np.ndarray | None = None,
 ) -> tuple[dict[str, InstructionCount], dict[str, str]]:
-    """Executed instructions of our kernels on the emulated core, and reasons for absent ones."""
+    """Executed instructions on the emulated core, and reasons for absent ones; as `calls`."""
     networks, absent = compiled(net, x, target, schedules, records, "emulated")
-    return {
+    counts = {
         name: network.instruction_count(x, *_seed(network)) for name, network in networks.items()
-    }, absent
+    }
+    if random is not None:
+        counts |= {
+            f"{name}{_WITHOUT}": network.instruction_count(random, *_seed(network))
+            for name, network in networks.items()
+            if name.endswith(", hand")
+        }
+    return counts, absent
 
 
 def _seed(network: CompiledNetwork | SampledNetwork) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """The operators of a network one by one: their work, and their time or executed instructions.
 
 Each is measured on what the network hands it: how long the exact moments of a maximum take depends
-on the numbers (`kernels.maximum.of_window`).
+on the numbers (`kernels.maximum.of_window`). Linearised propagation adds the operators of its pass
+back (`kernels.layers.linearised.alone`).
 
 Instructions stand beside two lower bounds, both in whole vectors:
 
@@ -13,11 +14,12 @@ A batch that fits no tile loads weights more than once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tvm import te
 
 from kernels.bench import roofline
 from kernels.bench.latency import on_device
@@ -28,7 +30,7 @@ from kernels.devices.targets import Target
 from kernels.layers.images import Packs
 from kernels.network import parts, program
 from kernels.program.kernel import Kernel, build
-from kernels.program.program import Program
+from kernels.program.program import Plain, Program
 from refbnn.layers.images.pool_first import pool_first
 from refbnn.layers.moments import deterministic
 from refbnn.network.network import Network
@@ -69,9 +71,40 @@ def one_by_one(net: Network, x: np.ndarray, target: Target) -> Iterator[Operator
             moments = layers[index].moments(moments, of_layers[index])
 
 
+def of_pass_back(
+    net: Network, x: np.ndarray, target: Target, device: str | Board
+) -> Iterator[Operator]:
+    """Yield the operators of the pass back of linearised propagation, in its order.
+
+    Raises
+    ------
+    InputError
+        If the network has no linearised kernel.
+    """
+    whole = program(net, len(x), target, method="linearised")
+    made = [(name, make()) for name, make in whole.operators]
+    values = _values(whole, x, [t for _, alone in made for t in alone.sources], device)
+    for name, alone in made:
+        if alone.outputs:
+            inputs = tuple([values[tensor] for tensor in alone.sources])
+            yield Operator(name, alone, roofline.work_of_pass_back(alone), inputs)
+
+
+def _values(
+    whole: Program, x: np.ndarray, tensors: Iterable[te.Tensor], device: str | Board
+) -> dict[te.Tensor, np.ndarray]:
+    """Values of tensors of a program for its input x, by a kernel that copies them to outputs."""
+    copies = whole.copy()
+    copies.outputs.clear()
+    copied = list(dict.fromkeys(tensors))
+    for n, tensor in enumerate(copied):
+        shape = tuple(int(size) for size in tensor.shape)
+        copies.give_arrays(Plain(shape), te.compute(shape, tensor.__call__, name=f"copy{n}"))
+    return dict(zip(copied, build(copies, "default", device=device)(x), strict=True))
+
+
 def timed(
-    net: Network,
-    x: np.ndarray,
+    operators: Iterable[Operator],
     target: Target,
     schedules: Sequence[str],
     records: Path | None,
@@ -82,7 +115,8 @@ def timed(
 
     Parameters
     ----------
-    net, x, target, schedules, records, device
+    operators : iterable of Operator
+    target, schedules, records, device
         As in `kernels.bench.comparison.compiled`.
     rate : float
         Result of `kernels.bench.roofline.rate`.
@@ -93,7 +127,7 @@ def timed(
         Entries of the JSON file of `refbnn bench`.
     """
     results = []
-    for operator in one_by_one(net, x, target):
+    for operator in operators:
         work = operator.work
         by_memory = work.n_bytes / roofline.bandwidth(target, work.n_bytes, device)
         by_arithmetic = work.operations / rate
@@ -126,11 +160,11 @@ class Counted:
 
 
 def counted(
-    net: Network, x: np.ndarray, target: Target, schedules: Sequence[str], records: Path | None
+    operators: Iterable[Operator], target: Target, schedules: Sequence[str], records: Path | None
 ) -> list[Counted]:
-    """Count every operator; parameters as in `kernels.bench.comparison.compiled`."""
+    """Count every operator; parameters as in `timed`."""
     results = []
-    for operator in one_by_one(net, x, target):
+    for operator in operators:
         work, instructions, loops = operator.work, {}, {}
         for schedule in schedules:
             kernel = operator.kernel(schedule, records, "emulated")

@@ -8,7 +8,7 @@ new draw of the weights; all outputs are kept. Absent tools are named, not measu
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -23,11 +23,18 @@ from refbnn.prediction.predict import SVI_SAMPLES
 Call = Callable[[], Any]
 
 
-def calls(net: Network, x: np.ndarray) -> tuple[dict[str, Call], dict[str, str]]:
-    """One prediction of every tool for x, (B, ...), and the reasons why tools are absent."""
+def calls(
+    net: Network, x: np.ndarray, names: Collection[str] | None = None
+) -> tuple[dict[str, Call], dict[str, str]]:
+    """One prediction of every tool for x, (B, ...), and the reasons why tools are absent.
+
+    With `names`, of these alone.
+    """
     made: dict[str, Call] = {}
     absent: dict[str, str] = {}
     for name, (package, make) in _TOOLS.items():
+        if names is not None and name not in names:
+            continue
         if find_spec("torch") is None or find_spec(package) is None:
             absent[name] = "not installed"
             continue
@@ -198,10 +205,49 @@ def _pyro(net: Network, x) -> Call:
     return partial(predictive, x)
 
 
+def _pyro_vectorised(net: Network, x) -> Call:
+    """All samples in one pass, `Predictive(parallel=True)`, for which a layer takes many weights.
+
+    Raises
+    ------
+    ValueError
+        If a layer is not Dense, Flatten or ReLU: PyTorch's convolutions take one set of weights.
+    """
+    import pyro
+    import torch
+    from pyro import distributions
+    from pyro.infer import Predictive
+    from pyro.nn import PyroModule, PyroSample
+
+    class Affine(PyroModule):
+        def forward(self, x):
+            return x @ self.weight.transpose(-1, -2) + self.bias.unsqueeze(-2)
+
+    if not all(isinstance(layer, Dense | Flatten | ReLU) for layer in net.layers):
+        raise ValueError("many sets of weights at once: expected Dense, Flatten and ReLU alone")
+    pyro.clear_param_store()
+    layers = []
+    for layer, own in zip(net.layers, net.by_layer(net.parameters()), strict=True):
+        if isinstance(layer, Dense):
+            affine = Affine()
+            for name, one in own.items():
+                law = distributions.Normal(_tensor(one.mean), _tensor(one.scale))
+                setattr(affine, name, PyroSample(law.to_event(one.mean.ndim)))
+            layers.append(affine)
+        elif isinstance(layer, ReLU):
+            layers.append(torch.nn.ReLU())
+    module = PyroModule[torch.nn.Sequential](*layers)
+    predictive = Predictive(
+        module, num_samples=SVI_SAMPLES, return_sites=("_RETURN",), parallel=True
+    )
+    return partial(predictive, x.flatten(1))
+
+
 _TOOLS: dict[str, tuple[str, Callable[[Network, Any], Call]]] = {
     "PyTorch, deterministic": ("torch", _deterministic),
     f"PyTorch, SVI-{SVI_SAMPLES}": ("torch", _sampled),
     f"bayesian-torch, SVI-{SVI_SAMPLES}": ("bayesian_torch", _bayesian_torch),
     f"Pyro, SVI-{SVI_SAMPLES}": ("pyro", _pyro),
+    f"Pyro, SVI-{SVI_SAMPLES}, vectorised": ("pyro", _pyro_vectorised),
     "fastbnns, propagation": ("fastbnns", _fastbnns),
 }

@@ -6,7 +6,8 @@ Bytes count the operator's arrays once each: inputs, outputs and what is read of
 float32, without padding. Operations of dense layers and convolutions are a product and a sum for
 each term that is summed (`kernels.layers.products`). Operations of other layers, and of
 convolutions that are one operator with the pooling behind them, are counted in their expressions,
-padding included (`kernels.bench.operations`).
+padding included (`kernels.bench.operations`). Operators of the pass back of linearised propagation
+are counted with their padding throughout.
 
 Bandwidth is measured on one core that reads as many bytes again and again, so it is the bandwidth
 of the cache that holds them. The rate is that of fused multiply-adds between registers. Both are
@@ -75,6 +76,15 @@ def work(layer: Layer, alone: Program, form: str) -> Work:
     else:
         n_operations = operations.count([tensor for _, tensor in alone.outputs])
     return Work(4 * (n_in + n_out + n_weights), n_operations, n_products, n_weights)
+
+
+def work_of_pass_back(alone: Program) -> Work:
+    """Count the work of an operator of the pass back (`kernels.layers.linearised.alone`)."""
+    outputs = [tensor for _, tensor in alone.outputs]
+    tensors = [*[tensor for _, tensor in alone.inputs], *outputs]
+    n_weights = sum(values.size for _, values in alone.weights)
+    n_numbers = n_weights + sum(prod(map(int, tensor.shape)) for tensor in tensors)
+    return Work(4 * n_numbers, operations.count(outputs), n_weights=n_weights)
 
 
 def _products(layer: Layer, shape: tuple[int, ...]) -> int:

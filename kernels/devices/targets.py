@@ -48,6 +48,11 @@ class Target:
         """Whether the processor is a 64-bit Arm."""
         return str(self.llvm["mtriple"]).startswith(("aarch64", "arm64"))
 
+    @property
+    def converts_half(self) -> bool:
+        """Whether an instruction converts half precision to float32, as every 64-bit Arm does."""
+        return self.is_arm or "f16c" in _features(self.llvm)
+
 
 def _features(llvm: dict[str, object]) -> set[str]:
     """Features of the processor that LLVM uses for a target."""

@@ -36,7 +36,7 @@ import tvm
 from tvm import te
 
 from kernels.devices.targets import Target
-from kernels.layers import images, tiles
+from kernels.layers import half, images, tiles
 from kernels.layers.dense import pack
 from kernels.layers.images import Images, Packs, Planes
 from kernels.layers.products import (
@@ -52,6 +52,8 @@ from kernels.layers.products import (
 from kernels.program.program import Activation, Program, Step
 from refbnn.layers import Conv2d
 from refbnn.layers.posterior import Posterior
+
+_TERMS = 3  # axis of the terms in the weights of `by_blocks`
 
 
 def way(out_channels: int, out_width: int, column_stride: int, groups: int, lanes: int) -> str:
@@ -122,9 +124,9 @@ def add(
     block = _block(layer, layout, tile, shared)
     run = target.lanes if shared == "channels" else 1
     weights, biases = weight_terms(posteriors["weight"], form), bias_terms(posteriors["bias"], form)
-    w = program.weight(f"{name}_weight", by_blocks(weights, block, run))
+    w, scales = _weights(program, name, weights, block, run)
     b = [program.weight(f"{name}_bias", pack(term, block)) for term in biases]
-    y = compute(name, layer, x, w, b, layout, form, shared)
+    y = compute(name, layer, x, w, b, scales, layout, form, shared)
     # This step stands before the step that fills the frame around the images by a block of its own:
     # TVM makes copies only of what one block writes.
     program.steps.insert(
@@ -134,15 +136,42 @@ def add(
                 f"conv2d {channels}x{height}x{width} to {n_out} {images.in_words(*sizes)} "
                 f"groups {layer.groups} batch {program.batch} {'known' if known else 'random'} "
                 f"{form} from {type(x.layout).__name__} to {type(layout).__name__}"
+                f"{half.in_words(program.storage)}"
             ),
             by_hand=tile,
             space=space(layout, layer.groups),
             transform=partial(
-                schedule, name=name, form=form, lanes=target.lanes, shared=shared, block=block
+                schedule,
+                name=name,
+                form=form,
+                lanes=target.lanes,
+                shared=shared,
+                block=block,
+                converted=bool(scales),
             ),
         ),
     )
     return y
+
+
+def _weights(
+    program: Program, name: str, weights: list[np.ndarray], block: int, run: int
+) -> tuple[te.Tensor, list[te.Tensor | None]]:
+    """Declare the weights; those in half precision are converted before each image.
+
+    A weight serves all pixels, so one pass over the weights costs little, and the loops over them
+    are those of float32. Parameters as in `by_blocks`; results as in `compute`.
+    """
+    arrays, scales = half.groups(weights, program.storage)
+    if not scales:
+        return program.weight(f"{name}_weight", by_blocks(weights, block, run)), []
+    stored = [
+        program.weight(f"{name}_stored{place}", by_blocks(terms, block, run), dtype)
+        for place, (dtype, terms) in enumerate(arrays)
+    ]
+    return half.float32_copy(f"{name}_weight", stored, _TERMS), [
+        None if one is None else program.weight(f"{name}_scale", pack(one, block)) for one in scales
+    ]
 
 
 def _tile_by_hand(
@@ -195,6 +224,7 @@ def compute(
     x: Activation,
     w: te.Tensor,
     b: list[te.Tensor],
+    scales: list[te.Tensor | None],
     layout: Images,
     form: str,
     shared: str,
@@ -209,6 +239,8 @@ def compute(
         Weights in the order of `by_blocks`. With several groups, a block is a group.
     b : list of (blocks, channels of a block)
         Entries of `kernels.layers.products.bias_terms`, packed.
+    scales : list of (blocks, channels of a block) or None
+        Powers of two of `kernels.layers.half.groups`, packed.
     layout : Planes or Packs
         Layout of y.
     shared : str
@@ -238,7 +270,8 @@ def compute(
 
     def to_sums(i, *index):
         o, _, _ = layout.place(*index)
-        return (i, *index), [term[o // block, o % block] for term in b]
+        at = o // block, o % block
+        return (i, *index), [term[at] for term in b], [None if s is None else s[at] for s in scales]
 
     return add_up(name, layout.tensor_shape(shape[0]), terms, axes, layout, to_sums, form)
 
@@ -265,8 +298,12 @@ def schedule(
     lanes: int,
     shared: str,
     block: int,
+    converted: bool = False,
 ) -> None:
-    """Say how it is computed: one decision a paragraph; the sizes of a tile are decided."""
+    """Say how it is computed: one decision a paragraph; the sizes of a tile are decided.
+
+    `converted` tells whether weights are converted to float32 before.
+    """
     # Second moments first, in a pass over whole vectors. Where numbers are loaded by vectors
     # (below), the pass lays all numbers of the inputs out side by side, as in
     # `kernels.layers.dense`.
@@ -279,6 +316,11 @@ def schedule(
 
     out = f"{name}_v0" if both_moments(form) else name
     schedule_tiles(sch, decisions, name, out, lanes, shared, block)
+
+    # Weights in half precision are converted once an image.
+    if converted:
+        image, *_ = sch.get_loops(sch.get_sblock(out))
+        half.schedule_copy(sch, f"{name}_weight", _TERMS, lanes, image)
 
 
 def schedule_tiles(

@@ -70,7 +70,7 @@ def add_layer(
         If the layer has no kernel, the form is unknown, or a weight is too large for float32.
     """
     y = _add_layer(program, name, layer, posteriors, x, form)
-    return y if form in ("raw", "mean") else with_shared(y, layer, posteriors, x)
+    return y if form == "mean" else with_shared(y, layer, posteriors, x)
 
 
 def with_shared(
@@ -79,7 +79,8 @@ def with_shared(
     """The result y of a layer on x, with what its entries share (`SharedWeights`)."""
     if isinstance(layer, Conv2d):
         return replace(y, shared=SharedWeights(x.alone, layer, posteriors))
-    if isinstance(layer, Elementwise | BatchNorm2d) and x.shared is not None:
+    entrywise = isinstance(layer, Elementwise | BatchNorm2d) and layer.entrywise
+    if entrywise and x.shared is not None:
         return replace(y, shared=x.shared.behind(layer, x))
     return y
 

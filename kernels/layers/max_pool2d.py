@@ -36,7 +36,7 @@ from kernels.arithmetic.polynomials import nan_of
 from kernels.layers import images, window_covariance
 from kernels.maximum import of_window as maximum
 from kernels.program import vectors
-from kernels.program.program import Activation, Program, Step
+from kernels.program.program import Activation, Program
 from refbnn.layers import MaxPool2d
 
 
@@ -68,9 +68,28 @@ def add(program: Program, name: str, layer: MaxPool2d, x: Activation) -> Activat
         tensors = pairs[-1]
         blocks = [f"{name}_{pair}_v0" for pair in range(len(pairs))]
     workload = f"max_pool2d {words} {'known' if known else layer.method}"
-    transform = partial(vectors.schedule, blocks=blocks, lanes=program.target.lanes)
-    program.steps.append(Step(workload, {}, {}, transform))
+    vectors.add_step(program, workload, blocks)
     return Activation(layout, tensors[0], None if known else tensors[1])
+
+
+def linearised(program: Program, name: str, layer: MaxPool2d, x: Activation) -> list:
+    """Apply the layer to random images whose entries are independent, by quadrature.
+
+    Returns
+    -------
+    Activation, the own variance, and the weight of each entry of a window
+    """
+    layout, parts, words = images.windows(program, name, layer, x, maximum.ABSENT)
+    (rows, columns), *_ = layer.sizes
+
+    def element(j, *index):
+        return tuple([part(j // columns, j % columns, *index) for part in parts])
+
+    shape = layout.tensor_shape(program.batch)
+    tensors = maximum.exact(program, name, shape, rows * columns, element, linearised=True)
+    vectors.add_step(program, f"max_pool2d {words} {layer.method}", maximum.blocks(name))
+    mean, var, *more = tensors
+    return [Activation(layout, mean, var), *more]
 
 
 def greatest_of_known(

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import te, tirx
 
+from kernels.layers.half import put_back
 from kernels.program.program import Activation, Layout
 from refbnn.layers.posterior import Posterior
 from refbnn.numerics.arguments import require_known
@@ -223,9 +224,9 @@ def add_up(
     axes : sequence of reduction axes
     layout : Layout
         Layout of y.
-    to_sums : callable (*index) -> (index, list of TVM expressions)
-        For an index of y in memory: the index of its sums, and its entries of `bias_terms`, or
-        none.
+    to_sums : callable (*index) -> (index, biases, powers of two)
+        For an index of y in memory: the index of its sums, its entries of `bias_terms`, or none,
+        and those of `kernels.layers.half.groups`, lists of TVM expressions.
     form : str
     own : bool
         Whether y has its own variance beside, Σ second σ² + σ_b², for random inputs and the form
@@ -236,8 +237,8 @@ def add_up(
         return joint_sum(terms(*index), axis=axes)
 
     def epilogue(*index):
-        at, biases = to_sums(*index)
-        values = [part(*at) for part in sums]
+        at, biases, scales = to_sums(*index)
+        values = put_back([part(*at) for part in sums], scales)
         if own:
             of_weights = values[1] + biases[1]
             return values[0] + biases[0], of_weights + values[2], of_weights

@@ -351,13 +351,9 @@ def pixels_of(
         te.compute(shape, columns(tensor), name=block)
         for tensor, block in zip(x.tensors, blocks, strict=True)
     ]
-    _by_vectors(program, f"columns {sizes.patch} of {images.images(x)}", blocks)
+    workload = f"columns {sizes.patch} of {images.images(x)} batch {program.batch}"
+    vectors.add_step(program, workload, blocks)
     return Pixels(None, stride), tensors
-
-
-def _by_vectors(program: Program, workload: str, blocks: list[str]) -> None:
-    transform = partial(vectors.schedule, blocks=blocks, lanes=program.target.lanes)
-    program.steps.append(Step(f"{workload} batch {program.batch}", {}, {}, transform))
 
 
 def _groups(
@@ -379,7 +375,8 @@ def _groups(
     square, *apart = [
         pixels.products(block, m, d) for block, d in zip(blocks, [None, *offsets], strict=True)
     ]
-    _by_vectors(program, f"products at {offsets} of {x.layout}", blocks)
+    workload = f"products at {offsets} of {x.layout} batch {program.batch}"
+    vectors.add_step(program, workload, blocks)
 
     entries = sizes.entries
     of_mean = [(m, place, 0) for place in entries]

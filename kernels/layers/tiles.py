@@ -14,17 +14,22 @@ from kernels.layers.images import Images, Packs
 from refbnn.layers.images.windows import Pair
 
 
-def _balanced(n: int, most: int) -> int:
+def balanced(n: int, most: int) -> int:
+    """Size of tiles that are at most so large, as few as n takes, and of like sizes."""
     return -(-n // -(-n // max(1, most)))
 
 
 def of_single_sums(n: int, registers: int) -> int:
     """Rows or columns of one tile, a register each: at most five eighths of the registers."""
-    return _balanced(n, registers * 5 // 8)
+    return balanced(n, registers * 5 // 8)
 
 
-def of_rows(batch: int, n_packs: int, sums: int, target: Target) -> tuple[int, int]:
+def of_rows(
+    batch: int, n_packs: int, sums: int, target: Target, halves: int = 0
+) -> tuple[int, int]:
     """Rows and packs of one tile, each pair of which takes `sums` registers.
+
+    Of a weight, `halves` numbers are in half precision.
 
     On x86-64 a tile has five rows of known inputs or three of random ones, and as many packs as
     fill five eighths of the registers. The other registers hold weights and inputs on their way;
@@ -32,12 +37,14 @@ def of_rows(batch: int, n_packs: int, sums: int, target: Target) -> tuple[int, i
     3 % of the fastest of all tiles to 10 × 8, always within 20 %.) On Arm see `of_rows_by_lanes`.
     """
     if target.is_arm:
-        return of_rows_by_lanes(batch, n_packs, sums, target)
-    rows = _balanced(batch, 10 // sums)
-    return rows, _balanced(n_packs, max(1, target.registers * 5 // 8 // (sums * rows)))
+        return of_rows_by_lanes(batch, n_packs, sums, target, halves)
+    rows = balanced(batch, 10 // sums)
+    return rows, balanced(n_packs, max(1, target.registers * 5 // 8 // (sums * rows)))
 
 
-def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tuple[int, int]:
+def of_rows_by_lanes(
+    batch: int, n_packs: int, sums: int, target: Target, halves: int = 0
+) -> tuple[int, int]:
     """Rows and packs of one tile where a multiply-add takes one operand from any lane (NEON).
 
     A step of the loop then covers as many inputs as there are lanes, four. The registers hold
@@ -47,12 +54,17 @@ def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tup
 
         4 packs         loads of µ and σ² for four inputs, two vectors at once
         4 packs         squares of µ, for random inputs
+        4 halves·packs  conversions from half precision
         sums·rows       loads of inputs (LLVM sometimes loads two vectors at once)
         5               instructions of the loop itself
 
     With more than 8 packs two vectors are seldom loaded at once, because such a load reaches no
     further than 64 vectors. (Counted on the emulated A72 for 784→100 and 100→100 at batches 1 and
     10, no other tile had 2 % fewer instructions.)
+
+    With conversions, LLVM spills from five packs on where a loop follows a list of inputs
+    (`kernels.program.zeros`): a 784→100 of a digit executes 47,000 instructions in tiles of nine
+    packs, 40,000 of five and 31,000 of four, both numbers of a weight in half precision.
 
     A core that issues in order waits for its loads: a load of two vectors takes it four cycles, and
     to load ahead needs three registers more. (By llvm-mca's model of the A53, 1.23 cycles a product
@@ -63,13 +75,13 @@ def of_rows_by_lanes(batch: int, n_packs: int, sums: int, target: Target) -> tup
     def others(tile: tuple[int, int]) -> int:
         rows, packs = tile
         n_rows, n_columns = -(-batch // rows), -(-n_packs // packs)  # tiles
-        weights = n_rows * n_packs * (4 * pair + (4 if sums == 3 else 0))
+        weights = n_rows * n_packs * (4 * pair + (4 if sums == 3 else 0) + 4 * halves)
         return weights + n_columns * batch * sums + n_rows * n_columns * 5
 
     fitting = (
-        (_balanced(batch, rows), _balanced(n_packs, packs))
+        (balanced(batch, rows), balanced(n_packs, packs))
         for rows in range(1, min(batch, target.registers) + 1)
-        for packs in range(1, min(8, n_packs) + 1)
+        for packs in range(1, min(4 if halves else 8, n_packs) + 1)
         if sums * rows * (packs + 1) + waiting <= target.registers
     )
     return min(fitting, key=others)
@@ -101,15 +113,15 @@ def of_images(layout: Images, groups: int, sums: int, target: Target) -> dict[st
     _, rows, columns = layout.shape
     if isinstance(layout, Packs):
         most = target.registers * 5 // 8 // sums
-        channels = _balanced(layout.packs, 2 if target.lanes == 4 else 1)
-        across = _balanced(columns, most // channels)
+        channels = balanced(layout.packs, 2 if target.lanes == 4 else 1)
+        across = balanced(columns, most // channels)
     else:
         n_channels, columns = layout.channels // groups, layout.pitch // layout.lanes
         most = target.registers * 3 // 4 // sums
-        across = _balanced(columns, 2)
-        channels = _balanced(n_channels, most // across)
+        across = balanced(columns, 2)
+        channels = balanced(n_channels, most // across)
     # Where a row is less than a tile, several rows.
-    down = _balanced(rows, most // (channels * across)) if across == columns else 1
+    down = balanced(rows, most // (channels * across)) if across == columns else 1
     return {"channels": channels, "rows": down, "columns": across}
 
 

@@ -93,9 +93,12 @@ def max_pool(
     (rows, columns), *_ = layer.sizes
     n = rows * columns
     if n > _MOST:
+        behind, left_out = " behind a convolution", ", which leaves out their covariance"
+        if layer.method == "tree":
+            behind = left_out = ""
         raise InputError(
-            f"{layer}: a window of {n} entries behind a convolution; expected at most {_MOST} in a "
-            "kernel (or method='exact', which leaves out their covariance)"
+            f"{layer}: a window of {n} entries{behind}; expected at most {_MOST} in a kernel (or "
+            f"method='exact'{left_out})"
         )
     layout, parts, words = images.windows(program, name, layer, x, ABSENT)
     shape = layout.tensor_shape(program.batch)
@@ -129,9 +132,7 @@ def max_pool(
     mean, var, *more = correlated.greatest(
         name, shape, [*entries, *between], [], window, lanes, weights=n if linearised else 0
     )
-    blocks = [f"{name}_m", f"{name}_v"]
-    transform = partial(vectors.schedule, blocks=blocks, lanes=lanes)
-    program.steps.append(Step(f"max_pool2d {words} window", {}, {}, transform))
+    vectors.add_step(program, f"max_pool2d {words} window", [f"{name}_m", f"{name}_v"])
     return [Activation(layout, mean, var), *more]
 
 
@@ -200,13 +201,8 @@ def _between(
         return tirx.max(f32(0.0), total) if apart else total  # NaN stays NaN
 
     result = te.compute(sums.shape, value, name=f"{name}_between")
-    transform = partial(
-        vectors.schedule,
-        blocks=[*[g.op.name for g in gains], f"{name}_between"],
-        lanes=program.target.lanes,
-    )
     workload = f"pairs {n} {layout} of {columns} batch {batch}"
-    program.steps.append(Step(workload, {}, {}, transform))
+    vectors.add_step(program, workload, [*[g.op.name for g in gains], f"{name}_between"])
     return result
 
 

@@ -109,6 +109,68 @@ def moments(windows: Windows, rule: tirx.Buffer, result: Callable) -> None:
         result(lane, windows.base[lane] + (centre[lane] + shift), tirx.max(zero, var))
 
 
+def weights(windows: Windows, rule: tirx.Buffer) -> tirx.Buffer:
+    """Write the statements that find the probability of each entry to be the greatest.
+
+    With the density of the maximum that entry i makes, f_i = φ_i/s_i Π_{l≠i} Φ_l, it is ∫ f_i from
+    x₀ on; the mass at x₀ is that of the deterministic entry there, and nothing otherwise.
+
+    Returns
+    -------
+    buffer (k, lanes)
+        Divided by their sum, which is 1 except for rounding errors.
+    """
+    k, lanes = windows.k, windows.lanes
+    zero, one = f32(0.0), f32(1.0)
+    start = windows.start(LOW)
+    e, *_ = _in_order(windows, start)
+    total, before, factors, own = (array(k, lanes) for _ in range(4))
+    u, F = array(lanes), array(lanes)
+
+    def products() -> None:
+        """Φ of each entry at x₀ + u, and the product of those before it."""
+        with script.vectorized(lanes) as lane:
+            put(F, one, lane)
+        with script.serial(k) as i, script.vectorized(lanes) as lane:
+            s = windows.s[i, lane]
+            t = ((start[lane] - windows.m[i, lane]) + u[lane]) * windows.over[i, lane]
+            t = let(tirx.Select(s > zero, tirx.max(f32(-FAR), tirx.min(t, f32(FAR))), f32(FAR)))
+            phi = let(pdf(t))
+            put(own, phi * windows.over[i, lane], i, lane)
+            put(factors, cdf(t, phi), i, lane)
+            put(before, F[lane], i, lane)
+            put(F, F[lane] * factors[i, lane], lane)
+
+    with script.vectorized(lanes) as lane:
+        put(u, zero, lane)
+    products()
+    with script.vectorized(lanes) as lane:
+        put(u, F[lane], lane)  # the mass at x₀, taken by the first entry that lies there
+    with script.serial(k) as i, script.vectorized(lanes) as lane:
+        there = tirx.And(windows.s[i, lane] <= zero, windows.m[i, lane] >= start[lane])
+        put(total, tirx.Select(there, u[lane], zero), i, lane)
+        put(u, tirx.Select(there, zero, u[lane]), lane)
+
+    with script.serial(k) as j, script.serial(rule.shape[1]) as n:
+        with script.vectorized(lanes) as lane:
+            put(u, fma(e[j + 1, lane] - e[j, lane], rule[0, n], e[j, lane]), lane)
+        products()
+        with script.vectorized(lanes) as lane:
+            put(F, (e[j + 1, lane] - e[j, lane]) * rule[1, n], lane)
+        with script.serial(k) as back, script.vectorized(lanes) as lane:
+            i = k - 1 - back
+            put(total, total[i, lane] + F[lane] * (own[i, lane] * before[i, lane]), i, lane)
+            put(F, F[lane] * factors[i, lane], lane)
+
+    with script.vectorized(lanes) as lane:
+        put(F, zero, lane)
+    with script.serial(k) as i, script.vectorized(lanes) as lane:
+        put(F, F[lane] + total[i, lane], lane)
+    with script.serial(k) as i, script.vectorized(lanes) as lane:
+        put(total, total[i, lane] / F[lane], i, lane)
+    return total
+
+
 def _in_order(windows: Windows, start: tirx.Buffer) -> list[tirx.Buffer]:
     """Write the statements that sort the factors Φ(z + u/s), u = x − x₀, by their ends e.
 

@@ -61,6 +61,7 @@ def write(
     p: tirx.Buffer,
     statistics: tirx.Buffer,
     row,
+    unsuited,
 ) -> None:
     """Write the statements for one row.
 
@@ -74,8 +75,8 @@ def write(
         Work: logits, then probabilities, at every point.
     p : buffer (batch, classes padded)
     statistics : buffer (4, batch)
-        Mean entropy, entropy of the mean, mutual information, 0.
-    row : expression
+        Mean entropy, entropy of the mean, mutual information, and `unsuited`.
+    row, unsuited : expressions
     """
     zero = f32(0.0)
     sums, mean_sum = array(classes, POINTS), array(POINTS)
@@ -108,7 +109,7 @@ def write(
     put(statistics, mean_of, 0, row)
     put(statistics, of_mean, 1, row)
     put(statistics, of_mean - mean_of, 2, row)
-    put(statistics, zero, 3, row)
+    put(statistics, unsuited, 3, row)
     with script.If(of_mean - mean_of < f32(_LITTLE) * of_mean), script.Then():
         put(statistics, _divergences(n, classes, p_of, mean) * f32(1.0 / n), 2, row)
 

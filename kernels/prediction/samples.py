@@ -36,7 +36,8 @@ def add(
         Moments of the outputs over the samples.
     p : tensor (batch, classes padded)
     statistics : tensor (4, batch)
-        Mean entropy, entropy of the mean, mutual information, 0.
+        Mean entropy, entropy of the mean, mutual information, 0: samples so large that differences
+        of them overflow have a variance that does, which calls refuse.
     """
     lanes, rows = program.target.lanes, program.batch
     classes, columns = max(2, n_outputs), int(outputs.shape[1])
@@ -57,7 +58,7 @@ def add(
                 put(p_of, value, c, at)
 
         _moments(samples, mean, var, row, rows, n_samples, lanes)
-        points.write(logits, n_samples, classes, lanes, p_of, p, statistics, row)
+        points.write(logits, n_samples, classes, lanes, p_of, p, statistics, row, f32(0.0))
 
     tensors = loops.by_rows(name, rows, [], [outputs], results, work, body)
     workload = f"softmax of {n_samples} samples {rows}x{n_outputs}"

@@ -18,6 +18,12 @@ Range
 Within 1e-5 of the reference where pivots are above 1e-4 of the variances, and for up to 17 singular
 logits; rounding of S makes small pivots, so 100 logits of a singular S differ by up to 2e-3. A row
 of ten logits takes 7.7 µs with AVX-512.
+
+A variance V that all logits share cancels in S, but the rounding of C does not: S has an absolute
+error of up to 2⁻²² V, as four numbers of C make an entry of it. No rule can bring these digits
+back. Probabilities err by a tenth of that at most: 3e-4 for V = 10⁴, a deviation of 100.
+
+Rows with means or variances above 1e30 are marked: their differences may overflow.
 """
 
 from __future__ import annotations
@@ -31,8 +37,10 @@ from kernels.arithmetic.statements import array, let, put
 from kernels.prediction import points, quadrature
 from kernels.program import loops, vectors
 from kernels.program.program import Program, Step
-from refbnn.prediction.softmax.table import LEAST_PIVOT, N_POINTS
+from refbnn.prediction.softmax.table import LEAST_PIVOT, MOST_RATIO, N_POINTS
 from refbnn.prediction.softmax.table import points as table_of
+
+_LARGEST = 1e30  # of means and variances: no difference or product of them then overflows
 
 
 def add(
@@ -53,8 +61,8 @@ def add(
     -------
     p : tensor (batch, classes padded)
     statistics : tensor (4, batch)
-        Mean entropy, entropy, mutual information, and 1 for a row too wide for the quadrature of
-        two classes, else 0.
+        Mean entropy, entropy, mutual information, and 1 for a row that has no result here, else 0:
+        one too wide for the quadrature of two classes, or one whose differences may overflow.
     """
     if n_outputs <= 2:
         return quadrature.add(program, *_independent(program, mean, cov, n_outputs, name), name)
@@ -85,7 +93,8 @@ def add(
                 with script.vectorized(points.POINTS) as lane:
                     put(p_of, total[lane], c, g * points.POINTS + lane)
 
-        points.write(logits, N_POINTS, n_outputs, lanes, p_of, p, statistics, row)
+        unsuited = let(_unsuited(mean, cov, row, n_outputs))
+        points.write(logits, N_POINTS, n_outputs, lanes, p_of, p, statistics, row, unsuited)
 
     p, statistics, *_ = loops.by_rows(name, rows, [mean, cov], [z], results, work, body)
     workload = f"softmax of {N_POINTS} points {rows}x{n_outputs}"
@@ -97,7 +106,7 @@ def _independent(
     program: Program, mean: te.Tensor, cov: te.Tensor, n_outputs: int, name: str
 ) -> tuple[te.Tensor, te.Tensor, int]:
     """Moments of the independent logits (d, 0), or of the one logit z, and their number."""
-    shape, lanes = (int(mean.shape[0]), program.target.lanes), program.target.lanes
+    shape = int(mean.shape[0]), program.target.lanes
 
     def moments(i, c):
         if n_outputs == 1:
@@ -105,16 +114,30 @@ def _independent(
         var = cov[i, 0, 0] - cov[i, 0, 1] - cov[i, 1, 0] + cov[i, 1, 1]
         zero = f32(0.0)
         d = mean[i, 0] - mean[i, 1]
+        d = tirx.max(-f32(_LARGEST), tirx.min(d, f32(_LARGEST)))  # infinity has no quadrature
         return tirx.Select(c == 0, d, zero), tirx.Select(c == 0, tirx.max(var, zero), zero)
 
     m, v = te.compute(shape, moments, name=f"{name}_difference")
-    blocks = [f"{name}_difference_v0"]
-
-    def transform(sch, decisions) -> None:
-        vectors.schedule(sch, decisions, blocks, lanes)
-
-    program.steps.append(Step(f"difference of logits {shape[0]}", {}, {}, transform))
+    workload = f"difference of logits {shape[0]}"
+    vectors.add_step(program, workload, [f"{name}_difference_v0"])
     return m, v, n_outputs
+
+
+def _unsuited(mean, cov, row, n_outputs: int):
+    """Write the statements that find 1 for a row that the reference takes, else 0; an expression.
+
+    Those in which a difference may overflow, or the last logit's variance is so many times the
+    least one that it is no reference for the others (`refbnn.prediction.softmax.table`).
+    """
+    greatest, least, last = array(1), array(1), n_outputs - 1
+    put(greatest, f32(0.0), 0)
+    put(least, cov[row, last, last], 0)
+    with script.serial(n_outputs) as c:
+        put(greatest, tirx.max(greatest[0], tirx.max(tirx.abs(mean[row, c]), cov[row, c, c])), 0)
+        put(least, tirx.min(least[0], cov[row, c, c]), 0)
+    no_reference = cov[row, last, last] > f32(MOST_RATIO) * least[0]
+    unsuited = tirx.Or(greatest[0] > f32(_LARGEST), no_reference)
+    return tirx.Select(unsuited, f32(1.0), f32(0.0))
 
 
 def _factor(cov, factor, row, lanes: int) -> None:

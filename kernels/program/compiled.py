@@ -14,7 +14,7 @@ and layers with limits, which would make a number of it again, make NaN
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from kernels.devices import Board
 from kernels.devices.instructions import InstructionCount
 from kernels.program import kernel as kernels
 from kernels.program.kernel import Kernel
+from kernels.program.locks import Once
 from kernels.program.program import Layout, Plain, Program, Rows, Step
 from refbnn.errors import InputError
 from refbnn.layers.moments import MEAN_NOT_FINITE, NO_VARIANCE, JointMoments, Moments
@@ -68,13 +69,14 @@ class CompiledNetwork:
         Compiles the network again, for pickles and copies.
     tuned, untuned : tuples of str
         With the schedule "tuned", the workloads that use a record of tuning, and those that have
-        none and are scheduled by hand. Empty for other schedules.
+        decisions but no record and are scheduled by hand: `refbnn tune` finds records of the method
+        "pfp" alone. Empty for other schedules.
     trained : (float, float), optional
         Range of the inputs that the network was trained on.
     likelihood : str, optional
         Likelihood that the network was trained with: `predict` is for classifiers.
     predicting : callable without arguments, optional
-        Compiles the function that `predict` calls, and gives its kernel and status.
+        Compiles the function that `predict` calls, once, and gives its kernel and status.
 
     Examples
     --------
@@ -88,13 +90,13 @@ class CompiledNetwork:
     """
 
     kernel: Kernel
-    status: np.ndarray
-    again: Callable[[], CompiledNetwork] | None = None
-    tuned: tuple[str, ...] = ()
-    untuned: tuple[str, ...] = ()
+    status: np.ndarray = field(repr=False)
+    again: Callable[[], CompiledNetwork] | None = field(default=None, repr=False)
+    tuned: tuple[str, ...] = field(default=(), repr=False)
+    untuned: tuple[str, ...] = field(default=(), repr=False)
     trained: Range | None = None
     likelihood: str | None = None
-    predicting: Callable[[], tuple[Kernel, np.ndarray]] | None = None
+    predicting: Callable[[], tuple[Kernel, np.ndarray]] | None = field(default=None, repr=False)
 
     def __call__(self, x: ArrayLike) -> Any:  # Moments or JointMoments: the caller knows which
         """Moments of the output for known inputs.
@@ -121,16 +123,29 @@ class CompiledNetwork:
             If a number of x is larger, without its sign, than all that draw no warning
             (`refbnn.network.input_range`).
         """
-        kernel = self.kernel
-        with kernel.lock:
-            put(x, kernel.inputs[0])
-            kernel.run()
+        lock, run, view, shape, mean, var, moments = self._parts
+        lock.acquire()
+        try:
+            if type(x) is np.ndarray and x.dtype is _SINGLE and x.shape == shape:
+                view[...] = x
+            else:
+                put(x, view)
+            run()
             if status := self.status.item():
-                self._check(status, kernel.inputs[0])
-            mean, *var = kernel.outputs
-            if var and var[0].ndim > mean.ndim:
-                return JointMoments.unchecked(mean.copy(), var[0].copy())
-            return Moments.unchecked(mean.copy(), var[0].copy() if var else np.zeros_like(mean))
+                self._check(status, view)
+            return moments(mean.copy(), np.zeros_like(mean) if var is None else var.copy())
+        finally:
+            lock.release()
+
+    @cached_property
+    def _parts(self) -> tuple:
+        """Parts of a call, found once: looking them up takes as long as a small layer."""
+        kernel = self.kernel
+        mean, *rest = kernel.outputs
+        var = rest[0] if rest else None
+        joint = var is not None and var.ndim > mean.ndim
+        moments = JointMoments.unchecked if joint else Moments.unchecked
+        return kernel.lock, kernel.run, *kernel.inputs, kernel.inputs[0].shape, mean, var, moments
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         """Compile again where it is unpickled or copied: machine code is of this process."""
@@ -165,6 +180,7 @@ class CompiledNetwork:
         (2, 3)
         """
         require_classifier(self.likelihood)
+        x = numbers(x, self.kernel.inputs[0].shape)
         kernel, status = self._predictor
         with kernel.lock:
             put(x, kernel.inputs[0])
@@ -198,6 +214,22 @@ class CompiledNetwork:
             )
         return self.predicting()
 
+    def beside(self) -> CompiledNetwork:
+        """The same code and weights with memory of its own, to compute at the same time."""
+        n_moments = len(self.kernel.outputs)
+
+        def predicting() -> tuple[Kernel, np.ndarray]:
+            return _status_apart(self._predictor[0].again(), n_moments)
+
+        kernel, status = _status_apart(self.kernel.again(), n_moments)
+        return CompiledNetwork(
+            kernel,
+            status,
+            trained=self.trained,
+            likelihood=self.likelihood,
+            predicting=None if self.predicting is None else Once(predicting),
+        )
+
     def _check(self, status: int, x: np.ndarray) -> None:
         """Warn or raise by a status that is not 0."""
         if status == _FAR:
@@ -218,28 +250,34 @@ class CompiledNetwork:
 
 
 def put(x: ArrayLike, view: np.ndarray) -> None:
-    """Copy an input into a kernel's memory.
-
-    Parameters
-    ----------
-    x : array_like, of real numbers
-    view : ndarray of float32
-        Numbers too large for float32 become infinite.
+    """Copy an input into a kernel's memory, of float32: larger numbers become infinite.
 
     Raises
     ------
     InputError
-        If x is no array of real numbers, or not of the shape of `view`.
+        As `numbers` raises.
     """
-    if type(x) is not np.ndarray or x.dtype.kind not in "fiu":
-        x = real_array(x, "x")
-    if x.shape != view.shape:
-        raise InputError(f"x has shape {x.shape}; expected {view.shape}")
+    x = numbers(x, view.shape)
     if x.dtype is _SINGLE:
         view[...] = x
     else:
         with np.errstate(over="ignore"):  # costs as much as a check
             view[...] = x
+
+
+def numbers(x: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of real numbers that x is.
+
+    Raises
+    ------
+    InputError
+        If x is no array of real numbers, or not of this shape.
+    """
+    if type(x) is not np.ndarray or x.dtype.kind not in "fiu":
+        x = real_array(x, "x")
+    if x.shape != shape:
+        raise InputError(f"x has shape {x.shape}; expected {shape}")
+    return x
 
 
 def compiled(
@@ -261,8 +299,7 @@ def compiled(
     bare = program.copy()
     add_checks(program, most)
     kernel = kernels.build(program, schedule, records, device)
-    *outputs, status = kernel.outputs
-    kernel = replace(kernel, outputs=tuple(outputs))
+    kernel, status = _status_apart(kernel, len(kernel.outputs) - 1)
     predicting = None
     if rule is not None and len(bare.outputs[0][0].shape) == 1:
         # The weights in the kernel's memory stand for those of the program, which can go.
@@ -270,7 +307,7 @@ def compiled(
             (tensor, values)
             for (tensor, _), values in zip(bare.weights, kernel.weights, strict=True)
         ]
-        predicting = partial(_predicting, bare, rule, most, schedule, records, device)
+        predicting = Once(partial(_predicting, bare, rule, most, schedule, records, device))
     whole = CompiledNetwork(
         kernel, status, again, trained=trained, likelihood=likelihood, predicting=predicting
     )
@@ -289,6 +326,7 @@ def _predicting(
     device: str | Board,
 ) -> tuple[Kernel, np.ndarray]:
     """Compile a network with the statistics of its classes: a kernel and its status."""
+    program = program.copy()  # as it is for another time, if this one is interrupted
     (layout, mean), *var = program.outputs
     (n_outputs,) = layout.shape
     p, found = rule(program, mean, var[0][1] if var else None, n_outputs)
@@ -300,8 +338,13 @@ def _predicting(
     unsuited = te.compute((1, 1), lambda *_: te.max(found[3, row], axis=row), name="unsuited")
     program.outputs.append((Plain((1, 1)), unsuited))
     kernel = kernels.build(program, schedule, records, device)
+    return _status_apart(kernel, n_moments)
+
+
+def _status_apart(kernel: Kernel, place: int) -> tuple[Kernel, np.ndarray]:
+    """Take the status, the output at this place, from a kernel's outputs."""
     outputs = list(kernel.outputs)
-    status = outputs.pop(n_moments)
+    status = outputs.pop(place)
     return replace(kernel, outputs=tuple(outputs)), status
 
 
@@ -329,7 +372,7 @@ def _most_bits(trained: Range | None) -> int:
 
 
 def untuned(program: Program, records: str | Path | None) -> tuple[str, ...]:
-    """Workloads of a program that can be tuned but have no record in this folder."""
+    """Workloads of a program that have decisions, but no record of them in this folder."""
     searched = {step.workload for step in program.steps if step.space}
     return tuple(sorted(searched - kernels.tuned(program, records).keys()))
 

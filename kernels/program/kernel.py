@@ -7,7 +7,7 @@ device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import NoReturn
@@ -63,6 +63,8 @@ class Kernel:
         numbers are float32, the words of a seed uint32.
     executable : tvm.runtime.Executable
         Compiled module.
+    again : callable without arguments
+        Loads the same code once more, with inputs and outputs of its own and the same weights.
     weights : sequence of ndarray
         The weights in that memory, padding included.
     blocks, time : callables without arguments, or None
@@ -75,10 +77,18 @@ class Kernel:
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
     executable: tvm.runtime.Executable
+    again: Callable[[], Kernel]
     weights: Sequence[np.ndarray] = ()
     blocks: Callable[[], Blocks] | None = None
     time: Callable[[], float] | None = None
     lock: Lock = field(default_factory=locks.lock, repr=False)
+
+    def __repr__(self) -> str:
+        """Shapes of inputs and outputs."""
+        shapes = [
+            ", ".join(str(view.shape) for view in views) for views in (self.inputs, self.outputs)
+        ]
+        return f"Kernel({' -> '.join(shapes)})"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: machine code lies at addresses of this process."""
@@ -222,16 +232,30 @@ def bind(
     settings = passes(program.target, schedule)
     with tvm.transform.PassContext(config=settings, instruments=instruments):
         executable = tvm.compile(zeros.skipping(module, program.target.lanes), target=target)
-    loaded = load(executable, memory(program))
+    return _loaded(program, load, executable, memory(program))
+
+
+def _loaded(
+    program: Program,
+    load: devices.Device,
+    executable: tvm.runtime.Executable,
+    arrays: devices.Memory,
+) -> Kernel:
+    loaded = load(executable, arrays)
 
     def views(operands, arrays) -> tuple[np.ndarray, ...]:
         return tuple([layout.view(a) for (layout, _), a in zip(operands, arrays, strict=True)])
+
+    def again() -> Kernel:
+        own = replace(memory(program), weights=loaded.memory.weights)
+        return _loaded(program, load, executable, own)
 
     return Kernel(
         run=loaded.run,
         inputs=views(program.inputs, loaded.memory.inputs),
         outputs=views(program.outputs, loaded.memory.outputs),
         executable=executable,
+        again=again,
         weights=loaded.memory.weights,
         blocks=loaded.blocks,
         time=loaded.time,

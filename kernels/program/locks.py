@@ -1,4 +1,4 @@
-"""Locks of kernels, which a fork leaves free in the child.
+"""Locks of kernels, which a fork leaves free in the child, and what is made once by one thread.
 
 A child of a fork has one thread, the one that forked. Had another thread held a lock at that
 moment, as the calls of a web service do, nobody in the child would ever release it.
@@ -7,8 +7,13 @@ moment, as the calls of a web service do, nobody in the child would ever release
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import Lock
+from typing import Generic, TypeVar
 from weakref import WeakSet
+
+T = TypeVar("T")
 
 _locks: WeakSet[Lock] = WeakSet()
 
@@ -18,6 +23,26 @@ def lock() -> Lock:
     made = Lock()
     _locks.add(made)
     return made
+
+
+@dataclass(eq=False)
+class Once(Generic[T]):
+    """A function whose first call alone computes, in whichever thread it comes.
+
+    Calls at the same time wait for it, and all return what it made. After a call that fails, the
+    next one tries again.
+    """
+
+    make: Callable[[], T]
+    _made: list[T] = field(default_factory=list, init=False)
+    _lock: Lock = field(default_factory=lock, init=False, repr=False)
+
+    def __call__(self) -> T:
+        """Return what the function makes."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self.make())
+            return self._made[0]
 
 
 def _release_all() -> None:

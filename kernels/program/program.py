@@ -191,6 +191,8 @@ class Program:
         Whether subnormal numbers count as 0 (`kernels.program.subnormals`), as in networks.
     constant_time : bool
         Whether inputs that are 0 take as long as others (`kernels.program.zeros`).
+    storage : str
+        Type of stored weights, see `kernels.layers.half`.
 
     Attributes
     ----------
@@ -201,6 +203,9 @@ class Program:
     operators : list of (str, callable without arguments)
         Layers of a network: the name of each, and a function that makes the program of this layer
         alone, for tuning and measuring it.
+    sources : list of tensors
+        In the program of one operator alone: the tensors of the network that `inputs` stand for,
+        where they are no activation of one layer (`kernels.layers.linearised.alone`).
 
     Raises
     ------
@@ -212,11 +217,13 @@ class Program:
     batch: int
     flush: bool = False
     constant_time: bool = False
+    storage: str = "float32"
     inputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)
     weights: list[tuple[te.Tensor, np.ndarray]] = field(default_factory=list)
     outputs: list[tuple[Layout, te.Tensor]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     operators: list[tuple[str, Callable[[], Program]]] = field(default_factory=list)
+    sources: list[te.Tensor] = field(default_factory=list)
 
     def __post_init__(self):
         self.batch = whole_number(self.batch, 1, "batch_size")
@@ -244,25 +251,27 @@ class Program:
         """Declare an input of known values, or of random ones."""
         return self.known(layout) if known else self.random(layout)
 
-    def weight(self, name: str, values: np.ndarray) -> te.Tensor:
-        """Declare an array that stays the same from call to call, in float32.
+    def weight(self, name: str, values: np.ndarray, dtype: str = "float32") -> te.Tensor:
+        """Declare an array that stays the same from call to call, in float32 or float16.
 
         Subnormal numbers become 0: a posterior mean without influence decays to one in training,
         and a processor takes a hundred times as long over it. In a trained 784-100-100-10 every
-        tenth mean was subnormal, which made the network eight times slower.
+        tenth mean was subnormal, which made the network eight times slower. Those of float16 stay:
+        they are converted to float32, where they are normal.
 
         Raises
         ------
         InputError
-            If a number is too large for float32.
+            If a number is too large for that type.
         """
         with np.errstate(over="ignore", under="ignore"):
-            single = np.ascontiguousarray(values, dtype=np.float32)
-        if not np.isfinite(single).all():
-            raise InputError(f"{name}: a number is too large for float32, or NaN")
-        single = np.where(np.abs(single) < np.finfo(np.float32).tiny, np.float32(0.0), single)
-        tensor = te.placeholder(single.shape, name=name)
-        self.weights.append((tensor, single))
+            narrow = np.ascontiguousarray(values, dtype=dtype)
+        if not np.isfinite(narrow).all():
+            raise InputError(f"{name}: a number is too large for {dtype}, or NaN")
+        if narrow.dtype == np.float32:
+            narrow = np.where(np.abs(narrow) < np.finfo(np.float32).tiny, np.float32(0.0), narrow)
+        tensor = te.placeholder(narrow.shape, dtype, name)
+        self.weights.append((tensor, narrow))
         return tensor
 
     def give(self, *activations: Activation) -> None:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import tvm
+
+from kernels.program.program import Program, Step
+
+
+def add_step(program: Program, workload: str, blocks: Sequence[str]) -> None:
+    """Let a program compute these blocks by whole vectors."""
+    transform = partial(schedule, blocks=blocks, lanes=program.target.lanes)
+    program.steps.append(Step(workload, {}, {}, transform))
 
 
 def schedule(sch: tvm.s_tir.Schedule, decisions, blocks: Sequence[str], lanes: int) -> None:

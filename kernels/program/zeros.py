@@ -334,4 +334,6 @@ def _scalar(bits):
     """The bits of all lanes of a vector together."""
     if "x" not in str(bits.ty):
         return bits
-    return tirx.call_llvm_pure_intrin("uint32", "llvm.vector.reduce.or", bits)
+    # On Arm the greatest of four lanes is one instruction, their disjunction five.
+    kind = "umax" if str(bits.ty).endswith("x4") else "or"
+    return tirx.call_llvm_pure_intrin("uint32", f"llvm.vector.reduce.{kind}", bits)

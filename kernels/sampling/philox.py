@@ -23,9 +23,12 @@ the carry is cut off.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tvm
 from tvm import te, tirx
 
+from refbnn.network import local_sampling
 from refbnn.network.counter_sampling import PURPOSE, row_blocks
 from refbnn.numerics.random.philox import MULTIPLIERS, ROUNDS, WEYL
 
@@ -66,19 +69,61 @@ def words(
         Word 8g + j of row lanes·pack + lane. A last group that is half empty ends in words of the
         next row, which nothing reads.
     """
-    n_packs, n_samples, groups, lanes = shape
-    r = te.reduce_axis((0, ROUNDS), name="r")
-    fold = te.comm_reducer(_round, lambda *types: tuple([_u64(0)] * 4), name="philox")
+    lanes = shape[-1]
 
-    def mixed(p, s, g, lane):
+    def counter(p, s, g, lane):
         block = ((p * lanes + lane) * row_blocks(row) + 2 * g).astype("uint64")
-        counter = [
-            block | ((block + _u64(1)) << _HALF),
+        return [
+            _pair(block),
             _twice(_u64(layer)),
             _twice(s.astype("uint64")),
             _twice(_u64(PURPOSE)),
         ]
-        c0, c1, c2, c3 = (tirx.Select(r == 0, c, _u64(0)) for c in counter)
+
+    return _words(name, seed, shape, counter)
+
+
+def words_of_outputs(
+    name: str, seed: te.Tensor, shape: tuple[int, int, int, int], n_out: int, layer: int
+) -> te.Tensor:
+    """Words for one layer's outputs, those of `refbnn.network.local_sampling.words`.
+
+    Parameters
+    ----------
+    name, seed, layer
+        As in `words`.
+    shape : (packs, batch, groups of eight samples, lanes)
+    n_out : int
+
+    Returns
+    -------
+    (packs, batch, groups, 8, lanes) uint32
+        Word of output lanes·pack + lane of an input in sample 8g + j. Outputs that pad the last
+        pack have the words of the next input's first ones.
+    """
+    lanes = shape[-1]
+
+    def counter(p, i, g, lane):
+        return [
+            _twice((i * n_out + p * lanes + lane).astype("uint64")),
+            _twice(_u64(layer)),
+            _pair((2 * g).astype("uint64")),
+            _twice(_u64(local_sampling.PURPOSE)),
+        ]
+
+    return _words(name, seed, shape, counter)
+
+
+def _words(
+    name: str, seed: te.Tensor, shape: tuple[int, int, int, int], counter: Callable
+) -> te.Tensor:
+    """Eight words of two counters, one in each half of the four words that `counter` gives."""
+    n_packs, n_rows, groups, lanes = shape
+    r = te.reduce_axis((0, ROUNDS), name="r")
+    fold = te.comm_reducer(_round, lambda *types: tuple([_u64(0)] * 4), name="philox")
+
+    def mixed(*index):
+        c0, c1, c2, c3 = (tirx.Select(r == 0, c, _u64(0)) for c in counter(*index))
         k0, k1 = (
             _twice((seed[n].astype("uint64") + r.astype("uint64") * _u64(WEYL[n])) & _LOW)
             for n in range(2)
@@ -93,7 +138,12 @@ def words(
             pair = tirx.Select(j % 4 == n, pairs[n][p, s, g, lane], pair)
         return tirx.Select(j < 4, pair & _LOW, pair >> _HALF).astype("uint32")
 
-    return te.compute((n_packs, n_samples, groups, GROUP, lanes), word, name=f"{name}_words")
+    return te.compute((n_packs, n_rows, groups, GROUP, lanes), word, name=f"{name}_words")
+
+
+def _pair(word):
+    """A word of 64 bits that is below 2³², and its successor in the upper half."""
+    return word | ((word + _u64(1)) << _HALF)
 
 
 def _twice(word):

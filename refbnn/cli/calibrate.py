@@ -49,18 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Print the factor, and the criterion before and after; or the ratio of variances."""
-    from dataclasses import asdict
-
-    from tabulate import tabulate
     from threadpoolctl import threadpool_limits
-    from tqdm import tqdm
 
-    from refbnn import data, load, save
+    from refbnn import data, load
     from refbnn.cli.models import require_classes, shaped, warn_of_other_data
-    from refbnn.cli.output import plotter, write_json
+    from refbnn.cli.output import plotter
     from refbnn.training.data import held_out
     from refbnn.uncertainty.pfp_vs_svi import PROPAGATED
-    from refbnn.uncertainty.variance_factor import BOUNDS, CRITERIA, choose
+    from refbnn.uncertainty.variance_factor import CRITERIA
 
     shared.require_one_of("--method", arguments.method, PROPAGATED)
     shared.require_one_of("--criterion", arguments.criterion, CRITERIA)
@@ -75,30 +71,37 @@ def run(arguments: argparse.Namespace) -> list[str]:
         require_classes(net, arguments.model, examples)
     if net.trained_on is not None and net.trained_on[1] != examples.fingerprint:
         warn_of_other_data("calibrate", net, arguments.model, examples)
-    if arguments.method != "pfp":
-        with threadpool_limits(arguments.threads, "blas"):
-            _measure(net, shaped(net, examples)[held], examples.source, arguments)
-        return []
-    with (
-        threadpool_limits(arguments.threads, "blas"),
-        tqdm(desc="calibrate", unit="propagation", disable=None) as bar,
-    ):
+    x = shaped(net, examples)[held]
+    with threadpool_limits(arguments.threads, "blas"):
+        if arguments.method != "pfp":
+            _measure(net, x, examples.source, arguments)
+            return []
+        return _choose(net, x, examples.y[held], examples.source, arguments, plot)
+
+
+def _choose(net, x, y, source, arguments: argparse.Namespace, plot) -> list[str]:
+    """Choose the factor, print and save it; a message if none serves."""
+    from dataclasses import asdict
+
+    from tabulate import tabulate
+    from tqdm import tqdm
+
+    from refbnn import save
+    from refbnn.cli.output import write_json
+    from refbnn.uncertainty.variance_factor import BOUNDS, choose
+
+    with tqdm(desc="calibrate", unit="propagation", disable=None) as bar:
         found = choose(
-            net,
-            shaped(net, examples)[held],
-            examples.y[held],
-            criterion=arguments.criterion,
-            seed=arguments.seed,
-            on_step=bar.update,
+            net, x, y, criterion=arguments.criterion, seed=arguments.seed, on_step=bar.update
         )
     unit = "nats" if found.criterion == "log_score" else "|log ratio|"
     rows = [
         ["variance factor", 1.0, found.factor],
         [f"{found.criterion}, {unit}", found.before, found.after],
     ]
-    print(tabulate(rows, [f"{len(held)} examples", "before", "after"], floatfmt=".4f"))
+    print(tabulate(rows, [_examples(x), "before", "after"], floatfmt=".4f"))
     numbers = asdict(found) | {"standard_error": found.standard_error}
-    write_json(arguments.json, {"data": examples.source, "examples": len(held), **numbers})
+    write_json(arguments.json, {"data": source, "examples": len(x), **numbers})
     plot(found)
     if found.on_bound:
         return [
@@ -114,6 +117,11 @@ def run(arguments: argparse.Namespace) -> list[str]:
     return []
 
 
+def _examples(x) -> str:
+    """Number of examples, in words."""
+    return "1 example" if len(x) == 1 else f"{len(x)} examples"
+
+
 def _require_no_factor(arguments: argparse.Namespace) -> None:
     """Raise InputError for an option that belongs to the choice of a factor."""
     for name, given in (
@@ -126,6 +134,10 @@ def _require_no_factor(arguments: argparse.Namespace) -> None:
                 f"{name} with --method {arguments.method}: this method uses no variance factor, so "
                 "none is chosen or saved; expected --method pfp, or no such option"
             )
+    if arguments.examples < 2:
+        raise InputError(
+            f"--examples {arguments.examples}: expected at least 2 for a ratio of variances"
+        )
 
 
 def _measure(net, x, source, arguments: argparse.Namespace) -> None:
@@ -139,10 +151,10 @@ def _measure(net, x, source, arguments: argparse.Namespace) -> None:
     print(
         f"variance of the outputs, sampled/{arguments.method}: {found.ratio:.4f} ± "
         f"{found.standard_error:.2g} (choice of examples {found.error_examples:.2g}, SVI's passes "
-        f"{found.error_passes:.2g})"
+        f"{found.error_passes:.2g}), of sums; median of all outputs {found.median:.4f}"
     )
     print(
-        f"{len(x)} examples, {PASSES} passes; {arguments.method} uses no variance factor: nothing "
+        f"{_examples(x)}, {PASSES} passes; {arguments.method} uses no variance factor: nothing "
         "is chosen or saved"
     )
     numbers = asdict(found) | {"standard_error": found.standard_error}

@@ -11,6 +11,7 @@ from refbnn.errors import InputError
 
 if TYPE_CHECKING:
     from refbnn import Network
+    from refbnn.data import Dataset
     from refbnn.uncertainty.pfp_vs_svi import Measure
 
 
@@ -42,19 +43,10 @@ def run(arguments: argparse.Namespace) -> list[str]:
     """Print the measures and whether the limits hold; those that do not are returned."""
     from dataclasses import asdict
 
-    from threadpoolctl import threadpool_limits
-    from tqdm import tqdm
-
     from refbnn import data, load
-    from refbnn.cli.models import (
-        require_classes,
-        require_propagation,
-        shaped,
-        sources,
-        warn_of_other_data,
-    )
-    from refbnn.cli.output import plotter, print_table, write_json
-    from refbnn.uncertainty.pfp_vs_svi import PROPAGATED, compare
+    from refbnn.cli.models import require_classes, require_propagation, sources, warn_of_other_data
+    from refbnn.cli.output import plotter, write_json
+    from refbnn.uncertainty.pfp_vs_svi import PROPAGATED
 
     shared.require_one_of("--method", arguments.method, PROPAGATED)
     plot = plotter(arguments.plot, "comparison")
@@ -66,6 +58,33 @@ def run(arguments: argparse.Namespace) -> list[str]:
     outside = None if arguments.ood is None else data.load(arguments.ood, "test")
     require_classes(net, arguments.model, inside)
     warn_of_other_data("compare", net, arguments.model, inside)
+    found, n_inside, n_outside = _compared(net, inside, outside, arguments)
+    _print(found, n_inside, n_outside, net, arguments)
+    missed = _verdicts(found, arguments.method.upper())
+    numbers = {
+        "data": sources(inside, outside),
+        "inputs": {"in_distribution": n_inside}
+        | ({"out_of_distribution": n_outside} if n_outside else {}),
+        "method": arguments.method,
+        "variance_factor": net.variance_factor if arguments.method == "pfp" else 1.0,
+        "samples": arguments.samples,
+        "measures": {key: asdict(m) | {"held": m.held} for key, m in found.items()},
+    }
+    write_json(arguments.json, numbers)
+    plot(found, arguments.method, arguments.samples)
+    return missed
+
+
+def _compared(
+    net: Network, inside: Dataset, outside: Dataset | None, arguments: argparse.Namespace
+) -> tuple[dict[str, Measure], int, int | None]:
+    """Compare on the first inputs; the measures, and the numbers of inputs inside and outside."""
+    from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
+
+    from refbnn.cli.models import shaped
+    from refbnn.uncertainty.pfp_vs_svi import compare
+
     x = shaped(net, inside, arguments.inputs)
     x_outside = None if outside is None else shaped(net, outside, arguments.inputs)
     with (
@@ -82,25 +101,24 @@ def run(arguments: argparse.Namespace) -> list[str]:
             seed=arguments.seed,
             on_samples=bar.update,
         )
-    name = arguments.method.upper()
-    print_table(["", name, "SVI", "difference", "", ""], _rows(found), left=(0, 4, 5))
-    n_outside = None if x_outside is None else len(x_outside)
-    sizes = f"{len(x)} inputs" + (f" and {n_outside} outside" if n_outside else "")
+    return found, len(x), None if x_outside is None else len(x_outside)
+
+
+def _print(
+    found: Mapping[str, Measure],
+    n_inside: int,
+    n_outside: int | None,
+    net: Network,
+    arguments: argparse.Namespace,
+) -> None:
+    """Print the table and what its numbers are."""
+    from refbnn.cli.output import print_table
+
+    header = ["", arguments.method.upper(), "SVI", "difference", "", ""]
+    print_table(header, _rows(found), left=(0, 4, 5))
+    sizes = f"{n_inside} inputs" + (f" and {n_outside} outside" if n_outside else "")
     print(f"\n{sizes}; SVI: {arguments.samples} passes. absolute_difference: mean over inputs")
     _print_notes(net, arguments.method)
-    numbers = {
-        "data": sources(inside, outside),
-        "inputs": {"in_distribution": len(x)}
-        | ({"out_of_distribution": n_outside} if n_outside else {}),
-        "method": arguments.method,
-        "variance_factor": net.variance_factor if arguments.method == "pfp" else 1.0,
-        "samples": arguments.samples,
-        "measures": {key: asdict(m) | {"held": m.held} for key, m in found.items()},
-    }
-    missed = _verdicts(found, name)
-    write_json(arguments.json, numbers)
-    plot(found, arguments.method, arguments.samples)
-    return missed
 
 
 def _rows(found: Mapping[str, Measure]) -> list[list[str]]:

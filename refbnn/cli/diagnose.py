@@ -155,13 +155,19 @@ def _print_bounds(bounds: list[dict]) -> None:
 
 def _print_limits(net) -> None:
     """Say what the numbers leave out."""
+    from refbnn.layers.images.pool_first import pool_first
     from refbnn.uncertainty.diagnostics.diagnose import MOST_UNITS
 
     print(f"linearised: for at most {MOST_UNITS} outputs of a layer, evenly spaced")
     print("first order: without what the correlation of a layer's inputs adds")
-    reset = [str(i) for i, layer in enumerate(net.layers[:-1]) if not _is_followed(layer)]
+    # Max pooling comes before a monotone activation here.
+    order = enumerate(pool_first(net.layers)[:-1])
+    reset = [f"{i} {type(layer).__name__}" for i, layer in order if not _is_followed(layer)]
     if reset:
-        print(f"first order: outputs of the layers {', '.join(reset)} are taken for Gaussian")
+        print(
+            f"first order: outputs of the layers {', '.join(reset)} (in the order of propagation) "
+            "are taken for Gaussian"
+        )
     if net.variance_factor != 1.0:
         print("without the network's variance factor")
 

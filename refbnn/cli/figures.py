@@ -14,12 +14,14 @@ NAMES = (
     "inverse_cdf",
     "kl_error",
     "linearised",
+    "linearised_cost",
     "half_precision",
     "high_epistemic",
     "pfp_error",
     "reliability",
     "softmax_error",
     "speed",
+    "scale",
     "correlated_shape",
     "variance_forms",
     "training_speed",
@@ -84,4 +86,5 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 def _pictures(folder: Path) -> dict[Path, int]:
     """Pictures of a folder, and when each was written, in ns."""
-    return {path: path.stat().st_mtime_ns for path in sorted(folder.glob("*.png"))}
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix in (".png", ".svg")]
+    return {path: path.stat().st_mtime_ns for path in paths}

@@ -23,6 +23,7 @@ pass of a layer is its product with G; covariances are (B, K, K).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,16 @@ from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 
 Rule = tuple[np.ndarray | None, np.ndarray | None]
+
+
+class NoRuleError(InputError):
+    """A layer has no rule of linearised propagation."""
+
+    def __init__(self, layer: object):
+        super().__init__(
+            f"linearised: {layer} has no rule; expected a method linearise, as of "
+            "refbnn.layers.linearisation.LinearisedLayer, or the method 'pfp' or 'svi'"
+        )
 
 
 class LinearisedLayer(Protocol):
@@ -67,7 +78,7 @@ class LinearisedLayer(Protocol):
 
 def quadratic_form(J: np.ndarray, var: np.ndarray) -> np.ndarray:
     """J diag(var) Jᵀ for each example: J (K, B, ...), var (B, ...) of at least 0 -> (B, K, K)."""
-    scaled = (J * np.sqrt(var)).reshape(*J.shape[:2], -1).swapaxes(0, 1)
+    scaled = (J * np.sqrt(var)).reshape(*J.shape[:2], prod(J.shape[2:])).swapaxes(0, 1)
     return scaled @ scaled.swapaxes(1, 2)
 
 
@@ -103,7 +114,7 @@ def linearise_in_a_row(
 
     Raises
     ------
-    InputError
+    NoRuleError
         If a layer has no rule.
     """
     covariance = np.zeros((J.shape[1], len(J), len(J)))
@@ -113,10 +124,7 @@ def linearise_in_a_row(
         if J_now is None or not isinstance(y, Moments):
             return covariance, None  # before the first layer with weights all is known
         if not hasattr(layers[index], "linearise"):
-            raise InputError(
-                f"linearised: {layers[index]} has no rule; expected a method linearise, as of "
-                "refbnn.layers.linearisation.LinearisedLayer, or the method 'pfp' or 'svi'"
-            )
+            raise NoRuleError(layers[index])
         own, J_now = layers[index].linearise(x, y, posteriors[index], J_now)
         if own is not None:
             covariance += own

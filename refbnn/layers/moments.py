@@ -26,8 +26,9 @@ class Moments:
     """Mean and variance of every entry of an array of random variables.
 
     They count as independent, but for those of one channel of a convolution's outputs, which share
-    weights: pooling asks `shared` for the covariances in a window. An index or a slice gives the
-    moments of those rows.
+    weights: pooling asks `shared` for the covariances in a window. An index, a slice, a mask or
+    indices give the moments of those rows, with what they share; another index gives moments of
+    entries that count as independent.
 
     Parameters
     ----------
@@ -77,13 +78,17 @@ class Moments:
         The checks would take as long as a small compiled network.
         """
         moments = object.__new__(cls)
-        moments.__dict__.update(mean=mean, var=var, shared=None)
+        entries = moments.__dict__  # by __init__ it would take twice as long
+        entries["mean"], entries["var"], entries["shared"] = mean, var, None
         return moments
 
     __iter__ = None  # `mean, var = moments` would unpack two rows
 
     def __getitem__(self, rows) -> Moments:
-        return Moments.unchecked(self.mean[rows], self.var[rows])
+        part = Moments.unchecked(self.mean[rows], self.var[rows])
+        if self.shared is not None and self.mean.ndim == 4 and _picks_rows(rows):
+            part.__dict__["shared"] = self.shared[rows]
+        return part
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,18 +98,19 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class JointMoments:
-    """Mean and covariance of random vectors. An index or a slice gives those of these rows.
+    """Mean and covariance of random vectors. A slice, a mask or indices give those of these rows.
 
     Parameters
     ----------
-    mean : (B, n)
-    cov : (B, n, n)
+    mean : array_like (B, n)
+    cov : array_like (B, n, n)
         Symmetric; positive semidefinite to rounding.
 
     Raises
     ------
     InputError
-        If the shapes do not belong together, an entry is NaN or infinite, a variance is negative.
+        If one is no array of real numbers, the shapes do not belong together, an entry is NaN or
+        infinite, a variance is negative.
 
     Examples
     --------
@@ -112,12 +118,20 @@ class JointMoments:
     >>> y = JointMoments(np.zeros((1, 2)), np.array([[[1.0, 0.5], [0.5, 2.0]]]))
     >>> y.var
     array([[1., 2.]])
+    >>> y[:1].shape
+    (1, 2)
     """
 
     mean: np.ndarray
     cov: np.ndarray
 
+    if TYPE_CHECKING:  # lists become arrays
+
+        def __init__(self, mean: ArrayLike, cov: ArrayLike) -> None: ...
+
     def __post_init__(self):
+        for field_name in ("mean", "cov"):
+            _make_real(self, field_name, "joint moments")
         if self.mean.ndim != 2 or self.cov.shape != (*self.mean.shape, self.mean.shape[1]):
             raise InputError(
                 f"joint moments: mean has shape {self.mean.shape} and covariance "
@@ -137,7 +151,7 @@ class JointMoments:
 
     __iter__ = None  # as of Moments
 
-    def __getitem__(self, rows: slice | np.ndarray) -> JointMoments:
+    def __getitem__(self, rows: slice | np.ndarray | list[int]) -> JointMoments:
         return JointMoments(self.mean[rows], self.cov[rows])
 
     @property
@@ -164,18 +178,31 @@ def real_arrays(pair: object, first: str, second: str, name: str) -> tuple[np.nd
     InputError
         If a field is no array of real numbers, or the shapes differ; the message opens with `name`.
     """
-    a, b = (real_array(getattr(pair, field), f"{name}: {field}") for field in (first, second))
-    if a.dtype.kind != "f":  # squares of small integers would overflow
-        a = a.astype(float)
-    if b.dtype.kind != "f":
-        b = b.astype(float)
-    object.__setattr__(pair, first, a)
-    object.__setattr__(pair, second, b)
+    a, b = (_make_real(pair, field, name) for field in (first, second))
     if a.shape != b.shape:
         raise InputError(
             f"{name}: {first} has shape {a.shape} and {second} {b.shape}; expected the same shape"
         )
     return a, b
+
+
+def _make_real(owner: object, field: str, name: str) -> np.ndarray:
+    """Make a field of a frozen dataclass an array of floats."""
+    array = real_array(getattr(owner, field), f"{name}: {field}")
+    if array.dtype.kind != "f":  # squares of small integers would overflow
+        array = array.astype(float)
+    object.__setattr__(owner, field, array)
+    return array
+
+
+def _picks_rows(index: object) -> bool:
+    """Whether an index is one of the first axis alone."""
+    if isinstance(index, slice):
+        return True
+    if not isinstance(index, int | np.integer | list | np.ndarray):
+        return False
+    array = np.asarray(index)
+    return array.ndim == 1 or (array.ndim == 0 and array.dtype.kind in "iu")
 
 
 def require_finite_outputs(y: np.ndarray, layer: str) -> None:

@@ -24,7 +24,10 @@ class Weightless(ABC):
     def __repr__(self) -> str:
         return short_repr(self)
 
-    entrywise = False  # each output depends on the input at its place, with a method `gain`
+    @property
+    def entrywise(self) -> bool:
+        """Whether each output depends on the input at its place alone, with a method `gain`."""
+        return False
 
     @abstractmethod
     def output_shape(self, shape: Shape) -> Shape:

@@ -27,12 +27,12 @@ from diagonal Gaussian moments.
 rests are sums of different weights' independent noises times functions of earlier ones. A
 convolution leaves out the correlation of products of two noises at different positions.
 
-*One hidden layer*, known inputs: pre-activations z_i depend on different weights, so they and all
-f(z_i) are independent, and Cov[ℓ] = µ diag(Var f) µᵀ + diag(Σ σ² E[f²] + σ_b²), which is the sum
-above with g² v + r = Var f. Exact for any law whose pre-activations have the moments used, as
+*One dense hidden layer*, known inputs: pre-activations z_i depend on different weights, so they and
+all f(z_i) are independent, and Cov[ℓ] = µ diag(Var f) µᵀ + diag(Σ σ² E[f²] + σ_b²), which is the
+sum above with g² v + r = Var f. Exact for any law whose pre-activations have the moments used, as
 diagonal propagation is; only the covariances are new.
 
-*More layers*: units i and k of a later layer are correlated, ρ. With the Hermite coefficients
+*More dense layers*: units i and k of a later layer are correlated, ρ. With the Hermite coefficients
 a_n = E[f^(n)(z)] s^n of each (s the deviation of z), jointly Gaussian units have (Mehler)
 
     Cov[f(z_i), f(z_k)] = Σ_{n ≥ 1} a_n^(i) a_n^(k) ρⁿ/n!.
@@ -41,6 +41,19 @@ The term n = 1 is what the gains carry; left out is at most ρ² √(r_i r_k), b
 n ≥ 2, with r the own variances. So what is left out of J Cov[f] Jᵀ at one layer is at most
 Σ_{i≠k} |J_i J_k| ρ_ik² √(r_i r_k), second order in the correlations. They are small where many
 weights meet: each of n inputs brings noise of its own.
+
+*Activations behind a convolution*, the first one too: positions p and q of one channel share all
+their weights, so ρ is large where their patches are alike, and 1 where the image is uniform. What
+is left out of a channel is at most Σ_{p≠q} |J_p J_q| ρ_pq² √(r_p r_q), and all of that for ρ = 1
+and equal marginals: the rests are then one random variable, and the error is of first order. With J
+= 1 at n positions the variance is n² Var f, of which n² g² v + n r are found. ReLU at 36 positions
+of an image of one value, kernel 3 × 3, deviation 0.3 of all weights and the bias: the variance is
+1.35 times the linearised one for weights of mean 0, 2.5 times for −0.1, 7.5 times for −0.2. In
+trained networks the median is 1.00 to 1.02; `refbnn diagnose` shows the sampled ratio of every
+layer. The covariance of pooled entries behind an activation (`refbnn.layers.images.shared_weights`)
+has the same limit.
+
+*Maxima of windows that overlap* depend on common entries; their rests are taken as uncorrelated.
 
 *Gains* of narrow deep networks come from variances that are too small, and with them the means. A
 second sweep with the variances that the covariance of each layer implies takes n × n matrices, so
@@ -166,7 +179,7 @@ def variances(
         part = units[first : first + at_a_time]
         J = np.zeros((len(part), n, prod(shape)))
         J[np.arange(len(part)), :, part] = 1.0
-        cov, _ = linearise_in_a_row(layers, activations, own, J.reshape(-1, n, *shape))
+        cov, _ = linearise_in_a_row(layers, activations, own, J.reshape(len(part), n, *shape))
         found[:, first : first + at_a_time] = np.einsum("bkk->bk", cov)
     return found
 

@@ -17,7 +17,7 @@ from refbnn.layers.layer import Shape, layers_in_a_row, shape_of
 from refbnn.layers.moments import JointMoments, Moments, deterministic, require_finite_outputs
 from refbnn.layers.posterior import Posterior
 from refbnn.network import correlated_weights as correlation
-from refbnn.network import counter_sampling, linearised
+from refbnn.network import counter_sampling, linearised, local_sampling
 from refbnn.network.input_range import Range, warn_if_far
 from refbnn.network.input_shape import shaped
 from refbnn.network.layout import Layout
@@ -280,6 +280,7 @@ class Network:
         n_samples: int = 30,
         rng: np.random.Generator | None = None,
         seed: int | None = None,
+        local: bool = False,
     ) -> np.ndarray:
         """Outputs under n_samples independent posterior samples.
 
@@ -292,6 +293,10 @@ class Network:
         seed : int, optional
             Samples 0 to n_samples − 1 of this seed, the weights that the compiled kernels draw
             too (`refbnn.network.counter_sampling`).
+        local : bool
+            Whether outputs of layers are sampled in place of weights, for each input on its own
+            (`refbnn.network.local_sampling`): the same law for one input, for dense networks and
+            the Gaussian law.
 
         Returns
         -------
@@ -302,8 +307,10 @@ class Network:
         InputError
             If x does not fit or holds NaN or infinity, n_samples is below 1, not exactly one of
             `rng` and `seed` is given, or a layer's output overflows; with `seed`, also if weights
-            are correlated.
+            are correlated; with `local`, also if the network is not dense or not Gaussian.
         """
+        if local:
+            local_sampling.require_local(self)
         if (rng is None) == (seed is None):
             raise InputError(
                 "sample: expected either rng=, a generator of NumPy, or seed=, an integer"
@@ -314,13 +321,17 @@ class Network:
         x = finite_array(x, "x")
         shape = self._check_batch(x)
         warn_if_far(x, self.input_range)
+        blocks = self._blocks(len(x), x.shape[1:])
         outputs = np.empty((n_samples, len(x), *shape))
+        if local:
+            local_sampling.fill(outputs, self, x, blocks, rng, seed)
+            return outputs
         for number, output in enumerate(outputs):  # one set of weights in memory at a time
             if seed is not None:
                 weights, _ = counter_sampling.draw(self, seed, number)
             elif rng is not None:
                 weights = {name: drawn[0] for name, drawn in self.draw(rng)[0].items()}
-            for rows in self._blocks(len(x), x.shape[1:]):
+            for rows in blocks:
                 output[rows] = self._sampled(x[rows].astype(float), self.by_layer(weights))
         return outputs
 

@@ -51,34 +51,34 @@ def maximum(mean: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     """
     k = mean.shape[-1]
     means = [mean[..., i] for i in range(k)]
-    covs = [[cov[..., i, j] for j in range(k)] for i in range(k)]
+    covs = {(i, j): cov[..., i, j] for i in range(k) for j in range(i, k)}
     weights: list[dict[int, np.ndarray]] = [{i: np.ones(mean.shape[:-1])} for i in range(k)]
     while len(means) > 1:
         pairs = [(i, i + 1) for i in range(0, len(means) - 1, 2)]
-        joined = [pair(means[i], means[j], covs[i][i], covs[j][j], covs[i][j]) for i, j in pairs]
+        joined = [pair(means[i], means[j], covs[i, i], covs[j, j], covs[i, j]) for i, j in pairs]
         if len(means) % 2:
             pairs.append((len(means) - 1, len(means) - 1))
-            joined.append((means[-1], covs[-1][-1], np.ones(mean.shape[:-1])))
-        rows = [
-            [p * a + (1.0 - p) * b for a, b in zip(covs[i], covs[j], strict=True)]
-            for (i, j), (_, _, p) in zip(pairs, joined, strict=True)
-        ]
-        covs = [
-            [
-                p * row[i] + (1.0 - p) * row[j]
-                for (i, j), (_, _, p) in zip(pairs, joined, strict=True)
-            ]
-            for row in rows
-        ]
-        for n, (_, var, _) in enumerate(joined):
-            covs[n][n] = var
+            joined.append((means[-1], covs[pairs[-1]], np.ones(mean.shape[:-1])))
+        covs = _joined_covariances(covs, pairs, joined)
         weights = [
             {e: p * w for e, w in weights[i].items()}
             | ({e: (1.0 - p) * w for e, w in weights[j].items()} if j != i else {})
             for (i, j), (_, _, p) in zip(pairs, joined, strict=True)
         ]
         means = [m for m, _, _ in joined]
-    return means[0], covs[0][0], np.stack([weights[0][e] for e in range(k)], axis=-1)
+    return means[0], covs[0, 0], np.stack([weights[0][e] for e in range(k)], axis=-1)
+
+
+def _joined_covariances(covs: dict, pairs: list, joined: list) -> dict:
+    """Covariances (m, n), m ≤ n, of the maxima of pairs, from those of the entries."""
+    after = {}
+    for m, ((i, j), (_, var, p)) in enumerate(zip(pairs, joined, strict=True)):
+        after[m, m] = var
+        for n in range(m + 1, len(pairs)):
+            _, _, q = joined[n]
+            one, other = (p * covs[i, e] + (1.0 - p) * covs[j, e] for e in pairs[n])
+            after[m, n] = q * one + (1.0 - q) * other
+    return after
 
 
 def pair(mean_1, mean_2, var_1, var_2, cov):

@@ -48,6 +48,7 @@ def predict(
     n_samples: int | None = None,
     seed: int = 0,
     on_samples: OnSamples | None = None,
+    local: bool = False,
 ) -> Prediction:
     """Predict the classes of inputs, with their uncertainty.
 
@@ -56,30 +57,33 @@ def predict(
     net : Network
     x : (B, ...)
     method : str
-        "pfp": one propagation, then integrals over independent Gaussian logits. "linearised": one
-        propagation and a pass back for the covariance of the logits
-        (`refbnn.network.linearised`), then a fixed table of their points. "full": one propagation
-        with all covariances of a dense network, at some hundred times the cost, then the same
-        table. "svi": passes with sampled weights. Only "pfp" uses the network's variance factor.
+        "pfp": propagation, then integrals over independent Gaussian logits. "linearised": with
+        the covariance of the logits (`refbnn.network.linearised`), then a fixed table of their
+        points. "full": with all covariances of a dense network, at some hundred times the cost,
+        then the same table. "svi": passes with sampled weights. Only "pfp" uses the network's
+        variance factor.
     n_samples : int, optional
-        Passes of "svi" (30 by default), points of the table of "linearised" and "full" (1024;
-        none for two classes, which are exact), or draws of "pfp" in place of its exact quadrature
-        (none).
+        Passes of "svi" (30 by default), points of the table (1024; none for two classes, which are
+        exact), or draws of "pfp" in place of its exact quadrature (none).
     seed : int
-        Seed of the passes of "svi" and the draws of "pfp"; the other methods draw nothing.
+        Of the passes of "svi" and the draws of "pfp".
     on_samples : callable, optional
         Called by "svi" with the number of passes done since the last call.
+    local : bool
+        Whether "svi" samples outputs of layers in place of weights
+        (`refbnn.network.local_sampling`): for dense networks and the Gaussian law.
 
     Returns
     -------
     Prediction
-        Of the classes 0 … C − 1 by C logits; of the classes 0 and 1 by one logit, that of class 1.
+        Of classes 0 … C − 1 by C logits, or of 0 and 1 by one logit, that of class 1.
 
     Raises
     ------
     InputError
         If the method is unknown, n_samples < 2, x does not fit the network, is too large for it, or
-        is masked or complex; or the outputs are no row, or were trained as targets.
+        is masked or complex; the outputs are no row, or were trained as targets; or `local` does
+        not fit the method or the network.
 
     Examples
     --------
@@ -92,9 +96,11 @@ def predict(
     """
     x = _checked(net, x, method, n_samples, seed)
     require_classifier(net.likelihood)
+    if local and method != "svi":
+        raise InputError(f'predict: local with the method {method!r}; expected "svi"')
     rng = stream(seed, "predict")
     if method == "svi":
-        sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples)
+        sums = class_sums(net, x, n_samples or SVI_SAMPLES, rng, on_samples, local)
         return _without_nan(sums.classes)
     if method != "pfp":
         joint = class_joint(joint_moments(net, x, method))
@@ -109,9 +115,10 @@ def class_sums(
     n_samples: int,
     rng: np.random.Generator,
     on_samples: OnSamples | None = None,
+    local: bool = False,
 ) -> OutputSums:
-    """Accumulate n_samples sampled passes of a classifier."""
-    blocks = _sample_blocks(net, x, n_samples, rng, on_samples)
+    """Accumulate n_samples sampled passes of a classifier; `local` as in `predict`."""
+    blocks = _sample_blocks(net, x, n_samples, rng, on_samples, local)
     return reduce(add, map(OutputSums.of_classes, blocks))
 
 
@@ -135,15 +142,21 @@ def predict_targets(
     n_targets : int
         D.
     x, method, n_samples, seed, on_samples
-        As in `predict`; only "svi" takes samples.
+        As in `predict`, but only "svi" takes n_samples.
 
     Raises
     ------
     InputError
-        If `predict` would raise it, the outputs are neither (D,) nor (2D,), or were trained as
-        logits or for another D; or a variance is too large for a float.
+        If `predict` would raise it, another method than "svi" is given n_samples, the outputs are
+        neither (D,) nor (2D,), or were trained as logits or for another D; or a variance is too
+        large for a float.
     """
     x = _checked(net, x, method, n_samples, seed)
+    if n_samples is not None and method != "svi":
+        raise InputError(
+            f"predict: {n_samples} samples for targets by the method {method!r}, which draws none; "
+            "expected no number of samples, or the method 'svi'"
+        )
     _check_targets(net, _flat_outputs(net, x), n_targets)
     if method == "pfp":
         found = from_output_moments(net.propagate(x), n_targets)
@@ -226,12 +239,13 @@ def _sample_blocks(
     n_samples: int,
     rng: np.random.Generator,
     on_samples: OnSamples | None,
+    local: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield samples of the outputs (S, B, C) in blocks of about _NUMBERS numbers."""
     size = max(1, _NUMBERS // max(1, len(x) * _flat_outputs(net, x)))
     for start in range(0, n_samples, size):
         n = min(size, n_samples - start)
-        outputs = net.sample(x, n, rng)
+        outputs = net.sample(x, n, rng, local=local)
         if not np.abs(outputs).max(initial=0.0) <= _GREATEST_OUTPUT:
             raise InputError(
                 f"predict: sampled outputs of more than {_GREATEST_OUTPUT:g}, or NaN; expected "

@@ -17,7 +17,8 @@ squared ratio of means to deviations. Measured in float32 (ε = 6e-8) for the wo
 with 100 inputs: 0.6 % at a ratio of 100, no digit left at 1000 (`figures.variance_forms`).
 A variance below 0, possible where the two sums run in different memory orders, counts as 0. The
 form of the layers adds terms that are not negative. This form serves for comparison with networks
-and kernels that use it.
+and kernels that use it. Covariances of pooled entries (`refbnn.layers.images.shared_weights`) have
+one form.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def moments(layer: Layer, x: np.ndarray | Moments, posteriors: Mapping[str, Post
     )
     of_means = layer.forward(squares, {"weight": weight.mean**2, "bias": np.zeros_like(bias.mean)})
     mean = layer.forward(known.mean, {"weight": weight.mean, "bias": bias.mean})
-    return Moments(mean, np.maximum(raw - of_means, 0))
+    shared = layer.shared(x, posteriors) if isinstance(layer, Conv2d) else None
+    return Moments(mean, np.maximum(raw - of_means, 0), shared=shared)
 
 
 def propagate(net: Network, x: np.ndarray) -> Moments:

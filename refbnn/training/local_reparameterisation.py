@@ -31,6 +31,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Layer
 from refbnn.layers.layer import Arrays
+from refbnn.network.local_sampling import mean_and_spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def forward(
             tapes.append(Tape(x))
             x = layer.forward(x, {})
             continue
-        m, spread = layer.forward(x, mu), np.sqrt(layer.forward(x * x, sigma2))
+        m, spread = mean_and_spread(layer, x, mu, sigma2)
         noise = rng.standard_normal((*lead, *m.shape), dtype=m.dtype.type)
         tapes.append(Tape(x, noise, spread))
         x, lead = m + spread * noise, ()  # from here on the activations carry the sample axis

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import verification
+from refbnn import predict
 from refbnn.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -15,14 +16,18 @@ from refbnn.layers import (
 from refbnn.layers.activations import elementwise
 from refbnn.layers.images import conv2d, max_pool2d, shared_weights
 from refbnn.layers.linearisation import quadratic_form
-from refbnn.layers.moments import Moments
+from refbnn.layers.moments import JointMoments, Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.noise import DeviceLaw, Gaussian, Law
 from refbnn.numerics import correlated_maximum, gaussian_maximum
 from refbnn.prediction import covariance, raw_moments
+from refbnn.prediction.result import Prediction, from_logit_samples
+from refbnn.prediction.softmax import by_table
 from refbnn.training.kl import kl
-from verification import linearised_networks, softmax
+from verification import linearised_networks, softmax, softmax_table
 from verification.check import MomentEstimate, against_monte_carlo, blocks
+from verification.kernels import linearised as linearised_kernels
+from verification.kernels import predictions
 
 LAWS: dict[str, Law] = {"device law": DeviceLaw(-0.3, 0.2, (0.3, 0.8)), "Gaussian law": Gaussian()}
 STEPS = {step.name: step for step in verification.steps(LAWS, "host", "local")}
@@ -262,3 +267,96 @@ def test_the_jackknife_finds_the_error_of_a_ratio():
     np.testing.assert_allclose(sampled[3], np.delete(y, 2, axis=0).var(ddof=1), rtol=1e-12)
     found = linearised_networks.ratio(np.ones((1, 1)), sampled)
     assert found.error == pytest.approx(np.sqrt(2 / (20 * size)), rel=0.48)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.1])
+def test_a_wrong_covariance_of_logits_is_caught(monkeypatch, factor):
+    """Covariances of different logits dropped, or all of them a tenth too large."""
+
+    def wrong(logits):
+        diagonal = logits.cov * np.eye(logits.shape[1])
+        return by_table(JointMoments(logits.mean, factor * logits.cov if factor else diagonal))
+
+    monkeypatch.setattr(softmax_table, "by_table", wrong)
+    checks = STEPS["softmax of correlated logits"].run(50_000, seed=0)
+    assert [check.holds for check in checks] == [False] * 4
+
+
+class Computed:
+    """The reference in the place of a compiled network, with a fault or without."""
+
+    def __init__(self, net, spoil=lambda result: result, method="pfp"):
+        self.net, self.spoil, self.method = net, spoil, method
+
+    def __call__(self, x, seed=None):
+        if seed is None:
+            return self.spoil(self.net.propagate(x, method=self.method))
+        return self.net.sample(x, 17, seed=seed)
+
+    def predict(self, x, seed=None):
+        if seed is None:
+            return self.spoil(predict(self.net, x, method=self.method))
+        y = self(x, seed)
+        return self.spoil(from_logit_samples(y, Moments(y.mean(axis=0), y.var(axis=0, ddof=1))))
+
+
+def reversed_pairs(y):
+    """Covariances of the first output with others in the wrong order."""
+    cov = y.cov.copy()
+    cov[:, 0, 1:] = cov[:, 1:, 0] = cov[:, 0, :0:-1]
+    return JointMoments.unchecked(y.mean, cov)
+
+
+def without_one(y):
+    """A thousandth of one variance is lost."""
+    cov = y.cov.copy()
+    cov[:, 1, 1] *= 0.999
+    return JointMoments.unchecked(y.mean, cov)
+
+
+@pytest.mark.parametrize("spoil", [reversed_pairs, without_one])
+def test_a_wrong_covariance_of_a_compiled_network_is_caught(monkeypatch, spoil):
+    def compiled(fault):
+        def compile_network(net, *_, method, **__):
+            return Computed(net, fault, method)
+
+        monkeypatch.setattr(linearised_kernels, "compile_network", compile_network)
+        return [check.holds for check in STEPS["linearised kernels"].run(0, seed=0)]
+
+    assert all(compiled(lambda y: y))
+    assert not any(compiled(spoil))
+
+
+def entropies_exchanged(p):
+    return Prediction.computed(
+        p.logits, p.probabilities, p.entropy, p.aleatoric, p.mutual_information
+    )
+
+
+def classes_in_reverse(p):
+    return Prediction(p.logits, p.probabilities[:, ::-1], p.aleatoric)
+
+
+def without_mutual_information(p):
+    return Prediction.computed(
+        p.logits, p.probabilities, p.aleatoric, p.entropy, 0.99 * p.mutual_information
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil", [entropies_exchanged, classes_in_reverse, without_mutual_information]
+)
+def test_a_wrong_compiled_prediction_is_caught(monkeypatch, spoil):
+    def compiled(fault):
+        def of(result):
+            return fault(result) if isinstance(result, Prediction) else result
+
+        def compile_network(net, *_, method="pfp", **__):
+            return Computed(net, of, method)
+
+        monkeypatch.setattr(predictions, "compile_network", compile_network)
+        monkeypatch.setattr(predictions, "compile_sampled", lambda net, *_: Computed(net, of))
+        return [check.holds for check in STEPS["compiled predictions"].run(0, seed=0)]
+
+    assert all(compiled(lambda p: p))
+    assert not any(compiled(spoil))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from math import prod
@@ -20,7 +19,7 @@ from kernels.arithmetic import gaussian_panels
 from kernels.arithmetic.gaussian_panels import Quadrature
 from kernels.arithmetic.polynomials import f32, finite
 from kernels.program import vectors
-from kernels.program.program import Activation, Layout, Program, Step
+from kernels.program.program import Activation, Layout, Program
 from refbnn.layers import activations
 from refbnn.layers.activations.elementwise import Elementwise
 
@@ -95,8 +94,7 @@ def _with_gain(program: Program, name: str, f: ClosedForm, x: Activation) -> Act
     workload = f"{f.operator} with gain {prod(map(int, x.mean.shape))}"
     shape = x.layout.tensor_shape(program.batch)
     result = te.compute(shape, formula, name=name)
-    transform = partial(vectors.schedule, blocks=[f"{name}_v0"], lanes=program.target.lanes)
-    program.steps.append(Step(workload, {}, {}, transform))
+    vectors.add_step(program, workload, [f"{name}_v0"])
     return Activation(x.layout, *result)
 
 
@@ -120,7 +118,5 @@ def computed(
     """
     result = te.compute(layout.tensor_shape(program.batch), formula, name=name)
     mean, var = (result, None) if known else result
-    blocks = [name if known else f"{name}_v0"]
-    transform = partial(vectors.schedule, blocks=blocks, lanes=program.target.lanes)
-    program.steps.append(Step(workload, {}, {}, transform))
+    vectors.add_step(program, workload, [name if known else f"{name}_v0"])
     return Activation(layout, mean, var)

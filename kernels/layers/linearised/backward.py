@@ -139,7 +139,7 @@ class Backward:
         A = te.compute(
             shape, lambda b, r, *i: rows(of(b, r), *i) * own(b, *i), name=f"{name}_weighted"
         )
-        self._vectorised(f"weighted {_words(shape)}", [f"{name}_weighted"])
+        vectors.add_step(self.program, f"weighted {_words(shape)}", [f"{name}_weighted"])
         form = pairs(self.program, f"{name}_form", A, rows, of, f"{name}_weighted")
         self.forms.append(form)
 
@@ -180,7 +180,7 @@ class Backward:
     def sum(self, name: str, one: te.Tensor, other: te.Tensor) -> te.Tensor:
         """Add two arrays R of the same shape."""
         result = te.compute(one.shape, lambda *i: one(*i) + other(*i), name=name)
-        self._vectorised(f"sum {_words(one.shape)}", [name])
+        vectors.add_step(self.program, f"sum {_words(one.shape)}", [name])
         return result
 
     def covariance(self) -> te.Tensor:
@@ -199,13 +199,8 @@ class Backward:
     def _entries(self, name: str, formula: Callable, J: Jacobian) -> te.Tensor:
         shape = J.layout.tensor_shape(self.program.batch)
         result = te.compute(shape, formula, name=name)
-        self._vectorised(f"entries {_words(shape)}", [name])
+        vectors.add_step(self.program, f"entries {_words(shape)}", [name])
         return result
-
-    def _vectorised(self, workload: str, blocks: list[str]) -> None:
-        lanes = self.program.target.lanes
-        transform = partial(vectors.schedule, blocks=blocks, lanes=lanes)
-        self.program.steps.append(Step(workload, {}, {}, transform))
 
     def _require_moderate(self, shape: tuple[int, ...]) -> None:
         if prod(shape) > _MOST:
@@ -216,14 +211,14 @@ class Backward:
             )
 
 
-def back(program: Program, y: Activation, tape: list[Back]) -> te.Tensor:
-    """Go back from outputs y, in rows, along the tape: their covariance, (B, K, K padded)."""
+def back(program: Program, y: Activation, tape: list[Back]) -> Backward:
+    """Go back from outputs y, in rows, along the tape."""
     (n_outputs,) = y.layout.shape
     backward = Backward(program, n_outputs)
     J: Jacobian | None = Jacobian(y.layout)
     if y.var is not None:
         J = go_back(backward, J, tape)
-    return backward.covariance()
+    return backward
 
 
 def go_back(backward: Backward, J: Jacobian | None, tape: list[Back]) -> Jacobian | None:

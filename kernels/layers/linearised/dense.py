@@ -56,7 +56,7 @@ def _product(program: Program, name: str, mu: np.ndarray, rows: te.Tensor) -> te
     unroll = target.lanes if target.is_arm else 1
     w = program.weight(f"{name}_weight", dense.by_tiles([packed], packs, unroll))
     x = Activation(Rows(n_out, target.lanes), rows, None)
-    y = dense.compute(name, x, w, [], layout, "mean", unroll)
+    y = dense.compute(name, x, [w], [], [], layout, "mean", unroll)
     program.steps.append(
         Step(
             workload=f"dense {n_out}x{n_in} rows {n_rows} back",

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from tvm import te
 
-from kernels.arithmetic.polynomials import f32
 from kernels.layers import (
     conv2d,
     dense,
     folding,
+    max_pool2d,
     normalise,
     residual,
     shared_weights,
@@ -27,7 +26,6 @@ from kernels.layers.linearised import images as images_back
 from kernels.layers.linearised import residual as residual_back
 from kernels.layers.linearised.backward import Back, Backward, Jacobian
 from kernels.program.program import Activation, Program
-from refbnn.errors import InputError
 from refbnn.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -41,6 +39,34 @@ from refbnn.layers import (
 )
 from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.posterior import Posterior
+
+
+def add(
+    program: Program,
+    name: str,
+    layers: Sequence[Layer],
+    posteriors: Mapping[str, Posterior],
+    x: Activation,
+    tape: list[Back],
+) -> Activation:
+    """Apply the layers of one operator (`kernels.network.parts`), and append its backward.
+
+    Parameters and errors are those of `add_layer`; the layers are one, a convolution with the
+    pooling behind it (`kernels.layers.shared_weights`), or a dense layer with the normalisation
+    before it (`kernels.layers.folding`).
+    """
+    if len(layers) == 1:
+        return add_layer(program, name, layers[0], posteriors, x, tape)
+    back_name = f"{name}_back"
+    if isinstance(layers[0], Conv2d):
+        y, pooled = shared_weights.add(program, name, layers, posteriors, x, linearised=True)
+        assert pooled is not None  # as asked for
+        back = images_back.pooled_convolution
+        tape.append(partial(back, name=back_name, pooled=pooled, x=x))
+    else:
+        y = folding.add(program, name, layers, posteriors, x, "variance")
+        tape.append(_dense(back_name, posteriors, x, y))
+    return y
 
 
 def add_layer(
@@ -85,57 +111,13 @@ def add_layer(
             tape.append(partial(images_back.batch_norm, name=back_name, layer=layer, x=x))
         case AvgPool2d() if not known:
             n = layer.sizes[0][0] * layer.sizes[0][1]
-            weights = [partial(_share, n)] * n
-            pool = partial(images_back.pool, own=None, weights=weights)
+            pool = partial(images_back.pool, own=None, weights=[1.0 / n] * n)
             tape.append(partial(pool, name=back_name, layer=layer, x=x))
         case MaxPool2d() if not known:
             return _max_pool(program, name, layer, x, tape)
         case Conv2d():
             return _convolution(program, name, layer, posteriors, x, tape)
     return apply(program, name, layer, posteriors, x)
-
-
-def add_one(
-    program: Program,
-    name: str,
-    layers: Sequence[Layer],
-    posteriors: Mapping[str, Posterior],
-    x: Activation,
-    tape: list[Back],
-) -> Activation:
-    """Apply the only layer of an operator, likewise."""
-    (layer,) = layers
-    return add_layer(program, name, layer, posteriors, x, tape)
-
-
-def add_folded(
-    program: Program,
-    name: str,
-    layers: Sequence[Layer],
-    posteriors: Mapping[str, Posterior],
-    x: Activation,
-    tape: list[Back],
-) -> Activation:
-    """Apply layers that are one operator (`kernels.layers.folding`), likewise."""
-    y = folding.add(program, name, layers, posteriors, x, "variance")
-    tape.append(_dense(f"{name}_back", posteriors, x, y))
-    return y
-
-
-def add_pooled(
-    program: Program,
-    name: str,
-    layers: Sequence[Layer],
-    posteriors: Mapping[str, Posterior],
-    x: Activation,
-    tape: list[Back],
-) -> Activation:
-    """Apply layers that are one operator (`kernels.layers.shared_weights`), likewise."""
-    y, pooled = shared_weights.add(program, name, layers, posteriors, x, linearised=True)
-    assert pooled is not None  # as asked for
-    back = images_back.pooled_convolution
-    tape.append(partial(back, name=f"{name}_back", pooled=pooled, x=x))
-    return y
 
 
 def _convolution(
@@ -164,36 +146,17 @@ def _convolution(
 def _max_pool(
     program: Program, name: str, layer: MaxPool2d, x: Activation, tape: list[Back]
 ) -> Activation:
-    """Max pooling alone.
-
-    Raises
-    ------
-    InputError
-        If its moments are by quadrature, which gives no weights of the entries.
-    """
+    """Max pooling alone."""
     n = layer.sizes[0][0] * layer.sizes[0][1]
-    if n > 1 and layer.method != "tree" and (layer.method == "exact" or x.shared is None):
-        raise InputError(
-            f"layer {name.removeprefix('layer')}: {layer}, whose moments are by quadrature, has no "
-            "rule of linearised propagation as a kernel; expected it behind a convolution, "
-            "method='tree', or the reference, net.propagate(x, method='linearised')"
-        )
     if n == 1:
-        y, own, weights = apply(program, name, layer, {}, x), None, [partial(_share, 1)]
+        y, own, weights = apply(program, name, layer, {}, x), None, [1.0]
+    elif layer.method == "tree" or (layer.method == "window" and x.shared is not None):
+        y, own, *weights = window_covariance.max_pool(program, name, layer, x, linearised=True)
     else:
-        y, own, *parts = window_covariance.max_pool(program, name, layer, x, linearised=True)
-        weights = [partial(_element, part) for part in parts]
+        y, own, *weights = max_pool2d.linearised(program, name, layer, x)
     pool = partial(images_back.pool, own=own, weights=weights)
     tape.append(partial(pool, name=f"{name}_back", layer=layer, x=x))
     return y
-
-
-def _share(n: int, *_):
-    return f32(1.0 / n)
-
-
-def _element(tensor: te.Tensor, *i):
-    return tensor(*i)
 
 
 def _dense(name: str, posteriors: Mapping[str, Posterior], x: Activation, y: Activation) -> Back:

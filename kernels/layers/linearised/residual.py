@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kernels.layers import images
+from kernels.layers.images import Packs, Planes
 from kernels.layers.linearised.backward import Back, Backward, Jacobian, go_back
 from kernels.program.program import Activation
 
@@ -15,6 +17,9 @@ def back(
     of_branch = go_back(backward, Jacobian(J.layout, rows), tape)
     if x.var is None:
         return None
+    if isinstance(x.layout, Planes | Packs) and x.layout != J.layout:  # the block copies x
+        of_outputs = Activation(J.layout, rows, None)
+        rows = images.copied(backward.program, f"{name}_skip", of_outputs, x.layout).mean
     if of_branch is None:
         return Jacobian(x.layout, rows)
     backward.settle(f"{name}_branch", of_branch)

@@ -23,6 +23,7 @@ import tvm
 from tvm import te, tirx
 
 from kernels.arithmetic.polynomials import f32
+from kernels.layers import tiles
 from kernels.program.program import Program, Step
 
 _FEW = 12  # outputs whose tiles are all unrolled: rows are then known at compile time
@@ -61,17 +62,13 @@ def pairs(
 
     sums = te.compute((batch, k, k // 2 + 1, lanes), of_pair, name=name)
     registers = program.target.registers * 5 // 8
-    by_hand = {"rows": _balanced(k, 5)}
-    by_hand["distances"] = _balanced(k // 2 + 1, registers // by_hand["rows"])
+    by_hand = {"rows": tiles.balanced(k, 5)}
+    by_hand["distances"] = tiles.balanced(k // 2 + 1, registers // by_hand["rows"])
     size = "x".join(map(str, A.shape[2:]))
     transform = partial(_schedule_pairs, name=name, k=k, weighted=weighted)
     workload = f"symmetric product {size} rows {k} batch {batch}"
     program.steps.append(Step(workload, by_hand, {}, transform))
     return Symmetric(sums)
-
-
-def _balanced(n: int, most: int) -> int:
-    return -(-n // -(-n // max(1, most)))
 
 
 def _schedule_pairs(sch: tvm.s_tir.Schedule, decisions, name: str, k: int, weighted: str) -> None:

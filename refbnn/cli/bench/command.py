@@ -13,6 +13,7 @@ from pathlib import Path
 
 from refbnn.cli import arguments as shared
 from refbnn.cli.bench import instructions, latency, tables
+from refbnn.cli.bench.inputs import DIGITS, Inputs, inputs
 from refbnn.cli.bench.tables import Job
 from refbnn.errors import InputError
 
@@ -20,10 +21,13 @@ from refbnn.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.epilog = (
-        "Measures whole calls from Python on one core, in turns in one run: medians. Measures "
-        "operators alone, without the call from Python, on what the network hands them for an "
-        "input of random numbers. The limit is the time in which this core could move their bytes "
-        "at its bandwidth, or do their operations at its rate of fused multiply-adds. Records of "
+        "Measures whole calls from Python on one core, in turns in one run: medians. Zeros of an "
+        'input are skipped, so that the time depends on it: rows that end in "without zeros" '
+        "are of random numbers. Measures operators alone, without the call from Python, on what "
+        "the network hands them: those of propagation, and then those of the pass back of "
+        "linearised propagation. The limit is the time in which this core could move their bytes "
+        "at its bandwidth, or do their operations at its rate of fused multiply-adds; it counts "
+        "all inputs, and a layer that skips zeros can pass it. Records of "
         'tuning are of propagation: without one, "tuned" is by hand, as it is for the mean and for '
         "sampling. A board runs kernels alone, by its clock. The emulated core counts executed "
         "instructions by class, beside the fused multiply-adds of whole vectors that are needed; "
@@ -40,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         nargs="+",
         help="schedules to measure: default, hand, tuned (default: all)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help=f"data set whose test split is measured on (default: {DIGITS} where a network has as "
+        "many inputs, else random numbers)",
     )
     parser.add_argument(
         "--max-pool",
@@ -68,6 +78,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
     from kernels import devices
     from kernels.devices import targets
+    from kernels.network import input_layout
     from kernels.program import kernel, records
     from refbnn.cli.output import plotter, progress, write_json
 
@@ -83,23 +94,24 @@ def run(arguments: argparse.Namespace) -> list[str]:
     job = Job(net, target, device, schedules, arguments.records, arguments.peers)
     measure, sizes = (instructions, [1, 10]) if device == "emulated" else (latency, [1, 10, 256])
     batches = list(dict.fromkeys(arguments.batch_size or sizes))
+    shape = input_layout(net, target).shape
+    x = [inputs(net, arguments.data, shape, batch) for batch in batches]
     with threadpool_limits(1), progress("bench", 4 * len(batches) + 1) as tick:
         core = measure.core(job)
         tick("core")
-        results = [
-            _numbers(measure, job, batch, core, arguments.ablation, tick) for batch in batches
-        ]
+        results = [_numbers(measure, job, given, core, arguments.ablation, tick) for given in x]
     processor = records.processor(target)
     versions = {name: version(name) for name in ("apache-tvm", "numpy", "numba")}
     print(f"{processor['mcpu']}, {measure.described(core)}")
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     for result in results:
-        print(f"\nBatch size {result['batch_size']}\n")
+        print(f"\nBatch size {result['batch_size']}: {result['inputs']}\n")
         measure.show(result, schedules)
         tables.show_sizes(result["size_bytes"])
-        if (values := result.get(measure.ABLATION)) is not None:
-            print()
-            tables.show_ablation(values, *measure.UNIT)
+        for key, values in result.items():
+            if key.endswith(f"ablation_{measure.MEASURED}"):
+                print()
+                tables.show_ablation(key, values, *measure.UNIT)
     machine = {"processor": processor, "device": str(device), **core, "versions": versions}
     write_json(arguments.json, {"machine": machine, "by_batch_size": results})
     plot(results, f"{arguments.model.name} on {processor['mcpu']}, {measure.described(core)}")
@@ -107,24 +119,24 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def _numbers(
-    measure, job: Job, batch: int, core: dict, with_ablation: bool, tick: Callable[[str], None]
+    measure, job: Job, given: Inputs, core: dict, with_ablation: bool, tick: Callable[[str], None]
 ) -> dict:
     """Measure one batch size."""
-    import numpy as np
-
     from kernels.network import program
 
+    batch = len(given.x)
     whole = program(job.net, batch, job.target)
-    x = np.random.default_rng(0).random((batch, *whole.inputs[0][0].shape))
     result = tables.head(job.net, whole, job.schedules, job.records)
-    result |= measure.networks(job, x)
+    result["inputs"] = given.text
+    result |= measure.networks(job, given)
     tick(f"networks, batch {batch}")
-    result |= measure.operators(job, x, core)
+    result |= measure.operators(job, given.x, core)
     tick(f"operators, batch {batch}")
     result["size_bytes"] = tables.sizes(whole, job)
     tick(f"sizes, batch {batch}")
     if with_ablation:
-        result[measure.ABLATION] = measure.ablation(job, batch)
+        for key, kernels in tables.ablations(job, batch).items():
+            result[f"{key}_{measure.MEASURED}"] = measure.decisions(kernels)
     tick(f"decisions, batch {batch}")
     return result
 

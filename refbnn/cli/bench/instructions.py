@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from refbnn.cli.bench import tables
+from refbnn.cli.bench.inputs import Inputs
 from refbnn.cli.bench.tables import Job
 from refbnn.cli.output import print_table
 from refbnn.errors import InputError
+
+if TYPE_CHECKING:
+    from kernels.program.kernel import Kernel
 
 
 def _thousand(n: float) -> str:
     return f"{n / 1e3:.1f}"
 
 
-ABLATION = "ablation_instructions"
+MEASURED = "instructions"  # ends the keys of the ablations
 UNIT = "1000 instructions", "fewer", _thousand  # of the ablation, as in `latency`
 _CLASSES = {"in all": "total", "load": "load", "store": "store", "FMA": "fma"}
 _CLASSES |= {"vector": "vector", "scalar": "scalar"}
@@ -37,11 +44,12 @@ def described(core: dict) -> str:
     return f"emulated core: executed instructions, not time{absent}"
 
 
-def networks(job: Job, x) -> dict:
+def networks(job: Job, given: Inputs) -> dict:
     """Count the instructions of whole networks."""
     from kernels.bench import comparison
 
-    found, absent = comparison.instructions(job.net, x, job.target, job.schedules, job.records)
+    where = job.net, given.x, job.target, job.schedules, job.records
+    found, absent = comparison.instructions(*where, given.random)
     counts = {name: _by_class(count) for name, count in found.items()}
     return {"executed_instructions": counts, "absent": absent}
 
@@ -50,20 +58,19 @@ def operators(job: Job, x, core: dict) -> dict:
     """Count the instructions of operators one by one."""
     from kernels.bench.operators import counted
 
-    found = counted(job.net, x, job.target, job.schedules, job.records)
+    how = job.target, job.schedules, job.records
+    found = {key: counted(of, *how) for key, of in tables.operators(job, x).items()}
+    forth = found[tables.OPERATORS]
     return {
-        "floor_instructions": sum(o.floor for o in found),
-        "weight_vectors": sum(o.weight_vectors for o in found),
-        "operators": [_operator(o, _name(job)) for o in found],
+        "floor_instructions": sum(o.floor for o in forth),
+        "weight_vectors": sum(o.weight_vectors for o in forth),
+        **{key: [_operator(o, _name(job)) for o in of] for key, of in found.items()},
     }
 
 
-def ablation(job: Job, batch: int) -> dict[str, int]:
+def decisions(kernels: Mapping[str, Kernel]) -> dict[str, int]:
     """Count the instructions of one decision of the schedule after the other."""
-    from kernels.bench import ablation
-
-    built = ablation.kernels(job.net, batch, job.target, job.records, "emulated")
-    return {name: k.instruction_count(*k.inputs).total for name, k in built.items()}
+    return {name: k.instruction_count(*k.inputs).total for name, k in kernels.items()}
 
 
 def _by_class(count) -> dict[str, int]:
@@ -118,7 +125,7 @@ def show(result: dict, schedules: list[str]) -> None:
         rows.append([name, *(columns if name.startswith("PFP") else columns[: len(_CLASSES)])])
     tables.show_networks(["network, 1000 instructions", *_COLUMNS], rows, result)
     rows = []
-    for o in result["operators"]:
+    for o in tables.all_operators(result):
         for schedule, count in o["executed_instructions"].items():
             per_product = o["instructions_per_multiply_accumulate"].get(schedule)
             name = o["operator"] if schedule == schedules[0] else ""
@@ -127,7 +134,7 @@ def show(result: dict, schedules: list[str]) -> None:
     header = ["operator", "1000 instructions", *_COLUMNS, "a multiply-accumulate"]
     print_table(header, rows, left=(0, 1))
     print()
-    _show_loops(result["operators"])
+    _show_loops(tables.all_operators(result))
 
 
 def _columns(count: dict[str, int], needed: dict) -> list[str]:

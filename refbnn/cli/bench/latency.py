@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from refbnn.cli.bench import tables
+from refbnn.cli.bench.inputs import Inputs
 from refbnn.cli.bench.tables import Job
 from refbnn.cli.output import print_table
+
+if TYPE_CHECKING:
+    from kernels.program.kernel import Kernel
 
 
 def _us(seconds: float) -> str:
     return f"{1e6 * seconds:.2f}"
 
 
-ABLATION = "ablation_seconds"
+MEASURED = "seconds"  # ends the keys of the ablations
 UNIT = "µs", "faster", _us  # of the ablation: its name, what a greater number means, its text
 
 
@@ -28,18 +35,18 @@ def described(core: dict) -> str:
     return f"one core: {core['fma_operations_per_second'] / 1e9:.0f} Gflop/s in multiply-adds"
 
 
-def networks(job: Job, x) -> dict:
+def networks(job: Job, given: Inputs) -> dict:
     """Measure whole networks."""
     from kernels.bench import comparison, peers
     from kernels.bench.latency import latency
 
-    where = job.net, x, job.target, job.schedules, job.records
+    where = job.net, given.x, job.target, job.schedules, job.records
     if job.device != "local":
         seconds, absent = comparison.latencies(*where, job.device)
     else:
-        calls, absent = comparison.calls(*where)
+        calls, absent = comparison.calls(*where, given.random)
         if job.peers:
-            found, missing = peers.calls(job.net, x)
+            found, missing = peers.calls(job.net, given.x)
             calls |= found
             absent |= missing
         seconds = latency(calls)
@@ -51,16 +58,15 @@ def operators(job: Job, x, core: dict) -> dict:
     from kernels.bench import operators
 
     rate = core["fma_operations_per_second"]
-    where = job.net, x, job.target, job.schedules, job.records
-    return {"operators": operators.timed(*where, rate, job.device)}
+    how = job.target, job.schedules, job.records, rate, job.device
+    return {key: operators.timed(of, *how) for key, of in tables.operators(job, x).items()}
 
 
-def ablation(job: Job, batch: int) -> dict[str, float]:
+def decisions(kernels: Mapping[str, Kernel]) -> dict[str, float]:
     """Measure one decision of the schedule after the other."""
-    from kernels.bench import ablation
     from kernels.bench.latency import on_device
 
-    return on_device(ablation.kernels(job.net, batch, job.target, job.records, job.device))
+    return on_device(kernels)
 
 
 def show(result: dict, schedules: list[str]) -> None:
@@ -81,7 +87,7 @@ def show(result: dict, schedules: list[str]) -> None:
             o["limited_by"],
             f"{100 * max(o['share_of_limit'].values()):.0f} %",
         ]
-        for o in result["operators"]
+        for o in tables.all_operators(result)
     ]
     header = ["operator", *(f"{s}, µs" for s in schedules), "kB", "1000 operations"]
     print_table([*header, "limit, µs", "by", "reached"], rows)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refbnn.cli.output import print_table
+from refbnn.errors import InputError
+
+OPERATORS, PASS_BACK = "operators", "pass_back_operators"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,43 @@ def head(net, whole, schedules, folder) -> dict:
             name for name, record in found.items() if record.measure == records.PROXY_CYCLES
         )
     return result
+
+
+def operators(job: Job, x) -> dict[str, Iterable]:
+    """Operators of propagation, and those of the pass back where there is a linearised kernel."""
+    from kernels.bench.operators import of_pass_back, one_by_one
+
+    found: dict[str, Iterable] = {OPERATORS: one_by_one(job.net, x, job.target)}
+    if _linearised(job, len(x)):
+        found[PASS_BACK] = of_pass_back(job.net, x, job.target, job.device)
+    return found
+
+
+def all_operators(result: dict) -> list[dict]:
+    """Measured operators of both kinds, in the order of the network."""
+    return [*result[OPERATORS], *result.get(PASS_BACK, [])]
+
+
+def ablations(job: Job, batch: int) -> dict[str, Any]:
+    """Kernels of both ablations, by decision, under the start of their keys; likewise."""
+    from kernels.bench import ablation
+
+    built = {"ablation": ablation.kernels(job.net, batch, job.target, job.records, job.device)}
+    if _linearised(job, batch):
+        of_pass = ablation.of_pass_back(job.net, batch, job.target, job.device)
+        built["pass_back_ablation"] = of_pass
+    return built
+
+
+def _linearised(job: Job, batch: int) -> bool:
+    """Whether there is a linearised kernel; the table of networks says why not."""
+    from kernels.network import program
+
+    try:
+        program(job.net, batch, job.target, method="linearised")
+    except InputError:
+        return False
+    return True
 
 
 def sizes(whole, job: Job) -> dict:
@@ -78,12 +118,13 @@ def show_sizes(size_bytes: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def show_ablation(
-    values: Mapping[str, float], unit: str, better: str, text: Callable[[float], str]
+    key: str, values: Mapping[str, float], unit: str, better: str, text: Callable[[float], str]
 ) -> None:
     """Print what each decision brings."""
+    what = "decision of the pass back" if key.startswith("pass_back") else "decision"
     first, previous, rows = next(iter(values.values())), None, []
     for name, value in values.items():
         gain = "" if previous is None else f"{previous / value:.2f}"
         rows.append([name, text(value), gain, f"{first / value:.2f}"])
         previous = value
-    print_table(["decision, added to those above", unit, f"× {better}", "× in all"], rows)
+    print_table([f"{what}, added to those above", unit, f"× {better}", "× in all"], rows)

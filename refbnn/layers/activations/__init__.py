@@ -1,7 +1,8 @@
 """Activations, one file each. Start with `relu`; `elementwise` holds what they share.
 
 A new file here with a subclass of `Elementwise` is a new layer: `refbnn.layers` hands it on, files
-of networks may hold it, and `kernels` finds its kernel in the file of the same name.
+of networks may hold it, and `kernels` finds its kernel in the file of the same name. `elementwise`
+says which methods it needs: three, and one more for linearised propagation.
 """
 
 from importlib import import_module

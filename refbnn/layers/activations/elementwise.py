@@ -2,6 +2,8 @@
 
 A new activation is one short file beside this one: its formulas, and a subclass of `Elementwise`
 with `value`, `grad_input` and `propagated` (`refbnn.layers.weightless`), for arrays of any shape.
+With `knots`, or a `gain` of its own, it has a rule of linearised propagation, and pooling behind it
+knows the covariance of entries that share weights; without, pooling takes them as independent.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from refbnn.layers.layer import Shape
-from refbnn.layers.linearisation import own_variance, quadratic_form
+from refbnn.layers.linearisation import NoRuleError, own_variance, quadratic_form
 from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.layers.weightless import Weightless
@@ -24,13 +26,16 @@ from refbnn.numerics.gaussian_expectation import shift_and_variance
 class Elementwise(Weightless):
     """A layer that applies one function f to every entry; its fields are finite numbers."""
 
-    entrywise = True
-
     def __post_init__(self):
         for field in fields(self):
             # A NumPy scalar would turn float32 activations into float64.
             value = real_number(getattr(self, field.name), f"{type(self).__name__}: {field.name}")
             object.__setattr__(self, field.name, value)
+
+    @property
+    def entrywise(self) -> bool:
+        """Whether there is a gain: one of its own, or by knots."""
+        return type(self).gain is not Elementwise.gain or self.knots is not None
 
     def output_shape(self, shape: Shape) -> Shape:
         """Any shape, kept."""
@@ -45,7 +50,14 @@ class Elementwise(Weightless):
         """E[f′(x)] of Gaussian x: by panels of f′(m + t) − f′(m), between the knots of f.
 
         Accurate to 1e-12 of the greatest |f′|.
+
+        Raises
+        ------
+        NoRuleError
+            If there are no knots.
         """
+        if self.knots is None:
+            raise NoRuleError(self)
         m = x.mean.astype(float)
         slope = self.grad_input(m, np.ones_like(m))
 
@@ -56,9 +68,12 @@ class Elementwise(Weightless):
         return slope + shift_and_variance(m, x.var, difference, self.knots)[0]
 
     @property
-    def knots(self) -> np.ndarray:
-        """Inputs between which f′ is a short polynomial but for rounding, ascending; 0 is one."""
-        raise NotImplementedError(f"{self}: no knots; expected a gain or knots of its own")
+    def knots(self) -> np.ndarray | None:
+        """Inputs between which f′ is a short polynomial but for rounding, ascending; 0 is one.
+
+        None where they are not told.
+        """
+        return None
 
     def linearise(
         self,

@@ -62,5 +62,5 @@ class AvgPool2d(Pool2d):
         var = self.value(x.var)
         if x.shared is not None:
             var += x.shared.sum_between(x.shape, *self.sizes) / (rows * columns)
-        # Below 0 by rounding alone, or where first order puts negative covariances too high.
+        # Below 0 by rounding alone, or where first order overstates negative covariances.
         return Moments(self.value(x.mean), np.maximum(var, 0.0) / (rows * columns))

@@ -59,8 +59,6 @@ class BatchNorm2d(Weightless):
     beta: np.ndarray
     eps: float = 1e-5
 
-    entrywise = True
-
     if TYPE_CHECKING:  # lists become arrays
 
         def __init__(
@@ -92,6 +90,11 @@ class BatchNorm2d(Weightless):
 
     def __repr__(self):
         return f"BatchNorm2d({len(self.mean)} channels, eps={self.eps})"
+
+    @property
+    def entrywise(self) -> bool:
+        """See `refbnn.layers.weightless`."""
+        return True
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W), kept."""

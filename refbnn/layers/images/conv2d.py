@@ -19,8 +19,7 @@ variance v), as in the dense layer from Var[wx] = σ²v + σ²m² + µ²v:
 
 Exact for each output by itself: all weights and all pixels in one window are different variables.
 Outputs are correlated, because they share weights and pixels. Pooling behind takes account of that
-(`refbnn.layers.images.shared_weights`); other layers take their inputs as independent. For known
-inputs v = 0.
+where `refbnn.layers.images.max_pool2d` says so; other layers do not. For known inputs v = 0.
 
 Linearised (`refbnn.layers.linearisation`): G is the convolution with µ. All positions share the
 noise of the weights: Σ_w G_kw (θ_w − µ_w), with G_k = ∂(J_k y)/∂W the weight gradient of J_k at
@@ -37,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -127,7 +127,8 @@ def linearise(
         x.mean[np.newaxis, :, np.newaxis], J[:, :, np.newaxis], kernel, *steps
     )
     noise = [part * p.scale for part, p in ((grad, weight), (grad_bias, bias))]
-    G = np.concatenate([part.reshape(n_outputs, n, -1) for part in noise], axis=2).swapaxes(0, 1)
+    rows = [part.reshape(n_outputs, n, prod(part.shape[2:])) for part in noise]
+    G = np.concatenate(rows, axis=2).swapaxes(0, 1)
     of_inputs = conv2d_loops.forward(x.var, weight.var, np.zeros_like(bias.mean), *steps)
     own = G @ G.swapaxes(1, 2) + quadratic_form(J, of_inputs)
     return own, conv2d_loops.grad_input(weight.mean, J, x.mean.shape[-2:], *steps)
@@ -222,13 +223,15 @@ class Conv2d(WindowSizes):
     def moments(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> Moments:
         """See `moments` and `moments_of_known` of this module."""
         self.output_shape(x.shape[-3:])
-        weight, bias = posteriors["weight"], posteriors["bias"]
+        own = posteriors["weight"], posteriors["bias"], *self.steps
+        y = moments(x, *own) if isinstance(x, Moments) else moments_of_known(x, *own)
+        return replace(y, shared=self.shared(x, posteriors))
+
+    def shared(self, x: np.ndarray | Moments, posteriors: Mapping[str, Posterior]) -> SharedWeights:
+        """Weights and inputs that the outputs for inputs x have in common within a channel."""
         if isinstance(x, Moments):
             x = replace(x, shared=None)  # or all activations before would stay in memory
-            y = moments(x, weight, bias, *self.steps)
-        else:
-            y = moments_of_known(x, weight, bias, *self.steps)
-        return replace(y, shared=SharedWeights(x, weight, bias, self.steps))
+        return SharedWeights(x, posteriors["weight"], posteriors["bias"], self.steps)
 
     def linearise(
         self,

@@ -71,7 +71,7 @@ def grad_weights(x, grad_y, kernel: Pair, stride: Pair, padding: Pair, groups: i
     grad = np.zeros((prod(samples), groups, per_group * prod(kernel) + 1, n_out // groups), dtype)
     steps = (*kernel,), stride, padding, size[1]
     _grad_weights(_stacked(x, 5, samples, dtype), _stacked(grad_y, 4, samples, dtype), grad, *steps)
-    grad = np.swapaxes(grad, -1, -2).reshape(*samples, n_out, -1)
+    grad = np.swapaxes(grad, -1, -2).reshape(*samples, n_out, grad.shape[2])
     return grad[..., :-1].reshape(*samples, n_out, per_group, *kernel), grad[..., -1].copy()
 
 

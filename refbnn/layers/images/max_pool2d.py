@@ -58,7 +58,9 @@ from refbnn.numerics import correlated_maximum, gaussian_maximum
 from refbnn.numerics.arguments import require_known
 
 METHODS = ("window", "exact", "tree")
-_MOST = 1024  # entries of a window behind a convolution: a million covariances
+# Entries of a window behind a convolution, whose pairs all have a covariance: 0.1 s for one window
+# of 8 × 8, 0.8 s for 16 × 16, 4 s for 28 × 28.
+_MOST = 1024
 
 
 @njit(cache=True, nogil=True)
@@ -199,12 +201,12 @@ class MaxPool2d(Pool2d):
         if not isinstance(x, Moments):
             return None, None
         mean, var = self._windows(x)
-        if self._covered(x) or self.method == "tree":
-            cov = (
-                self._covariance(x)
-                if self._covered(x)
-                else var[..., np.newaxis] * np.eye(var.shape[-1])
-            )
+        cov = None
+        if self._covered(x):
+            cov = self._covariance(x)
+        elif self.method == "tree":
+            cov = var[..., np.newaxis] * np.eye(var.shape[-1])
+        if cov is not None:
             weights = correlated_maximum.maximum(mean, cov)[2]
             linear = np.einsum("...i,...ij,...j->...", weights, cov, weights)
         else:
@@ -219,7 +221,7 @@ class MaxPool2d(Pool2d):
         kernel, stride, padding = self.sizes
         mean = windows(padded(x.mean, padding, -np.inf), kernel, stride)
         var = windows(padded(x.var, padding), kernel, stride)
-        shape = (*mean.shape[:-2], -1)
+        shape = (*mean.shape[:-2], kernel[0] * kernel[1])
         return mean.reshape(shape), var.reshape(shape)
 
     def _covered(self, x: Moments) -> bool:

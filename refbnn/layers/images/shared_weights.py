@@ -15,7 +15,8 @@ sd, with σ²; the second of v with the product of the kernel and the kernel shi
 
 Behind layers that act entry by entry, f_n(… f_1(y)), the covariance is Π g_p g_q times that of y,
 with the gains g = E[f′]: exact for batch normalisation, first order for an activation
-(`refbnn.layers.linearisation`).
+(`refbnn.layers.linearisation`). An activation leaves out up to ρ² √(r_p r_q), for ρ = 1 all of it:
+entries of a uniform area lose their own variances r (`refbnn.network.linearised`, "Error").
 
 Cost: two convolutions an offset d where windows overlap, else two an unordered pair of entries at
 the windows alone. A window of 2 × 2 and stride 2 has six pairs, each at a quarter of the positions.
@@ -62,6 +63,11 @@ class SharedWeights:
     def behind(self, layer: Any, x: Moments) -> SharedWeights:
         """These weights behind one more layer, whose inputs are x."""
         return replace(self, passed=(*self.passed, (layer, replace(x, shared=None))))
+
+    def __getitem__(self, rows) -> SharedWeights:
+        """The same for some rows of the outputs: an index, a slice, a mask or indices."""
+        passed = tuple((layer, x[rows]) for layer, x in self.passed)
+        return replace(self, x=self.x[rows], passed=passed)
 
     def of_windows(self, var: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
         """Covariance of the entries of every window of the outputs.
@@ -124,7 +130,7 @@ class SharedWeights:
                 (a, b), (c, d) = divmod(i, kernel[1]), divmod(j, kernel[1])
                 by_offset[c - a, d - b].append((i, j))
         rows, columns = output_size(size, kernel, stride, padding)
-        everywhere = padding != (0, 0) or stride == (1, 1) or n * (n - 1) > 2 * _MANY
+        everywhere = padding != (0, 0) or stride == (1, 1) or n * (n - 1) // 2 > _MANY
         for (d, e), pairs in by_offset.items():
             if not everywhere:
                 for i, j in pairs:
@@ -139,8 +145,9 @@ class SharedWeights:
             left = max(0, -e)
             inside = size[0] - d, size[1] - abs(e)
             whole = self._between((d, e), (0, left), (1, 1), inside)
-            around = [(0, 0), (0, 0), (padding[0], d + padding[0])]
-            around.append((left + padding[1], max(0, e) + padding[1]))
+            rows_around = padding[0], d + padding[0]
+            columns_around = left + padding[1], max(0, e) + padding[1]
+            around = [(0, 0)] * (whole.ndim - 2) + [rows_around, columns_around]
             of_windows = windows(np.pad(whole, around), kernel, stride)
             for i, j in pairs:
                 a, b = divmod(i, kernel[1])
@@ -153,7 +160,8 @@ class SharedWeights:
         """
         steps, padding, groups = self.steps
         x, size = self.x, self.weight.shape[-2:]
-        mean = padded(x.mean if isinstance(x, Moments) else x, padding)
+        of_one = (np.newaxis,) * (4 - len(x.shape))  # an image that an index took out of a batch
+        mean = padded(x.mean if isinstance(x, Moments) else x, padding)[of_one]
         (r, c), (rows, columns) = (
             [s * at for s, at in zip(steps, place, strict=True)] for place in (start, d)
         )
@@ -165,10 +173,10 @@ class SharedWeights:
         every = stride, (0, 0), groups
         cov = conv2d_loops.forward(here * there, self.weight.var, self.bias.var, *every)
         if isinstance(x, Moments) and rows < size[0] and abs(columns) < size[1]:
-            var = padded(x.var, padding)[..., r : r + height, c : c + width]
+            var = padded(x.var, padding)[of_one][..., r : r + height, c : c + width]
             squares = times_shifted(self.weight.mean, (rows, columns))
             cov += conv2d_loops.forward(var, squares, np.zeros(self.bias.shape), *every)
-        return cov
+        return cov[0] if of_one else cov
 
 
 def times_shifted(kernel: np.ndarray, shift: Pair) -> np.ndarray:

@@ -8,8 +8,14 @@ S = F Fᵀ and a table z_1 … z_N of standard normal points of K − 1 dimensio
 
     E[f(ℓ)] ≈ (1/N) Σ_s f(m + (F z_s, 0)).
 
-No choice depends on the logits, so the result is a continuous function of them, and an
-implementation in another precision with the same table agrees to its rounding error.
+The table does not depend on the logits, so an implementation in another precision with the same
+table agrees to its rounding error.
+
+*Reference*. Differences to a logit of large variance would all be large, and what is left of one
+given another would drown in rounding and in the guard below. So if the variance of the last logit
+is more than 1000 times the least, it first changes places with the last logit for which it is not.
+The result jumps there, by the error of the table, and is a continuous function of the logits
+elsewhere.
 
 *Two classes* have one difference d, of variance C₁₁ + C₂₂ − 2 C₁₂. The logits (d, 0) are
 independent, so `refbnn.prediction.softmax.quadrature` gives the exact integral.
@@ -26,8 +32,9 @@ Table
 Points of a Sobol sequence, scrambled (Owen 1998) with a fixed seed and mapped by Φ⁻¹, then
 whitened: Z ← (Z − z̄) W with W the symmetric inverse root of their covariance. Sample mean and
 covariance are so those of N(0, I), and the mutual information is right to second order in the
-deviations. With fewer than four points a dimension whitening would distort the points; they stay as
-they are then.
+deviations. With fewer than four points a dimension, N < 4 (K − 1), whitening would distort the
+points; they stay as they are then: 1024 points for more than 257 classes, whose mutual information
+is not right to second order.
 
 Errors
 ------
@@ -67,6 +74,7 @@ from refbnn.prediction.softmax.quadrature import by_quadrature
 
 N_POINTS = 1024
 LEAST_PIVOT = 1e-6  # of the variance; above float32's rounding error
+MOST_RATIO = 1e3  # of the reference's variance to the least: an excess by the guard of 1e-3
 _SEED = 0
 _NUMBERS = 1 << 20  # of logits at a time, to bound their memory
 
@@ -100,6 +108,11 @@ def by_table(logits: JointMoments, n_points: int = N_POINTS) -> Prediction:
         var[:, :-1] = np.einsum("bii->bi", S)
         exact = by_quadrature(Moments.unchecked(m, var))
         return Prediction(marginal, exact.probabilities, exact.aleatoric)
+    order = _reference_last(marginal.var)
+    if (order[:, -1] != order.shape[1] - 1).any():
+        found = by_table(_reordered(logits, order), n_points)
+        own = np.take_along_axis(found.probabilities, order, axis=1)
+        return Prediction(marginal, own, found.aleatoric)
     z = points(n_points, m.shape[1] - 1)
 
     def draws(rows: slice) -> np.ndarray:
@@ -140,6 +153,22 @@ def points(n: int, dims: int) -> np.ndarray:
         z = z @ (vector / np.sqrt(value)) @ vector.T
     z.flags.writeable = False
     return z
+
+
+def _reference_last(var: np.ndarray) -> np.ndarray:
+    """Order of the logits of each row, (B, K): the reference and the last have changed places."""
+    rows, last = np.arange(len(var)), var.shape[1] - 1
+    small = var <= MOST_RATIO * var.min(axis=1, keepdims=True)
+    reference = last - small[:, ::-1].argmax(axis=1)
+    order = np.tile(np.arange(last + 1), (len(var), 1))
+    order[rows, reference], order[rows, last] = last, reference
+    return order
+
+
+def _reordered(logits: JointMoments, order: np.ndarray) -> JointMoments:
+    rows = np.arange(len(order))[:, np.newaxis, np.newaxis]
+    cov = logits.cov[rows, order[:, :, np.newaxis], order[:, np.newaxis]]
+    return JointMoments.unchecked(np.take_along_axis(logits.mean, order, axis=1), cov)
 
 
 def covariance_of_differences(cov: np.ndarray) -> np.ndarray:

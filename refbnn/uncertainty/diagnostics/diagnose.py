@@ -51,6 +51,7 @@ import numpy as np
 from refbnn.errors import InputError
 from refbnn.layers import Conv2d, Dense, Flatten, Layer, Normalise, ReLU
 from refbnn.layers.images.pool_first import pool_first
+from refbnn.layers.linearisation import NoRuleError
 from refbnn.layers.moments import Moments, deterministic
 from refbnn.layers.posterior import Posterior
 from refbnn.network import linearised
@@ -295,9 +296,10 @@ def _linearised_ratio(
     diagonal = last.var.reshape(len(last.var), -1)
     n = diagonal.shape[1]
     units = np.linspace(0, n - 1, min(n, MOST_UNITS)).round().astype(int)
-    if not all(hasattr(layer, "linearise") for layer in layers):
+    try:
+        found = linearised.variances(layers, posteriors, activations, units)
+    except NoRuleError:
         return tuple(units.tolist()), None
-    found = linearised.variances(layers, posteriors, activations, units)
     v = diagonal[:, units]
     return tuple(units.tolist()), np.where(v != 0.0, found / np.where(v != 0.0, v, 1.0), 1.0)
 

@@ -17,8 +17,9 @@ from kernels.network import program
 from kernels.program import loops
 from refbnn import cli
 from refbnn.cli.bench import command as bench_command
+from refbnn.cli.bench import tables
 from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Residual
-from refbnn.layers.moments import deterministic
+from refbnn.layers.moments import JointMoments, deterministic
 from refbnn.network.file import save
 from refbnn.network.network import Network
 
@@ -60,6 +61,50 @@ def test_operators_are_given_what_the_network_hands_them():
             np.testing.assert_array_equal(view, expected.astype(np.float32))
         moments = layer.moments(moments, own)
     assert packed
+
+
+def test_operators_of_the_pass_back_hand_on_what_the_network_does():
+    """Each by itself, on the network's arrays; the last gives the covariance of the reference."""
+    layers: list[Layer] = [Conv2d(1, 2, 2), MaxPool2d(2), ReLU(), Flatten(), Dense(8, 4)]
+    layers += [Residual((Dense(4, 4), ReLU(), Dense(4, 4))), Dense(4, 2)]
+    net = Network(layers, input_shape=(1, 5, 5), seed=1)
+    x = np.random.default_rng(0).random((2, 1, 5, 5))
+    computed: dict[str, np.ndarray] = {}
+    for operator in operators.of_pass_back(net, x, HOST, "local"):
+        for tensor, given in zip(operator.alone.sources, operator.inputs, strict=True):
+            if tensor.op.name in computed:
+                expected = computed.pop(tensor.op.name)
+                # float32 in another order of sums, of some hundred terms at most.
+                np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5 * abs(given).max())
+        kernel = operator.kernel("hand", None, "local")
+        outputs = kernel(*kernel.inputs)
+        for (_, tensor), array in zip(operator.alone.outputs, outputs, strict=True):
+            computed[tensor.op.name] = array
+    assert computed.keys() == {"covariance"}  # all others were handed on
+    joint = net.propagate(x, method="linearised")
+    assert isinstance(joint, JointMoments)
+    np.testing.assert_allclose(computed["covariance"][..., :2], joint.cov, rtol=1e-4, atol=1e-6)
+
+
+def works_of_pass_back(net, batch):
+    made = [
+        (name, make()) for name, make in program(net, batch, HOST, method="linearised").operators
+    ]
+    return {name: roofline.work_of_pass_back(alone) for name, alone in made if alone.outputs}
+
+
+def test_work_of_the_pass_back_is_counted():
+    first, covariance = works_of_pass_back(mlp(), 7).values()
+    width = -(-40 // HOST.lanes) * HOST.lanes
+    # w + g² d of each unit; R diag(w) for three outputs; six pairs of these, a product and a sum.
+    assert first.operations == 7 * width * (3 + 3 + 6 * 2)
+    # In: g, r of the activation and d of the layer, and R, for all examples the same. Out: pairs.
+    assert first.n_bytes == 4 * (3 * 7 * width + 3 * width + 7 * 6 * HOST.lanes)
+    assert covariance.n_bytes > first.n_bytes - 4 * (3 * 7 + 3) * width
+    hidden = Network([Dense(24, 40), ReLU(), Dense(40, 30), ReLU(), Dense(30, 3)], seed=1)
+    product = works_of_pass_back(hidden, 7)["2 Dense, back"]
+    assert product.operations > 2 * 7 * 3 * 40 * 30
+    assert product.n_weights >= 40 * 30
 
 
 def test_work_of_dense_layers_is_counted():
@@ -198,7 +243,12 @@ def test_every_way_computes_the_same(net, schedule):
             # Means of 30 draws: within five of their standard errors.
             error = 5 * np.sqrt(expected.var / 30)
             assert (np.abs(result.mean(axis=0) - expected.mean) <= error + 0.05).all()
-    names = "PFP", "prediction", "mean", "SVI-30", "linearised"
+    names = ["PFP", "prediction", "mean", "SVI-30", "linearised"]
+    local = f"SVI-30 local, kernel, {schedule}"
+    if Conv2d in map(type, net.layers):
+        assert absent.pop(local).startswith("local reparameterisation: layer 0 is Conv2d")
+    else:
+        names.append("SVI-30 local")
     kernels = {f"{name}, kernel, {schedule}" for name in names}
     by_reference = {"PFP, NumPy", "PFP, Numba", "prediction, NumPy", "SVI-30, NumPy"}
     assert ways.keys() == {*by_reference, *kernels}
@@ -209,6 +259,26 @@ def test_ablation_has_a_row_a_decision(short_turns):
     times = bench.on_device(ablation.kernels(mlp(), 3, HOST))
     assert len(times) == 7
     assert all(0 < t < 1e-2 for t in times.values())
+
+
+def test_every_row_of_the_ablation_of_the_pass_back_computes_the_same():
+    net = Network([Conv2d(1, 2, 2), Flatten(), Dense(8, 2)], input_shape=(1, 3, 3), seed=1)
+    built = ablation.of_pass_back(net, 2, HOST)
+    assert len(built) == 5
+    assert list(built)[-1].endswith("(hand)")
+    joint = net.propagate(np.full((2, 1, 3, 3), 0.5), method="linearised")
+    assert isinstance(joint, JointMoments)
+    for kernel in built.values():
+        mean, cov = kernel(*kernel.inputs)
+        np.testing.assert_allclose(mean, joint.mean, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(cov, joint.cov, atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_without_a_linearised_kernel_has_no_operators_of_the_pass_back():
+    layers: list[Layer] = [Conv2d(1, 2, 2), MaxPool2d(9, method="tree"), Flatten()]  # too large
+    net = Network([*layers, Dense(2, 2)], input_shape=(1, 10, 10), seed=1)
+    job = tables.Job(net, HOST, "local", ["hand"], None, False)
+    assert set(tables.operators(job, np.zeros((1, 1, 10, 10)))) == {"operators"}
 
 
 def test_a_call_far_below_the_timer_s_resolution_is_repeated():
@@ -234,6 +304,7 @@ def test_bench_from_the_command_line(tmp_path, capsys, short_turns):
     assert printed.err.count("\n") == 1
     for text in ("Batch size 2", "PFP, kernel, hand", "0 Dense", "peak memory, kB"):
         assert text in printed.out
+    assert "decision of the pass back, added to those above" in printed.out
     content = json.loads(file.read_text())
     assert content["machine"]["cores_used"] == 1
     assert content["machine"]["versions"]["numpy"] == np.__version__
@@ -243,7 +314,11 @@ def test_bench_from_the_command_line(tmp_path, capsys, short_turns):
     named = {*numbers["latency_seconds"], *numbers["absent"]}
     assert {"PyTorch, deterministic", "fastbnns, propagation", "Pyro, SVI-30"} <= named
     assert len(numbers["untuned"]) == 2
-    for operator in numbers["operators"]:
+    of_pass = numbers["pass_back_operators"]
+    assert [o["operator"] for o in of_pass] == ["0 Dense, back", "covariance"]
+    assert len(numbers["ablation_seconds"]) == 7
+    assert len(numbers["pass_back_ablation_seconds"]) == 4
+    for operator in [*numbers["operators"], *of_pass]:
         assert set(operator["latency_seconds"]) == {"hand", "tuned"}
         assert operator["limited_by"] in ("memory", "arithmetic")
         for schedule, seconds in operator["latency_seconds"].items():

@@ -17,6 +17,7 @@ from kernels.layers.images import Packs, Planes
 from kernels.network import program
 from kernels.program.kernel import build
 from kernels.program.program import Program
+from refbnn.data.catalogue import load
 from refbnn.layers import Conv2d, Dense, ReLU
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
@@ -47,8 +48,8 @@ def of_dense(n_in, n_out, batch, known):
 @pytest.mark.parametrize(
     ("n_in", "n_out", "batch", "known", "most"),
     [
-        (784, 100, 1, True, 0.85),
-        (784, 100, 10, True, 0.69),
+        (784, 100, 1, True, 0.88),
+        (784, 100, 10, True, 0.7),
         # µ² is formed in registers, a quarter of an instruction more: 1.25 is least, with weights
         # loaded by two vectors at once.
         (100, 100, 1, False, 1.42),
@@ -64,6 +65,15 @@ def test_dense(n_in, n_out, batch, known, most):
     assert count.total <= most * n_products
     if known:
         assert counted(of_dense(n_in, n_out, batch, known), "default").total >= 5 * count.total
+
+
+def test_zeros_of_a_digit_are_skipped():
+    kernel = build(of_dense(784, 100, 1, True), "hand", device="emulated")
+    digits = load("mnist-subset", "test").x[:20].reshape(20, 1, 784)
+    counts = [kernel.instruction_count(digit).total for digit in digits]
+    # Without zeros, 0.5 is the floor: products of µ and of σ², in vectors of four. A fifth of the
+    # pixels are not 0, and 0.27 of groups of four neighbours.
+    assert np.mean(counts) <= 0.33 * 78_400
 
 
 def of_conv2d(layout, known, n_out, kernel, padding=(0, 0)):
@@ -114,7 +124,7 @@ def test_whole_network():
     net = Network([Dense(784, 100), ReLU(), Dense(100, 100), ReLU(), Dense(100, 10)], seed=1)
     arm = compile_network(net, 1, "cortex-a72", device="emulated")
     count = arm.instruction_count(np.random.default_rng(2).random((1, 784)))
-    assert floors + loads <= count.total <= 1.3 * (floors + loads)
+    assert floors + loads <= count.total <= 1.33 * (floors + loads)
 
 
 def test_layers_together_are_no_more_than_apart():

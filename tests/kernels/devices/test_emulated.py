@@ -42,6 +42,7 @@ from tests.helpers.layer_kernels import conv2d_program, dense_program
 from verification.kernels import activations as kernel_activations
 from verification.kernels import gradients as kernel_gradients
 from verification.kernels import layers as kernel_layers
+from verification.kernels import local_sampling as kernel_local_sampling
 from verification.kernels import sampling as kernel_sampling
 from verification.rounding import conv2d_bound, dense_bound, gamma, network_bound
 
@@ -65,6 +66,7 @@ KERNELS = {
     "activations": kernel_activations.check,
     "gradients": kernel_gradients.check,
     "sampling": kernel_sampling.check,
+    "local sampling": kernel_local_sampling.check,
 }
 
 

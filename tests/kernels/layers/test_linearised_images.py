@@ -58,6 +58,18 @@ NETWORKS = {
     ),
     "groups": behind(Conv2d(2, 4, 2, groups=2), ReLU(), Conv2d(4, 4, 2, groups=2), AvgPool2d(2, 1)),
     "pooling with padding": behind(Conv2d(2, 4, 3), norm(4), GELU(), MaxPool2d(2, 2, 1, "tree")),
+    "maxima of independent entries": behind(
+        Conv2d(2, 3, 2), ReLU(), MaxPool2d(2, 1, 1, "exact"), shape=(2, 5, 6)
+    ),
+    "averages of windows beyond the last column": behind(
+        Conv2d(2, 3, 2), AvgPool2d(3, 2, 1), shape=(2, 5, 6)
+    ),
+    "padding as wide as the kernel": behind(
+        Conv2d(2, 17, 3), ReLU(), Conv2d(17, 16, 1, padding=1), shape=(2, 5, 6)
+    ),
+    "a residual block of another layout": behind(
+        Conv2d(2, 3, 3, 2), Residual([Conv2d(3, 3, 3, padding=1)]), shape=(2, 7, 9)
+    ),
     "a residual block": behind(
         Conv2d(2, 3, 2), Tanh(), Residual([Conv2d(3, 3, 3, padding=1), ReLU()]), shape=(2, 5, 5)
     ),
@@ -81,11 +93,8 @@ def test_flatten_last():
     require_equal(net)
 
 
-def test_maxima_by_quadrature_have_no_rule():
-    for layers in (
-        [Conv2d(1, 2, 2), MaxPool2d(2, method="exact")],
-        [Conv2d(1, 2, 2), *[MaxPool2d(2)] * 2],
-    ):
-        net = behind(*layers, shape=(1, 6, 6))
-        with pytest.raises(InputError, match="by quadrature, has no rule"):
-            compile_network(net, 1, method="linearised")
+def test_windows_too_large_for_pairs():
+    layers: list[Any] = [Conv2d(1, 1, 2), MaxPool2d(9, method="tree"), Flatten()]
+    message = r"a window of 81 entries; expected at most 64 in a kernel \(or method='exact'\)"
+    with pytest.raises(InputError, match=message):
+        compile_network(Network(layers, input_shape=(1, 10, 10)), 1, method="linearised")

@@ -28,7 +28,6 @@ from refbnn.layers.moments import Moments
 from refbnn.layers.posterior import Posterior
 from refbnn.network.network import Network
 from refbnn.numerics import correlated_maximum
-from refbnn.prediction import raw_moments
 
 ACCURACY = 1e-5  # ten times what is observed
 HOST = targets.target("host")
@@ -184,11 +183,10 @@ def test_networks_with_pooling_behind_convolutions(layers, shape, form):
     assert (np.abs(got.var - want.var) <= ACCURACY * want.var).all()
 
 
-def test_the_raw_form_takes_entries_as_independent():
-    """So does the reference of that form, whose activations do not say what they share."""
+def test_the_raw_form_has_the_covariance_of_windows_too():
     net = Network([Conv2d(1, 3, 2), ReLU(), MaxPool2d(2)], input_shape=(1, 5, 5), seed=1)
     x = np.random.default_rng(0).standard_normal((1, 1, 5, 5))
-    got, want = compile_network(net, 1, form="raw")(x), raw_moments.propagate(net, x)
+    got, want = compile_network(net, 1, form="raw")(x), net.propagate(x)
     np.testing.assert_allclose(got.mean, want.mean, rtol=1e-4)
     np.testing.assert_allclose(got.var, want.var, rtol=1e-3)
 

@@ -99,6 +99,36 @@ def assert_close(got, want, relative):
     assert (np.abs(got[1] - want[1]) <= relative * want[1] + 2.0**-126).all()
 
 
+@pytest.mark.parametrize("k", [2, 4, 9])
+def test_weights_of_entries(k):
+    """Errors of π times the entry's deviation, and of r, relative to the maximum's moments."""
+    mean, var = entries(np.random.default_rng(k), k, 100)
+    batch, n = mean.shape[1:]
+    program = Program(targets.target("host"), batch)
+    layout = Windows(k, n, program.target.lanes)
+    means, variances = program.random(layout).tensors
+    shape = Rows(n, layout.lanes).tensor_shape(batch)
+    result = maximum.exact(
+        program, "greatest", shape, k, lambda j, *i: (means[j, *i], variances[j, *i]), True
+    )
+    vectors.add_step(program, "weights", maximum.blocks("greatest"))
+    program.give_arrays(Rows(n, layout.lanes), *result)
+    kernel = build(program, "hand")
+    _, _, own, *weights = kernel(mean, var)
+    m, v = (np.moveaxis(a.astype(float), 0, -1) for a in (mean, var))
+    pi, total = reference.weights(m, v), reference.exact(m, v)[1]
+    got = np.stack(weights, axis=-1)
+    error = np.abs(got - pi)
+    assert (error <= 1e-6).all()
+    assert (error * np.sqrt(v) <= 1e-5 * np.sqrt(total)[..., np.newaxis] + TINY).all()
+    left = np.maximum(total - (pi**2 * v).sum(axis=-1), 0.0)
+    assert (np.abs(own - left) <= 2e-5 * total + 2.0**-126).all()
+    mean[0, 0, 0], var[1, 1, 1] = np.nan, np.inf
+    results = np.stack(kernel(mean, var)[2:])
+    assert np.isnan(results[:, [0, 1], [0, 1]]).all()
+    assert np.isnan(results).sum() == 2 * (k + 1)
+
+
 @pytest.mark.parametrize("schedule", ["hand", "default"])
 def test_pairwise_is_as_accurate_as_stated(schedule):
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from refbnn import Moments, Network, predict
 from refbnn.errors import InputError
 from refbnn.layers import Dense, Flatten, MaxPool2d, ReLU
 from refbnn.layers.moments import JointMoments
+from refbnn.layers.posterior import Posterior
 from refbnn.network.input_range import InputRangeWarning
 from refbnn.prediction.result import class_joint, from_logit_samples
 from refbnn.prediction.softmax import by_quadrature, by_table
@@ -76,6 +77,20 @@ def test_rows_too_wide_for_the_kernel_go_to_the_reference(fast):
     plain = fast.predict(X)
     for name in STATISTICS:
         np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(plain, name)[[0, 2]])
+
+
+def test_logits_near_the_largest_of_float32():
+    """They go to the reference: their differences overflow in float32."""
+    net = Network([Dense(1, 3)], seed=0)
+    net.set_parameters(
+        {
+            "0.weight": Posterior(np.array([[2.4e38], [-2.4e38], [0.0]]), np.full((3, 1), 1e-3)),
+            "0.bias": Posterior(np.zeros(3), np.full(3, 1e-3)),
+        }
+    )
+    found = compile_network(net, 1, method="linearised").predict([[1.0]])
+    np.testing.assert_array_equal(found.probabilities, [[1.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(found.entropy, [0.0])
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2, 3])
@@ -160,5 +175,6 @@ def test_samples_of_a_sampled_network(n_outputs):
         assert np.shares_memory(mine, theirs)
     with pytest.raises(InputError, match="x holds NaN"):
         fast.predict(np.full((3, 6), np.nan), 5)
-    with pytest.raises(InputError, match="outputs too large for float32"):
-        fast.predict(np.full((3, 6), 3e38), 5)
+    for large in (5e37, 3e38):  # the variance overflows before differences of samples do
+        with pytest.raises(InputError, match="outputs too large for float32"):
+            fast.predict(np.full((3, 6), large), 5)

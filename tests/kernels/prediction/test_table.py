@@ -72,6 +72,35 @@ def test_small_mutual_information_keeps_its_digits():
     np.testing.assert_allclose(found[2], expected, rtol=1e-3)
 
 
+def test_differences_that_overflow():
+    """Two logits that far apart are certain; a row of more is marked."""
+    p, found = compiled(2, 1)(np.array([[-2.4e38, 2.4e38]]), np.eye(2)[np.newaxis])
+    np.testing.assert_array_equal(p, [[0.0, 1.0]])
+    np.testing.assert_array_equal(found[:3], 0.0)
+    mean = np.array([[2.4e38, -2.4e38, 0.0], [0.0] * 3, [0.0] * 3, [1e29, 0.0, -1e29]])
+    cov = np.array([1.0, 3e38, 1.0, 1e29])[:, np.newaxis, np.newaxis] * np.eye(3)
+    _, found = compiled(3, 4)(mean, cov)
+    np.testing.assert_array_equal(found[3], [1.0, 1.0, 0.0, 0.0])
+    assert np.isfinite(found[:, 2:]).all()
+
+
+def test_a_last_logit_that_is_no_reference_is_marked():
+    variances = np.array([[1.0, 2.0, 990.0], [1.0, 2.0, 1010.0], [1010.0, 2.0, 1.0], [0.0] * 3])
+    _, found = compiled(3, 4)(np.zeros((4, 3)), variances[:, np.newaxis] * np.eye(3))
+    np.testing.assert_array_equal(found[3], [0.0, 1.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("n_outputs", [2, 10])
+def test_a_shared_variance_costs_digits(n_outputs):
+    """Errors of 2⁻²² V in the variances of differences, and at most a tenth of these in p."""
+    kernel, own = compiled(n_outputs, 1), 0.09 * np.eye(n_outputs)
+    mean = np.linspace(0.0, 1.0, n_outputs)[np.newaxis]
+    exact = by_table(class_joint(JointMoments(mean, own[np.newaxis])))
+    for shared in (1e2, 1.1e4, 1.3e5):
+        p, _ = kernel(mean, (own + shared)[np.newaxis])
+        np.testing.assert_allclose(p, exact.probabilities, atol=1e-6 + 0.1 * 2.0**-22 * shared)
+
+
 def test_the_a72_agrees():
     cov, mean = np.eye(3)[np.newaxis] + 0.5, np.ones((1, 3))
     expected = compiled(3, 1)(mean, cov)

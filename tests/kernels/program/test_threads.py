@@ -10,9 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernels import compile_network, compile_sampled
+from kernels import compile_network, compile_sampled, sampled_network
 from kernels.gradients import dense, kernel
 from kernels.kl import kernel as kl
+from kernels.program import kernel as kernel_module
+from refbnn.errors import InputError
 from refbnn.layers import Dense, ReLU
 from refbnn.network.network import Network
 from refbnn.noise.families.gaussian import Gaussian
@@ -107,6 +109,53 @@ def test_a_child_computes_though_a_thread_held_the_lock(fast):
             finally:
                 os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+SMALL, X = Network([Dense(3, 2)], seed=0), np.ones((1, 3))
+
+
+@pytest.mark.parametrize(
+    ("compiled", "module", "arguments"),
+    [(compile_network, kernel_module, ()), (compile_sampled, sampled_network, (1,))],
+    ids=["moments", "samples"],
+)
+def test_predictions_compile_once(compiled, module, arguments, monkeypatch):
+    """Not for an x that is refused; again after an interruption; not for each of three threads."""
+    fast, build, calls = compiled(SMALL, 1), module.build, []
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    def counted(*args, **options):
+        calls.append(args)
+        return build(*args, **options)
+
+    monkeypatch.setattr(module, "build", interrupted)
+    for wrong in (np.ones((1, 4)), "digits"):
+        with pytest.raises(InputError, match="x "):
+            fast.predict(wrong, *arguments)
+    with pytest.raises(KeyboardInterrupt):
+        fast.predict(X, *arguments)
+    monkeypatch.setattr(module, "build", counted)
+    start = threading.Barrier(3)
+
+    def first(_):
+        start.wait()
+        return fast.predict(X, *arguments).probabilities
+
+    with ThreadPoolExecutor(3) as pool:
+        one, *others = pool.map(first, range(3))
+    assert len(calls) == 1
+    for other in others:
+        np.testing.assert_array_equal(one, other)
+
+
+def test_words_for_a_compiled_network_fit_a_line(fast):
+    assert repr(fast) == (
+        "CompiledNetwork(kernel=Kernel((4, 200) -> (4, 10), (4, 10)), trained=None, "
+        "likelihood=None)"
+    )
+    assert len(repr(compile_sampled(SMALL, 1, n_samples=2))) < 100
 
 
 def test_pickles_and_copies_compile_again():

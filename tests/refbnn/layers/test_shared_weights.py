@@ -1,16 +1,45 @@
 """Covariance of a convolution's outputs: against sums over all pairs of weights and pixels."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from refbnn import InputError, Moments, Network, Posterior
-from refbnn.layers import ELU, GELU, AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d, ReLU, Tanh
+from refbnn.layers import (
+    ELU,
+    GELU,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Tanh,
+)
+from refbnn.layers.activations.elementwise import Elementwise
 from refbnn.layers.images.pool_first import pool_first
 from refbnn.numerics.correlated_maximum import maximum
+from refbnn.uncertainty.diagnostics.diagnose import diagnose
 
 RNG = np.random.default_rng(3)
+
+
+@dataclass(frozen=True, repr=False)
+class Square(Elementwise):
+    """An activation with what propagation needs, and no rule of linearised propagation."""
+
+    def value(self, x):
+        return x * x
+
+    def grad_input(self, x, grad_y):
+        return 2 * x * grad_y
+
+    def propagated(self, x):
+        return Moments(x.mean**2 + x.var, (4 * x.mean**2 + 2 * x.var) * x.var)
 
 
 def posteriors(layer):
@@ -199,3 +228,38 @@ def test_row_of_equally_correlated_entries(rho):
     error = maximum(np.zeros(4), cov)[1] / exact - 1
     row = {0.0: -0.055, 0.3: -0.029, 0.6: -0.014, 0.9: -0.003, 0.99: -0.0003}
     assert error == pytest.approx(row[rho], abs=0.0006)  # as the docstring rounds it
+
+
+@pytest.mark.parametrize("rows", [1, slice(1, 3), np.array([True, False, True]), [2, 0]])
+@pytest.mark.parametrize("pool", [MaxPool2d(2), AvgPool2d(2), MaxPool2d(3, 2, 1)])
+def test_rows_keep_what_their_entries_share(rows, pool):
+    layer, x = Conv2d(1, 2, 3), Moments(RNG.standard_normal((3, 1, 7, 7)), np.ones((3, 1, 7, 7)))
+    y = Tanh().moments(layer.moments(x, posteriors(layer)), {})
+    np.testing.assert_allclose(
+        pool.moments(y[rows], {}).var, pool.moments(y, {}).var[rows], rtol=1e-13
+    )
+    for index in ((slice(None), slice(1)), None, True):  # a channel, and axes more
+        assert y[index].shared is None
+    assert y[0][:1].shared is None  # a channel again
+
+
+def test_an_activation_that_tells_no_gain_counts_entries_as_independent():
+    layers: list[Any] = [Conv2d(1, 2, 3), Square(), MaxPool2d(2), Flatten(), Dense(8, 3)]
+    net = Network(layers, input_shape=(1, 6, 6), seed=0)
+    x = RNG.standard_normal((2, 1, 6, 6))
+    layers[2] = MaxPool2d(2, method="exact")
+    apart = Network(layers, input_shape=(1, 6, 6), seed=0)
+    np.testing.assert_array_equal(net.propagate(x).var, apart.propagate(x).var)
+    for inner in (Square(), Residual([Square()])):
+        other = Network([Dense(3, 3), inner, Dense(3, 2)], seed=0)
+        with pytest.raises(InputError, match=r"linearised: Square\(\) has no rule"):
+            other.propagate(np.ones((1, 3)), method="linearised")
+        assert diagnose(other, np.ones((1, 3)), n_samples=0)[-1].linearised_ratio is None
+
+
+def test_an_activation_with_knots_has_a_gain():
+    class Known(Square):
+        knots = np.zeros(1)
+
+    x = Moments(np.array([0.5, -2.0]), np.array([0.3, 4.0]))
+    np.testing.assert_allclose(Known().gain(x), 2.0 * x.mean, rtol=1e-12)  # E[2x]

@@ -1,19 +1,23 @@
 import numpy as np
 import pytest
 
-from refbnn import InputError, Moments, Network
+from refbnn import InputError, Moments, Network, Posterior
 from refbnn.layers import (
     ELU,
     GELU,
+    AvgPool2d,
     Conv2d,
     Dense,
     Flatten,
     LeakyReLU,
+    MaxPool2d,
     ReLU,
     Residual,
     Sigmoid,
     Tanh,
 )
+from refbnn.layers.images.pool_first import pool_first
+from refbnn.network import linearised
 
 RNG = np.random.default_rng(5)
 
@@ -50,6 +54,31 @@ def test_deep_networks_have_the_sampled_covariance(activation):
     assert (np.abs(joint.cov - covariance_of(samples)) < margin).all()
 
 
+@pytest.mark.parametrize("centre", [0.0, -0.1, -0.2])
+def test_a_uniform_image_reaches_the_bound_of_what_is_left_out(centre):
+    """All positions are one variable f(z): variance n² Var f, of which (n² − n) r are left out."""
+    net = Network([Conv2d(1, 1, 3), ReLU(), Flatten(), Dense(36, 1)], input_shape=(1, 8, 8))
+    own = {
+        "0.weight": Posterior(np.full((1, 1, 3, 3), centre), np.full((1, 1, 3, 3), 0.3)),
+        "0.bias": Posterior(np.zeros(1), np.full(1, 0.3)),
+        "3.weight": Posterior(np.ones((1, 36)), np.full((1, 36), 1e-12)),
+        "3.bias": Posterior(np.zeros(1), np.full(1, 1e-12)),
+    }
+    net.set_parameters(own)
+    joint = net.propagate(np.ones((1, 1, 8, 8)), method="linearised")
+    z, n = Moments(np.array([[9 * centre]]), np.array([[10 * 0.3**2]])), 36
+    var, gain = ReLU().propagated(z).var, ReLU().gain(z)
+    rest = var - gain**2 * z.var
+    np.testing.assert_allclose(joint.var + (n**2 - n) * rest, n**2 * var, rtol=1e-12)
+    # Rounded as in `refbnn.network.linearised`.
+    stated = {0.0: 1.35, -0.1: 2.5, -0.2: 7.5}[centre]
+    assert (n**2 * var / joint.var).item() == pytest.approx(stated, rel=0.02)
+    samples = net.sample(np.ones((1, 1, 8, 8)), 4000, np.random.default_rng(0))
+    fourth = ((samples - samples.mean()) ** 4).mean()
+    error = np.sqrt((fourth - samples.var() ** 2) / 4000)
+    assert abs(samples.var() - n**2 * var.item()) < 5 * error
+
+
 def test_random_inputs_add_their_covariance():
     net = Network([Dense(3, 2)], seed=0)
     W = net.parameters()["0.weight"]
@@ -69,6 +98,21 @@ def test_a_convolution_shares_its_noise():
     margin = 5 * np.sqrt(2 / n) * np.sqrt(joint.var[:, :, np.newaxis] * joint.var[:, np.newaxis])
     assert (np.abs(joint.cov - sampled) < margin).all()  # linear: five standard errors alone
     assert (net.propagate(x).var < 0.98 * joint.var).any()  # which diagonal moments miss
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d(2), MaxPool2d(2, method="exact"), AvgPool2d(2)])
+def test_no_inputs_give_no_outputs(pool):
+    layers = [Conv2d(1, 2, 3), ReLU(), pool, Flatten(), Dense(8, 3)]
+    net, x = Network(layers, input_shape=(1, 6, 6)), np.ones((0, 1, 6, 6))
+    assert net.propagate(x).shape == (0, 3)
+    for given in (x, Moments(x, x)):
+        joint = net.propagate(given, method="linearised")
+        assert (joint.mean.shape, joint.cov.shape) == ((0, 3), (0, 3, 3))
+    for n in range(1, 6):
+        activations = list(linearised.forth(net.layers[:n], net.by_layer(net.parameters())[:n], x))
+        order = pool_first(net.layers[:n])
+        own = net.by_layer(net.parameters())[:n]
+        assert linearised.variances(order, own, activations, np.arange(2)).shape == (0, 2)
 
 
 class Doubled:

@@ -145,6 +145,13 @@ def test_targets_by_joint_propagation(method):
             np.testing.assert_allclose(part, getattr(want, name), rtol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["pfp", "linearised", "full"])
+def test_samples_of_targets_are_those_of_passes(method):
+    net, *_ = linear()
+    with pytest.raises(InputError, match=f"50 samples for targets by the method '{method}'"):
+        predict_targets(net, np.ones((1, 3)), 2, method=method, n_samples=50)
+
+
 def test_linearised_targets_against_sampled_ones():
     net = Network([Dense(3, 60), ReLU(), Dense(60, 60), ReLU(), Dense(60, 4)], seed=0)
     x = np.random.default_rng(0).standard_normal((4, 3))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from refbnn import Moments, Network, Posterior
-from refbnn.layers import Conv2d, Dense, Flatten, ReLU
+from refbnn.layers import AvgPool2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU
 from refbnn.prediction import raw_moments
 
 
@@ -60,8 +60,12 @@ def test_cancellation_never_gives_a_negative_variance():
     assert layer.moments(x, own).var.min() > 0.0
 
 
-def test_a_whole_network():
-    net = Network([Conv2d(1, 3, 3), ReLU(), Flatten(), Dense(48, 4)], input_shape=(1, 6, 6), seed=2)
+@pytest.mark.parametrize("pool", [None, MaxPool2d(2), AvgPool2d(2)])
+def test_a_whole_network(pool):
+    """Pooling has the covariance of its windows in both forms."""
+    pools, n = ([], 48) if pool is None else ([pool], 12)
+    layers = [Conv2d(1, 3, 3), ReLU(), *pools, Flatten(), Dense(n, 4)]
+    net = Network(layers, input_shape=(1, 6, 6), seed=2)
     x = np.random.default_rng(3).random((5, 1, 6, 6))
     want, got = net.propagate(x), raw_moments.propagate(net, x)
     np.testing.assert_allclose(got.mean, want.mean, rtol=1e-12)

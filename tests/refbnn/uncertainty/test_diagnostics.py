@@ -243,6 +243,15 @@ def test_refusals():
         diagnose(Network([Dense(2, 1)]), np.zeros((1, 3)))
 
 
+def test_the_command_names_layers_in_the_order_of_propagation(tmp_path, capsys):
+    layers: list[Layer] = [Conv2d(1, 1, 5), ReLU(), MaxPool2d(4), Flatten(), Dense(36, 10)]
+    save(tmp_path / "net.npz", Network(layers, input_shape=(1, 28, 28)))
+    words = ["diagnose", str(tmp_path / "net.npz"), "--data", "mnist-subset", "--inputs", "1"]
+    assert cli.main([*words, "--samples", "0"]) == 0
+    said = "first order: outputs of the layers 1 MaxPool2d (in the order of propagation) are taken"
+    assert said in capsys.readouterr().out
+
+
 def test_the_command(tmp_path, capsys):
     net = Network([Dense(784, 5), ReLU(), Dense(5, 10)], law=Bimodal(0.95))
     save(tmp_path / "net.npz", net)

@@ -225,12 +225,14 @@ def test_linearised_propagation_needs_none():
     propagated = net.propagate(x, method="linearised").var.sum()
     assert found.ratio == pytest.approx(by_hand / propagated, rel=1e-10)
     assert by_hand / net.propagate(x).var.sum() > 3.0
+    ratios = samples.var(axis=0, ddof=1) / net.propagate(x, method="linearised").var
+    assert found.median == pytest.approx(statistics.median(ratios.ravel().tolist()), rel=1e-12)
 
 
 def test_ratios_that_have_no_meaning():
     net = Network([Dense(2, 2)])
     known = {n: Posterior(p.mean, 0.0 * p.scale) for n, p in net.parameters().items()}
-    with pytest.raises(InputError, match="1 examples; expected at least 2"):
+    with pytest.raises(InputError, match="1 example; expected at least 2"):
         variance_ratio(net, np.ones((1, 2)), method="linearised")
     net.set_parameters(known)
     with pytest.raises(InputError, match="mean variance is 0 propagated"):
@@ -245,11 +247,14 @@ def test_the_command_with_linearised_propagation(tmp_path, capsys):
     shown = capsys.readouterr().out
     numbers = json.loads((tmp_path / "out.json").read_text())
     assert f"sampled/linearised: {numbers['ratio']:.4f} ± " in shown
+    assert f"median of all outputs {numbers['median']:.4f}" in shown
     assert "uses no variance factor" in shown
     for wrong in (["-o", str(tmp_path / "new.npz")], ["--criterion", "log_score"]):
         assert cli.main([*words, *wrong]) == 2
         assert "this method uses no variance factor" in capsys.readouterr().err
     assert not (tmp_path / "new.npz").exists()
+    assert cli.main([*words, "--examples", "1"]) == 2
+    assert "--examples 1: expected at least 2 for a ratio of variances" in capsys.readouterr().err
     assert cli.main([*words[:-1], "svi"]) == 2
     assert "expected one of pfp, linearised, full" in capsys.readouterr().err
 

@@ -1,0 +1,62 @@
+"""Inputs that `refbnn bench` measures on: a data set's, and random numbers beside them.
+
+Zeros are skipped (`kernels.program.zeros`), so that a call's time depends on its inputs. Examples
+are taken evenly over the shares of zeros: B of them lie at the quantiles (i + ½)/B, and one at the
+median.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from refbnn.cli.models import shaped
+from refbnn.errors import InputError
+from refbnn.network.network import Network
+
+DIGITS = "mnist-subset"  # where no data set is named, for networks of as many inputs
+_MOST = 1000  # examples looked at
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Inputs of one batch size.
+
+    Parameters
+    ----------
+    x : (B, ...)
+    random : (B, ...) or None
+        Random numbers, none of them 0, where x is of a data set.
+    text : str
+        Says what x is.
+    """
+
+    x: np.ndarray
+    random: np.ndarray | None
+    text: str
+
+
+def inputs(net: Network, data: str | None, shape: tuple[int, ...], batch: int) -> Inputs:
+    """Inputs of a network that takes examples of this shape.
+
+    Raises
+    ------
+    InputError
+        If the data set cannot be read, has fewer examples, or does not fit the network.
+    """
+    from refbnn import data as data_sets
+
+    random = 1.0 - np.random.default_rng(0).random((batch, *shape))  # above 0
+    if data is None and prod(shape) != 28 * 28:
+        return Inputs(random, None, "random numbers")
+    examples = data_sets.load(DIGITS if data is None else data, "test")
+    x = shaped(net, examples, _MOST)
+    if len(x) < batch:
+        raise InputError(f"{examples.name}: {len(x)} examples looked at; expected {batch}")
+    zeros = (x == 0.0).reshape(len(x), -1).mean(axis=1)
+    places = ((np.arange(batch) + 0.5) / batch * len(x)).astype(int)
+    chosen = np.random.default_rng(0).permutation(np.argsort(zeros, kind="stable")[places])
+    share = 100 * zeros[chosen].mean()
+    return Inputs(x[chosen].reshape(random.shape), random, f"{examples.name}, {share:.0f} % zeros")
