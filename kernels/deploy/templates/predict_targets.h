@@ -1,5 +1,5 @@
 
-/* Prediction of one target: mean, and both parts of its variance, in the units of the target. */
+/* Prediction of one target: mean, in the units of the target, and both parts of its variance. */
 struct ${name}_target {
   float mean;
   float epistemic; /* variance of what the network does not know */
