@@ -32,12 +32,12 @@ from tvm.ir import register_op_attr
 from tvm.tirx.op import register_intrin_lowering
 
 from kernels.devices.linker import object_file
+from kernels.devices.targets import Target
 from kernels.program import kernel, zeros
 from kernels.program.program import Program
 
 # Bytes below which TVM leaves temporary memory on the stack (kMaxStackAlloca), most often to become
-# registers. Larger arrays would come from its runtime. StorageRewrite puts all at the beginning of
-# the function, so that arrays that live at different times share memory.
+# registers. Larger arrays would come from its runtime.
 _ON_STACK = 1024
 _PACKING = ("tirx.MakePackedAPI", "tirx.FP8StorageLegalize", "tirx.BF16StorageLegalize")
 
@@ -107,7 +107,7 @@ def compiled(
     passes, finalize, _ = tirx.get_default_tir_pipeline(llvm)
     settings = _PASSES_FOR_C if source else kernel.passes(program.target, schedule)
     with tvm.transform.PassContext(config=settings, instruments=[_WithoutPacking()]):
-        function, work = _with_pointers(passes(module)[name])
+        function, work = _with_pointers(passes(module)[name], _on_stack(program.target))
         module = tvm.IRModule({name: function})
         constants: dict[str, float] = {}
         if source:
@@ -127,7 +127,18 @@ class _WithoutPacking:
         return info.name not in _PACKING
 
 
-def _with_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[str, int], ...]]:
+def _on_stack(target: Target) -> int:
+    """Bytes from which on a temporary array is the caller's.
+
+    Arrays that fit into the vector registers may become registers: on the A72 no network executes
+    more instructions than with 1024 bytes, and the stack of a LeNet-5 is half of what it was.
+    """
+    return min(_ON_STACK, 4 * target.lanes * target.registers)
+
+
+def _with_pointers(
+    function: tirx.PrimFunc, on_stack: int
+) -> tuple[tirx.PrimFunc, tuple[tuple[str, int], ...]]:
     """Take pointers to arrays and large temporary ones; also C type and length of the latter."""
     pointers, work = [], []
 
@@ -138,7 +149,7 @@ def _with_pointers(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tuple[tuple[
     def allocated(statement: tirx.AllocBuffer) -> tirx.Stmt:
         number, _, lanes = str(statement.buffer.ty.dtype.dtype).partition("x")
         length = prod(int(n) for n in statement.buffer.ty.shape) * int(lanes or 1)
-        if length * np.dtype(number).itemsize < _ON_STACK:
+        if length * np.dtype(number).itemsize < on_stack:
             return statement
         work.append((c_type_of(number), length))
         return argument(statement.buffer)

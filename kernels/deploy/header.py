@@ -18,8 +18,8 @@ from refbnn.network.file import encoded, network_arrays
 from refbnn.network.network import Network
 
 _TIMING = """
- *   timing      inputs that are 0 take as long as others; how sure it is sets the time of
- *               predictions of classes"""
+ *   timing      inputs that are 0 take as long as others; predictions of classes take longer
+ *               where logits are wide"""
 _MOST_CHANNELS = 4  # in one line of the header
 
 
