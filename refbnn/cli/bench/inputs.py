@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from refbnn.cli.models import shaped
 from refbnn.errors import InputError
-from refbnn.network.network import Network
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from refbnn.network.network import Network
 
 DIGITS = "mnist-subset"  # where no data set is named, for networks of as many inputs
 _MOST = 1000  # examples looked at
@@ -46,7 +48,10 @@ def inputs(net: Network, data: str | None, shape: tuple[int, ...], batch: int) -
     InputError
         If the data set cannot be read, has fewer examples, or does not fit the network.
     """
+    import numpy as np
+
     from refbnn import data as data_sets
+    from refbnn.cli.models import shaped
 
     random = 1.0 - np.random.default_rng(0).random((batch, *shape))  # above 0
     if data is None and prod(shape) != 28 * 28:
