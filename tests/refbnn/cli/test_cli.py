@@ -227,8 +227,8 @@ def test_a_broken_kernel_is_named(capsys, monkeypatch):
     monkeypatch.setattr(verification, "steps", lambda *_: steps)
     for factor in (1.001, -1.0, float("nan")):
 
-        def broken(program, name, values, factor=factor):
-            tensor = exact(program, name, values)
+        def broken(program, name, values, *dtype, factor=factor):
+            tensor = exact(program, name, values, *dtype)
             program.weights[-1] = tensor, np.float32(factor) * program.weights[-1][1]
             return tensor
 
