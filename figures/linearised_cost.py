@@ -38,6 +38,7 @@ from figures.support import multiply_adds
 from figures.support.half_precision.kernel import absent
 from figures.support.style import BLUE, GREEN, GREY, ORANGE, PINK, figure, legend_below, save
 from kernels import compile_network, compile_sampled
+from kernels.bench.inputs import evenly_by_zeros
 from kernels.bench.latency import on_device
 from kernels.program.compiled import CompiledNetwork
 from refbnn import Network, data, train
@@ -96,7 +97,8 @@ def _measured(name: str, seed: int, tick: Callable[[str], None]) -> dict:
     tick(f"linearised cost: passes of {name}")
     errors = _errors(net, x, halves, few)
     tick(f"linearised cost: errors of {name}")
-    one = _of_median_zeros(x[_ROWS["garments"]])
+    garments = x[_ROWS["garments"]]
+    one = garments[evenly_by_zeros(garments, 1)]
     times = microseconds(net, one)
     tick(f"linearised cost: times of {name}")
     counts = instructions(net, one)
@@ -109,13 +111,6 @@ def _measured(name: str, seed: int, tick: Callable[[str], None]) -> dict:
         cost["microseconds"] = times.get(kind)
         cost["instructions"] = counts.get(kind)
     return {kind: errors[kind] | costs.get(kind, {}) for kind in errors}
-
-
-def _of_median_zeros(x: np.ndarray) -> np.ndarray:
-    """The input (1, ...) with the median number of zeros, which a first dense layer leaves out."""
-    n_zeros = (x == 0.0).reshape(len(x), -1).sum(axis=1)
-    middle = np.argsort(n_zeros, kind="stable")[len(x) // 2]
-    return x[middle : middle + 1]
 
 
 def _passes(net: Network, x: np.ndarray, seed: int) -> tuple[list[OutputSums], np.ndarray]:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from figures.support.style import AMBER, BLUE, GREY, ORANGE, figure, legend_below, save
 from kernels import compile_network
 from kernels.bench import peers
+from kernels.bench.inputs import evenly_by_zeros
 from kernels.bench.latency import latency, on_device
 from refbnn import Network, data
 from refbnn.layers import Dense, Layer, ReLU
@@ -80,11 +81,9 @@ def network(width: int, depth: int, seed: int) -> Network:
 
 
 def digits(batch: int) -> np.ndarray:
-    """Digits (batch, 784), evenly over their shares of zeros, in an order of their own."""
+    """Digits (batch, 784), evenly over their shares of zeros."""
     x = data.load("mnist-subset", "test").x.reshape(-1, 784)
-    order = np.argsort((x == 0.0).sum(axis=1), kind="stable")
-    places = ((np.arange(batch) + 0.5) / batch * len(x)).astype(int)
-    return x[np.random.default_rng(0).permutation(order[places])]
+    return x[evenly_by_zeros(x, batch)]
 
 
 def as_text(rows: list[dict]) -> str:

@@ -11,7 +11,6 @@ then exp(t + τ/2) (`refbnn.prediction.result.from_output_moments`), or else σ�
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from tvm import te, tirx
@@ -19,7 +18,7 @@ from tvm import te, tirx
 from kernels.arithmetic.polynomials import exp_minus, f32, named
 from kernels.prediction import quadrature, table
 from kernels.program import vectors
-from kernels.program.program import Plain, Program, Rows, Step
+from kernels.program.program import Plain, Program, Rows
 from refbnn.network.network import Network
 from refbnn.prediction.predict import is_regression, known_targets
 
@@ -111,6 +110,5 @@ def _learned_noise(program: Program, n: int, mean: te.Tensor, var: te.Tensor | N
 
 
 def _scheduled(program: Program, aleatoric: te.Tensor) -> te.Tensor:
-    transform = partial(vectors.schedule, blocks=["aleatoric"], lanes=program.target.lanes)
-    program.steps.append(Step(f"noise {aleatoric.shape}", {}, {}, transform))
+    vectors.add_step(program, f"noise {aleatoric.shape}", ["aleatoric"])
     return aleatoric

@@ -1,8 +1,6 @@
 """Inputs that `refbnn bench` measures on: a data set's, and random numbers beside them.
 
-Zeros are skipped (`kernels.program.zeros`), so that a call's time depends on its inputs. Examples
-are taken evenly over the shares of zeros: B of them lie at the quantiles (i + ½)/B, and one at the
-median.
+`kernels.bench.inputs` says which examples of a data set these are.
 """
 
 from __future__ import annotations
@@ -50,6 +48,7 @@ def inputs(net: Network, data: str | None, shape: tuple[int, ...], batch: int) -
     """
     import numpy as np
 
+    from kernels.bench.inputs import evenly_by_zeros
     from refbnn import data as data_sets
     from refbnn.cli.models import shaped
 
@@ -60,8 +59,6 @@ def inputs(net: Network, data: str | None, shape: tuple[int, ...], batch: int) -
     x = shaped(net, examples, _MOST)
     if len(x) < batch:
         raise InputError(f"{examples.name}: {len(x)} examples looked at; expected {batch}")
-    zeros = (x == 0.0).reshape(len(x), -1).mean(axis=1)
-    places = ((np.arange(batch) + 0.5) / batch * len(x)).astype(int)
-    chosen = np.random.default_rng(0).permutation(np.argsort(zeros, kind="stable")[places])
-    share = 100 * zeros[chosen].mean()
-    return Inputs(x[chosen].reshape(random.shape), random, f"{examples.name}, {share:.0f} % zeros")
+    chosen = x[evenly_by_zeros(x, batch)].reshape(random.shape)
+    share = 100 * (chosen == 0.0).mean()
+    return Inputs(chosen, random, f"{examples.name}, {share:.0f} % zeros")
